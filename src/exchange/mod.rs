@@ -1,0 +1,1 @@
+//! Which credential the upstream gets.

@@ -1,0 +1,95 @@
+//! Who a caller is, once a provider's token has been verified.
+//!
+//! Plain data for authorisation, forwarded claims and the log. It does not know how a
+//! token is verified: `authn/` makes an [`Identity`], nothing else in the product does.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::clock::UnixTime;
+
+/// Whether a person or a program stands behind the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallerKind {
+    /// A user who signed in; the token was delegated.
+    User,
+    /// An application by itself (client credentials).
+    App,
+}
+
+/// What a verified token says of its caller.
+#[derive(Clone)]
+pub struct Identity {
+    /// The name of the provider, from the routes file, that validated the token.
+    pub provider: Arc<str>,
+    /// `iss`, exactly as the token has it.
+    pub issuer: Arc<str>,
+    /// Entra's `tid`: a GUID in lower case. `None` for other providers.
+    pub tenant: Option<String>,
+    /// `oid` where there is one, else `sub`.
+    pub user: Option<String>,
+    /// The application that asked for the token: `azp`, `appid`, `client_id` or what the file names.
+    pub client_id: Option<String>,
+    /// A user or an application.
+    pub kind: CallerKind,
+    /// The scopes that were granted.
+    pub scopes: Vec<String>,
+    /// The roles that were given.
+    pub roles: Vec<String>,
+    /// All claims of the token.
+    pub claims: Map<String, Value>,
+    /// `exp`: the token is worth nothing from this second on (clock skew not added).
+    pub expires_at: UnixTime,
+}
+
+impl Identity {
+    /// The claim called `name`: as it stands, else as a dotted path into nested objects.
+    pub fn claim(&self, name: &str) -> Option<&Value> {
+        claim(&self.claims, name)
+    }
+}
+
+/// The claim called `name`: as it stands, else as a dotted path into nested objects.
+///
+/// The name as it stands goes first, because claims of some providers are URLs with dots in them.
+pub fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    if let Some(value) = claims.get(name) {
+        return Some(value);
+    }
+    let mut steps = name.split('.');
+    let mut value = claims.get(steps.next()?)?;
+    for step in steps {
+        value = value.as_object()?.get(step)?;
+    }
+    Some(value)
+}
+
+impl std::fmt::Debug for Identity {
+    // Claims hold names of people; what is printed is what the access log holds anyway.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity")
+            .field("provider", &self.provider)
+            .field("tenant", &self.tenant)
+            .field("user", &self.user)
+            .field("client_id", &self.client_id)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_claim_is_found_as_it_stands_before_it_is_a_path() {
+        let claims = json!({"a.b": 1, "a": {"b": 2, "c": {"d": 3}}, "s": "x"});
+        let claims = claims.as_object().unwrap();
+        assert_eq!(claim(claims, "a.b"), Some(&json!(1)));
+        assert_eq!(claim(claims, "a.c.d"), Some(&json!(3)));
+        assert_eq!(claim(claims, "s.x"), None);
+        assert_eq!(claim(claims, "nope"), None);
+    }
+}

@@ -1,0 +1,1 @@
+//! From a routes file to a serving gateway.

@@ -1,0 +1,38 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+
+// In layer order: a module uses only those above it (`tests/it/layers.rs` checks this).
+
+// Vocabulary: no IO, nothing of ours.
+pub mod limits;
+pub mod secret;
+pub mod clock;
+pub mod peer;
+pub mod body;
+
+// How we speak about requests.
+pub mod identity;
+pub mod rejection;
+pub mod observe;
+
+// The phases of a request.
+pub mod route;
+pub mod authn;
+pub mod authz;
+pub mod exchange;
+pub mod forward;
+
+// Assembly.
+pub mod respond;
+pub mod gateway;
+
+// Sockets in.
+pub mod accept;
+pub mod admin;
+
+// YAML in.
+pub mod config;
+
+// The outside.
+pub mod launch;
+pub mod dev;
+pub mod cli;

@@ -3,6 +3,7 @@
 //! A body is either a few bytes of our own or a stream that is handed on frame by frame as
 //! its reader asks for it. Nothing is collected. It does not know who reads or writes it.
 
+use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,7 +12,8 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::rejection::BoxError;
+/// An error of any kind, kept as the source of another.
+pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A body on its way through.
 pub struct Body(Inner);

@@ -14,11 +14,13 @@ pub struct UnixTime(pub u64);
 
 impl UnixTime {
     /// This time moved `by` into the future; saturates.
+    #[must_use]
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(by.as_secs()))
     }
 
     /// This time moved `by` into the past; saturates at the epoch.
+    #[must_use]
     pub fn minus(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(by.as_secs()))
     }

@@ -29,7 +29,7 @@ pub const PROVIDER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub const FORCED_REFRESH_FLOOR: Duration = Duration::from_secs(30);
 
 /// How long keys are used while their provider can't be asked for new ones.
-pub const KEYS_MAX_STALE: Duration = Duration::from_secs(24 * 60 * 60);
+pub const KEYS_MAX_STALE: Duration = Duration::from_hours(24);
 
 /// First pause between tries to load a provider's keys; doubles up to [`LOAD_BACKOFF_MAX`].
 pub const LOAD_BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -58,7 +58,7 @@ pub const EXCHANGE_RETRY_PAUSE: Duration = Duration::from_secs(1);
 pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Longest `Retry-After` of a provider that is honoured (MSAL's cap).
-pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// Most header fields of a request or an answer.
 pub const MAX_HEADER_FIELDS: usize = 100;

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
-/// An error of any kind, kept as the source of a rejection.
-pub type BoxError = Box<dyn Error + Send + Sync>;
+use crate::body::BoxError;
 
 /// The stable name of a refusal: the `code` member of the problem document, of the
 /// access log and of `auth_failures_total`.
@@ -158,8 +157,13 @@ pub enum Extra {
 }
 
 /// A refused request. There is one per request at most.
+///
+/// Boxed: refusals are rare, and every `Result` on the path has room for one.
 #[derive(Debug)]
-pub struct Rejection {
+pub struct Rejection(Box<Refusal>);
+
+#[derive(Debug)]
+struct Refusal {
     code: Code,
     detail: Cow<'static, str>,
     reason: String,
@@ -179,60 +183,60 @@ impl Rejection {
         detail: impl Into<Cow<'static, str>>,
         reason: impl Into<String>,
     ) -> Self {
-        Self {
+        Self(Box::new(Refusal {
             code,
             detail: detail.into(),
             reason: reason.into(),
             extra: Extra::None,
             closes: false,
             source: None,
-        }
+        }))
     }
 
     /// Adds headers.
     #[must_use]
     pub fn with(mut self, extra: Extra) -> Self {
-        self.extra = extra;
+        self.0.extra = extra;
         self
     }
 
     /// The connection can't be used again: its framing is in doubt.
     #[must_use]
     pub fn closing(mut self) -> Self {
-        self.closes = true;
+        self.0.closes = true;
         self
     }
 
     /// Keeps what caused the refusal.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(source.into());
+        self.0.source = Some(source.into());
         self
     }
 
     /// The stable name.
     pub fn code(&self) -> Code {
-        self.code
+        self.0.code
     }
 
     /// The sentence for the caller.
     pub fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 
     /// The headers it adds.
     pub fn extra(&self) -> &Extra {
-        &self.extra
+        &self.0.extra
     }
 
     /// Whether the connection closes behind the answer.
     pub fn closes(&self) -> bool {
-        self.closes
+        self.0.closes
     }
 
     /// The sentence for the operator, with the chain of sources.
     pub fn reason(&self) -> String {
-        let mut text = self.reason.clone();
+        let mut text = self.0.reason.clone();
         let mut next = self.source();
         while let Some(error) = next {
             text.push_str(": ");
@@ -245,12 +249,12 @@ impl Rejection {
 
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code.answer().name, self.reason)
+        write!(f, "{}: {}", self.0.code.answer().name, self.0.reason)
     }
 }
 
 impl Error for Rejection {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
+        self.0.source.as_deref().map(|source| source as _)
     }
 }

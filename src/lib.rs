@@ -7,6 +7,7 @@ pub mod limits;
 pub mod secret;
 pub mod clock;
 pub mod peer;
+pub mod trust;
 pub mod body;
 
 // How we speak about requests.

@@ -3,6 +3,8 @@
 //! The witness is [`Authenticated`]: only [`authenticate`] makes one. What a caller may do is
 //! not decided here (`authz/`).
 
+pub mod fetch;
+
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -40,6 +42,39 @@ impl Authenticated {
     /// The verified caller; `None` on an open route.
     pub fn into_caller(self) -> Option<Caller> {
         self.caller
+    }
+}
+
+/// An identity provider, as the routes file names it.
+#[derive(Debug)]
+pub struct Provider {
+    name: Arc<str>,
+    fetcher: fetch::Fetcher,
+}
+
+/// Where a provider takes requests, from its discovery document or from the routes file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// The token endpoint (RFC 6749 §3.2).
+    pub token: Option<String>,
+    /// The authorization endpoint, for claims challenges.
+    pub authorization: Option<String>,
+}
+
+impl Provider {
+    /// Its name in the routes file.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The client for calls to it.
+    pub fn fetcher(&self) -> &fetch::Fetcher {
+        &self.fetcher
+    }
+
+    /// Its endpoints; `None` until discovery has succeeded once.
+    pub fn endpoints(&self) -> Option<Arc<Endpoints>> {
+        None
     }
 }
 

@@ -10,17 +10,19 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 
 /// An error of any kind, kept as the source of another.
 pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A stream of frames that a peer sends.
+pub type Stream = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>;
 
 /// A body on its way through.
 pub struct Body(Inner);
 
 enum Inner {
     Full(Option<Bytes>),
-    Incoming(Incoming),
+    Stream(Stream),
 }
 
 impl Body {
@@ -31,12 +33,13 @@ impl Body {
 
     /// A body of our own.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self(Inner::Full(Some(bytes.into())))
+        let bytes = bytes.into();
+        Self(Inner::Full((!bytes.is_empty()).then_some(bytes)))
     }
 
-    /// A stream that a peer sends.
-    pub fn incoming(incoming: Incoming) -> Self {
-        Self(Inner::Incoming(incoming))
+    /// A body that is passed on as it comes.
+    pub fn stream(stream: impl http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static) -> Self {
+        Self(Inner::Stream(Box::pin(stream)))
     }
 }
 
@@ -50,21 +53,21 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.get_mut().0 {
             Inner::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Inner::Incoming(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
+            Inner::Stream(stream) => stream.as_mut().poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Inner::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Inner::Incoming(incoming) => incoming.is_end_stream(),
+            Inner::Full(bytes) => bytes.is_none(),
+            Inner::Stream(stream) => stream.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Inner::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Inner::Incoming(incoming) => incoming.size_hint(),
+            Inner::Stream(stream) => stream.size_hint(),
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod limits;
 pub mod secret;
 pub mod clock;
 pub mod peer;
+pub mod idle_timer;
 pub mod trust;
 pub mod body;
 

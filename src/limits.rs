@@ -71,3 +71,15 @@ pub const MAX_IDLE_UPSTREAM_CONNECTIONS: usize = 512;
 
 /// Access-log bytes that wait for the writer; what does not fit is dropped and counted.
 pub const MAX_BUFFERED_LOG_BYTES: usize = 8 * 1024 * 1024;
+
+/// Flow-control window of one HTTP/2 stream in bytes: what a slow reader makes us hold.
+pub const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Flow-control window of one HTTP/2 connection in bytes.
+pub const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// How often a silent HTTP/2 connection to an upstream is asked whether it is alive.
+pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long the answer to that may take.
+pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,9 +1,13 @@
-//! Who is on the other end of the connection that reached us (the downstream).
-//!
-//! Facts of the socket only. Whether its `X-Forwarded-*` are believed is decided in
-//! `forward/headers.rs`.
+//! Who is on the other end of the connection that reached us (the downstream), and which
+//! peers are believed when they say for whom they speak.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, HeaderName};
+use ipnet::IpNet;
+
+/// `X-Forwarded-For`.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The far end of a downstream connection.
 #[derive(Clone, Copy, Debug)]
@@ -12,4 +16,89 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Whether the connection is TLS: `https` in `X-Forwarded-Proto` and `Forwarded`.
     pub tls: bool,
+}
+
+/// `server.trusted_proxies`: networks whose `X-Forwarded-*` and `X-Request-Id` are believed.
+/// Empty by default: nobody's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// Believes peers of `networks`.
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// Whether `address` is a trusted proxy. An IPv4 address mapped into IPv6 counts as IPv4.
+    pub fn trust(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// The address of the caller: the peer's, or, where trusted proxies stand in between, the
+    /// last address in `X-Forwarded-For` that is not one of theirs. What an untrusted party
+    /// wrote in front of that is never looked at.
+    pub fn client_ip(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
+        let mut client = peer.address.ip().to_canonical();
+        if self.0.is_empty() {
+            return client;
+        }
+        let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
+        let mut hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
+        while self.trust(client) {
+            match hops.next().and_then(parse_hop) {
+                Some(hop) => client = hop,
+                None => break,
+            }
+        }
+        client
+    }
+}
+
+/// One element of `X-Forwarded-For`: an address, with a port and brackets as some write it.
+fn parse_hop(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let address = text.parse::<IpAddr>().ok();
+    let address = address.or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()));
+    let address = address.or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok());
+    address.map(|address: IpAddr| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn client(trusted: &[&str], peer: &str, forwarded: &[&str]) -> String {
+        let trusted = TrustedProxies::new(trusted.iter().map(|net| net.parse().unwrap()).collect());
+        let peer = Peer { address: SocketAddr::new(peer.parse().unwrap(), 1), tls: false };
+        let mut headers = HeaderMap::new();
+        for line in forwarded {
+            headers.append(X_FORWARDED_FOR, HeaderValue::from_str(line).unwrap());
+        }
+        trusted.client_ip(&peer, &headers).to_string()
+    }
+
+    #[test]
+    fn nobody_is_believed_unless_the_file_says_so() {
+        assert_eq!(client(&[], "10.0.0.1", &["1.2.3.4"]), "10.0.0.1");
+        assert_eq!(client(&["10.0.0.0/8"], "11.0.0.1", &["1.2.3.4"]), "11.0.0.1");
+        assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &["1.2.3.4"]), "1.2.3.4");
+    }
+
+    #[test]
+    fn what_an_untrusted_party_wrote_in_front_is_not_looked_at() {
+        let trusted = ["10.0.0.0/8"];
+        assert_eq!(client(&trusted, "10.0.0.1", &["6.6.6.6, 1.2.3.4"]), "1.2.3.4");
+        assert_eq!(client(&trusted, "10.0.0.1", &["6.6.6.6", "1.2.3.4, 10.9.9.9"]), "1.2.3.4");
+        assert_eq!(client(&trusted, "10.0.0.1", &["1.2.3.4, nonsense"]), "10.0.0.1");
+    }
+
+    #[test]
+    fn forms_of_addresses() {
+        let trusted = ["10.0.0.0/8", "::1/128"];
+        assert_eq!(client(&trusted, "::ffff:10.0.0.1", &["1.2.3.4:55"]), "1.2.3.4");
+        assert_eq!(client(&trusted, "::1", &["[2001:db8::1]:55"]), "2001:db8::1");
+        assert_eq!(client(&trusted, "::1", &["[2001:db8::1]"]), "2001:db8::1");
+    }
 }

@@ -1,1 +1,220 @@
-//! Rejection to response.
+//! From a refusal to the answer that the caller gets: problem+json (RFC 9457) and, where a
+//! token is at fault, `WWW-Authenticate` (RFC 6750 §3). What is said was decided with the
+//! [`Rejection`]; this file only writes it down.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use serde::Serialize;
+
+use crate::body::Body;
+use crate::rejection::{Code, Extra, Rejection};
+
+/// The protection space of RFC 9110 §11.5: one gateway is one.
+const REALM: &str = "obo-gateway";
+
+/// The members of the problem document.
+#[derive(Serialize)]
+struct ProblemDocument<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    request_id: &'a str,
+}
+
+/// The answer to a refused request. hyper leaves the body out where the method is HEAD.
+pub fn refusal(rejection: &Rejection, request_id: &str, version: Version) -> Response<Body> {
+    let answer = rejection.code().answer();
+    let document = ProblemDocument {
+        r#type: format!("urn:obo-gateway:problem:{}", answer.name),
+        title: answer.title,
+        status: answer.status.as_u16(),
+        // A detail that says no more than the title is left to the title.
+        detail: if rejection.detail().is_empty() { answer.title } else { rejection.detail() },
+        code: answer.name,
+        request_id,
+    };
+    // Strings and a number always serialise.
+    let body = serde_json::to_vec(&document).unwrap_or_default();
+
+    let mut response = Response::new(Body::full(body));
+    *response.status_mut() = answer.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(challenge) = challenge(rejection) {
+        insert(headers, WWW_AUTHENTICATE, challenge);
+    }
+    match rejection.extra() {
+        Extra::Allow(methods) => {
+            let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+            insert(headers, ALLOW, names.join(", "));
+        }
+        Extra::RetryAfter(wait) => {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            insert(headers, RETRY_AFTER, seconds.max(1).to_string());
+        }
+        Extra::None | Extra::Scopes(_) | Extra::Claims { .. } => {}
+    }
+    if rejection.closes() && version < Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn challenge(rejection: &Rejection) -> Option<String> {
+    let error = match rejection.code() {
+        Code::TokenMissing => None,
+        Code::TokenInvalid | Code::TokenExpired => Some("invalid_token"),
+        Code::ClaimsChallenge => Some("interaction_required"),
+        Code::InsufficientScope => Some("insufficient_scope"),
+        Code::BadRequest
+        | Code::CallerNotAllowed
+        | Code::ConsentRequired
+        | Code::RouteNotFound
+        | Code::MethodNotAllowed
+        | Code::RequestTimeout
+        | Code::BodyTooLarge
+        | Code::Internal
+        | Code::UpstreamUnreachable
+        | Code::ExchangeFailed
+        | Code::ProviderUnavailable
+        | Code::UpstreamOverloaded
+        | Code::UpstreamTimeout => return None,
+    };
+    Some(match rejection.extra() {
+        Extra::Claims { authorization_uri, client_id, claims } => {
+            claims_challenge(authorization_uri, client_id, claims.as_deref())
+        }
+        Extra::Scopes(scopes) if !scopes.is_empty() => bearer(error, &[("scope", &scopes.join(" "))]),
+        Extra::None | Extra::Scopes(_) | Extra::Allow(_) | Extra::RetryAfter(_) => match error {
+            Some("invalid_token") => bearer(error, &[("error_description", rejection.detail())]),
+            Some(_) | None => bearer(error, &[]),
+        },
+    })
+}
+
+/// The form that Microsoft's client libraries parse; `claims` is base64 with padding.
+fn claims_challenge(authorization_uri: &str, client_id: &str, claims: Option<&str>) -> String {
+    let mut text = String::from("Bearer realm=\"\"");
+    parameter(&mut text, "authorization_uri", authorization_uri);
+    parameter(&mut text, "client_id", client_id);
+    if let Some(claims) = claims {
+        parameter(&mut text, "error", "insufficient_claims");
+        parameter(&mut text, "claims", &STANDARD.encode(claims));
+    } else {
+        parameter(&mut text, "error", "interaction_required");
+    }
+    text
+}
+
+fn bearer(error: Option<&str>, more: &[(&str, &str)]) -> String {
+    let mut text = format!("Bearer realm=\"{REALM}\"");
+    for (name, value) in error.map(|error| ("error", error)).iter().chain(more) {
+        parameter(&mut text, name, value);
+    }
+    text
+}
+
+/// Adds `, name="value"`; of the value only what RFC 6750 §3 allows there, so that nothing in
+/// it can end the quotes.
+fn parameter(text: &mut String, name: &str, value: &str) {
+    text.push_str(", ");
+    text.push_str(name);
+    text.push_str("=\"");
+    text.extend(value.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')));
+    text.push('"');
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    // Only visible ASCII was put in.
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// What a `respond` route answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canned {
+    /// The status.
+    pub status: StatusCode,
+    /// The header fields.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body.
+    pub body: bytes::Bytes,
+}
+
+impl Canned {
+    /// The answer.
+    pub fn response(&self) -> Response<Body> {
+        let mut response = Response::new(Body::full(self.body.clone()));
+        *response.status_mut() = self.status;
+        for (name, value) in &self.headers {
+            response.headers_mut().append(name, value.clone());
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn authenticate(rejection: &Rejection) -> Option<String> {
+        let response = refusal(rejection, "id", Version::HTTP_11);
+        response.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn challenges() {
+        let missing = Rejection::new(Code::TokenMissing, "x", "");
+        assert_eq!(authenticate(&missing).unwrap(), r#"Bearer realm="obo-gateway""#);
+        let invalid = Rejection::new(Code::TokenInvalid, "The \"token\" is bad.", "");
+        assert_eq!(
+            authenticate(&invalid).unwrap(),
+            r#"Bearer realm="obo-gateway", error="invalid_token", error_description="The token is bad.""#
+        );
+        let scope = Rejection::new(Code::InsufficientScope, "x", "").with(Extra::Scopes(vec!["a".into(), "b".into()]));
+        assert_eq!(
+            authenticate(&scope).unwrap(),
+            r#"Bearer realm="obo-gateway", error="insufficient_scope", scope="a b""#
+        );
+        assert_eq!(authenticate(&Rejection::new(Code::CallerNotAllowed, "x", "")), None);
+    }
+
+    #[test]
+    fn a_claims_challenge_has_the_form_that_client_libraries_parse() {
+        let claims = r#"{"access_token":{"nbf":{"essential":true, "value":"1702682181"}}}"#;
+        let mut extra = Extra::Claims {
+            authorization_uri: "https://login.example/authorize".into(),
+            client_id: "id".into(),
+            claims: Some(claims.into()),
+        };
+        let challenge = Rejection::new(Code::ClaimsChallenge, "x", "");
+        assert_eq!(
+            authenticate(&challenge.with(extra.clone())).unwrap(),
+            "Bearer realm=\"\", authorization_uri=\"https://login.example/authorize\", client_id=\"id\", \
+             error=\"insufficient_claims\", claims=\"eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZSwgInZhbHVlIjoiMTcwMjY4MjE4MSJ9fX0=\""
+        );
+        if let Extra::Claims { claims, .. } = &mut extra {
+            *claims = None;
+        }
+        let text = authenticate(&Rejection::new(Code::ClaimsChallenge, "x", "").with(extra)).unwrap();
+        assert!(text.ends_with(r#"error="interaction_required""#), "{text}");
+    }
+
+    #[test]
+    fn headers_of_refusals() {
+        let throttled = Rejection::new(Code::ProviderUnavailable, "x", "").with(Extra::RetryAfter(Duration::from_millis(1500)));
+        assert_eq!(refusal(&throttled, "id", Version::HTTP_11).headers()[RETRY_AFTER], "2");
+        let methods = Rejection::new(Code::MethodNotAllowed, "x", "").with(Extra::Allow(vec![Method::GET, Method::HEAD]));
+        assert_eq!(refusal(&methods, "id", Version::HTTP_11).headers()[ALLOW], "GET, HEAD");
+        let broken = Rejection::new(Code::BadRequest, "x", "").closing();
+        assert_eq!(refusal(&broken, "id", Version::HTTP_11).headers()[CONNECTION], "close");
+        assert!(!refusal(&broken, "id", Version::HTTP_2).headers().contains_key(CONNECTION));
+    }
+}

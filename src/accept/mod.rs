@@ -1,1 +1,3 @@
 //! Sockets in.
+
+pub mod framing;

@@ -1,1 +1,158 @@
-//! To the upstream and back.
+//! To the upstream and back: [`prepare`] makes the request that the upstream gets, [`send`]
+//! sends it and hands on the answer. Whether it may be sent was decided before: it takes a
+//! [`Permit`](crate::authz::Permit) to get here.
+
+mod claims;
+mod client;
+pub mod headers;
+mod request;
+mod response;
+mod upload;
+mod upstream;
+
+pub use claims::ForwardedClaim;
+pub use request::{Forwarding, Inbound, UpstreamRequest, prepare};
+pub use upstream::{HostHeader, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings};
+
+use std::error::Error as _;
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+
+use crate::body::Body;
+use crate::rejection::{Code, Rejection};
+use client::{ConnectError, Fresh, Lease};
+use request::Head;
+use response::BadAnswer;
+use upload::Progress;
+
+/// Sends a request and returns the answer as soon as its head is there.
+///
+/// # Errors
+///
+/// The upstream can't be reached or does not answer (502, 504), or the caller's body broke on
+/// the way (400, 408, 413).
+///
+/// # Cancel safety
+///
+/// Dropping the future closes the connection or resets the stream: a caller who goes away
+/// cancels the upstream's work.
+pub async fn send(request: UpstreamRequest<'_>) -> Result<Response<Body>, Rejection> {
+    let UpstreamRequest { plan, head, body, upload } = request;
+    let upstream = &plan.upstream;
+    let refuse = |error: SendError| error.rejection(upstream, upload.as_deref());
+
+    let (response, lease) = exchange(plan, head, body, upload.as_deref()).await.map_err(refuse)?;
+    let response = response::receive(response, lease, upload.clone(), upstream.settings.timeouts.stream);
+    let mut response = response.map_err(|error| refuse(SendError::Answer(error)))?;
+    plan.response_headers.apply(response.headers_mut());
+    Ok(response)
+}
+
+/// One request, and one more on a new connection where the first can't have been acted on.
+async fn exchange(
+    plan: &Forwarding,
+    head: Head,
+    body: Body,
+    upload: Option<&Progress>,
+) -> Result<(Response<Incoming>, Lease), SendError> {
+    let mut lease = client::lease(&plan.upstream, Fresh::No).await?;
+    // A kept connection may have been closed by the upstream just now.
+    let spare = lease.reused.then(|| head.clone());
+    let request = encode(&lease, head, body)?;
+    let answer = within(plan.response_timeout, upload, lease.send(request)).await?;
+    let mut failed = match answer {
+        Ok(response) => return Ok((response, lease)),
+        Err(failed) => failed,
+    };
+    let unsent = failed.take_message().map(Request::into_body);
+    let (head, body) = match (spare, unsent) {
+        // Nothing of it was sent, so any request may go again.
+        (Some(head), Some(body)) => (head, body),
+        // It may have been acted on: only what may happen twice goes again.
+        (Some(head), None) if upload.is_none() && head.is_idempotent() && is_lost(failed.error()) => {
+            (head, Body::empty())
+        }
+        (Some(_) | None, _) => return Err(SendError::Http(failed.into_error())),
+    };
+    tracing::debug!(upstream = %plan.upstream.name(), "a kept connection was stale; sending on a new one");
+    let mut lease = client::lease(&plan.upstream, Fresh::Yes).await?;
+    let request = encode(&lease, head, body)?;
+    let answer = within(plan.response_timeout, upload, lease.send(request)).await?;
+    let response = answer.map_err(|failed| SendError::Http(failed.into_error()))?;
+    Ok((response, lease))
+}
+
+fn encode(lease: &Lease, head: Head, body: Body) -> Result<Request<Body>, SendError> {
+    if lease.is_http2() {
+        head.into_http2(body).map_err(SendError::Encode)
+    } else {
+        Ok(head.into_http1(body))
+    }
+}
+
+/// Whether the connection went away before anything of an answer came.
+fn is_lost(error: &hyper::Error) -> bool {
+    let broken = error.source().is_some_and(|source| source.is::<std::io::Error>());
+    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || broken
+}
+
+/// Waits for an answer for `limit`. While the caller's body is on its way the clock starts anew
+/// with each frame: a long upload is not a slow upstream.
+async fn within<T>(
+    limit: Option<Duration>,
+    upload: Option<&Progress>,
+    answer: impl Future<Output = T>,
+) -> Result<T, SendError> {
+    let Some(limit) = limit else { return Ok(answer.await) };
+    let mut answer = pin!(answer);
+    let mut deadline = Instant::now() + limit;
+    loop {
+        match timeout_at(deadline, &mut answer).await {
+            Ok(answer) => return Ok(answer),
+            Err(_elapsed) => {
+                let later = upload.map(|upload| upload.moved_at() + limit);
+                deadline = later.filter(|later| *later > deadline).ok_or(SendError::Timeout(limit))?;
+            }
+        }
+    }
+}
+
+/// Why there is no answer that could be handed on.
+#[derive(Debug, thiserror::Error)]
+enum SendError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("the request can't be encoded")]
+    Encode(#[source] http::Error),
+    #[error("the connection failed before an answer came")]
+    Http(#[source] hyper::Error),
+    #[error("the answer can't be passed on")]
+    Answer(#[source] BadAnswer),
+    #[error("no answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
+}
+
+impl SendError {
+    fn rejection(self, upstream: &Upstream, upload: Option<&Progress>) -> Rejection {
+        // The upstream only sees that the request was aborted; the cause is the caller's body.
+        if let Some(fault) = upload.and_then(Progress::fault) {
+            return fault.rejection();
+        }
+        let (code, detail) = match self {
+            Self::Timeout(_) | Self::Connect(ConnectError::Timeout(_)) => {
+                (Code::UpstreamTimeout, "The service behind this route did not answer in time.")
+            }
+            Self::Connect(_) | Self::Http(_) | Self::Answer(_) => {
+                (Code::UpstreamUnreachable, "The service behind this route can't be reached.")
+            }
+            Self::Encode(_) => (Code::BadRequest, "The request can't be forwarded."),
+        };
+        let reason = format!("upstream `{}` at {}", upstream.name(), upstream.endpoint());
+        Rejection::new(code, detail, reason).caused_by(self)
+    }
+}

@@ -1,0 +1,272 @@
+//! Connections to an upstream: made, kept and lent out.
+//!
+//! HTTP/1.1 connections are lent to one request at a time and come back when its answer has
+//! ended well; an HTTP/2 connection is shared. What is sent over them is decided elsewhere.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::upstream::{Protocol, Upstream, UpstreamSettings};
+use crate::body::Body;
+use crate::limits;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("can't connect")]
+    Tcp(#[source] io::Error),
+    #[error("the TLS handshake failed")]
+    Tls(#[source] io::Error),
+    #[error("the HTTP handshake failed")]
+    Http(#[source] hyper::Error),
+    #[error("`protocol: http2` is asked for, and the upstream does not speak it")]
+    NoHttp2,
+    #[error("no connection within {} ms", .0.as_millis())]
+    Timeout(Duration),
+}
+
+/// The connections of one upstream.
+pub(super) struct Pool(Arc<Shared>);
+
+struct Shared {
+    kept: Mutex<Kept>,
+    http2: Mutex<Option<http2::SendRequest<Body>>>,
+    /// Held while a connection is made that may turn out to be one that all share.
+    making: tokio::sync::Mutex<()>,
+    may_share: AtomicBool,
+    patience: Duration,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// Oldest first.
+    idle: VecDeque<Idle>,
+    /// Whether [`reap`] runs.
+    reaped: bool,
+}
+
+struct Idle {
+    sender: http1::SendRequest<Body>,
+    since: Instant,
+}
+
+/// A connection, lent to one request.
+pub(super) struct Lease {
+    connection: Connection,
+    /// Whether it carried a request before: then it may be stale.
+    pub(super) reused: bool,
+}
+
+enum Connection {
+    Http1 { sender: http1::SendRequest<Body>, pool: Weak<Shared> },
+    Http2(http2::SendRequest<Body>),
+}
+
+impl Lease {
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self.connection, Connection::Http2(_))
+    }
+
+    /// Sends a request. The error gives it back if nothing of it was sent.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+        match &mut self.connection {
+            Connection::Http1 { sender, .. } => sender.try_send_request(request).await,
+            Connection::Http2(sender) => sender.try_send_request(request).await,
+        }
+    }
+
+    /// Gives the connection back: the request and its answer have ended well.
+    pub(super) fn give_back(self) {
+        if let Connection::Http1 { sender, pool } = self.connection
+            && let Some(pool) = pool.upgrade()
+            && !sender.is_closed()
+        {
+            pool.keep(sender);
+        }
+    }
+}
+
+impl Pool {
+    pub(super) fn new(settings: &UpstreamSettings) -> Self {
+        let may_share = match settings.protocol {
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+            Protocol::Auto => settings.tls,
+        };
+        Self(Arc::new(Shared {
+            kept: Mutex::default(),
+            http2: Mutex::default(),
+            making: tokio::sync::Mutex::default(),
+            may_share: AtomicBool::new(may_share),
+            patience: settings.timeouts.idle,
+        }))
+    }
+}
+
+/// Lends a connection: a kept one, unless `fresh` is asked for, or a new one.
+///
+/// # Cancel safety
+///
+/// A connection that is being made is dropped; a kept one that was taken is closed.
+pub(super) async fn lease(upstream: &Upstream, fresh: Fresh) -> Result<Lease, ConnectError> {
+    let pool = &upstream.pool.0;
+    if fresh == Fresh::No
+        && let Some(lease) = pool.take().await
+    {
+        return Ok(lease);
+    }
+    let _making = if pool.may_share.load(Ordering::Relaxed) {
+        let making = pool.making.lock().await;
+        // While we waited, somebody else may have made the one that all share.
+        if let Some(lease) = pool.shared().filter(|_| fresh == Fresh::No) {
+            return Ok(lease);
+        }
+        Some(making)
+    } else {
+        None
+    };
+    let patience = upstream.settings.timeouts.connect;
+    let connection = timeout(patience, connect(upstream)).await;
+    let connection = connection.map_err(|_elapsed| ConnectError::Timeout(patience))??;
+    Ok(Lease { connection, reused: false })
+}
+
+/// Whether a kept connection will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fresh {
+    Yes,
+    No,
+}
+
+impl Shared {
+    /// A kept connection that is still good.
+    async fn take(self: &Arc<Self>) -> Option<Lease> {
+        if let Some(lease) = self.shared() {
+            return Some(lease);
+        }
+        loop {
+            // The one used last is the one least likely to have been closed.
+            let Idle { mut sender, since } = lock(&self.kept).idle.pop_back()?;
+            if since.elapsed() < self.patience && sender.ready().await.is_ok() {
+                let connection = Connection::Http1 { sender, pool: Arc::downgrade(self) };
+                return Some(Lease { connection, reused: true });
+            }
+        }
+    }
+
+    /// The HTTP/2 connection, if there is one and it is open.
+    fn shared(&self) -> Option<Lease> {
+        let sender = lock(&self.http2).as_ref().filter(|sender| sender.is_ready()).cloned()?;
+        Some(Lease { connection: Connection::Http2(sender), reused: true })
+    }
+
+    fn keep(self: &Arc<Self>, sender: http1::SendRequest<Body>) {
+        let mut kept = lock(&self.kept);
+        if kept.idle.len() >= limits::MAX_IDLE_UPSTREAM_CONNECTIONS {
+            return;
+        }
+        kept.idle.push_back(Idle { sender, since: Instant::now() });
+        if !kept.reaped {
+            kept.reaped = true;
+            tokio::spawn(reap(Arc::downgrade(self), self.patience));
+        }
+    }
+}
+
+/// Closes connections that nobody used for `patience`; ends when there are none.
+async fn reap(pool: Weak<Shared>, patience: Duration) {
+    loop {
+        tokio::time::sleep(patience).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut kept = lock(&pool.kept);
+        while kept.idle.front().is_some_and(|oldest| oldest.since.elapsed() >= patience) {
+            kept.idle.pop_front();
+        }
+        if kept.idle.is_empty() {
+            kept.reaped = false;
+            return;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that holds these locks can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn connect(upstream: &Upstream) -> Result<Connection, ConnectError> {
+    let settings = &upstream.settings;
+    let tcp = TcpStream::connect((settings.host.as_str(), settings.port)).await;
+    let tcp = tcp.map_err(ConnectError::Tcp)?;
+    tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
+    let Some(tls) = &upstream.tls else {
+        return match settings.protocol {
+            Protocol::Http2 => handshake_http2(upstream, tcp).await,
+            Protocol::Auto | Protocol::Http1 => handshake_http1(upstream, tcp).await,
+        };
+    };
+    let stream = tls.connector.connect(tls.server_name.clone(), tcp).await;
+    let stream = stream.map_err(ConnectError::Tls)?;
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        return handshake_http2(upstream, stream).await;
+    }
+    if settings.protocol == Protocol::Http2 {
+        return Err(ConnectError::NoHttp2);
+    }
+    // It speaks HTTP/1.1: from now on connections are made side by side.
+    upstream.pool.0.may_share.store(false, Ordering::Relaxed);
+    handshake_http1(upstream, stream).await
+}
+
+async fn handshake_http1<S>(upstream: &Upstream, stream: S) -> Result<Connection, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.map_err(ConnectError::Http)?;
+    drive(connection);
+    Ok(Connection::Http1 { sender, pool: Arc::downgrade(&upstream.pool.0) })
+}
+
+async fn handshake_http2<S>(upstream: &Upstream, stream: S) -> Result<Connection, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
+        .keep_alive_interval(Some(limits::HTTP2_PING_INTERVAL))
+        .keep_alive_timeout(limits::HTTP2_PING_TIMEOUT)
+        .handshake(TokioIo::new(stream))
+        .await;
+    let (sender, connection) = handshake.map_err(ConnectError::Http)?;
+    drive(connection);
+    *lock(&upstream.pool.0.http2) = Some(sender.clone());
+    Ok(Connection::Http2(sender))
+}
+
+/// Runs a connection until it ends. Its errors reach those who use it.
+fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection to an upstream ended");
+        }
+    });
+}

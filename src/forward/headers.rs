@@ -1,0 +1,350 @@
+//! Which header fields pass, in both directions.
+//!
+//! The order of the steps in [`clean_request`] and [`assert_caller`] is security: what the
+//! caller sent is removed first, all of it, and only then is anything added. A field that
+//! `Connection` names is removed before the gateway's own fields exist, so that a caller
+//! can't use it to strip one of ours.
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::peer::{Peer, TrustedProxies, X_FORWARDED_FOR};
+
+/// `X-Request-Id`.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Fields that mean one connection only (RFC 9110 §7.6.1), and `Expect`, which the gateway
+/// answers itself. `Trailer` passes: it announces trailers, and those pass.
+const HOP_BY_HOP: [HeaderName; 10] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("http2-settings"),
+    EXPECT,
+];
+
+/// Fields with which frameworks let a request claim another path, another method or, behind
+/// Azure's own front doors, another user than the one the gateway judged.
+const OVERRIDES: [HeaderName; 5] = [
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+];
+
+/// Fields that only the gateway sets on a route: those of `forward_claims` and the one that
+/// carries the upstream's credential.
+#[derive(Debug, Default)]
+pub struct Asserted(pub Vec<HeaderName>);
+
+impl Asserted {
+    fn has(&self, name: &HeaderName) -> bool {
+        self.0.contains(name)
+    }
+}
+
+/// Changes to the fields of a message that a route asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderRules {
+    /// Taken away, before anything is put in.
+    pub remove: Vec<HeaderName>,
+    /// Put in place of what is there.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Put beside what is there.
+    pub add: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl HeaderRules {
+    /// Carries them out.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        for name in &self.remove {
+            headers.remove(name);
+        }
+        for (name, value) in &self.set {
+            headers.insert(name, value.clone());
+        }
+        for (name, value) in &self.add {
+            headers.append(name, value.clone());
+        }
+    }
+}
+
+/// Removes from the caller's fields all that must not reach an upstream, the token among it.
+pub(super) fn clean_request(headers: &mut HeaderMap, asserted: &Asserted) {
+    let takes_trailers = accepts_trailers(headers);
+    remove_hop_by_hop(headers);
+    join_cookies(headers);
+    headers.remove(AUTHORIZATION);
+    headers.remove(HOST);
+    let unwanted: Vec<HeaderName> =
+        headers.keys().filter(|name| is_unwanted(name, asserted)).cloned().collect();
+    for name in unwanted {
+        headers.remove(name);
+    }
+    if takes_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Fields with `_` are read as `-` by CGI-like servers, so that `X_User` would pass for `X-User`.
+fn is_unwanted(name: &HeaderName, asserted: &Asserted) -> bool {
+    let text = name.as_str();
+    text.contains('_') || is_claim_of_azure(text) || OVERRIDES.contains(name) || asserted.has(name)
+}
+
+/// What App Service and Container Apps assert about a user they signed in.
+fn is_claim_of_azure(name: &str) -> bool {
+    name.starts_with("x-ms-client-principal") || name.starts_with("x-ms-token-")
+}
+
+/// What the upstream is told of the caller's connection.
+pub(super) struct Downstream<'a> {
+    pub(super) peer: &'a Peer,
+    pub(super) trusted: &'a TrustedProxies,
+    /// The host the caller asked for, with its port.
+    pub(super) authority: Option<&'a str>,
+    pub(super) request_id: &'a HeaderValue,
+}
+
+/// Sets `X-Forwarded-For`, `-Proto`, `-Host`, `Forwarded` and `X-Request-Id`. What came in them
+/// is removed, unless a trusted proxy sent it: then the address is appended, and the first
+/// `-Proto` and `-Host` are kept.
+pub(super) fn assert_caller(headers: &mut HeaderMap, downstream: &Downstream<'_>) {
+    let address = downstream.peer.address.ip().to_canonical();
+    let trusted = downstream.trusted.trust(address);
+    let mut hops = if trusted { joined(headers, &X_FORWARDED_FOR) } else { String::new() };
+    let mut elements = if trusted { joined(headers, &FORWARDED) } else { String::new() };
+    let first = |name| headers.get(name).filter(|_| trusted).cloned();
+    let proto = first(X_FORWARDED_PROTO);
+    let host = first(X_FORWARDED_HOST);
+    remove_forwarded(headers);
+
+    append(&mut hops, &address.to_string());
+    let own_proto = if downstream.peer.tls { "https" } else { "http" };
+    let proto = proto.unwrap_or(HeaderValue::from_static(own_proto));
+    let own_host = downstream.authority.and_then(|host| HeaderValue::from_str(host).ok());
+    let host = host.or(own_host);
+    let shown = if address.is_ipv6() { format!("\"[{address}]\"") } else { address.to_string() };
+    let mut element = format!("for={shown};proto={own_proto}");
+    if let Some(host) = downstream.authority {
+        element.push_str(";host=\"");
+        element.push_str(host);
+        element.push('"');
+    }
+    append(&mut elements, &element);
+
+    insert(headers, X_FORWARDED_FOR, &hops);
+    headers.insert(X_FORWARDED_PROTO, proto);
+    if let Some(host) = host {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+    insert(headers, FORWARDED, &elements);
+    headers.insert(X_REQUEST_ID, downstream.request_id.clone());
+}
+
+fn remove_forwarded(headers: &mut HeaderMap) {
+    headers.remove(FORWARDED);
+    let forwarded = headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-"));
+    let forwarded: Vec<HeaderName> = forwarded.cloned().collect();
+    for name in forwarded {
+        headers.remove(name);
+    }
+}
+
+/// Removes from the trailers of a request what may not stand there: framing, credentials and
+/// whatever would not pass as a header (RFC 9110 §6.5.1).
+pub(super) fn clean_request_trailers(trailers: &mut HeaderMap, asserted: &Asserted) {
+    clean_request(trailers, asserted);
+    remove_forwarded(trailers);
+    for name in [TE, CONTENT_LENGTH, TRAILER, COOKIE, X_REQUEST_ID] {
+        trailers.remove(name);
+    }
+}
+
+/// Removes from an upstream's fields what means its connection only.
+pub(super) fn clean_response(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers);
+    headers.remove(X_REQUEST_ID);
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        for name in named_by_connection(headers) {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
+    let names = lines.flat_map(|line| line.split(','));
+    let names = names.filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok());
+    // These frame the message or say where it goes; a caller can't make them disappear.
+    names.filter(|name| ![CONTENT_LENGTH, HOST, COOKIE].contains(name)).collect()
+}
+
+/// Whether `TE` names `trailers`: the one coding that is passed on (gRPC asks for it).
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(TE).iter().filter_map(|line| line.to_str().ok());
+    let mut codings = lines.flat_map(|line| line.split(','));
+    codings.any(|coding| coding.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("trailers"))
+}
+
+/// HTTP/2 may split cookies into several fields; HTTP/1.1 servers want one (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let pieces: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(mut joined) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        joined.set_sensitive(true);
+        headers.insert(COOKIE, joined);
+    }
+}
+
+fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
+    let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    lines.collect::<Vec<_>>().join(", ")
+}
+
+fn append(list: &mut String, element: &str) {
+    if !list.is_empty() {
+        list.push_str(", ");
+    }
+    list.push_str(element);
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    // Made of field values that were valid before, and of addresses.
+    if let Ok(value) = HeaderValue::from_str(text) {
+        headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn cleaned(fields: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut headers = map(fields);
+        clean_request(&mut headers, &Asserted(vec![HeaderName::from_static("x-user-id")]));
+        list(&headers)
+    }
+
+    fn list(headers: &HeaderMap) -> Vec<(String, String)> {
+        headers.iter().map(|(n, v)| (n.to_string(), v.to_str().unwrap().to_owned())).collect()
+    }
+
+    #[test]
+    fn what_never_passes() {
+        for name in [
+            "authorization", "proxy-authorization", "connection", "keep-alive", "te", "upgrade",
+            "transfer-encoding", "x_user_id", "x-user-id", "x-original-url", "x-http-method-override",
+            "x-ms-client-principal-id", "x-ms-token-aad-access-token", "http2-settings", "expect",
+        ] {
+            assert_eq!(cleaned(&[(name, "x"), ("accept", "*/*")]), [("accept".into(), "*/*".into())], "{name}");
+        }
+        assert_eq!(cleaned(&[("x-user", "1"), ("user_agent", "2")]), [("x-user".into(), "1".into())]);
+    }
+
+    #[test]
+    fn what_connection_names_is_removed_but_for_what_frames_the_message() {
+        let kept = cleaned(&[("connection", "close, x-a"), ("connection", "X-B"), ("x-a", "1"), ("x-b", "2"), ("x-c", "3")]);
+        assert_eq!(kept, [("x-c".into(), "3".into())]);
+        let kept = cleaned(&[("connection", "content-length"), ("content-length", "3")]);
+        assert_eq!(kept, [("content-length".into(), "3".into())]);
+    }
+
+    #[test]
+    fn te_trailers_alone_passes() {
+        assert_eq!(cleaned(&[("te", "gzip, Trailers;q=1")]), [("te".into(), "trailers".into())]);
+        assert_eq!(cleaned(&[("te", "gzip")]), []);
+    }
+
+    #[test]
+    fn cookie_pieces_are_joined() {
+        assert_eq!(cleaned(&[("cookie", "a=1"), ("cookie", "b=2")]), [("cookie".into(), "a=1; b=2".into())]);
+    }
+
+    fn asserted(trusted: &[&str], peer: &str, fields: &[(&str, &str)]) -> Vec<(String, String)> {
+        let trusted = TrustedProxies::new(trusted.iter().map(|net| net.parse().unwrap()).collect());
+        let peer = Peer { address: peer.parse().unwrap(), tls: true };
+        let mut headers = map(fields);
+        let request_id = HeaderValue::from_static("id");
+        let authority = Some("api.example.com:8443");
+        assert_caller(&mut headers, &Downstream { peer: &peer, trusted: &trusted, authority, request_id: &request_id });
+        headers.remove(X_REQUEST_ID).unwrap();
+        list(&headers)
+    }
+
+    #[test]
+    fn forwarded_fields_are_set_anew() {
+        let came = [("x-forwarded-for", "6.6.6.6"), ("x-forwarded-user", "root"), ("forwarded", "for=6.6.6.6"), ("x-forwarded-host", "evil")];
+        assert_eq!(
+            asserted(&[], "1.2.3.4:5", &came),
+            [
+                ("x-forwarded-for".into(), "1.2.3.4".into()),
+                ("x-forwarded-proto".into(), "https".into()),
+                ("x-forwarded-host".into(), "api.example.com:8443".into()),
+                ("forwarded".into(), "for=1.2.3.4;proto=https;host=\"api.example.com:8443\"".into()),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_appended_to() {
+        let came = [("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "http"), ("x-forwarded-host", "front"), ("x-forwarded-user", "root")];
+        assert_eq!(
+            asserted(&["10.0.0.0/8"], "10.0.0.1:5", &came)[..3],
+            [
+                ("x-forwarded-for".into(), "1.2.3.4, 10.0.0.1".into()),
+                ("x-forwarded-proto".into(), "http".into()),
+                ("x-forwarded-host".into(), "front".into()),
+            ]
+        );
+    }
+
+    #[test]
+    fn trailers_carry_no_credentials_and_no_framing() {
+        let mut trailers = map(&[("authorization", "x"), ("content-length", "1"), ("x-forwarded-for", "x"), ("grpc-status", "0")]);
+        clean_request_trailers(&mut trailers, &Asserted::default());
+        assert_eq!(list(&trailers), [("grpc-status".into(), "0".into())]);
+    }
+
+    #[test]
+    fn rules_remove_then_set_then_add() {
+        let name = HeaderName::from_static("x-a");
+        let rules = HeaderRules {
+            remove: vec![name.clone()],
+            set: vec![(HeaderName::from_static("x-b"), HeaderValue::from_static("new"))],
+            add: vec![(name, HeaderValue::from_static("added"))],
+        };
+        let mut headers = map(&[("x-a", "1"), ("x-b", "2")]);
+        rules.apply(&mut headers);
+        assert_eq!(list(&headers), [("x-b".into(), "new".into()), ("x-a".into(), "added".into())]);
+    }
+}

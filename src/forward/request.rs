@@ -1,0 +1,213 @@
+//! From the caller's request to the one that the upstream gets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONTENT_LENGTH;
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use hyper::body::{Body as _, Incoming};
+
+use super::claims::{self, ForwardedClaim};
+use super::headers::{self, Asserted, Downstream, HeaderRules};
+use super::upload::{Progress, Upload};
+use super::upstream::{HostHeader, Upstream};
+use crate::authz::Permit;
+use crate::body::Body;
+use crate::exchange::UpstreamCredential;
+use crate::observe::access_log::ByteCounter;
+use crate::peer::{Peer, TrustedProxies};
+use crate::rejection::{Code, Rejection};
+use crate::route::rewrite::Rewrite;
+use crate::route::table::Captures;
+use crate::route::target::Target;
+
+/// What a route says of forwarding.
+#[derive(Debug)]
+pub struct Forwarding {
+    /// Where requests go.
+    pub upstream: Arc<Upstream>,
+    /// How the path changes.
+    pub rewrite: Rewrite,
+    /// Claims that become header fields.
+    pub forward_claims: Vec<ForwardedClaim>,
+    /// Fields that a caller can't send: those of `forward_claims` and of the credential.
+    pub asserted: Arc<Asserted>,
+    /// Changes to the request's fields.
+    pub request_headers: HeaderRules,
+    /// Changes to the answer's fields.
+    pub response_headers: HeaderRules,
+    /// From the end of the request to the head of the answer; `None` is for ever.
+    pub response_timeout: Option<Duration>,
+    /// Largest request body in bytes; `None` is any.
+    pub max_body_bytes: Option<u64>,
+    /// Longest pause in a request body.
+    pub body_idle_timeout: Duration,
+}
+
+/// A caller's request with what was found out about it on the way.
+pub struct Inbound<'a> {
+    /// Its head.
+    pub parts: Parts,
+    /// Its body.
+    pub body: Incoming,
+    /// Canonical host and path.
+    pub target: &'a Target,
+    /// What the route's pattern captured.
+    pub captures: &'a Captures,
+    /// Who sent it.
+    pub peer: &'a Peer,
+    /// Who is believed about whom they speak for.
+    pub trusted: &'a TrustedProxies,
+    /// The id that it and its answer carry.
+    pub request_id: &'a HeaderValue,
+    /// Counts its body.
+    pub bytes_in: ByteCounter,
+}
+
+/// A request that is ready to be sent. Only [`prepare`] makes one, and only with a [`Permit`].
+#[derive(Debug)]
+pub struct UpstreamRequest<'a> {
+    pub(super) plan: &'a Forwarding,
+    pub(super) head: Head,
+    pub(super) body: Body,
+    /// `None`: there is no body.
+    pub(super) upload: Option<Arc<Progress>>,
+}
+
+/// The head of a request, before it is known which HTTP it will be sent over.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub(super) method: Method,
+    scheme: Scheme,
+    authority: HeaderValue,
+    path: PathAndQuery,
+    headers: HeaderMap,
+}
+
+/// Makes the upstream's request of the caller's.
+///
+/// The permit is used up here: what was not authorised can't be forwarded. The caller's fields
+/// are cleaned before any of the gateway's own are added; the credential goes in last, so that
+/// no rule of the route can change it.
+///
+/// ```compile_fail
+/// // A permit can't be made by hand: its field is private, and `authz::authorize` judges first.
+/// let permit = obo_gateway::authz::Permit { caller: None };
+/// ```
+///
+/// # Errors
+///
+/// A body that is declared larger than the route takes (413), a path that can't be sent (400),
+/// a credential for another upstream (500).
+pub fn prepare<'a>(
+    plan: &'a Forwarding,
+    inbound: Inbound<'_>,
+    permit: Permit,
+    credential: &UpstreamCredential,
+) -> Result<UpstreamRequest<'a>, Rejection> {
+    let Inbound { parts, body, target, captures, peer, trusted, request_id, bytes_in } = inbound;
+    let upstream = &plan.upstream;
+    if credential.upstream() != upstream.name() {
+        let reason = format!("a credential for `{}` met upstream `{}`", credential.upstream(), upstream.name());
+        return Err(Rejection::new(Code::Internal, "", reason));
+    }
+    refuse_declared_size(plan, &parts.headers)?;
+
+    let path = path_and_query(plan, &parts.uri, target, captures)?;
+    let mut headers = parts.headers;
+    headers::clean_request(&mut headers, &plan.asserted);
+    let downstream = Downstream { peer, trusted, authority: target.authority(), request_id };
+    headers::assert_caller(&mut headers, &downstream);
+    if let Some(caller) = permit.caller() {
+        claims::add(&mut headers, &plan.forward_claims, caller.identity());
+    }
+    plan.request_headers.apply(&mut headers);
+    if let Some((name, value)) = credential.header() {
+        headers.insert(name, value.clone());
+    }
+
+    let client_host = target.authority().filter(|_| upstream.settings.host_header == HostHeader::Client);
+    let client_host = client_host.and_then(|host| HeaderValue::from_str(host).ok());
+    let authority = client_host.unwrap_or_else(|| upstream.authority.clone());
+    let head = Head { method: parts.method, scheme: upstream.scheme(), authority, path, headers };
+    if body.is_end_stream() {
+        return Ok(UpstreamRequest { plan, head, body: Body::empty(), upload: None });
+    }
+    let asserted = Arc::clone(&plan.asserted);
+    let upload = Upload::new(body, plan.max_body_bytes, plan.body_idle_timeout, bytes_in, asserted);
+    let progress = upload.progress();
+    Ok(UpstreamRequest { plan, head, body: Body::stream(upload), upload: Some(progress) })
+}
+
+fn refuse_declared_size(plan: &Forwarding, headers: &HeaderMap) -> Result<(), Rejection> {
+    let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    match (declared, plan.max_body_bytes) {
+        (Some(declared), Some(most)) if declared > most => {
+            let reason = format!("the request body is declared as {declared} bytes; `max_body_bytes` is {most}");
+            Err(Rejection::new(Code::BodyTooLarge, "The request body is larger than this route takes.", reason).closing())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The base path of the upstream, the path as the route rewrites it, the query byte for byte.
+fn path_and_query(
+    plan: &Forwarding,
+    uri: &Uri,
+    target: &Target,
+    captures: &Captures,
+) -> Result<PathAndQuery, Rejection> {
+    let base = &plan.upstream.settings.base_path;
+    let path = plan.rewrite.apply(target.path(), captures);
+    // The common case needs no new string: what came is already what goes on.
+    if base.is_empty()
+        && path == uri.path()
+        && let Some(unchanged) = uri.path_and_query()
+    {
+        return Ok(unchanged.clone());
+    }
+    let mut text = String::with_capacity(base.len() + path.len() + 1 + target.query().map_or(0, str::len));
+    text.push_str(base);
+    text.push_str(&path);
+    if let Some(query) = target.query() {
+        text.push('?');
+        text.push_str(query);
+    }
+    PathAndQuery::try_from(text).map_err(|error| {
+        Rejection::new(Code::BadRequest, "The request target can't be forwarded.", "the rewritten path is no valid request target")
+            .caused_by(error)
+    })
+}
+
+impl Head {
+    pub(super) fn is_idempotent(&self) -> bool {
+        // RFC 9110 §9.2.2.
+        self.method.is_idempotent()
+    }
+
+    /// The request as HTTP/1.1 has it: path alone, and a `Host` field.
+    pub(super) fn into_http1(mut self, body: Body) -> Request<Body> {
+        let mut request = Request::new(body);
+        self.headers.insert(http::header::HOST, self.authority);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = Uri::from(self.path);
+        *request.headers_mut() = self.headers;
+        request
+    }
+
+    /// The request as HTTP/2 has it: an absolute URI, and no `Host` field.
+    pub(super) fn into_http2(self, body: Body) -> Result<Request<Body>, http::Error> {
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(self.scheme);
+        uri.authority = Some(Authority::try_from(self.authority.as_bytes())?);
+        uri.path_and_query = Some(self.path);
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = Uri::from_parts(uri)?;
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = self.headers;
+        Ok(request)
+    }
+}

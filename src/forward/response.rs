@@ -1,0 +1,167 @@
+//! From the upstream's answer to the one that the caller gets.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Response, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::client::Lease;
+use super::headers;
+use super::upload::Progress;
+use crate::idle_timer::IdleTimer;
+use crate::body::{Body, BoxError};
+
+/// What is wrong with an answer. Passed on, it could be read in two ways.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BadAnswer {
+    #[error("it has both `Content-Length` and `Transfer-Encoding`")]
+    BothLengths,
+    #[error("it has more than one `Content-Length`")]
+    ManyLengths,
+    #[error("its `Transfer-Encoding` is not `chunked`")]
+    UnknownCoding,
+    #[error("it switches protocols, and nothing asked for that")]
+    Switching,
+}
+
+/// Takes an answer and the connection it comes over; the connection goes back when the answer
+/// has ended well all of `upload`
+/// has been sent: a connection whose request is still on its way can't carry another.
+pub(super) fn receive(
+    response: Response<Incoming>,
+    lease: Lease,
+    upload: Option<Arc<Progress>>,
+    patience: Option<Duration>,
+) -> Result<Response<Body>, BadAnswer> {
+    let (mut parts, incoming) = response.into_parts();
+    check_framing(parts.status, &parts.headers)?;
+    headers::clean_response(&mut parts.headers);
+    parts.extensions.clear();
+    let mut lease = Returning { lease: Some(lease), upload };
+    if incoming.is_end_stream() {
+        lease.ended();
+        return Ok(Response::from_parts(parts, Body::empty()));
+    }
+    let download = Download { incoming, lease, idle: IdleTimer::new(patience) };
+    Ok(Response::from_parts(parts, Body::stream(download)))
+}
+
+/// hyper reads an answer with two lengths by one of them; a caller might read it by the other.
+fn check_framing(status: StatusCode, headers: &HeaderMap) -> Result<(), BadAnswer> {
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(BadAnswer::Switching);
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let coding = codings.next();
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let length = lengths.next();
+    if coding.is_some() && length.is_some() {
+        return Err(BadAnswer::BothLengths);
+    }
+    if lengths.next().is_some() || length.is_some_and(|length| length.as_bytes().contains(&b',')) {
+        return Err(BadAnswer::ManyLengths);
+    }
+    if codings.next().is_some() || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(BadAnswer::UnknownCoding);
+    }
+    Ok(())
+}
+
+/// Gives a connection back once; dropped before that, it closes the connection.
+struct Returning {
+    lease: Option<Lease>,
+    upload: Option<Arc<Progress>>,
+}
+
+impl Returning {
+    fn ended(&mut self) {
+        if let Some(lease) = self.lease.take()
+            && self.upload.as_ref().is_none_or(|upload| upload.ended())
+        {
+            lease.give_back();
+        }
+    }
+}
+
+/// The upstream's body. One that breaks off ends in an error, so that the caller gets an
+/// aborted transfer and never a clean end.
+struct Download {
+    incoming: Incoming,
+    lease: Returning,
+    idle: IdleTimer,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no byte of the answer came for {} s", .0.as_secs())]
+struct Stalled(Duration);
+
+impl http_body::Body for Download {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.idle.moved();
+                // Whoever reads us may not ask again once the length is reached.
+                if self.incoming.is_end_stream() {
+                    self.lease.ended();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(None) => {
+                self.lease.ended();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let patience = ready!(self.idle.poll_expired(cx));
+                Poll::Ready(Some(Err(Stalled(patience).into())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+
+    #[test]
+    fn an_answer_that_can_be_read_in_two_ways_is_refused() {
+        for (fields, good) in [
+            (&[("content-length", "1")][..], true),
+            (&[("transfer-encoding", "Chunked")], true),
+            (&[], true),
+            (&[("content-length", "1"), ("transfer-encoding", "chunked")], false),
+            (&[("content-length", "1"), ("content-length", "1")], false),
+            (&[("content-length", "1, 1")], false),
+            (&[("transfer-encoding", "gzip, chunked")], false),
+            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], false),
+            (&[("transfer-encoding", "identity")], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for &(name, value) in fields {
+                headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            }
+            assert_eq!(check_framing(StatusCode::OK, &headers).is_ok(), good, "{fields:?}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The caller's body on its way to the upstream: passed on frame by frame as the upstream
+//! takes it, within the route's size and the server's patience.
+//!
+//! When it breaks, the upstream's side only sees an aborted request; [`Progress`] remembers
+//! whose fault it was, so that the answer says so.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::headers::{self, Asserted};
+use crate::idle_timer::IdleTimer;
+use crate::body::BoxError;
+use crate::observe::access_log::ByteCounter;
+use crate::rejection::{Code, Rejection};
+
+/// Why a body could not be passed on. Always the caller's doing.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum UploadFault {
+    #[error("the request body broke off or is framed wrongly: {0}")]
+    Broken(String),
+    #[error("the request body is larger than {0} bytes")]
+    TooLarge(u64),
+    #[error("no byte of the request body came for {} s", .0.as_secs())]
+    Idle(Duration),
+}
+
+impl UploadFault {
+    pub(super) fn rejection(&self) -> Rejection {
+        let (code, detail) = match self {
+            Self::Broken(_) => (Code::BadRequest, "The request body is broken."),
+            Self::TooLarge(_) => (Code::BodyTooLarge, "The request body is larger than this route takes."),
+            Self::Idle(_) => (Code::RequestTimeout, "The request body did not arrive in time."),
+        };
+        Rejection::new(code, detail, self.to_string()).closing()
+    }
+}
+
+/// How far an upload is, seen from the one who waits for the answer.
+#[derive(Debug)]
+pub(super) struct Progress {
+    fault: OnceLock<UploadFault>,
+    ended: AtomicBool,
+    moved_at: Mutex<Instant>,
+}
+
+impl Progress {
+    /// What broke the body, if anything did.
+    pub(super) fn fault(&self) -> Option<&UploadFault> {
+        self.fault.get()
+    }
+
+    /// Whether all of the body has been passed on.
+    pub(super) fn ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// When the last frame went through.
+    pub(super) fn moved_at(&self) -> Instant {
+        *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn moved(&self) {
+        *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+/// The body, limits and all.
+pub(super) struct Upload {
+    incoming: Incoming,
+    most: Option<u64>,
+    left: u64,
+    idle: IdleTimer,
+    counter: ByteCounter,
+    asserted: Arc<Asserted>,
+    progress: Arc<Progress>,
+}
+
+impl Upload {
+    /// Passes `incoming` on: at most `most` bytes, at most `patience` without a byte. Of its
+    /// trailers, the fields in `asserted` are left out.
+    pub(super) fn new(
+        incoming: Incoming,
+        most: Option<u64>,
+        patience: Duration,
+        counter: ByteCounter,
+        asserted: Arc<Asserted>,
+    ) -> Self {
+        let progress =
+            Progress { fault: OnceLock::new(), ended: AtomicBool::new(false), moved_at: Mutex::new(Instant::now()) };
+        Self {
+            incoming,
+            most,
+            left: most.unwrap_or(u64::MAX),
+            idle: IdleTimer::new(Some(patience)),
+            counter,
+            asserted,
+            progress: Arc::new(progress),
+        }
+    }
+
+    pub(super) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    fn fail(&self, fault: UploadFault) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let error = BoxError::from(fault.clone());
+        // The first fault is the cause; what follows from it adds nothing.
+        self.progress.fault.get_or_init(|| fault);
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.idle.moved();
+        self.progress.moved();
+        let frame = match frame.into_trailers() {
+            Ok(mut trailers) => {
+                headers::clean_request_trailers(&mut trailers, &self.asserted);
+                Frame::trailers(trailers)
+            }
+            Err(data) => data,
+        };
+        if let Some(data) = frame.data_ref() {
+            let size = data.len() as u64;
+            self.counter.add(size);
+            match self.left.checked_sub(size) {
+                Some(left) => self.left = left,
+                None => return self.fail(UploadFault::TooLarge(self.most.unwrap_or(u64::MAX))),
+            }
+        }
+        if self.incoming.is_end_stream() {
+            self.progress.ended.store(true, Ordering::Release);
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => self.pass(frame),
+            Poll::Ready(Some(Err(error))) => {
+                let text = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                self.fail(UploadFault::Broken(text))
+            }
+            Poll::Ready(None) => {
+                self.progress.ended.store(true, Ordering::Release);
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let patience = ready!(self.idle.poll_expired(cx));
+                self.fail(UploadFault::Idle(patience))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

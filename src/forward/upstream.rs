@@ -1,0 +1,162 @@
+//! An upstream as the routes file names it: where it is and how it is spoken to.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::uri::Scheme;
+use rustls::pki_types::ServerName;
+use tokio_rustls::TlsConnector;
+
+use super::client::Pool;
+use crate::trust::{Roots, TrustError};
+
+/// Which HTTP is spoken to an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// What TLS negotiates (ALPN); HTTP/1.1 without TLS.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2; without TLS with prior knowledge (RFC 9113 §3.3).
+    Http2,
+}
+
+/// Which host the upstream is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostHeader {
+    /// The upstream's own, from its URL.
+    #[default]
+    Upstream,
+    /// The one that the caller asked for.
+    Client,
+}
+
+/// How long an upstream may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To connect, TLS included.
+    pub connect: Duration,
+    /// From the end of the request to the head of the answer; `None` is for ever.
+    pub response: Option<Duration>,
+    /// Without a byte of the answer's body; `None` is for ever.
+    pub stream: Option<Duration>,
+    /// That a pooled connection is kept unused.
+    pub idle: Duration,
+}
+
+/// What the routes file says of an upstream. Two that are equal may share connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamSettings {
+    /// Its name in the routes file.
+    pub name: Arc<str>,
+    /// Whether it is spoken to over TLS.
+    pub tls: bool,
+    /// A DNS name or an address; IPv6 without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+    /// The path of its URL, without a slash at its end: what is put before each path.
+    pub base_path: String,
+    /// Which HTTP is spoken.
+    pub protocol: Protocol,
+    /// Which host it is told.
+    pub host_header: HostHeader,
+    /// How long it may take.
+    pub timeouts: Timeouts,
+    /// Whose certificates are believed.
+    pub roots: Roots,
+    /// The name its certificate must have, where that is not `host`.
+    pub server_name: Option<String>,
+}
+
+/// An upstream with its connections.
+pub struct Upstream {
+    pub(super) settings: UpstreamSettings,
+    /// `host[:port]`, the port left out where it is the scheme's own.
+    pub(super) authority: HeaderValue,
+    pub(super) endpoint: Arc<str>,
+    pub(super) tls: Option<Tls>,
+    pub(super) pool: Pool,
+}
+
+pub(super) struct Tls {
+    pub(super) connector: TlsConnector,
+    pub(super) server_name: ServerName<'static>,
+}
+
+/// Why an upstream of the file can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// The host can't stand in a `Host` header or a certificate.
+    #[error("`{0}` is not a host name or address")]
+    Host(String),
+    /// The roots can't be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+}
+
+impl Upstream {
+    /// Makes ready to speak to an upstream; connects to nothing.
+    ///
+    /// # Errors
+    ///
+    /// A host or roots that can't be used.
+    pub fn new(settings: UpstreamSettings) -> Result<Arc<Self>, UpstreamError> {
+        let bad_host = || UpstreamError::Host(settings.host.clone());
+        let text = authority(&settings);
+        let authority = HeaderValue::from_str(&text).map_err(|_invalid| bad_host())?;
+        let tls = if settings.tls { Some(tls(&settings)?) } else { None };
+        let pool = Pool::new(&settings);
+        Ok(Arc::new(Self { authority, endpoint: text.into(), tls, pool, settings }))
+    }
+
+    /// Its name in the routes file.
+    pub fn name(&self) -> &Arc<str> {
+        &self.settings.name
+    }
+
+    /// What the routes file says of it.
+    pub fn settings(&self) -> &UpstreamSettings {
+        &self.settings
+    }
+
+    /// Where it is: `host[:port]`.
+    pub fn endpoint(&self) -> &Arc<str> {
+        &self.endpoint
+    }
+
+    pub(super) fn scheme(&self) -> Scheme {
+        if self.settings.tls { Scheme::HTTPS } else { Scheme::HTTP }
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+fn authority(settings: &UpstreamSettings) -> String {
+    let host = &settings.host;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    match (settings.tls, settings.port) {
+        (true, 443) | (false, 80) => host,
+        (_, port) => format!("{host}:{port}"),
+    }
+}
+
+fn tls(settings: &UpstreamSettings) -> Result<Tls, UpstreamError> {
+    let mut config = settings.roots.client_config()?;
+    config.alpn_protocols = match settings.protocol {
+        Protocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        Protocol::Http1 => vec![b"http/1.1".to_vec()],
+        Protocol::Http2 => vec![b"h2".to_vec()],
+    };
+    let name = settings.server_name.as_ref().unwrap_or(&settings.host).clone();
+    let server_name =
+        ServerName::try_from(name.clone()).map_err(|_invalid| UpstreamError::Host(name))?;
+    Ok(Tls { connector: TlsConnector::from(Arc::new(config)), server_name })
+}

@@ -1,1 +1,165 @@
-//! THE REQUEST PATH.
+//! THE REQUEST PATH. Read [`Gateway::handle`] and [`Gateway::proxy`]: the rest of this file
+//! is what they walk over.
+//!
+//! Every request has one snapshot of the configuration, one answer and one event in the log.
+//! What each step decides is in its own module; the order of the steps is here.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::authn::{self, Provider, Requirement};
+use crate::authz::{self, Policy};
+use crate::body::Body;
+use crate::exchange::{self, Exchanger, TokenPlan};
+use crate::forward::{self, Forwarding, Inbound};
+use crate::observe::access_log::{AccessRecord, Observer};
+use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
+use crate::observe::recorded_body::RecordedBody;
+use crate::observe::request_id::{RequestId, X_REQUEST_ID};
+use crate::peer::{Peer, TrustedProxies};
+use crate::rejection::Rejection;
+use crate::respond::{self, Canned, Redirect};
+use crate::route::{RouteTable, Target};
+
+/// One configuration, whole: what a request meets from its first byte to its last.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The routes, most specific first.
+    pub routes: RouteTable<Route>,
+    /// All providers of the file, for readiness.
+    pub providers: Vec<Arc<Provider>>,
+    /// Whose `X-Forwarded-*` and `X-Request-Id` are believed.
+    pub trusted_proxies: TrustedProxies,
+}
+
+/// One entry of `routes:`.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name, and what is counted under it.
+    pub metrics: Arc<RouteMetrics>,
+    /// Whose tokens it takes.
+    pub requirement: Requirement,
+    /// What a caller must have.
+    pub policy: Policy,
+    /// What then happens.
+    pub action: Action,
+}
+
+/// What a route does with a request that may pass.
+#[derive(Debug)]
+pub enum Action {
+    /// It goes to an upstream, with a credential of the upstream's own.
+    Forward {
+        /// Which credential.
+        token: TokenPlan,
+        /// Where to, and how.
+        forwarding: Forwarding,
+        /// The upstream's name, and what is counted under it.
+        metrics: Arc<UpstreamMetrics>,
+    },
+    /// The route's own answer.
+    Respond(Canned),
+    /// Another place.
+    Redirect(Redirect),
+}
+
+/// What serves requests, over all configurations that follow each other.
+#[derive(Debug)]
+pub struct Gateway {
+    snapshot: ArcSwap<Snapshot>,
+    exchanger: Arc<Exchanger>,
+    observer: Arc<Observer>,
+}
+
+impl Gateway {
+    /// Serves `snapshot`.
+    pub fn new(snapshot: Snapshot, exchanger: Arc<Exchanger>, observer: Arc<Observer>) -> Arc<Self> {
+        Arc::new(Self { snapshot: ArcSwap::from_pointee(snapshot), exchanger, observer })
+    }
+
+    /// The configuration that new requests meet.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Puts another configuration in place; requests under way keep theirs.
+    pub fn replace(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Answers one request. Cannot fail: a refusal is a response, and every request leaves one
+    /// log event.
+    pub async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<RecordedBody<Body>> {
+        let snapshot = self.snapshot();
+        let version = request.version();
+        let request_id = request_id(&request, &peer, &snapshot.trusted_proxies);
+        let mut record = AccessRecord::begin(&self.observer, &request, &peer, request_id);
+        record.client_ip = snapshot.trusted_proxies.client_ip(&peer, request.headers());
+
+        let answer = self.proxy(&snapshot, request, &peer, &mut record).await;
+        let mut response = answer.unwrap_or_else(|rejection| {
+            record.refused(&rejection);
+            respond::refusal(&rejection, record.request_id().as_str(), version)
+        });
+        response.headers_mut().insert(X_REQUEST_ID, record.request_id().header().clone());
+        record.complete(response)
+    }
+
+    /// The order is security: nothing of the request is looked at before its target is
+    /// canonical; the policy judges only who was authenticated; a credential is made only with
+    /// a permit, and only what used up a permit is sent.
+    async fn proxy(
+        &self,
+        snapshot: &Snapshot,
+        request: Request<Incoming>,
+        peer: &Peer,
+        record: &mut AccessRecord,
+    ) -> Result<Response<Body>, Rejection> {
+        let target = Target::parse(&request)?;
+        let found = snapshot.routes.find(&target, request.headers())?;
+        let route = found.route;
+        record.route = Some(Arc::clone(&route.metrics));
+        let authenticated = authn::authenticate(&route.requirement, request.headers()).await?;
+        record.identity = authenticated.identity().cloned();
+        let permit = authz::authorize(&route.policy, authenticated)?;
+        let (token, forwarding) = match &route.action {
+            Action::Forward { token, forwarding, metrics } => {
+                record.upstream = Some(Arc::clone(metrics));
+                (token, forwarding)
+            }
+            Action::Respond(canned) => return Ok(canned.response()),
+            Action::Redirect(redirect) => return redirect.response(&target, &found.captures),
+        };
+        let upstream = &forwarding.upstream;
+        record.endpoint = Some(Arc::clone(upstream.endpoint()));
+        let credential = exchange::credential(&self.exchanger, token, upstream.name(), &permit).await?;
+        record.token_cache = credential.cache_result();
+        record.exchange_took = credential.exchange_time();
+        let (parts, body) = request.into_parts();
+        let inbound = Inbound {
+            parts,
+            body,
+            target: &target,
+            captures: &found.captures,
+            peer,
+            trusted: &snapshot.trusted_proxies,
+            bytes_in: record.bytes_in(),
+            request_id: record.request_id().header(),
+        };
+        let request = forward::prepare(forwarding, inbound, permit, &credential)?;
+        let sent_at = Instant::now();
+        let response = forward::send(request).await;
+        record.upstream_took = Some(sent_at.elapsed());
+        response
+    }
+}
+
+/// The id that a trusted proxy gave the request, else a new one.
+fn request_id<B>(request: &Request<B>, peer: &Peer, trusted: &TrustedProxies) -> RequestId {
+    let given = request.headers().get(X_REQUEST_ID).filter(|_| trusted.trust(peer.address.ip()));
+    given.and_then(RequestId::trusted).unwrap_or_default()
+}

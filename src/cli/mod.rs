@@ -1,1 +1,139 @@
-//! The command line.
+//! The command line: arguments, exit codes, signals. One file a command.
+//!
+//! Results go to stdout, logs and problems to stderr. Exit codes: 0 done; 1 it failed; 2 wrong
+//! usage (clap's own).
+
+mod check;
+mod completions;
+mod demo;
+mod dev_idp;
+mod healthcheck;
+mod run;
+
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::observe::log;
+
+/// An authenticating reverse proxy that swaps the caller's token for an on-behalf-of token
+/// scoped to each upstream.
+#[derive(Debug, Parser)]
+#[command(name = "obo-gateway", version, disable_help_subcommand = true)]
+struct CommandLine {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// The routes file; `-` is stdin
+    #[arg(short, long, global = true, env = "OBO_GATEWAY_CONFIG", default_value = "routes.yaml", value_name = "FILE")]
+    config: String,
+
+    /// What is logged: error, warn, info, debug, trace, or directives like `info,obo_gateway::exchange=debug`
+    #[arg(long, global = true, env = "OBO_GATEWAY_LOG", default_value = "info", value_name = "LEVEL")]
+    log_level: String,
+
+    /// How it is logged [default: text on a terminal, json otherwise]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the routes file (also when no command is given)
+    Run,
+    /// Read the routes file and print every problem with its place
+    Check,
+    /// Show the gateway on loopback: a development identity provider, stand-ins for Microsoft
+    /// Graph and Azure Resource Manager, and the gateway in front
+    Demo(DemoArguments),
+    /// Serve the development identity provider alone, for your own tests
+    DevIdp(DevIdpArguments),
+    /// Ask `/readyz` of the configured admin address; exit 0 or 1
+    Healthcheck,
+    /// Print shell completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+struct DemoArguments {
+    /// Move all ports to N, N+1, … [default: 8080, 9901, 9010, 9011, 9012]
+    #[arg(long, value_name = "N")]
+    port_base: Option<u16>,
+
+    /// Serve the gateway and the provider over https
+    #[arg(long, requires = "ca_file")]
+    tls: bool,
+
+    /// Where the certificate of the CA that `--tls` makes is written
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct DevIdpArguments {
+    /// Where to listen; loopback only
+    #[arg(long, default_value = "127.0.0.1:9010")]
+    address: SocketAddr,
+
+    /// Serve `https://localhost:PORT`, as Microsoft's libraries insist on
+    #[arg(long, requires = "ca_file")]
+    tls: bool,
+
+    /// Where the certificate of the CA that `--tls` makes is written
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    ca_file: Option<PathBuf>,
+}
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let CommandLine { global, command } = CommandLine::parse();
+    let format = match global.log_format {
+        Some(LogFormat::Text) => log::Format::Text,
+        Some(LogFormat::Json) => log::Format::Json,
+        None if io::stderr().is_terminal() => log::Format::Text,
+        None => log::Format::Json,
+    };
+    if let Err(error) = log::init(&global.log_level, format) {
+        return usage_error(&format!("--log-level `{}`: {error}", global.log_level));
+    }
+    match command.unwrap_or(Command::Run) {
+        Command::Run => run::main(&global.config, format),
+        Command::Check => check::main(&global.config),
+        Command::Demo(arguments) => demo::main(&arguments, format),
+        Command::DevIdp(arguments) => dev_idp::main(&arguments),
+        Command::Healthcheck => healthcheck::main(&global.config),
+        Command::Completions { shell } => completions::main::<CommandLine>(shell),
+    }
+}
+
+fn usage_error(text: &str) -> ExitCode {
+    to_stderr(&format!("error: {text}\n"));
+    ExitCode::from(2)
+}
+
+/// Prints a result. A reader that went away is not our failure.
+fn to_stdout(text: &str) {
+    io::stdout().lock().write_all(text.as_bytes()).unwrap_or_default();
+}
+
+/// Prints what went wrong.
+fn to_stderr(text: &str) {
+    io::stderr().lock().write_all(text.as_bytes()).unwrap_or_default();
+}

@@ -19,9 +19,7 @@ use crate::exchange::UpstreamCredential;
 use crate::observe::access_log::ByteCounter;
 use crate::peer::{Peer, TrustedProxies};
 use crate::rejection::{Code, Rejection};
-use crate::route::rewrite::Rewrite;
-use crate::route::table::Captures;
-use crate::route::target::Target;
+use crate::route::{Captures, Rewrite, Target};
 
 /// What a route says of forwarding.
 #[derive(Debug)]

@@ -129,7 +129,7 @@ impl Upload {
         };
         if let Some(data) = frame.data_ref() {
             let size = data.len() as u64;
-            self.counter.add(size);
+            self.counter.add(data.len());
             match self.left.checked_sub(size) {
                 Some(left) => self.left = left,
                 None => return self.fail(UploadFault::TooLarge(self.most.unwrap_or(u64::MAX))),

@@ -9,7 +9,7 @@ pub struct ByteCounter(Arc<AtomicU64>);
 
 impl ByteCounter {
     /// Adds `bytes`.
-    pub fn add(&self, bytes: u64) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
+    pub fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }

@@ -9,7 +9,7 @@
 //! ```compile_fail
 //! use obo_gateway::exchange::UpstreamCredential;
 //! // The fields are private: a credential can't be made up, nor bound to another upstream.
-//! let made_up = UpstreamCredential { upstream: "graph".into(), header: None };
+//! let made_up = UpstreamCredential { upstream: "graph".into(), header: None, exchanged: None };
 //! ```
 
 mod advice;

@@ -83,3 +83,15 @@ pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long the answer to that may take.
 pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Largest `claims` of a challenge in bytes, before base64: what still fits into one header
+/// field of common clients. Real ones are below 500 bytes.
+pub const MAX_CLAIMS_BYTES: usize = 8 * 1024;
+
+/// Most `Retry-After` waits remembered at once; one for each provider, tenant, client and
+/// scope set that is throttled, and those are few.
+pub const MAX_THROTTLES: usize = 10_000;
+
+/// Most expired outbound tokens thrown away when one is put into the cache: more than come
+/// in, so that the dead never pile up, and few enough that no request waits for the broom.
+pub const MAX_EXPIRED_SWEPT: usize = 64;

@@ -1,0 +1,199 @@
+//! What the errors of a token endpoint mean, as data: a class, and one sentence for the operator.
+//!
+//! Three tables: Entra's `AADSTS` numbers, its suberrors, and the `error` values of RFC 6749
+//! §5.2 and its kin. Which of them speaks when an answer holds several is decided in
+//! `answer.rs`. In a sentence `{client}`, `{provider}`, `{tenant}` and `{scopes}` are filled in.
+
+use crate::rejection::Code;
+
+/// Who has to act on a refused exchange, and so what the caller is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// The user has to interact: sign in again, pass a second factor, enrol.
+    Interaction,
+    /// Nobody consented to what the upstream needs.
+    Consent,
+    /// The user may not, whatever they do at a sign-in page.
+    NotAllowed,
+    /// The inbound token, or the session behind it, is over.
+    Expired,
+    /// The inbound token is not accepted as an assertion.
+    Invalid,
+    /// The provider refuses the gateway itself: its operator has to act.
+    Gateway,
+    /// The provider is down, slow or throttling.
+    Unavailable,
+}
+
+impl Class {
+    /// The code of the rejection.
+    pub(super) fn code(self) -> Code {
+        match self {
+            Self::Interaction => Code::ClaimsChallenge,
+            Self::Consent => Code::ConsentRequired,
+            Self::NotAllowed => Code::CallerNotAllowed,
+            Self::Expired => Code::TokenExpired,
+            Self::Invalid => Code::TokenInvalid,
+            Self::Gateway => Code::ExchangeFailed,
+            Self::Unavailable => Code::ProviderUnavailable,
+        }
+    }
+
+    /// The sentence for the caller.
+    pub(super) fn detail(self) -> &'static str {
+        match self {
+            Self::Interaction => "The identity provider wants the user to sign in again.",
+            Self::Consent => "Neither the user nor an administrator consented to this use.",
+            Self::NotAllowed => "The identity provider does not allow this user here.",
+            Self::Expired => "The identity provider says that the bearer token has expired.",
+            Self::Invalid => "The identity provider does not accept the bearer token.",
+            Self::Gateway => "The gateway could not get a token for the service.",
+            Self::Unavailable => "The identity provider is not available; try again later.",
+        }
+    }
+}
+
+/// A row of a table.
+pub(super) type Row = (Class, &'static str);
+
+/// The meaning of an `AADSTS` number.
+#[rustfmt::skip] // A table is read by its rows.
+pub(super) fn number(number: u64) -> Option<Row> {
+    use Class::{Consent, Expired, Gateway, Interaction, Invalid, NotAllowed, Unavailable};
+    Some(match number {
+        // The assertion, which is the inbound token.
+        50_013 => (Invalid, "the inbound token is not accepted as an assertion (signature, issuer or lifetime); the caller needs a fresh token of tenant {tenant}"),
+        500_131 => (Gateway, "the inbound token is for another application than {client}; let `audiences` of provider `{provider}` name this application only, or correct its `client_id`"),
+        500_133 => (Expired, "the inbound token has expired; the caller needs a fresh one"),
+        240_002 => (Invalid, "the inbound token is an ID token; the caller has to send an access token for application {client}"),
+        50_057 => (Invalid, "the user's account is disabled; enable it in tenant {tenant} if that is a mistake"),
+        50_173 => (Expired, "the user's sign-in was revoked, as by a new password; the user has to sign in again"),
+        70_008 => (Expired, "the user's sign-in has lapsed; the user has to sign in again"),
+        700_082 => (Expired, "the user's sign-in has lapsed by inactivity; the user has to sign in again"),
+        70_043 => (Expired, "the user's sign-in is older than Conditional Access allows; the user has to sign in again"),
+
+        // The user has to do something at a sign-in page.
+        50_076 => (Interaction, "the user has to pass multi-factor authentication; the client has to sign the user in again"),
+        50_079 => (Interaction, "the user has to enrol for multi-factor authentication; the client has to sign the user in again"),
+        50_072 => (Interaction, "the user has to enrol for a second factor; the client has to sign the user in again"),
+        50_074 => (Interaction, "the user has to pass strong authentication; the client has to sign the user in again"),
+        50_078 => (Interaction, "the user's multi-factor authentication has lapsed; the client has to sign the user in again"),
+        50_158 => (Interaction, "an external security challenge is open; the client has to sign the user in again"),
+        50_097 => (Interaction, "the user's device has to authenticate; the client has to sign the user in again"),
+
+        // The user may not.
+        50_105 => (NotAllowed, "the user is not assigned to application {client}; assign the user or a group to it in tenant {tenant}"),
+        50_131 => (NotAllowed, "Conditional Access blocks this user here; the sign-in log of tenant {tenant} names the policy"),
+        53_000 => (NotAllowed, "the user's device is not compliant, which a Conditional Access policy asks for"),
+        53_001 => (NotAllowed, "the user's device is not joined to the domain, which a Conditional Access policy asks for"),
+        53_003 => (NotAllowed, "a Conditional Access policy blocks the user; the sign-in log of tenant {tenant} names it"),
+        530_032 => (NotAllowed, "a security policy of tenant {tenant} blocks the user; its sign-in log names the policy"),
+
+        // Consent.
+        65_001 => (Consent, "neither the user nor an administrator consented to {scopes} for application {client}"),
+        65_004 => (Consent, "the user declined to consent to {scopes} for application {client}"),
+        90_094 => (Consent, "{scopes} need the consent of an administrator for application {client}"),
+
+        // The gateway's secret or certificate.
+        7_000_215 => (Gateway, "the client secret is wrong; put the value (not the id) of a secret of application {client} into `credential.client_secret`"),
+        7_000_222 => (Gateway, "the client secret expired; make a new one for application {client} and update `credential.client_secret`"),
+        7_000_218 => (Gateway, "no client credential arrived; set `credential` of provider `{provider}` for application {client}"),
+        700_024 => (Gateway, "the client assertion is outside its time window; set the clock of this machine"),
+        700_025 => (Gateway, "application {client} is a public client and takes no credential; register it as a web application"),
+        700_027 => (Gateway, "the client assertion is signed with a key that application {client} does not have; upload the certificate of `credential` to it"),
+        7_000_214 => (Gateway, "the certificate of application {client} is revoked; make a new one and update `credential`"),
+        1_000_502 => (Gateway, "the certificate of application {client} has expired; make a new one and update `credential`"),
+        7_000_274 | 7_000_277 => (Gateway, "the client assertion of application {client} is not accepted; compare its certificate with the one of `credential`"),
+        700_229 => (Gateway, "the federated credential is not an application's token; use a user-assigned managed identity"),
+
+        // The registration of the gateway.
+        650_056 => (Gateway, "application {client} is misconfigured; give it the API permissions of {scopes} and consent to them"),
+        650_057 => (Gateway, "the resource of {scopes} is not among the API permissions of application {client}; add it"),
+        700_016 => (Gateway, "application {client} is unknown in tenant {tenant}; correct `client_id`, or consent to the application there"),
+        700_011 => (Gateway, "application {client} has no matching reply address or is unknown in tenant {tenant}; correct its registration or `client_id`"),
+        90_002 => (Gateway, "tenant {tenant} is unknown; correct `tenant` of provider `{provider}`, and its `cloud`"),
+        500_011 => (Gateway, "the resource of {scopes} is unknown in tenant {tenant}; correct `scopes`, or add the resource's service principal"),
+        7_000_112 => (Gateway, "application {client} is disabled; enable it in tenant {tenant}"),
+        7_000_114 => (Gateway, "application {client} may not make on-behalf-of requests; use an application of its own for the gateway"),
+        70_011 => (Gateway, "{scopes} are not valid as scopes; write one resource's `…/.default` or its scopes"),
+        700_022 => (Gateway, "{scopes} are of several resources; keep one resource for each upstream"),
+        9_001_023 => (Gateway, "the grant is not supported at this authority; set `tenant` of provider `{provider}` to one tenant"),
+        900_382 | 900_432 => (Gateway, "application, tenant and resource are of different clouds; correct `cloud` of provider `{provider}`"),
+        90_013 => (Gateway, "the request is not valid for application {client}; compare `scopes` and `client_id` with its registration"),
+
+        // Passing troubles; 50196 comes as `invalid_grant` all the same.
+        50_196 => (Unavailable, "a loop was detected: this client asks for the same token again and again; look for a client that repeats a refused request"),
+        90_055 => (Unavailable, "tenant {tenant} is throttled; lower the number of exchanges"),
+        50_033 | 50_087 | 90_006 | 90_012 | 90_024 | 90_033 | 90_090 => (Unavailable, "a passing error at the provider; nothing to do unless it stays"),
+        _ => return None,
+    })
+}
+
+/// The meaning of a `suberror`.
+#[rustfmt::skip] // A table is read by its rows.
+pub(super) fn suberror(suberror: &str) -> Option<Row> {
+    use Class::{Consent, Expired, Gateway, Interaction, Invalid, NotAllowed};
+    Some(match suberror {
+        "basic_action" | "additional_action" => (Interaction, "the user has to act at a sign-in page; the client has to sign the user in again"),
+        "user_password_expired" => (Interaction, "the user's password has expired; the client has to sign the user in again"),
+        "consent_required" => (Consent, "consent to {scopes} is missing for application {client}"),
+        // A page would only show a message: signing in does not help.
+        "message_only" => (NotAllowed, "a policy of tenant {tenant} blocks the user; its sign-in log names it"),
+        "protection_policy_required" => (NotAllowed, "an app protection policy of tenant {tenant} does not admit the user's client"),
+        "bad_token" => (Invalid, "the inbound token is not accepted; the caller needs a fresh one"),
+        "token_expired" => (Expired, "the inbound token has expired; the caller needs a fresh one"),
+        "client_mismatch" => (Gateway, "the inbound token belongs to another application family than {client}; check the registration of application {client}"),
+        _ => return None,
+    })
+}
+
+/// The meaning of a bare `error`.
+#[rustfmt::skip] // A table is read by its rows.
+pub(super) fn error(error: &str) -> Option<Row> {
+    use Class::{Consent, Gateway, Interaction, Invalid, NotAllowed, Unavailable};
+    Some(match error {
+        "interaction_required" | "login_required" | "account_selection_required" | "insufficient_claims" | "insufficient_user_authentication"
+            => (Interaction, "the user has to act at a sign-in page; the client has to sign the user in again"),
+        "consent_required" => (Consent, "consent to {scopes} is missing for application {client}"),
+        "access_denied" => (NotAllowed, "the provider denies this user access through application {client}"),
+        "invalid_grant" | "invalid_token" => (Invalid, "the inbound token is not accepted as an assertion; the caller needs a fresh one"),
+        "invalid_client" => (Gateway, "the provider does not accept `client_id` {client} with its `credential`; compare both with the registration"),
+        "unauthorized_client" => (Gateway, "application {client} may not make this kind of request; change its registration"),
+        "invalid_scope" => (Gateway, "{scopes} are not accepted; correct `scopes` of the upstream"),
+        "invalid_resource" | "invalid_target" => (Gateway, "the resource of {scopes} is unknown in tenant {tenant} or not open to application {client}; correct `scopes` of the upstream"),
+        "invalid_request" => (Gateway, "the request is not valid for application {client}; compare `scopes` and `client_id` with its registration"),
+        "unsupported_grant_type" | "unsupported_response_type" => (Gateway, "the provider does not know this kind of exchange; correct its endpoint or its type"),
+        "temporarily_unavailable" | "server_error" | "slow_down" => (Unavailable, "the provider has a passing error; nothing to do unless it stays"),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_of_the_reference_is_known_and_others_are_not() {
+        let reference = [
+            50_013, 500_131, 500_133, 240_002, 50_076, 50_079, 50_072, 50_074, 50_078, 50_158,
+            50_097, 50_105, 50_131, 53_000, 53_001, 53_003, 530_032, 50_057, 50_173, 70_008,
+            700_082, 70_043, 50_196, 65_001, 90_094, 65_004, 650_056, 650_057, 700_016, 700_011,
+            90_002, 500_011, 7_000_215, 7_000_222, 7_000_218, 7_000_112, 7_000_114, 700_024,
+            700_025, 700_027, 70_011, 700_022, 9_001_023, 700_229, 900_382, 900_432, 90_055,
+            50_033, 50_087, 90_006, 90_012, 90_024, 90_033, 90_090, 90_013,
+        ];
+        for known in reference {
+            assert!(number(known).is_some(), "AADSTS{known}");
+        }
+        assert_eq!(number(50_014), None);
+        assert_eq!(number(0), None);
+    }
+
+    #[test]
+    fn signs_are_compared_exactly() {
+        assert!(suberror("bad_token").is_some());
+        assert_eq!(suberror("bad_token "), None);
+        assert!(error("invalid_grant").is_some());
+        assert_eq!(error("Invalid_Grant"), None);
+    }
+}

@@ -1,0 +1,365 @@
+//! A token endpoint's answer: a token, or why there is none.
+//!
+//! Strict about what is a token (RFC 6749 §5.1): anything in doubt is none. Lenient about
+//! the form of numbers, which providers send as text, too. Of an error, `claims` speak before
+//! a known number or suberror, those before the status, and the bare `error` last. Text that
+//! the provider made up (`error_description`) is never kept: it names users.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::advice::{self, Class, Row};
+use super::failure::ExchangeError;
+use super::terms::Terms;
+use crate::limits;
+use crate::rejection::Extra;
+use crate::secret::SecretHeader;
+
+/// A token, ready to be sent to an upstream.
+#[derive(Debug)]
+pub(super) struct Grant {
+    /// `Bearer …`.
+    pub(super) header: SecretHeader,
+    /// `expires_in`, in whole seconds; `None` if the provider did not say.
+    pub(super) life: Option<Duration>,
+}
+
+/// An answer that is no token.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    class: Class,
+    /// What the answer shows, in a word: `AADSTS50076`, ``error `invalid_grant` ``, `status 502`.
+    sign: String,
+    /// What it means and what to do, with places to fill in.
+    advice: &'static str,
+    /// What finds the call in the provider's own logs.
+    marks: String,
+    /// A claims request: JSON text of an object.
+    claims: Option<String>,
+}
+
+/// The members of an answer that are looked at; a repeated one makes it invalid.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Members {
+    access_token: Value,
+    token_type: Value,
+    expires_in: Value,
+    error: Value,
+    suberror: Value,
+    error_codes: Value,
+    error_description: Value,
+    claims: Value,
+    trace_id: Value,
+    correlation_id: Value,
+    timestamp: Value,
+}
+
+/// Judges an answer by its status and body.
+pub(super) fn read(status: StatusCode, body: &[u8]) -> Result<Grant, Refusal> {
+    let members = parse(body);
+    match members {
+        _ if status.is_redirection() => Err(no_token(
+            status,
+            "a redirect, which is never followed; correct the token endpoint of provider `{provider}`",
+        )),
+        Some(members) if status == StatusCode::OK && !members.is_error() => token(status, &members),
+        Some(members) => Err(refusal(status, &members)),
+        None if status == StatusCode::OK => Err(no_token(
+            status,
+            "not a JSON object; is the token endpoint of provider `{provider}` the right one?",
+        )),
+        None => Err(refusal(status, &Members::default())),
+    }
+}
+
+impl Refusal {
+    /// Who has to act.
+    pub(super) fn class(&self) -> Class {
+        self.class
+    }
+
+    /// The failure of an exchange on these `terms`; `wait` is the provider's `Retry-After`.
+    pub(super) fn explain(self, terms: &Terms, wait: Option<Duration>) -> ExchangeError {
+        let advice = self
+            .advice
+            .replace("{client}", &terms.client_id)
+            .replace("{provider}", &terms.provider)
+            .replace("{tenant}", terms.tenant.as_deref().unwrap_or("of the provider"))
+            .replace("{scopes}", &format!("`{}`", terms.scope()));
+        let mut reason = format!(
+            "exchange refused by provider `{}`: {}, {advice}{}",
+            terms.provider, self.sign, self.marks
+        );
+        match self.class {
+            Class::Interaction => ExchangeError::new(self.class, reason).with(Extra::Claims {
+                authorization_uri: terms.authorization_endpoint.clone().unwrap_or_default(),
+                client_id: terms.client_id.clone(),
+                claims: self.claims,
+            }),
+            Class::Consent => {
+                if let Some(link) = consent_link(terms) {
+                    reason.push_str("; an administrator consents at ");
+                    reason.push_str(&link);
+                }
+                ExchangeError::new(self.class, reason)
+            }
+            Class::Unavailable => ExchangeError::unavailable(reason, wait),
+            Class::NotAllowed | Class::Expired | Class::Invalid | Class::Gateway => {
+                ExchangeError::new(self.class, reason)
+            }
+        }
+    }
+}
+
+impl Members {
+    /// Whether this is an error, whatever the status: an `error`, or `claims` in place of a token.
+    fn is_error(&self) -> bool {
+        !self.error.is_null() || (self.access_token.is_null() && self.claims().is_some())
+    }
+
+    /// `claims` as JSON text; `None` if there are none.
+    fn claims(&self) -> Option<String> {
+        match &self.claims {
+            Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
+            Value::Object(members) if !members.is_empty() => Some(self.claims.to_string()),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_)
+            | Value::Object(_) => None,
+        }
+    }
+
+    /// The `AADSTS` numbers: of `error_codes`, else the one that the description begins with.
+    fn numbers(&self) -> Vec<u64> {
+        let of_value = |value: &Value| match value {
+            Value::Number(number) => number.as_u64(),
+            Value::String(text) => text.trim().parse().ok(),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        };
+        let codes = self.error_codes.as_array().map(Vec::as_slice).unwrap_or_default();
+        let codes: Vec<u64> = codes.iter().filter_map(of_value).take(8).collect();
+        if !codes.is_empty() {
+            return codes;
+        }
+        let described = self.error_description.as_str().and_then(|text| {
+            let digits = text.trim_start().strip_prefix("AADSTS")?;
+            digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        });
+        described.into_iter().collect()
+    }
+}
+
+fn parse(body: &[u8]) -> Option<Members> {
+    if deeper_than(limits::MAX_JSON_DEPTH, body) {
+        return None;
+    }
+    // `Members` would also be read from an array.
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return None;
+    }
+    serde_json::from_slice(body).ok()
+}
+
+/// Whether brackets of `json` nest deeper than `depth`; those inside strings don't count.
+fn deeper_than(depth: usize, json: &[u8]) -> bool {
+    let (mut open, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => open += 1,
+            b'}' | b']' if !in_string => open = open.saturating_sub(1),
+            _ => {}
+        }
+        if open > depth {
+            return true;
+        }
+    }
+    false
+}
+
+fn token(status: StatusCode, members: &Members) -> Result<Grant, Refusal> {
+    let refused = |advice| Err(no_token(status, advice));
+    let token = match &members.access_token {
+        Value::String(token) if !token.is_empty() => token,
+        Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_)
+        | Value::Object(_) => return refused("an answer without `access_token`"),
+    };
+    if !members.token_type.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
+        return refused("a token whose `token_type` is not Bearer, which no upstream would take");
+    }
+    if token.len() > limits::MAX_OUTBOUND_TOKEN_BYTES {
+        return refused("a token of more than 32 KiB; ask for fewer groups or claims in it");
+    }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return refused("a token with bytes that do not belong into a header");
+    }
+    let life = match life(&members.expires_in) {
+        Life::Unknown => None,
+        Life::Seconds(seconds) => Some(Duration::from_secs(seconds)),
+        Life::Over => {
+            return refused("a token that has already expired (`expires_in` of 0 or less)");
+        }
+    };
+    match HeaderValue::try_from(format!("Bearer {token}")) {
+        Ok(header) => Ok(Grant { header: SecretHeader::new(header), life }),
+        // The error would hold nothing, but the token is gone with it all the same.
+        Err(_) => refused("a token with bytes that do not belong into a header"),
+    }
+}
+
+enum Life {
+    /// Not said, or not as a number.
+    Unknown,
+    Seconds(u64),
+    Over,
+}
+
+/// Reads `expires_in`: a number or its text, fractions cut off.
+fn life(value: &Value) -> Life {
+    let text = match value {
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text.trim().to_owned(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return Life::Unknown,
+    };
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.as_str()),
+    };
+    let whole = digits.split_once('.').map_or(digits, |(whole, _)| whole);
+    match whole.parse::<u64>() {
+        Ok(_) if negative => Life::Over,
+        Ok(0) => Life::Over,
+        Ok(seconds) => Life::Seconds(seconds),
+        Err(_) => Life::Unknown,
+    }
+}
+
+fn no_token(status: StatusCode, advice: &'static str) -> Refusal {
+    let sign = format!("status {}", status.as_u16());
+    Refusal { class: Class::Gateway, sign, advice, marks: String::new(), claims: None }
+}
+
+fn refusal(status: StatusCode, members: &Members) -> Refusal {
+    let numbers = members.numbers();
+    let error = plain(&members.error, |byte| byte.is_ascii_lowercase() || byte == b'_');
+    let suberror = plain(&members.suberror, |byte| byte.is_ascii_lowercase() || byte == b'_');
+
+    let known = numbers.iter().find_map(|&n| advice::number(n).map(|row| (n, row)));
+    let sign = match (known.map(|(n, _)| n).or_else(|| numbers.first().copied()), error) {
+        (Some(number), _) => format!("AADSTS{number}"),
+        (None, Some(error)) => format!("error `{error}`"),
+        (None, None) => format!("status {}", status.as_u16()),
+    };
+    let marks = marks(status, members, &numbers, error, suberror);
+
+    if let Some(claims) = members.claims() {
+        let usable = claims.len() <= limits::MAX_CLAIMS_BYTES
+            && serde_json::from_str::<Map<String, Value>>(&claims).is_ok();
+        let (advice, claims) = if usable {
+            (
+                "more claims are asked for; the client has to sign the user in again with the `claims` of our answer",
+                Some(claims),
+            )
+        } else {
+            (
+                "claims are asked for that are not a JSON object of at most 8 KiB and can't be passed on; the client has to sign the user in again",
+                None,
+            )
+        };
+        return Refusal { class: Class::Interaction, sign, advice, marks, claims };
+    }
+
+    let (class, advice) = known
+        .map(|(_, row)| row)
+        .or_else(|| suberror.and_then(advice::suberror))
+        .or_else(|| passing(status))
+        .or_else(|| error.and_then(advice::error))
+        .unwrap_or((
+            Class::Gateway,
+            "which is not an answer of a token endpoint that we know; is the token endpoint of provider `{provider}` the right one, and is `client_id` {client} registered there?",
+        ));
+    Refusal { class, sign, advice, marks, claims: None }
+}
+
+/// A status that says by itself that trying later may help.
+fn passing(status: StatusCode) -> Option<Row> {
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        Some((Class::Unavailable, "the provider throttles us; lower the number of exchanges"))
+    } else if status == StatusCode::REQUEST_TIMEOUT || status.is_server_error() {
+        Some((
+            Class::Unavailable,
+            "the provider has a passing error; nothing to do unless it stays",
+        ))
+    } else {
+        None
+    }
+}
+
+/// A short text of `value` in which only `allowed` bytes occur, so that no token or name can
+/// come into the log by way of an error.
+fn plain(value: &Value, allowed: fn(u8) -> bool) -> Option<&str> {
+    value.as_str().filter(|text| (1..=64).contains(&text.len()) && text.bytes().all(allowed))
+}
+
+fn marks(
+    status: StatusCode,
+    members: &Members,
+    numbers: &[u64],
+    error: Option<&str>,
+    suberror: Option<&str>,
+) -> String {
+    let mut marks = format!(" (status {}", status.as_u16());
+    let mut add = |name: &str, value: &str| {
+        // Writing to a `String` can't fail.
+        write!(marks, ", {name} {value}").unwrap_or_default();
+    };
+    if let Some(error) = error {
+        add("error", error);
+    }
+    if let Some(suberror) = suberror {
+        add("suberror", suberror);
+    }
+    for number in numbers {
+        add("code", &number.to_string());
+    }
+    let of_id = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    let of_time = |byte: u8| byte.is_ascii_digit() || b"-:. TZ".contains(&byte);
+    if let Some(id) = plain(&members.trace_id, of_id) {
+        add("trace_id", id);
+    }
+    if let Some(id) = plain(&members.correlation_id, of_id) {
+        add("correlation_id", id);
+    }
+    if let Some(time) = plain(&members.timestamp, of_time) {
+        add("at", time);
+    }
+    marks.push(')');
+    marks
+}
+
+/// Where an administrator of an Entra tenant consents; other providers have no such page.
+fn consent_link(terms: &Terms) -> Option<String> {
+    let authorize = terms.authorization_endpoint.as_deref()?;
+    let tenant = authorize.strip_suffix("/oauth2/v2.0/authorize")?;
+    let query = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("client_id", &terms.client_id)
+        .append_pair("scope", &terms.scope())
+        .finish();
+    Some(format!("{tenant}/v2.0/adminconsent?{query}"))
+}
+
+#[cfg(test)]
+mod tests;

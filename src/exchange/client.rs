@@ -1,0 +1,177 @@
+//! One exchange: a call to a token endpoint, with one more try where that may help.
+//!
+//! Knows when to call, to wait and to give up. What is sent is `grant.rs`, what an answer
+//! means `answer.rs`; the network is the provider's [`Fetcher`], which sets timeouts and sizes
+//! and follows no redirect.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::time::{Instant, sleep};
+
+use super::advice::Class;
+use super::answer;
+use super::cache::Granted;
+use super::failure::ExchangeError;
+use super::flight::Outcome;
+use super::grant::{self, ClientCredential};
+use super::terms::Terms;
+use super::throttle::{Throttles, retry_after};
+use crate::authn::fetch::{FetchError, Fetched, Fetcher};
+use crate::clock::Clock;
+use crate::limits;
+use crate::observe::metrics::Metrics;
+use crate::secret::InboundToken;
+
+/// All that an exchange needs, owned: it outlives the request that started it.
+pub(super) struct Call {
+    pub(super) terms: Arc<Terms>,
+    pub(super) credential: ClientCredential,
+    pub(super) fetcher: Fetcher,
+    pub(super) assertion: InboundToken,
+    /// The routing hint for the user, where there is one.
+    pub(super) anchor: Option<HeaderValue>,
+    /// The upstream that the token is for; a label.
+    pub(super) upstream: Arc<str>,
+}
+
+/// What exchanges share.
+pub(super) struct Office<'a> {
+    pub(super) throttles: &'a Throttles,
+    pub(super) clock: &'a dyn Clock,
+    pub(super) metrics: &'a Metrics,
+}
+
+impl Call {
+    /// Makes the exchange.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the call; the provider may have acted on it all the same.
+    pub(super) async fn make(self, office: Office<'_>) -> Outcome {
+        let form = grant::on_behalf_of(&self.terms, &self.credential, &self.assertion);
+        // Both tries have one id: to the provider's support they are one operation.
+        let headers = grant::headers(self.anchor);
+        let (terms, fetcher) = (&self.terms, &self.fetcher);
+        ask(terms, &self.upstream, &office, || {
+            fetcher.form(&terms.token_endpoint, form.clone(), headers.clone())
+        })
+        .await
+    }
+}
+
+/// Asks by `post`, and once more after a pause if the provider failed rather than refused.
+async fn ask<F>(terms: &Terms, upstream: &str, office: &Office<'_>, post: impl Fn() -> F) -> Outcome
+where
+    F: Future<Output = Result<Fetched, FetchError>>,
+{
+    let mut tries_left = 1_u8;
+    loop {
+        // Before each try: another exchange may have been told to wait during our pause.
+        if let Some(left) = office.throttles.wait(terms.throttle_key()) {
+            return Err(Arc::new(held_back(terms, left)));
+        }
+        let (asked_at, started) = (office.clock.now(), Instant::now());
+        let answer = post().await;
+        let judged = judge(answer, terms, office.clock);
+        let outcome = match &judged {
+            Ok(_) => "success",
+            Err(failed) => failed.error.outcome(),
+        };
+        office.metrics.exchanged(&terms.provider, upstream, outcome, started.elapsed());
+        match judged {
+            Ok(grant) => {
+                return Ok(Granted { header: grant.header, asked_at, life: grant.life });
+            }
+            Err(failed) => {
+                if let Some(wait) = failed.hold_back {
+                    office.throttles.hold_back(terms.throttle_key(), wait);
+                }
+                if !failed.worth_a_retry || tries_left == 0 {
+                    return Err(failed.error);
+                }
+            }
+        }
+        tries_left -= 1;
+        sleep(limits::EXCHANGE_RETRY_PAUSE).await;
+    }
+}
+
+/// A try that gave no token.
+struct Failed {
+    error: Arc<ExchangeError>,
+    /// The provider failed, and did not say when to come back.
+    worth_a_retry: bool,
+    /// How long nobody must ask for the like.
+    hold_back: Option<Duration>,
+}
+
+fn judge(
+    answer: Result<Fetched, FetchError>,
+    terms: &Terms,
+    clock: &dyn Clock,
+) -> Result<answer::Grant, Failed> {
+    let fetched = answer.map_err(|error| unreachable_provider(&error, terms))?;
+    let refusal = match answer::read(fetched.status, &fetched.body) {
+        Ok(grant) => return Ok(grant),
+        Err(refusal) => refusal,
+    };
+    let unavailable = refusal.class() == Class::Unavailable;
+    // What one user may not do holds nobody else back, whatever the headers say.
+    let wait = retry_after(&fetched.headers, clock.now()).filter(|_| unavailable);
+    Err(Failed {
+        error: Arc::new(refusal.explain(terms, wait)),
+        worth_a_retry: unavailable && fetched.status.is_server_error() && wait.is_none(),
+        hold_back: wait.filter(|wait| !wait.is_zero()),
+    })
+}
+
+fn unreachable_provider(error: &FetchError, terms: &Terms) -> Failed {
+    let reason = format!("exchange with provider `{}` failed: {}", terms.provider, chain(error));
+    match error {
+        FetchError::TooLarge => Failed {
+            error: Arc::new(ExchangeError::new(Class::Gateway, reason)),
+            worth_a_retry: false,
+            hold_back: None,
+        },
+        // A provider that took all the time there is would take it again, while the caller waits.
+        FetchError::Timeout => Failed {
+            error: Arc::new(ExchangeError::unavailable(reason, None)),
+            worth_a_retry: false,
+            hold_back: None,
+        },
+        FetchError::Connect(_) | FetchError::Broken(_) => Failed {
+            error: Arc::new(ExchangeError::unavailable(reason, None)),
+            worth_a_retry: true,
+            hold_back: None,
+        },
+    }
+}
+
+/// The error and its sources in one line; [`FetchError`] keeps URLs out of it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        next = error.source();
+    }
+    text
+}
+
+fn held_back(terms: &Terms, left: Duration) -> ExchangeError {
+    let reason = format!(
+        "provider `{}` asked to wait (`Retry-After`) and {} s are left: no exchange for client {} and scopes `{}` until then",
+        terms.provider,
+        left.as_secs() + 1,
+        terms.client_id,
+        terms.scope(),
+    );
+    ExchangeError::unavailable(reason, Some(left))
+}
+
+#[cfg(test)]
+mod tests;

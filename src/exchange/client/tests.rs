@@ -1,0 +1,261 @@
+//! Retries and waits under paused time, and a whole call over a loopback socket.
+
+use std::cell::RefCell;
+
+use http::{HeaderMap, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::super::terms::tests::terms;
+use super::super::terms::{Parts, Terms};
+use super::*;
+use crate::clock::{SystemClock, UnixTime};
+use crate::rejection::{Code, Extra, Rejection};
+use crate::secret::Secret;
+use crate::trust::Roots;
+
+const TOKEN: &str = r#"{"token_type":"Bearer","access_token":"outbound","expires_in":3600}"#;
+
+#[derive(Debug)]
+struct Fixed;
+
+impl Clock for Fixed {
+    fn now(&self) -> UnixTime {
+        UnixTime(784_111_777) // Sun, 06 Nov 1994 08:49:37 GMT
+    }
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "stands in tables beside errors")]
+fn answer(status: u16, retry_after: Option<&str>, body: &str) -> Result<Fetched, FetchError> {
+    let mut headers = HeaderMap::new();
+    if let Some(text) = retry_after {
+        headers.insert("retry-after", text.parse().unwrap());
+    }
+    let status = StatusCode::from_u16(status).unwrap();
+    Ok(Fetched { status, headers, body: body.as_bytes().to_vec() })
+}
+
+/// Asks a provider that gives these answers in turn; says how many were not asked for.
+async fn ask_scripted(
+    throttles: &Throttles,
+    terms: &Terms,
+    answers: Vec<Result<Fetched, FetchError>>,
+) -> (Result<Granted, Rejection>, usize) {
+    let answers = RefCell::new(answers.into_iter());
+    let metrics = Metrics::default();
+    let office = Office { throttles, clock: &Fixed, metrics: &metrics };
+    let result = ask(terms, "graph", &office, || {
+        let answer = answers.borrow_mut().next().expect("no more calls than answers");
+        async { answer }
+    })
+    .await;
+    (result.map_err(|error| error.rejection()), answers.into_inner().count())
+}
+
+fn fetcher(timeout: Duration) -> Fetcher {
+    let ca = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let roots = Roots::from_pem(ca.cert.pem().as_bytes()).unwrap();
+    Fetcher::new(&roots, timeout).unwrap()
+}
+
+/// The error of a connection that nobody takes.
+async fn refused() -> FetchError {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    fetcher(Duration::from_secs(10)).json(&url).await.unwrap_err()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_5xx_is_tried_once_more_after_a_second() {
+    let (throttles, terms) = (Throttles::default(), terms("c", &["s"]));
+    let started = Instant::now();
+    let script = vec![answer(500, None, ""), answer(200, None, TOKEN)];
+    let (result, left) = ask_scripted(&throttles, &terms, script).await;
+    assert_eq!(result.unwrap().header.expose(), "Bearer outbound");
+    assert_eq!((left, started.elapsed()), (0, limits::EXCHANGE_RETRY_PAUSE));
+
+    let script = vec![answer(500, None, ""), answer(502, None, ""), answer(200, None, TOKEN)];
+    let (result, left) = ask_scripted(&throttles, &terms, script).await;
+    assert_eq!(result.unwrap_err().code(), Code::ProviderUnavailable);
+    assert_eq!(left, 1, "once");
+}
+
+#[tokio::test]
+async fn a_failed_connection_is_tried_once_more() {
+    let errors = (refused().await, refused().await, refused().await);
+    assert!(matches!(errors.0, FetchError::Connect(_)));
+    tokio::time::pause();
+    let (throttles, terms) = (Throttles::default(), terms("c", &["s"]));
+    let script = vec![Err(errors.0), answer(200, None, TOKEN)];
+    assert!(ask_scripted(&throttles, &terms, script).await.0.is_ok());
+
+    let script = vec![Err(errors.1), Err(errors.2), answer(200, None, TOKEN)];
+    let (result, left) = ask_scripted(&throttles, &terms, script).await;
+    let rejection = result.unwrap_err();
+    assert_eq!((rejection.code(), left), (Code::ProviderUnavailable, 1));
+    assert!(rejection.reason().contains("provider `entra` failed: can't connect"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_else_is_tried_again() {
+    let (throttles, started) = (Throttles::default(), Instant::now());
+    let terms = terms("c", &["s"]);
+    let rows = [
+        (answer(400, None, r#"{"error":"invalid_grant"}"#), Code::TokenInvalid),
+        (answer(400, None, r#"{"error":"temporarily_unavailable"}"#), Code::ProviderUnavailable),
+        (answer(429, None, ""), Code::ProviderUnavailable),
+        (answer(401, None, r#"{"error":"invalid_client"}"#), Code::ExchangeFailed),
+        (answer(302, None, ""), Code::ExchangeFailed),
+        (answer(200, None, "<html>"), Code::ExchangeFailed),
+        (answer(500, None, r#"{"error":"e","claims":"{}"}"#), Code::ClaimsChallenge),
+        (answer(500, Some("0"), ""), Code::ProviderUnavailable),
+        (Err(FetchError::Timeout), Code::ProviderUnavailable),
+        (Err(FetchError::TooLarge), Code::ExchangeFailed),
+    ];
+    for (first, code) in rows {
+        let script = vec![first, answer(200, None, TOKEN)];
+        let (result, left) = ask_scripted(&throttles, &terms, script).await;
+        assert_eq!((result.unwrap_err().code(), left), (code, 1));
+    }
+    assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_holds_back_the_like_and_only_them() {
+    for (status, header) in [(429, "10"), (503, "10"), (503, "Sun, 06 Nov 1994 08:49:47 GMT")] {
+        let (throttles, terms_a) = (Throttles::default(), terms("c", &["a"]));
+        let told = Extra::RetryAfter(Duration::from_secs(10));
+        let (result, _) =
+            ask_scripted(&throttles, &terms_a, vec![answer(status, Some(header), "")]).await;
+        assert_eq!(*result.unwrap_err().extra(), told);
+
+        // No answer is scripted: the provider must not be asked.
+        let (result, _) = ask_scripted(&throttles, &terms_a, vec![]).await;
+        let rejection = result.unwrap_err();
+        assert_eq!((rejection.code(), rejection.extra()), (Code::ProviderUnavailable, &told));
+        assert!(rejection.reason().contains("`Retry-After`"), "{}", rejection.reason());
+
+        let other = terms("c", &["b"]);
+        let script = vec![answer(200, None, TOKEN)];
+        assert!(ask_scripted(&throttles, &other, script).await.0.is_ok());
+
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let script = vec![answer(200, None, TOKEN)];
+        assert!(ask_scripted(&throttles, &terms_a, script).await.0.is_ok());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_user_may_not_do_holds_nobody_back() {
+    let (throttles, terms) = (Throttles::default(), terms("c", &["a"]));
+    let refused = answer(400, Some("60"), r#"{"error":"invalid_grant"}"#);
+    assert!(ask_scripted(&throttles, &terms, vec![refused]).await.0.is_err());
+    let script = vec![answer(200, None, TOKEN)];
+    assert!(ask_scripted(&throttles, &terms, script).await.0.is_ok());
+}
+
+/// A provider on loopback that gives one `answer` to one call; gives back the call.
+async fn one_call(answer: String, timeout: Duration) -> (Result<Granted, Rejection>, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}/t1/token", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut call = Vec::new();
+        while !call.ends_with(b"on_behalf_of") {
+            assert_ne!(stream.read_buf(&mut call).await.unwrap(), 0, "the form ends so");
+        }
+        // A client that has seen enough closes before all is written.
+        stream.write_all(answer.as_bytes()).await.unwrap_or_default();
+        (String::from_utf8(call).unwrap(), stream)
+    });
+    let terms = Terms::new(&Parts {
+        provider: &Arc::from("entra"),
+        issuer: &Arc::from("https://login.example/t1/v2.0"),
+        tenant: Some("10000000-0000-4000-8000-000000000001"),
+        client_id: "client",
+        scopes: &["api://x/.default".to_owned()],
+        token_endpoint: &endpoint,
+        authorization_endpoint: None,
+    });
+    let oid = "10000000-0000-4000-8000-00000000000a";
+    let call = Call {
+        anchor: grant::anchor(Some(oid), terms.tenant.as_deref()),
+        terms: Arc::new(terms),
+        credential: ClientCredential::ClientSecret(Secret::new("hush".into())),
+        fetcher: fetcher(timeout),
+        assertion: InboundToken::new(HeaderValue::from_static("Bearer in.bound.token"), 7).unwrap(),
+        upstream: Arc::from("graph"),
+    };
+    let (throttles, metrics) = (Throttles::default(), Metrics::default());
+    let office = Office { throttles: &throttles, clock: &SystemClock, metrics: &metrics };
+    let result = call.make(office).await.map_err(|error| error.rejection());
+    // The stream lives until the result is there: a hanging provider does not hang up.
+    let (seen, _stream) = server.await.unwrap();
+    (result, seen)
+}
+
+fn http(status: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\nlocation: /t1/token\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+const LONG: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn a_call_is_a_form_post_and_gives_a_token() {
+    let (result, seen) = one_call(http("200 OK", TOKEN), LONG).await;
+    let granted = result.unwrap();
+    assert_eq!(granted.header.expose(), "Bearer outbound");
+    assert_eq!(granted.life, Some(Duration::from_hours(1)));
+
+    let (head, body) = seen.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /t1/token HTTP/1.1\r\n"), "{head}");
+    let head = head.to_ascii_lowercase();
+    for line in [
+        "content-type: application/x-www-form-urlencoded",
+        "accept: application/json",
+        "x-ms-lib-capability: retry-after, h429",
+        "x-anchormailbox: oid:10000000-0000-4000-8000-00000000000a@10000000-0000-4000-8000-000000000001",
+        "x-client-sku: obo-gateway",
+        "client-request-id: ",
+    ] {
+        assert!(head.contains(&format!("\r\n{line}")), "{line} in {head}");
+    }
+    assert!(!head.contains("authorization"), "{head}");
+    assert_eq!(
+        body,
+        "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&client_id=client\
+         &client_secret=hush&assertion=in.bound.token&scope=api%3A%2F%2Fx%2F.default\
+         &requested_token_use=on_behalf_of"
+    );
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    // The one-call provider would not answer a second call.
+    let (result, _) = one_call(http("307 Temporary Redirect", ""), LONG).await;
+    let rejection = result.unwrap_err();
+    assert_eq!(rejection.code(), Code::ExchangeFailed);
+    assert!(rejection.reason().contains("redirect"), "{}", rejection.reason());
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_cut_off() {
+    let body = "x".repeat(limits::MAX_PROVIDER_ANSWER_BYTES + 1);
+    let (result, _) = one_call(http("200 OK", &body), LONG).await;
+    let rejection = result.unwrap_err();
+    assert_eq!(rejection.code(), Code::ExchangeFailed);
+    assert!(rejection.reason().contains("larger than"), "{}", rejection.reason());
+}
+
+#[tokio::test]
+async fn a_provider_that_hangs_is_unavailable() {
+    let (result, _) = one_call(String::new(), Duration::from_millis(250)).await;
+    let rejection = result.unwrap_err();
+    assert_eq!(rejection.code(), Code::ProviderUnavailable);
+    assert!(rejection.reason().contains("no answer in time"), "{}", rejection.reason());
+    assert!(!rejection.reason().contains("hush") && !rejection.reason().contains("in.bound"));
+}

@@ -71,3 +71,36 @@ pub const MAX_IDLE_UPSTREAM_CONNECTIONS: usize = 512;
 
 /// Access-log bytes that wait for the writer; what does not fit is dropped and counted.
 pub const MAX_BUFFERED_LOG_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long log lines are gathered before they are written, so that a busy gateway writes a
+/// hundred times a second and not once a request.
+pub const LOG_BATCH_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long an ending process waits for standard error to take the last lines.
+pub const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Longest value of a field of the access log in bytes; the rest is cut off.
+pub const MAX_LOGGED_VALUE_BYTES: usize = 4 * 1024;
+
+/// Connections that the system holds before they are accepted, per listener; the system may hold fewer.
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// Pause after a failure to accept that the next try would meet too (no file descriptor left).
+pub const ACCEPT_FAILURE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Streams that a caller may have opened and reset before we saw them (rapid reset); more
+/// close the connection.
+pub const MAX_PENDING_RESET_STREAMS: usize = 20;
+
+/// Streams of one HTTP/2 connection that may end in an error of the caller's; more close it.
+pub const MAX_ERROR_RESET_STREAMS: usize = 128;
+
+/// Time between HTTP/2 pings to a caller, and how long the answer may take: a caller who
+/// vanished without a word holds its connection no longer than the sum.
+pub const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// See [`H2_PING_INTERVAL`].
+pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a connection that is to close may take for its last bytes (the 408, the GOAWAY).
+pub const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);

@@ -3,6 +3,8 @@
 //! Requests have their own event (`access_log.rs`). Of other crates only warnings and errors
 //! pass, whatever the level: at finer ones they print headers and URLs, and with them tokens.
 
+use std::panic;
+
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, FilterExt, FilterFn, LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
@@ -31,13 +33,20 @@ pub enum LogError {
     Twice(#[source] tracing::dispatcher::SetGlobalDefaultError),
 }
 
-/// Sets up the log of this process; call it once, from `main`.
+/// Sets up the log of this process, for what panics too; call it once, from `main`.
 ///
 /// # Errors
 ///
 /// `level` is no level or directive, or there is a log already.
 pub fn init(level: &str, sink: &LogSink) -> Result<(), LogError> {
-    tracing::subscriber::set_global_default(subscriber(level, sink)?).map_err(LogError::Twice)
+    tracing::subscriber::set_global_default(subscriber(level, sink)?).map_err(LogError::Twice)?;
+    // The standard hook prints several lines to standard error, in the middle of ours.
+    panic::set_hook(Box::new(|panic| {
+        let what = panic.payload_as_str().unwrap_or("no message");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, what, "a panic: this is a defect of the gateway");
+    }));
+    Ok(())
 }
 
 /// What [`init`] sets up, for one who wants it for a single thread.

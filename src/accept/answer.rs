@@ -8,11 +8,12 @@ use serde_json::json;
 
 use crate::observe::request_id::{RequestId, X_REQUEST_ID};
 
-struct Problem {
-    status: StatusCode,
-    code: &'static str,
-    title: &'static str,
-    detail: &'static str,
+/// What a problem document says.
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) detail: &'static str,
 }
 
 const OVERDUE_HEAD: Problem = Problem {
@@ -57,7 +58,8 @@ pub(crate) fn panic() -> Response<Full<Bytes>> {
     respond(&PANIC)
 }
 
-fn respond(problem: &Problem) -> Response<Full<Bytes>> {
+/// `problem` as a response of its own, with a request id of its own.
+pub(crate) fn respond(problem: &Problem) -> Response<Full<Bytes>> {
     let (id, body) = document(problem);
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = problem.status;

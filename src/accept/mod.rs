@@ -9,7 +9,7 @@ pub mod tls;
 pub mod drain;
 mod slots;
 mod activity;
-mod answer;
+pub(crate) mod answer;
 mod watched;
 mod service;
 mod connection;

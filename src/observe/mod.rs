@@ -10,6 +10,7 @@ mod histogram;
 mod labels;
 pub mod handles;
 pub mod metrics;
+pub mod exposition;
 pub mod request_id;
 pub mod trace;
 mod event;

@@ -95,3 +95,48 @@ pub const MAX_THROTTLES: usize = 10_000;
 /// Most expired outbound tokens thrown away when one is put into the cache: more than come
 /// in, so that the dead never pile up, and few enough that no request waits for the broom.
 pub const MAX_EXPIRED_SWEPT: usize = 64;
+
+/// How long log lines are gathered before they are written, so that a busy gateway writes a
+/// hundred times a second and not once a request.
+pub const LOG_BATCH_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long an ending process waits for standard error to take the last lines.
+pub const LOG_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Longest value of a field of the access log in bytes; the rest is cut off.
+pub const MAX_LOGGED_VALUE_BYTES: usize = 4 * 1024;
+
+/// Connections that the system holds before they are accepted, per listener; the system may hold fewer.
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// Pause after a failure to accept that the next try would meet too (no file descriptor left).
+pub const ACCEPT_FAILURE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Streams that a caller may have opened and reset before we saw them (rapid reset); more
+/// close the connection.
+pub const MAX_PENDING_RESET_STREAMS: usize = 20;
+
+/// Streams of one HTTP/2 connection that may end in an error of the caller's; more close it.
+pub const MAX_ERROR_RESET_STREAMS: usize = 128;
+
+/// Time between HTTP/2 pings to a caller, and how long the answer may take: a caller who
+/// vanished without a word holds its connection no longer than the sum.
+pub const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// See [`H2_PING_INTERVAL`].
+pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a connection that is to close may take for its last bytes (the 408, the GOAWAY).
+pub const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Connections to the admin port at a time: scrapers, probes and a few people.
+pub const MAX_ADMIN_CONNECTIONS: usize = 256;
+
+/// Time for a request head on the admin port, and between two requests.
+pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// See [`ADMIN_HEADER_TIMEOUT`]; longer than the usual pause between two scrapes.
+pub const ADMIN_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Largest request head on the admin port in bytes.
+pub const MAX_ADMIN_HEADER_BYTES: usize = 16 * 1024;

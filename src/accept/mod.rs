@@ -1,3 +1,146 @@
-//! Sockets in.
+//! Sockets in: listens, accepts, speaks TLS and HTTP/1.1 or HTTP/2, and ends.
+//!
+//! It decides which connections live and for how long. What a request means is decided by the
+//! handler that is passed in.
 
-pub mod framing;
+pub mod listener;
+mod expiry;
+pub mod tls;
+pub mod drain;
+mod slots;
+mod activity;
+pub(crate) mod answer;
+mod watched;
+mod service;
+mod connection;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+
+use crate::accept::connection::Accepted;
+use crate::accept::slots::Slots;
+use crate::limits::ACCEPT_FAILURE_PAUSE;
+use crate::observe::Metrics;
+use crate::peer::Peer;
+
+pub use drain::{CutOff, Drain};
+pub use listener::{BindError, BoundListener};
+pub use service::Handler;
+pub use tls::{Certified, Tls, TlsError};
+
+/// The limits of `server` in the routes file; those of a connection are the ones at its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// To send a complete request head, the TLS handshake included.
+    pub header_timeout: Duration,
+    /// Between two requests of a connection.
+    pub idle_timeout: Duration,
+    /// Size of a request's head.
+    pub max_header_bytes: usize,
+    /// Requests at a time on one HTTP/2 connection.
+    pub max_concurrent_streams: u32,
+    /// Connections at a time, of all listeners; more wait in the backlog.
+    pub max_connections: usize,
+}
+
+/// What all listeners share.
+#[derive(Debug)]
+pub struct Server {
+    settings: ArcSwap<Settings>,
+    slots: Arc<Slots>,
+    drain: Drain,
+    metrics: Metrics,
+}
+
+impl Server {
+    /// Serves within `settings` until `drain` begins.
+    pub fn new(settings: Settings, drain: Drain, metrics: Metrics) -> Self {
+        Self { settings: ArcSwap::from_pointee(settings), slots: Arc::default(), drain, metrics }
+    }
+
+    /// Sets the limits for new connections.
+    pub fn set(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+        self.slots.limit_changed();
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+}
+
+/// Accepts connections of `listener` until the drain begins; then the socket is closed. The
+/// connections go on by themselves: [`Drain::finish`] waits for them.
+pub async fn serve<H: Handler>(
+    server: Arc<Server>,
+    listener: BoundListener,
+    tls: Option<Arc<Tls>>,
+    handler: H,
+) {
+    // The drain must not think that all is over while a connection is between accept and spawn.
+    let _accepting = server.drain.tasks().token();
+    let mut last_said: Option<Instant> = None;
+    loop {
+        let next = async {
+            server.slots.room(|| server.settings.load().max_connections).await;
+            listener.accept().await
+        };
+        let accepted = tokio::select! {
+            biased;
+            () = server.drain.closing() => return,
+            accepted = next => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                let peer = Peer { address, tls: tls.is_some() };
+                spawn(&server, stream, peer, tls.clone(), handler.clone());
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                let pause_over = |said: Instant| said.elapsed() >= Duration::from_secs(10);
+                if last_said.is_none_or(pause_over) {
+                    last_said = Some(Instant::now());
+                    tracing::warn!(
+                        listener = %listener.address(), %error,
+                        "can't accept connections; trying again. Too many open files: raise \
+                         the limit (`ulimit -n`) or lower `server.max_connections`"
+                    );
+                }
+                sleep(ACCEPT_FAILURE_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn spawn<H: Handler>(
+    server: &Arc<Server>,
+    stream: TcpStream,
+    peer: Peer,
+    tls: Option<Arc<Tls>>,
+    handler: H,
+) {
+    let accepted = Accepted { stream, peer, slot: server.slots.take(&server.metrics) };
+    let of_connection = Arc::clone(server);
+    server.drain.tasks().spawn(async move {
+        connection::serve(&of_connection, tls.as_deref(), accepted, handler).await;
+    });
+}
+
+/// The caller gave up before it was accepted; the next one may be fine.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+#[cfg(test)]
+mod tests;

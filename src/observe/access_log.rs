@@ -1,9 +1,81 @@
-//! One event per request.
+//! One event per request: what is gathered while the request goes, and what becomes of it.
+//!
+//! An [`AccessRecord`] is filled by the gateway and ends once, when the answer's body has ended
+//! or when it is dropped because the caller went away. That is the one place where a request is
+//! counted and logged. It does not know how an answer comes about.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-/// Counts the bytes of a body as they pass.
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body::Body;
+use tokio::time::Instant;
+
+use crate::identity::Identity;
+use crate::observe::event::Event;
+use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
+use crate::observe::metrics::{CacheResult, Counted, Metrics};
+use crate::observe::recorded_body::RecordedBody;
+use crate::observe::request_id::RequestId;
+use crate::observe::sink::LogSink;
+use crate::observe::timestamp::Timestamp;
+use crate::observe::trace::TraceId;
+use crate::peer::Peer;
+use crate::rejection::{Code, Rejection};
+
+/// The status of a caller who went away, in the log only (nginx's number).
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// Whether events are written; metrics are counted in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// One line per request.
+    On,
+    /// None.
+    Off,
+}
+
+/// Where requests are counted and logged.
+#[derive(Debug)]
+pub struct Observer {
+    metrics: Metrics,
+    sink: LogSink,
+    writes_events: AtomicBool,
+}
+
+impl Observer {
+    /// Counts in `metrics` and logs to `sink`.
+    pub fn new(metrics: Metrics, sink: LogSink, access_log: AccessLog) -> Self {
+        Self { metrics, sink, writes_events: AtomicBool::new(access_log == AccessLog::On) }
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The way into the log.
+    pub fn sink(&self) -> &LogSink {
+        &self.sink
+    }
+
+    /// Turns events on or off, for requests that are not over yet too.
+    pub fn set_access_log(&self, access_log: AccessLog) {
+        self.writes_events.store(access_log == AccessLog::On, Ordering::Relaxed);
+    }
+
+    /// Ends the log: everything is written, or [`crate::limits::LOG_CLOSE_TIMEOUT`] is over.
+    pub fn close(&self) {
+        self.sink.close();
+    }
+}
+
+/// Counts bytes that pass; clones count together.
 #[derive(Clone, Debug, Default)]
 pub struct ByteCounter(Arc<AtomicU64>);
 
@@ -12,4 +84,254 @@ impl ByteCounter {
     pub fn add(&self, bytes: usize) {
         self.0.fetch_add(bytes as u64, Ordering::Relaxed);
     }
+
+    /// How many have passed.
+    pub fn total(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is gathered of one request. Dropping it ends the request.
+pub struct AccessRecord {
+    observer: Arc<Observer>,
+    time: Timestamp,
+    started: Instant,
+    request_id: RequestId,
+    trace_id: Option<TraceId>,
+    method: Method,
+    uri: Uri,
+    host: Option<HeaderValue>,
+    bytes_in: Option<ByteCounter>,
+    pub(crate) bytes_out: u64,
+    refused: Option<Code>,
+    answered: Option<Answered>,
+    ending: Ending,
+    _in_flight: Counted,
+    /// The caller's address; the peer's until somebody who knows the trusted proxies says otherwise.
+    pub client_ip: IpAddr,
+    /// The route; `None` as long as none was found.
+    pub route: Option<Arc<RouteMetrics>>,
+    /// The upstream of the route.
+    pub upstream: Option<Arc<UpstreamMetrics>>,
+    /// Which of the upstream's endpoints, as `host:port`.
+    pub endpoint: Option<Arc<str>>,
+    /// Who is calling, once verified.
+    pub identity: Option<Arc<Identity>>,
+    /// How the cache of outbound tokens answered, if it was asked.
+    pub token_cache: Option<CacheResult>,
+    /// From sending the request to the head of the upstream's answer.
+    pub upstream_took: Option<Duration>,
+    /// How long the request waited for an exchange.
+    pub exchange_took: Option<Duration>,
+    /// Why, for operators; [`AccessRecord::refused`] sets it.
+    pub reason: Option<Cow<'static, str>>,
+}
+
+/// The head of the answer.
+#[derive(Clone, Copy, Debug)]
+struct Answered {
+    status: StatusCode,
+    /// From the request's head on.
+    after: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Not yet; if it stays so, the caller went away.
+    Open,
+    /// The caller took the whole answer.
+    Whole,
+    /// The answer broke off on our side.
+    Broken,
+}
+
+impl AccessRecord {
+    /// Begins to gather: `request` as it came, before anything of it was changed.
+    pub fn begin<B>(
+        observer: &Arc<Observer>,
+        request: &Request<B>,
+        peer: &Peer,
+        request_id: RequestId,
+    ) -> Self {
+        Self {
+            time: Timestamp::now(),
+            started: Instant::now(),
+            request_id,
+            trace_id: TraceId::from_headers(request.headers()),
+            client_ip: peer.address.ip().to_canonical(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            host: request.headers().get(header::HOST).cloned(),
+            bytes_in: None,
+            bytes_out: 0,
+            refused: None,
+            answered: None,
+            ending: Ending::Open,
+            _in_flight: observer.metrics.request_started(),
+            observer: Arc::clone(observer),
+            route: None,
+            upstream: None,
+            endpoint: None,
+            identity: None,
+            token_cache: None,
+            upstream_took: None,
+            exchange_took: None,
+            reason: None,
+        }
+    }
+
+    /// The request's id.
+    pub fn request_id(&self) -> &RequestId {
+        &self.request_id
+    }
+
+    /// Since when the request is being answered.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Counts the bytes of the request's body; give it to whoever reads the body.
+    pub fn bytes_in(&mut self) -> ByteCounter {
+        self.bytes_in.get_or_insert_default().clone()
+    }
+
+    /// Takes code and reason of a refusal.
+    pub fn refused(&mut self, rejection: &Rejection) {
+        self.refused = Some(rejection.code());
+        self.reason = Some(Cow::Owned(rejection.reason()));
+    }
+
+    /// The answer is ready: the record goes with its body, and ends with it.
+    pub fn complete<B: Body>(mut self, response: Response<B>) -> Response<RecordedBody<B>> {
+        let status = response.status();
+        self.answered = Some(Answered { status, after: self.started.elapsed() });
+        let without_body = self.method == Method::HEAD
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if without_body {
+            // The server drops such a body unread.
+            self.ending = Ending::Whole;
+        }
+        response.map(|body| RecordedBody::new(body, self))
+    }
+
+    /// The answer's body was taken whole.
+    pub(crate) fn taken_whole(mut self) {
+        self.ending = Ending::Whole;
+    }
+
+    /// The answer's body broke off, and not because of the caller.
+    pub(crate) fn broke_off(mut self, why: String) {
+        self.ending = Ending::Broken;
+        self.reason.get_or_insert(Cow::Owned(why));
+    }
+
+    fn count(&self, took: Duration, status: Option<StatusCode>) {
+        let metrics = &self.observer.metrics;
+        let route = self.route.as_ref().unwrap_or(metrics.unmatched());
+        route.finished(&self.method, status, took);
+        if let Some(answered) = self.answered {
+            let elsewhere =
+                self.upstream_took.unwrap_or_default() + self.exchange_took.unwrap_or_default();
+            route.overhead(answered.after.saturating_sub(elsewhere));
+        }
+        if let (Some(upstream), Some(took)) = (&self.upstream, self.upstream_took) {
+            upstream.answered(took);
+        }
+        if let Some(code) = self.refused
+            && matches!(code.answer().status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        {
+            metrics.auth_failed(route.name(), code);
+        }
+    }
+
+    fn log(&self, took: Duration, status: u16) {
+        let host = self.host();
+        let identity = self.identity.as_deref();
+        let event = Event {
+            time: self.time,
+            request_id: self.request_id.as_str(),
+            trace_id: self.trace_id.as_ref().map(TraceId::as_str),
+            client_ip: self.client_ip,
+            method: self.method.as_str(),
+            host: host.as_deref(),
+            path: self.uri.path(),
+            status,
+            code: self.refused.map(|code| code.answer().name),
+            reason: self.reason.as_deref(),
+            route: self.route.as_ref().map(|route| &**route.name()),
+            upstream: self.upstream.as_ref().map(|upstream| &**upstream.name()),
+            endpoint: self.endpoint.as_deref(),
+            user: identity.and_then(|identity| identity.user.as_deref()),
+            client_id: identity.and_then(|identity| identity.client_id.as_deref()),
+            tenant: identity.and_then(|identity| identity.tenant.as_deref()),
+            token_cache: self.token_cache.map(CacheResult::name),
+            duration: took,
+            upstream_took: self.upstream_took,
+            exchange_took: self.exchange_took,
+            bytes_in: self.bytes_in.as_ref().map_or(0, ByteCounter::total),
+            bytes_out: self.bytes_out,
+        };
+        write_line(&event, &self.observer.sink);
+    }
+
+    /// The host that the caller asked for, without what might be a password before it.
+    fn host(&self) -> Option<Cow<'_, str>> {
+        let host = match (self.uri.authority(), &self.host) {
+            (Some(authority), _) => Cow::Borrowed(authority.as_str()),
+            (None, Some(host)) => String::from_utf8_lossy(host.as_bytes()),
+            (None, None) => return None,
+        };
+        Some(match host.rsplit_once('@') {
+            Some((_userinfo, behind)) => Cow::Owned(behind.to_owned()),
+            None => host,
+        })
+    }
+}
+
+impl Drop for AccessRecord {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        let sent = self.answered.map(|answered| answered.status);
+        let (counted, logged) = match (self.ending, sent) {
+            (Ending::Whole | Ending::Broken, Some(status)) => (Some(status), status.as_u16()),
+            (Ending::Open, None) if std::thread::panicking() => {
+                self.refused = Some(Code::Internal);
+                self.reason = Some(Cow::Borrowed("a panic while the request was answered"));
+                (Some(StatusCode::INTERNAL_SERVER_ERROR), 500)
+            }
+            (Ending::Whole | Ending::Broken | Ending::Open, sent) => {
+                let why = match sent {
+                    Some(_) => "the caller went away before the end of the answer",
+                    None => "the caller went away before there was an answer",
+                };
+                self.reason.get_or_insert(Cow::Borrowed(why));
+                (sent, CLIENT_CLOSED_REQUEST)
+            }
+        };
+        self.count(took, counted);
+        if self.observer.writes_events.load(Ordering::Relaxed) {
+            self.log(took, logged);
+        }
+    }
+}
+
+impl fmt::Debug for AccessRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessRecord")
+            .field("request_id", &self.request_id)
+            .field("route", &self.route)
+            .finish_non_exhaustive()
+    }
+}
+
+fn write_line(event: &Event<'_>, sink: &LogSink) {
+    thread_local! {
+        /// Kept from line to line, so that a line allocates nothing.
+        static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+    }
+    LINE.with_borrow_mut(|line| {
+        line.clear();
+        event.write(sink.format(), line);
+        sink.line(line.as_bytes());
+    });
 }

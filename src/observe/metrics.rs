@@ -1,6 +1,27 @@
 //! The metrics of section 5 of the interface.
+//!
+//! Labels are names from the routes file, methods of a known list and codes; nothing that a
+//! caller can make up. What a request counts is resolved once a route ([`RouteMetrics`]) or
+//! upstream ([`UpstreamMetrics`]), so that counting allocates nothing.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+
+use dashmap::DashMap;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Metric, Registry};
+
+use crate::clock::UnixTime;
+use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
+use crate::observe::histogram::Histogram;
+use crate::observe::labels::{
+    AuthLabels, CacheLabels, ExchangeLabels, ListenerLabel, OutcomeLabel, ProviderLabel,
+    RefreshLabels, RequestLabels, RouteLabel, UpstreamLabel, VersionLabel,
+};
+use crate::rejection::Code;
 
 /// How the cache of outbound tokens answered: the label `result`, and `token_cache` in the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,27 +34,358 @@ pub enum CacheResult {
     Coalesced,
 }
 
+impl CacheResult {
+    /// Its name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Coalesced => "coalesced",
+        }
+    }
+}
+
+/// Whether something that is tried now and then worked: the label `outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did.
+    Success,
+    /// It did not.
+    Failure,
+}
+
 /// All metrics; cheap to clone, shared by everything that counts.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics {}
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    request_duration: Family<RouteLabel, Histogram>,
+    overhead: Family<RouteLabel, Histogram>,
+    upstream_duration: Family<UpstreamLabel, Histogram>,
+    in_flight: Gauge,
+    connections: Gauge,
+    auth_failures: Family<AuthLabels, Counter>,
+    cache_requests: Family<CacheLabels, Counter>,
+    cache_entries: Gauge,
+    exchanges: Family<ExchangeLabels, Counter>,
+    exchange_duration: Family<ProviderLabel, Histogram>,
+    refreshes: Family<RefreshLabels, Counter>,
+    reloads: Family<OutcomeLabel, Counter>,
+    last_reload: Gauge,
+    certificate_expiry: Family<ListenerLabel, Gauge>,
+    log_dropped: Counter,
+    /// By name, so that those who know only the name allocate nothing either.
+    upstreams: DashMap<Arc<str>, Arc<UpstreamMetrics>>,
+    unmatched: Arc<RouteMetrics>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics(..)")
+    }
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("obo_gateway");
+        let r = &mut registry;
+        // A counter's `_total` is added when it is printed.
+        let requests: Family<RequestLabels, Counter> =
+            register(r, "requests", "Requests by route, method and status");
+        let request_duration = register(
+            r,
+            "request_duration_seconds",
+            "From the request's head to the end of the answer's body",
+        );
+        let overhead = register(
+            r,
+            "overhead_seconds",
+            "To the answer's head, less the time of upstream and provider",
+        );
+        let unmatched =
+            RouteMetrics::new(Arc::from(""), requests.clone(), &request_duration, &overhead);
+        let build: Family<VersionLabel, Gauge> =
+            register(r, "build_info", "The version that runs; always 1");
+        build.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
+        Self {
+            upstream_duration: register(
+                r,
+                "upstream_duration_seconds",
+                "From sending a request to the head of the upstream's answer",
+            ),
+            in_flight: register(r, "requests_in_flight", "Requests being answered"),
+            connections: register(r, "connections_open", "Connections of callers"),
+            auth_failures: register(
+                r,
+                "auth_failures",
+                "Requests refused for their token or caller (401 and 403 of the gateway's own)",
+            ),
+            cache_requests: register(
+                r,
+                "token_cache_requests",
+                "How the cache of outbound tokens answered",
+            ),
+            cache_entries: register(r, "token_cache_entries", "Outbound tokens held"),
+            exchanges: register(r, "exchanges", "Calls to a token endpoint"),
+            exchange_duration: register(
+                r,
+                "exchange_duration_seconds",
+                "How long a call to a token endpoint took",
+            ),
+            refreshes: register(r, "jwks_refreshes", "Fetches of a provider's keys"),
+            reloads: register(r, "config_reloads", "Loads of the routes file after the first"),
+            last_reload: register(
+                r,
+                "config_last_reload_success_timestamp_seconds",
+                "When the routes file in force was loaded",
+            ),
+            certificate_expiry: register(
+                r,
+                "tls_certificate_expiry_timestamp_seconds",
+                "When a listener's certificate expires",
+            ),
+            log_dropped: register(
+                r,
+                "log_lines_dropped",
+                "Log lines that found no room because standard error is not read fast enough",
+            ),
+            requests,
+            request_duration,
+            overhead,
+            upstreams: DashMap::new(),
+            unmatched: Arc::new(unmatched),
+            registry,
+        }
+    }
+}
+
+fn register<M: Metric + Clone + Default>(
+    registry: &mut Registry,
+    name: &'static str,
+    help: &'static str,
+) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
 
 impl Metrics {
+    /// What requests of `route` count; resolved once, when the route is made.
+    pub fn route(&self, route: &str) -> Arc<RouteMetrics> {
+        let inner = &self.0;
+        Arc::new(RouteMetrics::new(
+            Arc::from(route),
+            inner.requests.clone(),
+            &inner.request_duration,
+            &inner.overhead,
+        ))
+    }
+
+    /// What requests without a route count: the empty label.
+    pub fn unmatched(&self) -> &Arc<RouteMetrics> {
+        &self.0.unmatched
+    }
+
+    /// What requests to `upstream` count; resolved once, when the upstream is made.
+    pub fn upstream(&self, upstream: &str) -> Arc<UpstreamMetrics> {
+        if let Some(known) = self.0.upstreams.get(upstream) {
+            return Arc::clone(&known);
+        }
+        let name: Arc<str> = Arc::from(upstream);
+        let made = Arc::new(UpstreamMetrics::new(
+            Arc::clone(&name),
+            &self.0.upstream_duration,
+            &self.0.cache_requests,
+        ));
+        Arc::clone(&self.0.upstreams.entry(name).or_insert(made))
+    }
+
+    /// Counts a request as in flight until the guard is dropped.
+    #[must_use = "dropping it ends the request"]
+    pub fn request_started(&self) -> Counted {
+        Counted::up(&self.0.in_flight)
+    }
+
+    /// Counts a connection as open until the guard is dropped.
+    #[must_use = "dropping it ends the connection"]
+    pub fn connection_opened(&self) -> Counted {
+        Counted::up(&self.0.connections)
+    }
+
+    /// Counts a request that was refused for its token or caller.
+    pub fn auth_failed(&self, route: &Arc<str>, code: Code) {
+        let labels = AuthLabels { route: Arc::clone(route), code: code.answer().name };
+        self.0.auth_failures.get_or_create(&labels).inc();
+    }
+
     /// Counts one fetch of a provider's keys; `outcome` is `success` or `failure`.
-    pub fn jwks_refreshed(&self, _provider: &str, _outcome: &'static str) {}
+    pub fn jwks_refreshed(&self, provider: &str, outcome: &'static str) {
+        let labels = RefreshLabels { provider: Arc::from(provider), outcome };
+        self.0.refreshes.get_or_create(&labels).inc();
+    }
 
     /// Counts how the token cache answered a request for `upstream`.
-    pub fn token_cache(&self, _upstream: &str, _result: CacheResult) {}
+    pub fn token_cache(&self, upstream: &str, result: CacheResult) {
+        match self.0.upstreams.get(upstream) {
+            Some(known) => known.token_cache(result),
+            None => self.upstream(upstream).token_cache(result),
+        }
+    }
 
     /// Sets how many outbound tokens are cached.
-    pub fn token_cache_entries(&self, _entries: usize) {}
+    pub fn token_cache_entries(&self, entries: usize) {
+        self.0.cache_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
 
     /// Counts one exchange; `outcome` is `success` or the `code` of the rejection it led to.
-    pub fn exchanged(
-        &self,
-        _provider: &str,
-        _upstream: &str,
-        _outcome: &'static str,
-        _took: Duration,
-    ) {
+    pub fn exchanged(&self, provider: &str, upstream: &str, outcome: &'static str, took: Duration) {
+        let provider: Arc<str> = Arc::from(provider);
+        self.0
+            .exchange_duration
+            .get_or_create(&ProviderLabel { provider: Arc::clone(&provider) })
+            .observe(took);
+        let labels = ExchangeLabels { provider, upstream: Arc::from(upstream), outcome };
+        self.0.exchanges.get_or_create(&labels).inc();
+    }
+
+    /// Counts one reload of the routes file.
+    pub fn config_reloaded(&self, outcome: Outcome) {
+        let outcome = match outcome {
+            Outcome::Success => "success",
+            Outcome::Failure => "failure",
+        };
+        self.0.reloads.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Sets since when the routes file in force is in force.
+    pub fn config_in_force_since(&self, time: UnixTime) {
+        self.0.last_reload.set(seconds(time));
+    }
+
+    /// Sets when the certificate of `listener` expires.
+    pub fn certificate_expires(&self, listener: &str, time: UnixTime) {
+        let labels = ListenerLabel { listener: Arc::from(listener) };
+        self.0.certificate_expiry.get_or_create(&labels).set(seconds(time));
+    }
+
+    /// Counts log lines that were dropped.
+    pub(crate) fn log_lines_dropped(&self, lines: u64) {
+        self.0.log_dropped.inc_by(lines);
+    }
+
+    /// All metrics in the `OpenMetrics` text format, version 1.0.0.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a `String` does not fail; a partial text would lack its `# EOF`, which
+        // a scraper refuses.
+        match prometheus_client::encoding::text::encode(&mut text, &self.0.registry) {
+            Ok(()) | Err(fmt::Error) => text,
+        }
+    }
+}
+
+fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX)
+}
+
+/// A gauge that was counted up and is counted down when this is dropped.
+#[derive(Debug)]
+pub struct Counted(Gauge);
+
+impl Counted {
+    fn up(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, StatusCode};
+
+    use super::*;
+
+    fn has(text: &str, line: &str) {
+        assert!(text.lines().any(|found| found == line), "`{line}` is not in\n{text}");
+    }
+
+    #[test]
+    fn names_are_those_of_the_contract() {
+        let metrics = Metrics::default();
+        let graph = metrics.route("graph");
+        graph.finished(&Method::GET, Some(StatusCode::OK), Duration::from_micros(90));
+        graph.finished(&Method::GET, Some(StatusCode::OK), Duration::from_micros(90));
+        let brew = Method::from_bytes(b"BREW").unwrap();
+        graph.finished(&brew, Some(StatusCode::OK), Duration::from_secs(59));
+        metrics.unmatched().finished(&Method::GET, None, Duration::from_secs(61));
+        graph.overhead(Duration::from_micros(90));
+        let upstream = metrics.upstream("graph");
+        upstream.answered(Duration::from_millis(3));
+        let _request = metrics.request_started();
+        drop(metrics.request_started());
+        let _connection = metrics.connection_opened();
+        metrics.auth_failed(graph.name(), Code::TokenMissing);
+        metrics.token_cache("graph", CacheResult::Hit);
+        metrics.token_cache("arm", CacheResult::Coalesced);
+        metrics.token_cache_entries(7);
+        metrics.exchanged("entra", "graph", "success", Duration::from_millis(20));
+        metrics.jwks_refreshed("entra", "failure");
+        metrics.config_reloaded(Outcome::Failure);
+        metrics.config_in_force_since(UnixTime(1_767_225_600));
+        metrics.certificate_expires("0.0.0.0:8443", UnixTime(1_800_000_000));
+        metrics.log_lines_dropped(2);
+
+        let text = metrics.encode();
+        for line in [
+            r#"obo_gateway_requests_total{route="graph",method="GET",status="200"} 2"#,
+            r#"obo_gateway_requests_total{route="graph",method="other",status="200"} 1"#,
+            r#"obo_gateway_requests_total{route="",method="GET",status=""} 1"#,
+            r#"obo_gateway_request_duration_seconds_bucket{le="0.0001",route="graph"} 2"#,
+            r#"obo_gateway_request_duration_seconds_bucket{le="30.0",route="graph"} 2"#,
+            r#"obo_gateway_request_duration_seconds_bucket{le="60.0",route="graph"} 3"#,
+            r#"obo_gateway_request_duration_seconds_bucket{le="60.0",route=""} 0"#,
+            r#"obo_gateway_request_duration_seconds_bucket{le="+Inf",route=""} 1"#,
+            r#"obo_gateway_request_duration_seconds_sum{route=""} 61.0"#,
+            r#"obo_gateway_overhead_seconds_count{route="graph"} 1"#,
+            r#"obo_gateway_upstream_duration_seconds_count{upstream="graph"} 1"#,
+            "obo_gateway_requests_in_flight 1",
+            "obo_gateway_connections_open 1",
+            r#"obo_gateway_auth_failures_total{route="graph",code="token_missing"} 1"#,
+            r#"obo_gateway_token_cache_requests_total{upstream="graph",result="hit"} 1"#,
+            r#"obo_gateway_token_cache_requests_total{upstream="arm",result="coalesced"} 1"#,
+            r#"obo_gateway_token_cache_requests_total{upstream="arm",result="miss"} 0"#,
+            "obo_gateway_token_cache_entries 7",
+            r#"obo_gateway_exchanges_total{provider="entra",upstream="graph",outcome="success"} 1"#,
+            r#"obo_gateway_exchange_duration_seconds_count{provider="entra"} 1"#,
+            r#"obo_gateway_jwks_refreshes_total{provider="entra",outcome="failure"} 1"#,
+            r#"obo_gateway_config_reloads_total{outcome="failure"} 1"#,
+            "obo_gateway_config_last_reload_success_timestamp_seconds 1767225600",
+            r#"obo_gateway_tls_certificate_expiry_timestamp_seconds{listener="0.0.0.0:8443"} 1800000000"#,
+            "obo_gateway_log_lines_dropped_total 2",
+            concat!(r#"obo_gateway_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
+            "# EOF",
+        ] {
+            has(&text, line);
+        }
+    }
+
+    #[test]
+    fn two_handles_of_a_route_count_together() {
+        let metrics = Metrics::default();
+        for handle in [metrics.route("r"), metrics.route("r")] {
+            handle.finished(&Method::GET, Some(StatusCode::OK), Duration::ZERO);
+        }
+        has(
+            &metrics.encode(),
+            r#"obo_gateway_requests_total{route="r",method="GET",status="200"} 2"#,
+        );
     }
 }

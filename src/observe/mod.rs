@@ -1,4 +1,22 @@
-//! What leaves the gateway for its operators: metrics and the access log.
+//! What leaves the gateway for its operators: metrics, the access log and the log of the process.
+//!
+//! It counts and writes what it is told, and judges nothing. Tokens and secrets have no way
+//! in: the records here hold only what section 5 of the interface names.
 
-pub mod access_log;
+pub mod timestamp;
+pub mod sink;
+mod escape;
+mod histogram;
+mod labels;
+pub mod handles;
 pub mod metrics;
+pub mod exposition;
+pub mod request_id;
+pub mod trace;
+mod event;
+pub mod access_log;
+pub mod recorded_body;
+pub mod log;
+
+pub use access_log::{AccessLog, AccessRecord, Observer};
+pub use metrics::Metrics;

@@ -1,0 +1,197 @@
+//! What a connection is doing, and since when: the two times that the parser can't tell apart.
+//!
+//! `header_timeout` runs from the first byte of a head (of the first one: from the connection's
+//! start, TLS included) to its end; `idle_timeout` runs between requests. Nothing runs while a
+//! request is being answered. A request costs two stores here and no timer: the connection's
+//! one timer looks now and then ([`Activity::judge`]).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::accept::Settings;
+
+/// The first head is due, and nothing but bytes of it has come.
+const FIRST_HEAD: u8 = 0;
+/// Between requests, not a byte has come.
+const IDLE: u8 = 1;
+/// Between requests, some bytes of the next head have come.
+const HEAD: u8 = 2;
+
+/// Between two looks, however short the times are set.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+
+#[derive(Debug)]
+pub(crate) struct Activity {
+    accepted: Instant,
+    phase: AtomicU8,
+    /// When the phase began, in milliseconds after `accepted`.
+    since: AtomicU64,
+    requests: AtomicUsize,
+    /// Bytes of a head don't show: HTTP/2 mixes them with others.
+    multiplexed: AtomicBool,
+    heard: AtomicBool,
+    overdue: AtomicBool,
+}
+
+/// What is to be done about a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing; look again then.
+    LookAgain(Instant),
+    /// It was idle for too long.
+    Idle,
+    /// Its head took too long.
+    Overdue,
+}
+
+impl Activity {
+    pub(crate) fn new(accepted: Instant) -> Self {
+        Self {
+            accepted,
+            phase: AtomicU8::new(FIRST_HEAD),
+            since: AtomicU64::new(0),
+            requests: AtomicUsize::new(0),
+            multiplexed: AtomicBool::new(false),
+            heard: AtomicBool::new(false),
+            overdue: AtomicBool::new(false),
+        }
+    }
+
+    /// It speaks HTTP/2, and the preface has come: from here on only idleness is watched.
+    pub(crate) fn multiplexed(&self) {
+        self.multiplexed.store(true, Ordering::Relaxed);
+        self.enter(IDLE);
+    }
+
+    /// Bytes came.
+    pub(crate) fn heard(&self) {
+        if self.requests.load(Ordering::Acquire) > 0 {
+            return;
+        }
+        self.heard.store(true, Ordering::Relaxed);
+        let idle = self.phase.load(Ordering::Relaxed) == IDLE;
+        if idle && !self.multiplexed.load(Ordering::Relaxed) {
+            self.enter(HEAD);
+        }
+    }
+
+    /// Whether a head has begun that nobody has read whole.
+    pub(crate) fn head_has_begun(&self) -> bool {
+        let idle = self.phase.load(Ordering::Relaxed) == IDLE;
+        !idle && self.heard.load(Ordering::Relaxed) && self.requests() == 0
+    }
+
+    /// A request's head has come whole; it is being answered until the guard is dropped.
+    pub(crate) fn request(self: &Arc<Self>) -> Answering {
+        self.requests.fetch_add(1, Ordering::AcqRel);
+        Answering(Arc::clone(self))
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::Acquire)
+    }
+
+    /// The head is given up; the stream answers it ([`super::watched`]).
+    pub(crate) fn give_up_head(&self) {
+        self.overdue.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn head_given_up(&self) -> bool {
+        self.overdue.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn judge(&self, now: Instant, settings: &Settings) -> Verdict {
+        // Whatever begins after this look can't be over before the next one.
+        let pause = settings.header_timeout.min(settings.idle_timeout).max(SHORTEST_PAUSE);
+        let soon = now + pause;
+        if self.requests() > 0 {
+            return Verdict::LookAgain(soon);
+        }
+        let since = self.accepted + Duration::from_millis(self.since.load(Ordering::Relaxed));
+        let idle = self.phase.load(Ordering::Relaxed) == IDLE;
+        let end = since + if idle { settings.idle_timeout } else { settings.header_timeout };
+        match (end <= now, idle) {
+            (true, true) => Verdict::Idle,
+            (true, false) => Verdict::Overdue,
+            (false, _) => Verdict::LookAgain(end.min(soon)),
+        }
+    }
+
+    fn enter(&self, phase: u8) {
+        let millis = u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.since.store(millis, Ordering::Relaxed);
+        self.phase.store(phase, Ordering::Relaxed);
+    }
+}
+
+/// A request that is being answered, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Answering(Arc<Activity>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        // Before the count falls, so that nobody sees an old phase without a request.
+        self.0.enter(IDLE);
+        self.0.requests.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accept::tests::settings;
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn each_phase_has_its_own_time() {
+        // 10 s for a head, 75 s between requests.
+        let settings = settings();
+        let activity = Arc::new(Activity::new(Instant::now()));
+        let judge = || activity.judge(Instant::now(), &settings);
+        let after = |by: Duration| tokio::time::advance(by);
+
+        after(9 * S).await;
+        assert_eq!(judge(), Verdict::LookAgain(Instant::now() + S));
+        after(S).await;
+        assert_eq!(judge(), Verdict::Overdue);
+        assert!(!activity.head_has_begun());
+
+        let request = activity.request();
+        after(1000 * S).await;
+        assert_eq!(judge(), Verdict::LookAgain(Instant::now() + 10 * S));
+        drop(request);
+        after(74 * S).await;
+        assert_eq!(judge(), Verdict::LookAgain(Instant::now() + S));
+        activity.heard();
+        after(9 * S).await;
+        assert_eq!(judge(), Verdict::LookAgain(Instant::now() + S));
+        activity.heard();
+        after(S).await;
+        assert_eq!(judge(), Verdict::Overdue);
+        assert!(activity.head_has_begun());
+
+        drop(activity.request());
+        after(75 * S).await;
+        assert_eq!(judge(), Verdict::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_of_http2_are_no_head() {
+        let settings = settings();
+        let activity = Arc::new(Activity::new(Instant::now()));
+        activity.multiplexed();
+        activity.heard();
+        tokio::time::advance(74 * S).await;
+        activity.heard();
+        assert_eq!(
+            activity.judge(Instant::now(), &settings),
+            Verdict::LookAgain(Instant::now() + S)
+        );
+        tokio::time::advance(S).await;
+        assert_eq!(activity.judge(Instant::now(), &settings), Verdict::Idle);
+    }
+}

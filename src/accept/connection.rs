@@ -1,0 +1,254 @@
+//! One connection from its first byte to its last: TLS, which HTTP it speaks, its limits and
+//! its end.
+//!
+//! It decides when a connection has to go. What a request means is the handler's.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use hyper::server::conn::{http1, http2};
+use hyper::service::HttpService;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::accept::activity::{Activity, Verdict};
+use crate::accept::drain::Drain;
+use crate::accept::service::{Handler, service};
+use crate::accept::slots::Slot;
+use crate::accept::tls::Tls;
+use crate::accept::watched::Watched;
+use crate::accept::{Server, Settings};
+use crate::limits;
+use crate::peer::Peer;
+
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A connection as it was accepted.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: Peer,
+    pub(crate) slot: Slot,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve<H: Handler>(
+    server: &Server,
+    tls: Option<&Tls>,
+    accepted: Accepted,
+    handler: H,
+) {
+    let begun = Instant::now();
+    let settings = server.settings();
+    let Accepted { stream, peer, slot } = accepted;
+    let ended = async {
+        // Answers are small writes that must not wait for more.
+        stream.set_nodelay(true)?;
+        let Some(tls) = tls else {
+            return speak(server, &settings, begun, (stream, None), peer, slot, handler).await;
+        };
+        let head_due = begun + settings.header_timeout;
+        let handshake = timeout_at(head_due, tls.acceptor().accept(stream));
+        let Some(handshake) = unless_closing(&server.drain, handshake).await else {
+            return Ok(());
+        };
+        let stream = handshake??;
+        let agreed = match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Some(Protocol::Http2),
+            Some(_) => Some(Protocol::Http1),
+            None => None,
+        };
+        speak(server, &settings, begun, (stream, agreed), peer, slot, handler).await
+    };
+    if let Err(error) = ended.await {
+        // Scanners and impatient callers; what matters to operators is counted elsewhere.
+        tracing::debug!(peer = %peer.address, %error, "a connection ended before its first request");
+    }
+}
+
+/// Finds out which HTTP it is, and speaks it.
+async fn speak<S, H>(
+    server: &Server,
+    settings: &Settings,
+    begun: Instant,
+    (mut stream, agreed): (S, Option<Protocol>),
+    peer: Peer,
+    slot: Slot,
+    handler: H,
+) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Handler,
+{
+    let (protocol, ahead) = if let Some(protocol) = agreed {
+        (protocol, Bytes::new())
+    } else {
+        let first_bytes = timeout_at(begun + settings.header_timeout, detect(&mut stream));
+        match unless_closing(&server.drain, first_bytes).await {
+            Some(detected) => detected??,
+            None => return Ok(()),
+        }
+    };
+    let activity = Arc::new(Activity::new(begun));
+    let io = TokioIo::new(Watched::new(stream, ahead, Arc::clone(&activity), slot));
+    let service = service(handler, peer, Arc::clone(&activity));
+    match protocol {
+        Protocol::Http1 => {
+            let connection = http1(settings).serve_connection(io, service).with_upgrades();
+            drive(connection, &activity, settings, &server.drain).await;
+        }
+        Protocol::Http2 => {
+            activity.multiplexed();
+            let connection = http2(settings).serve_connection(io, service);
+            drive(connection, &activity, settings, &server.drain).await;
+        }
+    }
+    Ok(())
+}
+
+/// `None` as soon as the end has begun: there is no request yet that would have to be answered.
+async fn unless_closing<F: Future>(drain: &Drain, future: F) -> Option<F::Output> {
+    tokio::select! {
+        biased;
+        () = drain.closing() => None,
+        done = future => Some(done),
+    }
+}
+
+/// Reads until the first bytes are HTTP/2's preface or can't be.
+async fn detect<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<(Protocol, Bytes)> {
+    let mut first = BytesMut::with_capacity(HTTP2_PREFACE.len());
+    while HTTP2_PREFACE.starts_with(&first) {
+        if first.len() == HTTP2_PREFACE.len() {
+            return Ok((Protocol::Http2, first.freeze()));
+        }
+        // Never more than is missing, so that what is read is the preface or has a wrong byte.
+        let missing = (HTTP2_PREFACE.len() - first.len()) as u64;
+        if stream.take(missing).read_buf(&mut first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok((Protocol::Http1, first.freeze()))
+}
+
+fn http1(settings: &Settings) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // Both times are `activity.rs`'s: the parser's one time would also end idle connections.
+        .header_read_timeout(None)
+        .max_header_size(settings.max_header_bytes);
+    // The number of fields is left at the parser's 100, which is `MAX_HEADER_FIELDS`: to set it
+    // costs an allocation per request.
+    builder
+}
+
+fn http2(settings: &Settings) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(settings.max_concurrent_streams)
+        .max_pending_accept_reset_streams(limits::MAX_PENDING_RESET_STREAMS)
+        .max_local_error_reset_streams(limits::MAX_ERROR_RESET_STREAMS)
+        .keep_alive_interval(limits::H2_PING_INTERVAL)
+        .keep_alive_timeout(limits::H2_PING_TIMEOUT);
+    builder
+}
+
+/// A connection that can be told to end after what is in flight.
+trait Ending: Future<Output = hyper::Result<()>> {
+    fn end(self: Pin<&mut Self>);
+}
+
+impl<I, S> Ending for http1::UpgradeableConnection<I, S>
+where
+    S: HttpService<hyper::body::Incoming, Error = std::convert::Infallible>,
+    S::ResBody: 'static,
+    <S::ResBody as http_body::Body>::Error: Into<crate::body::BoxError>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    fn end(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, E> Ending for http2::Connection<I, S, E>
+where
+    S: HttpService<hyper::body::Incoming, Error = std::convert::Infallible>,
+    S::ResBody: 'static,
+    <S::ResBody as http_body::Body>::Error: Into<crate::body::BoxError>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
+{
+    fn end(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+async fn drive<C: Ending>(connection: C, activity: &Activity, settings: &Settings, drain: &Drain) {
+    let mut connection = pin!(connection);
+    let mut look = pin!(sleep_until(Instant::now() + settings.header_timeout));
+    look_first(activity, settings, look.as_mut());
+    let mut ends_by: Option<Instant> = None;
+    let mut told = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut connection => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection broke");
+                }
+                return;
+            }
+            () = drain.cutting() => {
+                drain.cut_off(activity.requests());
+                return;
+            }
+            () = drain.closing(), if !told => {
+                told = true;
+                connection.as_mut().end();
+            }
+            () = &mut look => {
+                let now = Instant::now();
+                if ends_by.is_some_and(|by| by <= now) && activity.requests() == 0 {
+                    return;
+                }
+                match activity.judge(now, settings) {
+                    Verdict::LookAgain(at) => look.as_mut().reset(at),
+                    Verdict::Idle => {
+                        told = true;
+                        connection.as_mut().end();
+                        ends_by.get_or_insert(now + limits::CLOSING_TIMEOUT);
+                        look.as_mut().reset(now + limits::CLOSING_TIMEOUT);
+                    }
+                    // Not a byte of a head: there is nobody to tell.
+                    Verdict::Overdue if !activity.head_has_begun() => return,
+                    Verdict::Overdue => {
+                        activity.give_up_head();
+                        ends_by.get_or_insert(now + limits::CLOSING_TIMEOUT);
+                        look.as_mut().reset(now + limits::CLOSING_TIMEOUT);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first look: the head may be due sooner than in a whole `header_timeout`.
+fn look_first(activity: &Activity, settings: &Settings, look: Pin<&mut tokio::time::Sleep>) {
+    match activity.judge(Instant::now(), settings) {
+        Verdict::LookAgain(at) => look.reset(at),
+        Verdict::Idle | Verdict::Overdue => look.reset(Instant::now()),
+    }
+}

@@ -1,0 +1,131 @@
+//! A socket that listens: binds an address, or says in one sentence why it can't.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+use crate::limits::LISTEN_BACKLOG;
+
+/// A socket that connections can reach.
+#[derive(Debug)]
+pub struct BoundListener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+/// Why an address can't be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else listens there.
+    #[error(
+        "can't listen on `{0}`: the port is in use; stop the program that listens there, or \
+         choose another port"
+    )]
+    InUse(SocketAddr),
+    /// The system does not let us.
+    #[error(
+        "can't listen on `{0}`: no permission; ports below 1024 need the capability \
+         `CAP_NET_BIND_SERVICE`, or choose a higher port"
+    )]
+    Permission(SocketAddr),
+    /// No interface has the address.
+    #[error(
+        "can't listen on `{0}`: this machine does not have the address; `0.0.0.0` and `[::]` \
+         stand for all it has"
+    )]
+    NotHere(SocketAddr),
+    /// Anything else.
+    #[error("can't listen on `{address}`")]
+    Other {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl BoundListener {
+    /// Listens on `address`; port 0 takes a free one. `[::]` takes IPv4 too. Needs a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The port is taken, forbidden or not of this machine.
+    pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
+        let fail = |source: io::Error| {
+            let is = |kind| source.kind() == kind;
+            if is(io::ErrorKind::AddrInUse) {
+                BindError::InUse(address)
+            } else if is(io::ErrorKind::PermissionDenied) {
+                BindError::Permission(address)
+            } else if is(io::ErrorKind::AddrNotAvailable) {
+                BindError::NotHere(address)
+            } else {
+                BindError::Other { address, source }
+            }
+        };
+        let socket = listen(address).map_err(fail)?;
+        let address = socket.local_addr().map_err(fail)?;
+        Ok(Self { socket, address })
+    }
+
+    /// The address, with the port that was really taken.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The next connection, and who it is from: an IPv4 caller of an IPv6 socket has its IPv4 address.
+    ///
+    /// # Cancel safety
+    ///
+    /// No connection is lost.
+    pub(crate) async fn accept(&self) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
+        let (stream, address) = self.socket.accept().await?;
+        Ok((stream, SocketAddr::new(address.ip().to_canonical(), address.port())))
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A gateway that restarts must not wait for the last connections of the one before it.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_is_named() {
+        let first = BoundListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert_ne!(first.address().port(), 0);
+        let error = BoundListener::bind(first.address()).unwrap_err();
+        assert!(matches!(error, BindError::InUse(address) if address == first.address()));
+        assert!(error.to_string().contains(&first.address().to_string()));
+    }
+
+    #[tokio::test]
+    async fn an_address_of_another_machine_is_refused() {
+        let error = BoundListener::bind("192.0.2.1:0".parse().unwrap()).unwrap_err();
+        assert!(matches!(error, BindError::NotHere(_)), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn all_of_ipv6_takes_ipv4_too() {
+        // A machine without IPv6 can't show it.
+        let Ok(listener) = BoundListener::bind("[::]:0".parse().unwrap()) else { return };
+        let to = SocketAddr::from(([127, 0, 0, 1], listener.address().port()));
+        let (client, accepted) =
+            tokio::join!(tokio::net::TcpStream::connect(to), listener.accept());
+        assert_eq!(accepted.unwrap().1, client.unwrap().local_addr().unwrap());
+    }
+}

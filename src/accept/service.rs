@@ -1,0 +1,110 @@
+//! Between the parser and the handler: says that a request is being answered, refuses too many
+//! header fields, and makes a panic cost one request.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::service::{HttpService, service_fn};
+
+use crate::accept::activity::{Activity, Answering};
+use crate::accept::answer;
+use crate::body::BoxError;
+use crate::limits::MAX_HEADER_FIELDS;
+use crate::peer::Peer;
+
+/// What answers requests; it is cloned for each.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// The body of its answers.
+    type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
+
+    /// Answers one request; it does not fail.
+    fn handle(
+        self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
+impl<H, F, B> Handler for H
+where
+    H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    type Body = B;
+
+    fn handle(
+        self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<B>> + Send {
+        self(request, peer)
+    }
+}
+
+/// `handler` for the requests of one connection.
+pub(crate) fn service<H: Handler>(
+    handler: H,
+    peer: Peer,
+    activity: Arc<Activity>,
+) -> impl HttpService<Incoming, ResBody = Answer<H::Body>, Error = Infallible, Future: Send + 'static>
+{
+    service_fn(move |request: Request<Incoming>| {
+        let answering = activity.request();
+        let handler = handler.clone();
+        async move {
+            // HTTP/2 limits the size of a head, not the number of fields; HTTP/1 limits both.
+            let response = if request.headers().len() > MAX_HEADER_FIELDS {
+                answer::too_many_fields().map(Either::Right)
+            } else {
+                let answered = async move { handler.handle(request, peer).await };
+                match AssertUnwindSafe(answered).catch_unwind().await {
+                    Ok(response) => response.map(Either::Left),
+                    Err(_panic) => {
+                        tracing::error!("a request panicked; it was answered with 500");
+                        answer::panic().map(Either::Right)
+                    }
+                }
+            };
+            Ok(response.map(|body| Answer { body, _answering: answering }))
+        }
+    })
+}
+
+pin_project_lite::pin_project! {
+    /// The body of an answer; the request is being answered until it is dropped.
+    pub(crate) struct Answer<B> {
+        #[pin]
+        body: Either<B, Full<Bytes>>,
+        _answering: Answering,
+    }
+}
+
+impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for Answer<B> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

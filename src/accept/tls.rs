@@ -1,0 +1,213 @@
+//! TLS towards callers: a certificate chain and its key from PEM files, TLS 1.2 and 1.3,
+//! HTTP/2 and HTTP/1.1 by ALPN.
+//!
+//! It decides what can be served with; when files are read again is decided by the reload.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{InconsistentKeys, ServerConfig};
+use tokio_rustls::TlsAcceptor;
+
+use crate::accept::expiry;
+use crate::clock::UnixTime;
+
+/// What a listener serves TLS with; can be replaced while it serves.
+#[derive(Debug)]
+pub struct Tls(ArcSwap<Certified>);
+
+/// A chain with its key, checked to belong together.
+#[derive(Debug)]
+pub struct Certified {
+    config: Arc<ServerConfig>,
+    expires_at: Option<UnixTime>,
+}
+
+/// Why a listener can't serve TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The file can't be read.
+    #[error("can't read `{}`", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not PEM.
+    #[error("`{}` is not valid PEM: {source}", file.display())]
+    Pem {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        source: pem::Error,
+    },
+    /// There is no certificate in it.
+    #[error("`{}` holds no certificate (`-----BEGIN CERTIFICATE-----`)", file.display())]
+    NoCertificate {
+        /// The file.
+        file: PathBuf,
+    },
+    /// There is no key in it.
+    #[error(
+        "`{}` holds no private key (`-----BEGIN PRIVATE KEY-----`); a key with a passphrase \
+         must be decrypted first", file.display()
+    )]
+    NoKey {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Each is good, but not with the other.
+    #[error(
+        "the key in `{}` does not belong to the first certificate in `{}`: the server's own \
+         certificate comes first, then those that signed it",
+        key_file.display(), cert_file.display()
+    )]
+    Mismatch {
+        /// The file of the chain.
+        cert_file: PathBuf,
+        /// The file of the key.
+        key_file: PathBuf,
+    },
+    /// rustls can't use one of them.
+    #[error("can't serve TLS with `{}` and `{}`", cert_file.display(), key_file.display())]
+    Unusable {
+        /// The file of the chain.
+        cert_file: PathBuf,
+        /// The file of the key.
+        key_file: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: rustls::Error,
+    },
+}
+
+impl Tls {
+    /// Serves with `certified`.
+    pub fn new(certified: Certified) -> Self {
+        Self(ArcSwap::from_pointee(certified))
+    }
+
+    /// Serves new connections with `certified` from now on.
+    pub fn replace(&self, certified: Certified) {
+        self.0.store(Arc::new(certified));
+    }
+
+    /// For one connection.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.0.load().config))
+    }
+}
+
+impl Certified {
+    /// Reads the chain and the key, both PEM.
+    ///
+    /// # Errors
+    ///
+    /// Names the file and what is wrong with it.
+    pub fn read(cert_file: &Path, key_file: &Path) -> Result<Self, TlsError> {
+        let read = |file: &Path| {
+            fs::read(file).map_err(|source| TlsError::Unreadable { file: file.into(), source })
+        };
+        Self::from_pem(&read(cert_file)?, &read(key_file)?, cert_file, key_file)
+    }
+
+    /// As [`Certified::read`], with what the files hold; their names are for errors.
+    pub fn from_pem(
+        chain: &[u8],
+        key: &[u8],
+        cert_file: &Path,
+        key_file: &Path,
+    ) -> Result<Self, TlsError> {
+        let chain = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|source| TlsError::Pem { file: cert_file.into(), source })?;
+        let Some(leaf) = chain.first() else {
+            return Err(TlsError::NoCertificate { file: cert_file.into() });
+        };
+        let expires_at = expiry::not_after(leaf);
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| {
+            let file = key_file.into();
+            if matches!(source, pem::Error::NoItemsFound) {
+                TlsError::NoKey { file }
+            } else {
+                TlsError::Pem { file, source }
+            }
+        })?;
+        let config = server_config(chain, key).map_err(|source| {
+            let (cert_file, key_file) = (cert_file.into(), key_file.into());
+            if source == InconsistentKeys::KeyMismatch.into() {
+                TlsError::Mismatch { cert_file, key_file }
+            } else {
+                TlsError::Unusable { cert_file, key_file, source }
+            }
+        })?;
+        Ok(Self { config: Arc::new(config), expires_at })
+    }
+
+    /// When the server's own certificate expires, if that can be read from it.
+    pub fn expires_at(&self) -> Option<UnixTime> {
+        self.expires_at
+    }
+}
+
+fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    fn load(chain: &str, key: &str) -> Result<Certified, TlsError> {
+        let files = (Path::new("tls.crt"), Path::new("tls.key"));
+        Certified::from_pem(chain.as_bytes(), key.as_bytes(), files.0, files.1)
+    }
+
+    #[test]
+    fn a_chain_with_its_key_serves() {
+        let (chain, key) = pair();
+        assert!(load(&chain, &key).unwrap().expires_at().is_some());
+    }
+
+    #[test]
+    fn each_mistake_names_its_file() {
+        let (chain, key) = pair();
+        let (_, other_key) = pair();
+        let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+        for (chain, key, said) in [
+            ("", &*key, "`tls.crt` holds no certificate"),
+            (&*key, &*key, "`tls.crt` holds no certificate"),
+            ("-----BEGIN CERTIFICATE-----\n*", &*key, "`tls.crt` is not valid PEM"),
+            (&*chain, "", "`tls.key` holds no private key"),
+            (&*chain, &*chain, "`tls.key` holds no private key"),
+            (&*chain, &*encrypted, "`tls.key` holds no private key"),
+            (&*chain, &*other_key, "the key in `tls.key` does not belong to the first"),
+        ] {
+            let error = load(chain, key).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{error}");
+        }
+        let error = Certified::read(Path::new("/nowhere/tls.crt"), Path::new("k")).unwrap_err();
+        assert_eq!(error.to_string(), "can't read `/nowhere/tls.crt`");
+    }
+}

@@ -1,0 +1,124 @@
+//! The stream under the parser: tells [`Activity`] when bytes come, gives back the bytes that
+//! were read to find out the protocol, and answers a head that took too long.
+//!
+//! The parser closes without a word when it is given up; the caller of a slow head is to learn why.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::accept::activity::Activity;
+use crate::accept::answer;
+use crate::accept::slots::Slot;
+
+/// A stream that is watched. It holds the connection's slot, so that an upgraded connection,
+/// whose parser is gone, still counts.
+#[derive(Debug)]
+pub(crate) struct Watched<S> {
+    stream: S,
+    activity: Arc<Activity>,
+    /// Read already, to be read again.
+    ahead: Bytes,
+    farewell: Farewell,
+    _slot: Slot,
+}
+
+#[derive(Debug)]
+enum Farewell {
+    /// All is well.
+    None,
+    /// The rest of the answer to a head that took too long.
+    Saying(Bytes),
+    /// It was said.
+    Said,
+}
+
+impl<S> Watched<S> {
+    pub(crate) fn new(stream: S, ahead: Bytes, activity: Arc<Activity>, slot: Slot) -> Self {
+        Self { stream, activity, ahead, farewell: Farewell::None, _slot: slot }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Watched<S> {
+    /// Says that the head took too long; then the stream is at its end.
+    fn say_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match &mut self.farewell {
+                Farewell::None => {
+                    self.farewell = Farewell::Saying(answer::overdue_head());
+                }
+                Farewell::Saying(rest) if rest.is_empty() => {
+                    ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+                    self.farewell = Farewell::Said;
+                }
+                Farewell::Saying(rest) => {
+                    let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+                    if written == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                    }
+                    rest.advance(written);
+                }
+                Farewell::Said => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.activity.head_given_up() {
+            return this.say_farewell(cx);
+        }
+        if this.ahead.has_remaining() {
+            let part = this.ahead.split_to(this.ahead.len().min(buffer.remaining()));
+            buffer.put_slice(&part);
+            this.activity.heard();
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            this.activity.heard();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,242 @@
+//! One access event as a line, in text and in JSON, with all fields of section 5 of the interface.
+//!
+//! A field without a value is `null` in JSON and `-` in text, so that every line has the same
+//! fields in the same order.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::observe::escape::{push_bare_or_quoted, push_quoted};
+use crate::observe::sink::LogFormat;
+use crate::observe::timestamp::Timestamp;
+
+/// What is known of a request when it is over.
+pub(crate) struct Event<'a> {
+    pub(crate) time: Timestamp,
+    pub(crate) request_id: &'a str,
+    pub(crate) trace_id: Option<&'a str>,
+    pub(crate) client_ip: IpAddr,
+    pub(crate) method: &'a str,
+    pub(crate) host: Option<&'a str>,
+    pub(crate) path: &'a str,
+    pub(crate) status: u16,
+    pub(crate) code: Option<&'a str>,
+    pub(crate) reason: Option<&'a str>,
+    pub(crate) route: Option<&'a str>,
+    pub(crate) upstream: Option<&'a str>,
+    pub(crate) endpoint: Option<&'a str>,
+    pub(crate) user: Option<&'a str>,
+    pub(crate) client_id: Option<&'a str>,
+    pub(crate) tenant: Option<&'a str>,
+    pub(crate) token_cache: Option<&'a str>,
+    pub(crate) duration: Duration,
+    pub(crate) upstream_took: Option<Duration>,
+    pub(crate) exchange_took: Option<Duration>,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+}
+
+impl Event<'_> {
+    /// Appends the line, its line feed included.
+    pub(crate) fn write(&self, format: LogFormat, out: &mut String) {
+        match format {
+            LogFormat::Text => {
+                push(out, format_args!("{}  INFO access:", self.time));
+                self.fields(&mut Text(out));
+                out.push('\n');
+            }
+            LogFormat::Json => {
+                push(out, format_args!("{{\"time\":\"{}\"", self.time));
+                self.fields(&mut Json(out));
+                out.push_str("}\n");
+            }
+        }
+    }
+
+    fn fields(&self, to: &mut impl Fields) {
+        to.text("request_id", Some(self.request_id));
+        to.text("trace_id", self.trace_id);
+        to.ip("client_ip", self.client_ip);
+        to.text("method", Some(self.method));
+        to.text("host", self.host);
+        to.text("path", Some(self.path));
+        to.number("status", u64::from(self.status));
+        to.text("code", self.code);
+        to.text("reason", self.reason);
+        to.text("route", self.route);
+        to.text("upstream", self.upstream);
+        to.text("endpoint", self.endpoint);
+        to.text("user", self.user);
+        to.text("client_id", self.client_id);
+        to.text("tenant", self.tenant);
+        to.text("token_cache", self.token_cache);
+        to.millis("duration_ms", Some(self.duration));
+        to.millis("upstream_ms", self.upstream_took);
+        to.millis("exchange_ms", self.exchange_took);
+        to.number("bytes_in", self.bytes_in);
+        to.number("bytes_out", self.bytes_out);
+    }
+}
+
+/// How the fields of an event are written.
+trait Fields {
+    fn text(&mut self, key: &'static str, value: Option<&str>);
+    fn ip(&mut self, key: &'static str, value: IpAddr);
+    fn number(&mut self, key: &'static str, value: u64);
+    /// In milliseconds, to the microsecond.
+    fn millis(&mut self, key: &'static str, value: Option<Duration>);
+}
+
+struct Text<'a>(&'a mut String);
+
+impl Fields for Text<'_> {
+    fn text(&mut self, key: &'static str, value: Option<&str>) {
+        push(self.0, format_args!(" {key}="));
+        match value {
+            Some(value) => push_bare_or_quoted(self.0, value),
+            None => self.0.push('-'),
+        }
+    }
+
+    fn ip(&mut self, key: &'static str, value: IpAddr) {
+        push(self.0, format_args!(" {key}={value}"));
+    }
+
+    fn number(&mut self, key: &'static str, value: u64) {
+        push(self.0, format_args!(" {key}={value}"));
+    }
+
+    fn millis(&mut self, key: &'static str, value: Option<Duration>) {
+        push(self.0, format_args!(" {key}="));
+        match value {
+            Some(value) => push_millis(self.0, value),
+            None => self.0.push('-'),
+        }
+    }
+}
+
+struct Json<'a>(&'a mut String);
+
+impl Fields for Json<'_> {
+    fn text(&mut self, key: &'static str, value: Option<&str>) {
+        push(self.0, format_args!(",\"{key}\":"));
+        match value {
+            Some(value) => push_quoted(self.0, value),
+            None => self.0.push_str("null"),
+        }
+    }
+
+    fn ip(&mut self, key: &'static str, value: IpAddr) {
+        push(self.0, format_args!(",\"{key}\":\"{value}\""));
+    }
+
+    fn number(&mut self, key: &'static str, value: u64) {
+        push(self.0, format_args!(",\"{key}\":{value}"));
+    }
+
+    fn millis(&mut self, key: &'static str, value: Option<Duration>) {
+        push(self.0, format_args!(",\"{key}\":"));
+        match value {
+            Some(value) => push_millis(self.0, value),
+            None => self.0.push_str("null"),
+        }
+    }
+}
+
+fn push_millis(out: &mut String, value: Duration) {
+    push(out, format_args!("{}.{:03}", value.as_millis(), value.subsec_micros() % 1000));
+}
+
+fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a `String` does not fail.
+    out.write_fmt(text).unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Event<'static> {
+        Event {
+            time: Timestamp(1_767_225_600_250),
+            request_id: "r-1",
+            trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+            client_ip: [127, 0, 0, 1].into(),
+            method: "GET",
+            host: Some("api.example.com"),
+            path: "/graph/me",
+            status: 200,
+            code: None,
+            reason: None,
+            route: Some("graph"),
+            upstream: Some("graph"),
+            endpoint: Some("graph.microsoft.com:443"),
+            user: Some("u1"),
+            client_id: Some("c1"),
+            tenant: Some("t1"),
+            token_cache: Some("hit"),
+            duration: Duration::from_micros(12_345),
+            upstream_took: Some(Duration::from_micros(11_900)),
+            exchange_took: None,
+            bytes_in: 0,
+            bytes_out: 1234,
+        }
+    }
+
+    fn line(event: &Event<'_>, format: LogFormat) -> String {
+        let mut out = String::new();
+        event.write(format, &mut out);
+        out
+    }
+
+    #[test]
+    fn the_text_line() {
+        assert_eq!(
+            line(&full(), LogFormat::Text),
+            "2026-01-01T00:00:00.250Z  INFO access: request_id=r-1 \
+             trace_id=4bf92f3577b34da6a3ce929d0e0e4736 client_ip=127.0.0.1 method=GET \
+             host=api.example.com path=/graph/me status=200 code=- reason=- route=graph \
+             upstream=graph endpoint=graph.microsoft.com:443 user=u1 client_id=c1 tenant=t1 \
+             token_cache=hit duration_ms=12.345 upstream_ms=11.900 exchange_ms=- bytes_in=0 \
+             bytes_out=1234\n"
+        );
+    }
+
+    #[test]
+    fn the_json_line() {
+        assert_eq!(
+            line(&full(), LogFormat::Json),
+            "{\"time\":\"2026-01-01T00:00:00.250Z\",\"request_id\":\"r-1\",\
+             \"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\",\"client_ip\":\"127.0.0.1\",\
+             \"method\":\"GET\",\"host\":\"api.example.com\",\"path\":\"/graph/me\",\
+             \"status\":200,\"code\":null,\"reason\":null,\"route\":\"graph\",\
+             \"upstream\":\"graph\",\"endpoint\":\"graph.microsoft.com:443\",\"user\":\"u1\",\
+             \"client_id\":\"c1\",\"tenant\":\"t1\",\"token_cache\":\"hit\",\
+             \"duration_ms\":12.345,\"upstream_ms\":11.900,\"exchange_ms\":null,\
+             \"bytes_in\":0,\"bytes_out\":1234}\n"
+        );
+    }
+
+    #[test]
+    fn no_value_forges_a_line_or_a_field() {
+        let forged = "x\n2026-01-01T00:00:00.000Z  INFO access: status=200\u{1b}[2J\",\"a\":\"b";
+        let event = Event {
+            host: Some(forged),
+            path: forged,
+            reason: Some(forged),
+            user: Some(" user=admin"),
+            ..full()
+        };
+        let text = line(&event, LogFormat::Text);
+        assert_eq!(text.matches('\n').count(), 1);
+        assert!(!text.contains('\u{1b}'));
+        assert!(text.contains("user=\" user=admin\""));
+        let json = line(&event, LogFormat::Json);
+        assert_eq!(json.matches('\n').count(), 1);
+        let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(parsed["path"], forged);
+        assert_eq!(parsed["status"], 200);
+        assert_eq!(parsed.as_object().unwrap().len(), 22);
+    }
+}

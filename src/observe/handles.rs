@@ -1,0 +1,150 @@
+//! What the requests of one route, or to one upstream, count: resolved once and kept with the
+//! route or upstream, so that a request looks nothing up by name and allocates nothing.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::{Method, StatusCode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+
+use crate::observe::histogram::Histogram;
+use crate::observe::labels::{CacheLabels, RequestLabels, RouteLabel, UpstreamLabel};
+use crate::observe::metrics::CacheResult;
+
+/// What the requests of one route count.
+pub struct RouteMetrics {
+    route: Arc<str>,
+    duration: Histogram,
+    overhead: Histogram,
+    /// Made as methods and statuses turn up: a handful per route.
+    counters: ArcSwap<Vec<(MethodAndStatus, Counter)>>,
+    requests: Family<RequestLabels, Counter>,
+}
+
+type MethodAndStatus = (&'static str, Option<u16>);
+
+impl RouteMetrics {
+    pub(crate) fn new(
+        route: Arc<str>,
+        requests: Family<RequestLabels, Counter>,
+        duration: &Family<RouteLabel, Histogram>,
+        overhead: &Family<RouteLabel, Histogram>,
+    ) -> Self {
+        let label = RouteLabel { route };
+        Self {
+            duration: duration.get_or_create_owned(&label),
+            overhead: overhead.get_or_create_owned(&label),
+            route: label.route,
+            counters: ArcSwap::default(),
+            requests,
+        }
+    }
+
+    /// The route's name; empty for requests without a route.
+    pub fn name(&self) -> &Arc<str> {
+        &self.route
+    }
+
+    /// Counts a finished request; `status` is `None` if the caller went away before there was one.
+    pub(crate) fn finished(&self, method: &Method, status: Option<StatusCode>, took: Duration) {
+        self.duration.observe(took);
+        let key = (method_label(method), status.map(|status| status.as_u16()));
+        if let Some((_, counter)) = self.counters.load().iter().find(|(known, _)| *known == key) {
+            counter.inc();
+            return;
+        }
+        let labels = RequestLabels { route: Arc::clone(&self.route), method: key.0, status: key.1 };
+        let counter = self.requests.get_or_create_owned(&labels);
+        counter.inc();
+        self.counters.rcu(|known| {
+            let mut more = Vec::clone(known);
+            more.push((key, counter.clone()));
+            more
+        });
+    }
+
+    /// Adds the time that the gateway itself took for a request.
+    pub(crate) fn overhead(&self, took: Duration) {
+        self.overhead.observe(took);
+    }
+}
+
+impl fmt::Debug for RouteMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RouteMetrics({})", self.route)
+    }
+}
+
+/// What the requests to one upstream count.
+pub struct UpstreamMetrics {
+    upstream: Arc<str>,
+    duration: Histogram,
+    hit: Counter,
+    miss: Counter,
+    coalesced: Counter,
+}
+
+impl UpstreamMetrics {
+    pub(crate) fn new(
+        upstream: Arc<str>,
+        duration: &Family<UpstreamLabel, Histogram>,
+        cache_requests: &Family<CacheLabels, Counter>,
+    ) -> Self {
+        let cache = |result: CacheResult| {
+            let labels = CacheLabels { upstream: Arc::clone(&upstream), result: result.name() };
+            cache_requests.get_or_create_owned(&labels)
+        };
+        Self {
+            duration: duration
+                .get_or_create_owned(&UpstreamLabel { upstream: Arc::clone(&upstream) }),
+            hit: cache(CacheResult::Hit),
+            miss: cache(CacheResult::Miss),
+            coalesced: cache(CacheResult::Coalesced),
+            upstream,
+        }
+    }
+
+    /// The upstream's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.upstream
+    }
+
+    /// Counts how the token cache answered.
+    pub fn token_cache(&self, result: CacheResult) {
+        match result {
+            CacheResult::Hit => self.hit.inc(),
+            CacheResult::Miss => self.miss.inc(),
+            CacheResult::Coalesced => self.coalesced.inc(),
+        };
+    }
+
+    /// Adds the time from sending a request to the head of the answer.
+    pub(crate) fn answered(&self, took: Duration) {
+        self.duration.observe(took);
+    }
+}
+
+impl fmt::Debug for UpstreamMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UpstreamMetrics({})", self.upstream)
+    }
+}
+
+/// The label of a method: a caller can make up any number of others.
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        "TRACE" => "TRACE",
+        "CONNECT" => "CONNECT",
+        _ => "other",
+    }
+}

@@ -71,8 +71,8 @@ impl ArmStandIn {
         bound.serve(move |asked| arm.answer(asked, &base_url))
     }
 
-    fn answer(&self, asked: &Asked, base_url: &str) -> Answer {
-        // ARM's paths are case-insensitive.
+    pub(super) fn answer(&self, asked: &Asked, base_url: &str) -> Answer {
+        // ARM's paths are case-insensitive; what a resource was called when it was put is kept.
         let path = asked.uri().path().to_ascii_lowercase();
         let path = segments(&path);
         let allowed = match path.as_slice() {
@@ -132,7 +132,7 @@ impl ArmStandIn {
             return Err(no_operation());
         };
         let id = random_uuid().to_string();
-        let resource = format!("/{}", path.join("/"));
+        let resource = format!("/{}", segments(asked.uri().path()).join("/"));
         let mut operations = self.operations();
         operations.push_back(Operation { id: id.clone(), resource: resource.clone(), polls: 0 });
         if operations.len() > MAX_OPERATIONS {
@@ -165,13 +165,17 @@ impl ArmStandIn {
     fn resource(&self, call: &Call<'_>, path: &[&str]) -> Result<Answer, ArmError> {
         let resource = format!("/{}", path.join("/"));
         // The last one: a resource may have been put again.
-        let found = self.operations().iter().rfind(|one| one.resource == resource).cloned();
+        let found = self
+            .operations()
+            .iter()
+            .rfind(|one| one.resource.eq_ignore_ascii_case(&resource))
+            .cloned();
         let operation = found.ok_or_else(|| {
             let message = "There is no such resource; PUT it first.".to_owned();
             refusal(StatusCode::NOT_FOUND, "ResourceNotFound", message)
         })?;
         let state = if operation.is_done() { "Succeeded" } else { "Creating" };
-        Ok(call.answer(StatusCode::OK, described(&resource, state)))
+        Ok(call.answer(StatusCode::OK, described(&operation.resource, state)))
     }
 
     fn operations(&self) -> std::sync::MutexGuard<'_, VecDeque<Operation>> {
@@ -316,165 +320,4 @@ fn refusal(status: StatusCode, code: &'static str, message: String) -> ArmError 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::dev::authority::Delegated;
-    use crate::dev::authority::tests::{BASE, Frozen};
-    use crate::dev::directory::{DAEMON, GATEWAY, user};
-    use bytes::Bytes;
-    use http::Request;
-    use http::header::AUTHORIZATION;
-
-    const HERE: &str = "http://127.0.0.1:9012";
-    const RESOURCE: &str = "/subscriptions/70000000-0000-4000-8000-000000000001/resourceGroups/demo\
-        /providers/Microsoft.Storage/storageAccounts/one?api-version=2023-01-01";
-
-    fn arm() -> ArmStandIn {
-        let provider = IdentityProvider::new(BASE.to_owned(), Arc::new(Frozen)).unwrap();
-        ArmStandIn::new(&provider)
-    }
-
-    fn token(arm: &ArmStandIn, audience: &str, scope: &str) -> String {
-        let scopes = [scope.to_owned()];
-        let user = user("bob").unwrap();
-        let of = Delegated { user, client: &GATEWAY, audience, scopes: &scopes };
-        arm.authority.sign(&arm.authority.delegated(of, arm.authority.usual())).unwrap()
-    }
-
-    fn send(
-        arm: &ArmStandIn,
-        method: Method,
-        target: &str,
-        token: Option<&str>,
-        body: &'static str,
-    ) -> (Answer, Value) {
-        let target = target.strip_prefix(HERE).unwrap_or(target);
-        let mut request = Request::builder().method(method).uri(target);
-        if let Some(token) = token {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-        }
-        let answer = arm.answer(&request.body(Bytes::from_static(body.as_bytes())).unwrap(), HERE);
-        let body = serde_json::from_slice(answer.body()).unwrap();
-        (answer, body)
-    }
-
-    fn get(arm: &ArmStandIn, target: &str, token: Option<&str>) -> (Answer, Value) {
-        send(arm, Method::GET, target, token, "")
-    }
-
-    #[test]
-    fn a_token_for_arm_with_the_scope_is_taken() {
-        let arm = arm();
-        for audience in AUDIENCES {
-            let token = token(&arm, audience, "user_impersonation");
-            let (answer, body) = get(&arm, "/subscriptions?api-version=2022-12-01", Some(&token));
-            assert_eq!(answer.status(), StatusCode::OK, "{body}");
-            assert_eq!(body["tokenFor"]["user"], "bob@dev.local");
-            assert_eq!(body["tokenFor"]["audience"], audience);
-            assert!(!body.to_string().contains(&token));
-        }
-        let claims = arm.authority.app_only(&DAEMON, AUDIENCES[0], &[], arm.authority.usual());
-        let daemon = arm.authority.sign(&claims).unwrap();
-        let (answer, _) = get(&arm, "/subscriptions?api-version=2022-12-01", Some(&daemon));
-        assert_eq!(answer.status(), StatusCode::OK);
-    }
-
-    #[test]
-    fn another_audience_and_no_token_are_401_and_a_missing_scope_403() {
-        let arm = arm();
-        let graph = token(&arm, "https://graph.microsoft.com", "user_impersonation");
-        let other = token(&arm, AUDIENCES[0], "User.Read");
-        let stranger = token(&self::arm(), AUDIENCES[0], "user_impersonation");
-        for (token, status, code) in [
-            (None, 401, "AuthenticationFailed"),
-            (Some(&*graph), 401, "InvalidAuthenticationTokenAudience"),
-            (Some(&*stranger), 401, "InvalidAuthenticationToken"),
-            (Some(&*other), 403, "AuthorizationFailed"),
-        ] {
-            let (answer, body) = get(&arm, "/subscriptions?api-version=2022-12-01", token);
-            assert_eq!(answer.status().as_u16(), status, "{body}");
-            assert_eq!(body["error"]["code"], code);
-            assert_eq!(answer.headers().contains_key(WWW_AUTHENTICATE), status == 401);
-        }
-    }
-
-    #[test]
-    fn pages_are_linked_until_the_last_one() {
-        let arm = arm();
-        let token = token(&arm, AUDIENCES[0], "user_impersonation");
-        let (_, first) = get(&arm, "/subscriptions?api-version=2022-12-01", Some(&token));
-        assert_eq!(first["value"].as_array().unwrap().len(), 2);
-        let link = first["nextLink"].as_str().unwrap();
-        assert!(link.starts_with("http://127.0.0.1:9012/subscriptions?"), "{link}");
-        let (_, last) = get(&arm, link, Some(&token));
-        assert_eq!(last["value"][0]["subscriptionId"], SUBSCRIPTIONS[2]);
-        assert!(last.get("nextLink").is_none());
-    }
-
-    #[test]
-    fn an_operation_is_in_progress_and_then_done() {
-        let arm = arm();
-        let token = token(&arm, AUDIENCES[0], "user_impersonation");
-        assert_eq!(get(&arm, RESOURCE, Some(&token)).0.status(), StatusCode::NOT_FOUND);
-        let (answer, body) = send(&arm, Method::PUT, RESOURCE, Some(&token), "{}");
-        assert_eq!(answer.status(), StatusCode::CREATED, "{body}");
-        assert_eq!(body["properties"]["provisioningState"], "Creating");
-        let link = answer.headers()["azure-asyncoperation"].to_str().unwrap().to_owned();
-        assert!(link.starts_with("http://127.0.0.1:9012/subscriptions/"), "{link}");
-
-        let (answer, body) = get(&arm, &link, Some(&token));
-        assert_eq!(body["status"], "InProgress");
-        assert!(answer.headers().contains_key(RETRY_AFTER));
-        assert_eq!(
-            get(&arm, RESOURCE, Some(&token)).1["properties"]["provisioningState"],
-            "Creating"
-        );
-        let (answer, body) = get(&arm, &link, Some(&token));
-        assert_eq!(body["status"], "Succeeded");
-        assert_eq!(body["tokenFor"]["user"], "bob@dev.local");
-        assert!(!answer.headers().contains_key(RETRY_AFTER));
-        assert_eq!(
-            get(&arm, RESOURCE, Some(&token)).1["properties"]["provisioningState"],
-            "Succeeded"
-        );
-    }
-
-    #[test]
-    fn operations_do_not_pile_up() {
-        let arm = arm();
-        let token = token(&arm, AUDIENCES[0], "user_impersonation");
-        let call_for = |_| send(&arm, Method::PUT, RESOURCE, Some(&token), "{}");
-        for answer in (0..3).map(call_for) {
-            assert_eq!(answer.0.status(), StatusCode::CREATED);
-        }
-        let one = arm.operations()[0].clone();
-        arm.operations().resize(MAX_OPERATIONS, one);
-        send(&arm, Method::PUT, RESOURCE, Some(&token), "{}");
-        assert_eq!(arm.operations().len(), MAX_OPERATIONS);
-    }
-
-    #[test]
-    fn what_is_malformed_or_not_there_is_said() {
-        let arm = arm();
-        let token = token(&arm, AUDIENCES[0], "user_impersonation");
-        let id = SUBSCRIPTIONS[0];
-        for (method, target, body, status) in [
-            (Method::GET, "/subscriptions".to_owned(), "", 400),
-            (Method::GET, "/subscriptions?api-version=".to_owned(), "", 400),
-            (Method::GET, "/subscriptions?api-version=a%22b".to_owned(), "", 400),
-            (Method::GET, "/SUBSCRIPTIONS?api-version=1".to_owned(), "", 200),
-            (Method::GET, "/subscriptions?api-version=1&$skiptoken=x".to_owned(), "", 400),
-            (Method::GET, format!("/subscriptions/{id}?api-version=1"), "", 200),
-            (Method::GET, "/subscriptions/x?api-version=1".to_owned(), "", 404),
-            (Method::GET, "/tenants?api-version=1".to_owned(), "", 404),
-            (Method::POST, "/subscriptions?api-version=1".to_owned(), "", 405),
-            (Method::DELETE, RESOURCE.to_owned(), "", 405),
-            (Method::PUT, RESOURCE.to_owned(), "", 400),
-            (Method::PUT, RESOURCE.to_owned(), "[]", 400),
-            (Method::PUT, RESOURCE.to_owned(), "{}", 201),
-        ] {
-            let (answer, said) = send(&arm, method.clone(), &target, Some(&token), body);
-            assert_eq!(answer.status().as_u16(), status, "{method} {target}: {said}");
-        }
-    }
-}
+mod tests;

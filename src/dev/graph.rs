@@ -55,7 +55,7 @@ impl GraphStandIn {
         bound.serve(move |asked| graph.answer(asked, &base_url))
     }
 
-    fn answer(&self, asked: &Asked, base_url: &str) -> Answer {
+    pub(super) fn answer(&self, asked: &Asked, base_url: &str) -> Answer {
         let path = segments(asked.uri().path());
         let outcome = match path.as_slice() {
             ["v1.0", "me"] | ["v1.0", "me", "messages"] if !is_read(asked.method()) => {

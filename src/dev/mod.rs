@@ -21,6 +21,7 @@ mod token_error;
 mod token_request;
 mod grants;
 mod discovery;
+mod dev_token;
 mod identity_provider;
 mod bearer;
 mod graph;

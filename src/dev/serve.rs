@@ -33,8 +33,11 @@ use crate::dev::{DevError, DevTls};
 const MAX_BODY_BYTES: usize = 128 * 1024;
 /// Most connections at a time; more wait in the backlog. A test run needs a few hundred.
 const MAX_CONNECTIONS: usize = 4096;
-/// Time for a TLS handshake, for a request head, and for a body.
+/// Time for a TLS handshake, and for a body.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a request head, the pause before it on a kept connection included. Longer than the
+/// 90 s for which the gateway keeps an idle connection, so that the gateway is who closes it.
+const HEAD_TIMEOUT: Duration = Duration::from_mins(2);
 /// Pause after `accept` failed, which it does when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -68,12 +71,9 @@ impl Bound {
     }
 
     /// What clients call it: `http://127.0.0.1:PORT`, or `https://localhost:PORT` with TLS.
-    /// It never depends on what a request says.
+    /// It never depends on what a request says. As in any URL, the usual port is left out.
     pub fn base_url(&self) -> String {
-        match &self.tls {
-            Some(_) => format!("https://localhost:{}", self.address.port()),
-            None => format!("http://{}", self.address),
-        }
+        base_url(self.address, self.tls.as_ref())
     }
 
     /// Serves in a task of its own until the handle is dropped.
@@ -115,6 +115,20 @@ impl DevServer {
     /// Stops it, as dropping it does.
     pub fn stop(&self) {
         self.task.abort();
+    }
+}
+
+fn base_url(address: SocketAddr, tls: Option<&TlsAcceptor>) -> String {
+    match (tls, address) {
+        (Some(_), _) if address.port() == 443 => "https://localhost".to_owned(),
+        (Some(_), _) => format!("https://localhost:{}", address.port()),
+        (None, SocketAddr::V4(address)) if address.port() == 80 => {
+            format!("http://{}", address.ip())
+        }
+        (None, SocketAddr::V6(address)) if address.port() == 80 => {
+            format!("http://[{}]", address.ip())
+        }
+        (None, _) => format!("http://{address}"),
     }
 }
 
@@ -164,7 +178,7 @@ where
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(READ_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     builder.http2().timer(TokioTimer::new());
     let served = pin!(builder.serve_connection(TokioIo::new(stream), service));
     if let Err(error) = served.await {
@@ -237,6 +251,22 @@ mod tests {
         let head = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5\r\n\r\nab";
         let answer = answer_to(head.into()).await;
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    }
+
+    #[test]
+    fn a_base_url_is_as_clients_write_it() {
+        let tls = TlsAcceptor::from(DevTls::generate().unwrap().server_config());
+        for (address, plain, secure) in [
+            ("127.0.0.1:9010", "http://127.0.0.1:9010", "https://localhost:9010"),
+            ("127.0.0.2:80", "http://127.0.0.2", "https://localhost:80"),
+            ("127.0.0.1:443", "http://127.0.0.1:443", "https://localhost"),
+            ("[::1]:9010", "http://[::1]:9010", "https://localhost:9010"),
+            ("[::1]:80", "http://[::1]", "https://localhost:80"),
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!(base_url(address, None), plain);
+            assert_eq!(base_url(address, Some(&tls)), secure);
+        }
     }
 
     #[tokio::test]

@@ -71,3 +71,17 @@ pub const MAX_IDLE_UPSTREAM_CONNECTIONS: usize = 512;
 
 /// Access-log bytes that wait for the writer; what does not fit is dropped and counted.
 pub const MAX_BUFFERED_LOG_BYTES: usize = 8 * 1024 * 1024;
+
+/// Most segments of a route's path: how deep a lookup can recurse. Azure Resource Manager's
+/// longest documented paths have about 20.
+pub const MAX_PATTERN_SEGMENTS: usize = 64;
+
+/// Most names (`{name}`, `{*name}`) in a route's path; their places are kept in an array of
+/// this size for each request, so that a lookup allocates nothing.
+pub const MAX_PATTERN_NAMES: usize = 16;
+
+/// Longest host name in bytes (RFC 1035 §2.3.4, without the root's dot).
+pub const MAX_HOST_BYTES: usize = 253;
+
+/// Longest label of a host name in bytes (RFC 1035 §2.3.4).
+pub const MAX_HOST_LABEL_BYTES: usize = 63;

@@ -265,7 +265,7 @@ fn hostile_path() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn canonicalisation_is_idempotent_and_leaves_nothing_to_resolve(path in hostile_path()) {

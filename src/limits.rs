@@ -78,12 +78,6 @@ pub const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 /// Flow-control window of one HTTP/2 connection in bytes.
 pub const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// How often a silent HTTP/2 connection to an upstream is asked whether it is alive.
-pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
-
-/// How long the answer to that may take.
-pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Largest `claims` of a challenge in bytes, before base64: what still fits into one header
 /// field of common clients. Real ones are below 500 bytes.
 pub const MAX_CLAIMS_BYTES: usize = 8 * 1024;
@@ -119,11 +113,11 @@ pub const MAX_PENDING_RESET_STREAMS: usize = 20;
 /// Streams of one HTTP/2 connection that may end in an error of the caller's; more close it.
 pub const MAX_ERROR_RESET_STREAMS: usize = 128;
 
-/// Time between HTTP/2 pings to a caller, and how long the answer may take: a caller who
-/// vanished without a word holds its connection no longer than the sum.
+/// Time between HTTP/2 pings to a caller or an upstream: one who vanished without a word holds
+/// a connection no longer than this and [`H2_PING_TIMEOUT`].
 pub const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
 
-/// See [`H2_PING_INTERVAL`].
+/// How long the answer to such a ping may take.
 pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a connection that is to close may take for its last bytes (the 408, the GOAWAY).
@@ -140,3 +134,17 @@ pub const ADMIN_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Largest request head on the admin port in bytes.
 pub const MAX_ADMIN_HEADER_BYTES: usize = 16 * 1024;
+
+/// Most segments of a route's path: how deep a lookup can recurse. Azure Resource Manager's
+/// longest documented paths have about 20.
+pub const MAX_PATTERN_SEGMENTS: usize = 64;
+
+/// Most names (`{name}`, `{*name}`) in a route's path; their places are kept in an array of
+/// this size for each request, so that a lookup allocates nothing.
+pub const MAX_PATTERN_NAMES: usize = 16;
+
+/// Longest host name in bytes (RFC 1035 §2.3.4, without the root's dot).
+pub const MAX_HOST_BYTES: usize = 253;
+
+/// Longest label of a host name in bytes (RFC 1035 §2.3.4).
+pub const MAX_HOST_LABEL_BYTES: usize = 63;

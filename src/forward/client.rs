@@ -252,8 +252,8 @@ where
         .timer(TokioTimer::new())
         .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
-        .keep_alive_interval(Some(limits::HTTP2_PING_INTERVAL))
-        .keep_alive_timeout(limits::HTTP2_PING_TIMEOUT)
+        .keep_alive_interval(Some(limits::H2_PING_INTERVAL))
+        .keep_alive_timeout(limits::H2_PING_TIMEOUT)
         .handshake(TokioIo::new(stream))
         .await;
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;

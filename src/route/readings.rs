@@ -1,0 +1,125 @@
+//! How lax readers may understand a canonical path.
+//!
+//! Servers differ in what they do to a path before they look at it. Tomcat and Jetty drop
+//! parameters after `;`, before or after decoding; many decode once more than they should, or
+//! until nothing changes; some take `\` for `/`; some decode `%3F` and then cut the query off.
+//! An open route in front of such a server would let `/open;/..%2Fadmin`-like spellings reach
+//! what another route guards. `table.rs` looks each reading up, and refuses the path where one
+//! leads elsewhere. Only paths with `%` or `;` have readings.
+
+use std::borrow::Cow;
+
+use crate::route::canonical::{decode_once, resolve};
+
+/// Stands in a reading for an encoded slash that is not read as one: no file has it in a path.
+const KEPT_SLASH: &str = "\u{F8FF}";
+
+/// The readings of `path`, decoded and resolved, none twice; at most 64.
+pub(super) fn lax_readings(path: &str) -> Vec<String> {
+    let mut texts = vec![path.to_owned()];
+    branch(&mut texts, |text| {
+        let kept = text.replace("%2F", KEPT_SLASH).replace("%2f", KEPT_SLASH);
+        (kept != text).then_some(kept)
+    });
+    branch(&mut texts, without_parameters);
+    texts = texts
+        .iter()
+        .flat_map(|text| [decode_once(text).into_owned(), decode_fully(text)])
+        .collect();
+    branch(&mut texts, |text| text.contains('\\').then(|| text.replace('\\', "/")));
+    branch(&mut texts, without_parameters);
+    branch(&mut texts, |text| text.split_once(['?', '#']).map(|(path, _)| path.to_owned()));
+    for text in &mut texts {
+        *text = resolve(text);
+    }
+    texts.sort_unstable();
+    texts.dedup();
+    texts
+}
+
+/// Adds what `change` makes of each text.
+fn branch(texts: &mut Vec<String>, change: impl Fn(&str) -> Option<String>) {
+    let changed: Vec<String> = texts.iter().filter_map(|text| change(text)).collect();
+    texts.extend(changed);
+    texts.sort_unstable();
+    texts.dedup();
+}
+
+fn without_parameters(text: &str) -> Option<String> {
+    text.contains(';').then(|| {
+        let bare: Vec<&str> =
+            text.split('/').map(|segment| segment.split(';').next().unwrap_or_default()).collect();
+        bare.join("/")
+    })
+}
+
+/// `text` decoded until there is nothing left to decode, in one pass: an octet that completes
+/// an escape is taken back together with it.
+fn decode_fully(text: &str) -> String {
+    let mut octets: Vec<u8> = Vec::with_capacity(text.len());
+    for octet in text.bytes() {
+        octets.push(octet);
+        while let Some(decoded) = escape_at_end(&octets) {
+            octets.truncate(octets.len().saturating_sub(3));
+            octets.push(decoded);
+        }
+    }
+    match String::from_utf8_lossy(&octets) {
+        Cow::Borrowed(text) => text.to_owned(),
+        Cow::Owned(text) => text,
+    }
+}
+
+fn escape_at_end(octets: &[u8]) -> Option<u8> {
+    let [.., b'%', high, low] = octets else { return None };
+    let digit =
+        |octet: u8| char::from(octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    Some(digit(*high)? * 16 + digit(*low)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_lax_reader_is_covered() {
+        for (path, reading) in [
+            ("/a%20b", "/a b"),
+            ("/%2561", "/%61"),
+            ("/%2561", "/a"),
+            ("/%25252561", "/a"),
+            ("/%252e%252e/a", "/a"),
+            ("/a%2Fb", "/a/b"),
+            ("/a%2fb/;x", "/a\u{F8FF}b/"),
+            ("/a%5Cb", "/a/b"),
+            ("/a%5Cb", "/a\\b"),
+            ("/a%252fb", "/a/b"),
+            ("/a;x/b", "/a/b"),
+            ("/a;x/b", "/a;x/b"),
+            ("/a%3Bx/b", "/a/b"),
+            ("/a%253Bx/b", "/a/b"),
+            ("/a;%2Fb", "/a"),
+            ("/a;%2Fb", "/a;/b"),
+            ("/a;%2Fb", "/a/b"),
+            ("/;x/a", "/a"),
+            ("/a%3Fb", "/a"),
+            ("/a%23b", "/a"),
+            ("/a/;x", "/a/"),
+        ] {
+            let readings = lax_readings(path);
+            assert!(readings.iter().any(|found| found == reading), "{path}: {readings:?}");
+        }
+    }
+
+    #[test]
+    fn a_plain_path_has_one_reading_and_the_worst_has_few() {
+        assert_eq!(lax_readings("/a/b"), ["/a/b"]);
+        assert!(lax_readings("/a;b%3Bc%253Bd%5C%2Fe%3Ff%252541").len() <= 64);
+    }
+
+    #[test]
+    fn deeply_nested_escapes_take_one_pass() {
+        let nested = format!("/%{}61", "25".repeat(30_000));
+        assert_eq!(decode_fully(&nested), "/a");
+    }
+}

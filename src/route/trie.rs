@@ -1,0 +1,281 @@
+//! Finds the patterns that a path fits, the most specific first.
+//!
+//! A tree of segments: at each node a literal is tried before a name, and a name before a
+//! rest, which is the order of the contract read segment by segment. A lookup hashes each
+//! segment once and goes back only where a path fits two patterns up to some segment; it
+//! visits a node at most once, and never more nodes than the patterns that share the path's
+//! beginning have. It knows entries only by their number: whether one takes the request is
+//! asked of the caller, and a no sends the search on to the next.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use crate::route::canonical::decode_once;
+use crate::route::captures::Captures;
+use crate::route::pattern::{PathPattern, Segment};
+
+/// How the literals of a tree are spelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// As they are.
+    Exact,
+    /// In lower case; whether an entry minds the case is asked of the caller.
+    Folded,
+}
+
+/// How a path that is looked up is spelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Escapes {
+    /// Canonical: escapes are decoded segment by segment, so that `%2F` divides nothing.
+    Encoded,
+    /// Decoded already; a `%` is a `%`.
+    Decoded,
+}
+
+/// The numbers of the entries at the end of one pattern, best first.
+pub(super) type Leaf = Vec<usize>;
+
+/// A node: what has been read of the path stands above it.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    literals: HashMap<Box<str>, Node>,
+    name: Option<Box<Node>>,
+    /// Patterns that end here.
+    here: Leaf,
+    /// Patterns that end here with a slash of their own.
+    slash: Leaf,
+    /// Patterns whose `{*name}` begins here.
+    rest: Leaf,
+}
+
+impl Node {
+    /// Adds entry number `entry` under `pattern`.
+    pub(super) fn insert(&mut self, pattern: &PathPattern, spelling: Spelling, entry: usize) {
+        let mut node = self;
+        for segment in &pattern.segments {
+            node = match segment {
+                Segment::Literal(text) => {
+                    let key = spell(text, spelling).into_owned().into_boxed_str();
+                    node.literals.entry(key).or_default()
+                }
+                Segment::Name(_) => node.name.get_or_insert_default(),
+                Segment::Rest(_) => return node.rest.push(entry),
+            };
+        }
+        if pattern.slash_at_end { &mut node.slash } else { &mut node.here }.push(entry);
+    }
+
+    /// Calls `visit` with each leaf of the tree that has entries.
+    pub(super) fn each_leaf(&mut self, visit: &mut impl FnMut(&mut Leaf)) {
+        for leaf in [&mut self.here, &mut self.slash, &mut self.rest] {
+            if !leaf.is_empty() {
+                visit(leaf);
+            }
+        }
+        for node in self.literals.values_mut().chain(self.name.as_deref_mut()) {
+            node.each_leaf(visit);
+        }
+    }
+}
+
+/// One search for one path.
+pub(super) struct Search<'p> {
+    path: &'p str,
+    spelling: Spelling,
+    escapes: Escapes,
+    captures: Captures,
+}
+
+impl<'p> Search<'p> {
+    /// A search for `path`, which begins with `/`, in trees of one `spelling`.
+    pub(super) fn new(path: &'p str, spelling: Spelling, escapes: Escapes) -> Self {
+        let escapes = if path.contains('%') { escapes } else { Escapes::Decoded };
+        Self { path, spelling, escapes, captures: Captures::default() }
+    }
+
+    /// The first entry below `root` that the path fits and that `takes` says yes to.
+    pub(super) fn first(
+        &mut self,
+        root: &Node,
+        takes: &mut impl FnMut(usize) -> bool,
+    ) -> Option<usize> {
+        self.descend(root, 0, takes)
+    }
+
+    /// The places of the names of what [`Search::first`] found.
+    pub(super) fn captures(&self) -> Captures {
+        self.captures
+    }
+
+    /// Searches below `node`, where the path is read up to the slash at `at`, or to its end.
+    ///
+    /// Recursion is as deep as the longest pattern, not as the path.
+    fn descend(
+        &mut self,
+        node: &Node,
+        at: usize,
+        takes: &mut impl FnMut(usize) -> bool,
+    ) -> Option<usize> {
+        let left = self.path.get(at..).unwrap_or_default();
+        let relative = left.strip_prefix('/').unwrap_or_default();
+        if relative.is_empty() {
+            // A pattern with the slash has just that path and goes before the one without.
+            let with_slash = if left.is_empty() { &[][..] } else { &node.slash };
+            let found = with_slash.iter().chain(&node.here).copied().find(|entry| takes(*entry));
+            if found.is_some() {
+                return found;
+            }
+        } else {
+            let segment = relative.split('/').next().unwrap_or_default();
+            let begin = at + 1;
+            let end = begin + segment.len();
+            if !node.literals.is_empty()
+                && let Some(child) = node.literals.get(&*self.key(segment))
+                && let Some(found) = self.descend(child, end, takes)
+            {
+                return Some(found);
+            }
+            if let Some(child) = &node.name {
+                self.captures.push(begin..end);
+                if let Some(found) = self.descend(child, end, takes) {
+                    return Some(found);
+                }
+                self.captures.pop();
+            }
+        }
+        let found = node.rest.iter().copied().find(|entry| takes(*entry))?;
+        self.captures.push(self.path.len() - relative.len()..self.path.len());
+        Some(found)
+    }
+
+    /// A segment as the literals of the tree are spelled.
+    fn key<'s>(&self, segment: &'s str) -> Cow<'s, str> {
+        let decoded = match self.escapes {
+            Escapes::Encoded => decode_once(segment),
+            Escapes::Decoded => Cow::Borrowed(segment),
+        };
+        match decoded {
+            Cow::Borrowed(text) => spell(text, self.spelling),
+            Cow::Owned(text) => Cow::Owned(spell(&text, self.spelling).into_owned()),
+        }
+    }
+}
+
+fn spell(text: &str, spelling: Spelling) -> Cow<'_, str> {
+    match spelling {
+        Spelling::Exact => Cow::Borrowed(text),
+        Spelling::Folded => fold(text),
+    }
+}
+
+/// `text` in the case in which paths without case are compared.
+fn fold(text: &str) -> Cow<'_, str> {
+    if text.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii()) {
+        Cow::Owned(text.to_lowercase())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// Whether the literals of `pattern`, which `path` fits but for case, have the path's case too.
+pub(super) fn case_agrees(pattern: &PathPattern, path: &str, escapes: Escapes) -> bool {
+    let segments = path.strip_prefix('/').unwrap_or(path).split('/');
+    pattern.segments.iter().zip(segments).all(|(wanted, found)| match wanted {
+        Segment::Literal(text) => match escapes {
+            Escapes::Encoded => decode_once(found) == **text,
+            Escapes::Decoded => *found == **text,
+        },
+        Segment::Name(_) | Segment::Rest(_) => true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(patterns: &[&str]) -> Node {
+        let mut root = Node::default();
+        for (entry, pattern) in patterns.iter().enumerate() {
+            root.insert(&PathPattern::parse(pattern).unwrap(), Spelling::Exact, entry);
+        }
+        root
+    }
+
+    /// All that fit, best first.
+    fn order<'a>(patterns: &[&'a str], path: &str) -> Vec<&'a str> {
+        let root = tree(patterns);
+        let mut seen = Vec::new();
+        let mut search = Search::new(path, Spelling::Exact, Escapes::Encoded);
+        let found = search.first(&root, &mut |entry| {
+            seen.push(patterns[entry]);
+            false
+        });
+        assert_eq!(found, None);
+        seen
+    }
+
+    #[test]
+    fn literal_before_name_before_rest_segment_by_segment() {
+        let patterns = [
+            "/{*all}",
+            "/{a}",
+            "/a",
+            "/a/{*r}",
+            "/{a}/b",
+            "/a/{b}",
+            "/a/b",
+            "/{a}/{b}",
+            "/{a}/{*r}",
+            "/a/",
+            "/",
+        ];
+        assert_eq!(
+            order(&patterns, "/a/b"),
+            ["/a/b", "/a/{b}", "/a/{*r}", "/{a}/b", "/{a}/{b}", "/{a}/{*r}", "/{*all}"]
+        );
+        assert_eq!(order(&patterns, "/a"), ["/a", "/a/{*r}", "/{a}", "/{a}/{*r}", "/{*all}"]);
+        assert_eq!(
+            order(&patterns, "/a/"),
+            ["/a/", "/a", "/a/{*r}", "/{a}", "/{a}/{*r}", "/{*all}"]
+        );
+        assert_eq!(order(&patterns, "/x/y/z"), ["/{a}/{*r}", "/{*all}"]);
+        assert_eq!(order(&patterns, "/"), ["/", "/{*all}"]);
+    }
+
+    #[test]
+    fn places_are_those_of_the_pattern_that_was_found() {
+        for (pattern, path, places) in [
+            ("/f/{*r}", "/f", &[""][..]),
+            ("/f/{*r}", "/f/", &[""]),
+            ("/f/{*r}", "/f/a/b/", &["a/b/"]),
+            ("/{*r}", "/", &[""]),
+            ("/{a}/x/{b}", "/1/x/2/", &["1", "2"]),
+            ("/{a}/{*r}", "/%20a/b%2Fc", &["%20a", "b%2Fc"]),
+        ] {
+            let root = tree(&["/{a}/x/{b}/never", pattern]);
+            let mut search = Search::new(path, Spelling::Exact, Escapes::Encoded);
+            assert_eq!(search.first(&root, &mut |_| true), Some(1), "{pattern} {path}");
+            let captures = search.captures();
+            for (index, place) in places.iter().enumerate() {
+                assert_eq!(captures.text(index, path), Some(*place), "{pattern} {path}");
+            }
+            assert_eq!(captures.text(places.len(), path), None);
+        }
+    }
+
+    #[test]
+    fn segments_fit_whole() {
+        for (pattern, path) in [
+            ("/api", "/apiary"),
+            ("/api/{*r}", "/apiary"),
+            ("/api/", "/api"),
+            ("/{a}", "/"),
+            ("/a/{b}", "/a/"),
+            ("/a/{b}", "/a"),
+            ("/a/b", "/a%2Fb"),
+            ("/a", "/A"),
+        ] {
+            assert_eq!(order(&[pattern], path), [""; 0], "{pattern} {path}");
+        }
+    }
+}

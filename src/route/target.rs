@@ -6,8 +6,10 @@
 //! a doubtful path is ambiguous, is decided in `table.rs`.
 //!
 //! ```compile_fail
-//! // A target that nobody canonicalised can't be made.
-//! let target = obo_gateway::route::Target { path: "/open/../admin".to_owned() };
+//! // A target that nobody canonicalised can't be made: its fields are private.
+//! fn forge(target: obo_gateway::route::Target) -> obo_gateway::route::Target {
+//!     obo_gateway::route::Target { method: http::Method::GET, ..target }
+//! }
 //! ```
 
 use std::fmt;

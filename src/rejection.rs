@@ -41,6 +41,8 @@ pub enum Code {
     RequestTimeout,
     /// More body than `max_body_bytes`.
     BodyTooLarge,
+    /// More header fields, or larger ones, than are taken.
+    HeadersTooLarge,
     /// A broken invariant; one request is lost, not the process.
     Internal,
     /// The upstream refused, reset, or broke TLS or the protocol.
@@ -110,6 +112,9 @@ impl Code {
                 (408, "request_timeout", "The request took too long to arrive", Caller)
             }
             Self::BodyTooLarge => (413, "body_too_large", "The request body is too large", Caller),
+            Self::HeadersTooLarge => {
+                (431, "headers_too_large", "The request's headers are too large", Caller)
+            }
             Self::Internal => (500, "internal", "Internal error", Gateway),
             Self::UpstreamUnreachable => {
                 (502, "upstream_unreachable", "The service can't be reached", Upstream)

@@ -31,19 +31,7 @@ struct ProblemDocument<'a> {
 /// The answer to a refused request. hyper leaves the body out where the method is HEAD.
 pub fn refusal(rejection: &Rejection, request_id: &str, version: Version) -> Response<Body> {
     let answer = rejection.code().answer();
-    let document = ProblemDocument {
-        r#type: format!("urn:obo-gateway:problem:{}", answer.name),
-        title: answer.title,
-        status: answer.status.as_u16(),
-        // A detail that says no more than the title is left to the title.
-        detail: if rejection.detail().is_empty() { answer.title } else { rejection.detail() },
-        code: answer.name,
-        request_id,
-    };
-    // Strings and a number always serialise.
-    let body = serde_json::to_vec(&document).unwrap_or_default();
-
-    let mut response = Response::new(Body::full(body));
+    let mut response = Response::new(Body::full(document(rejection, request_id)));
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -68,6 +56,22 @@ pub fn refusal(rejection: &Rejection, request_id: &str, version: Version) -> Res
     response
 }
 
+/// The problem document of a refusal.
+pub fn document(rejection: &Rejection, request_id: &str) -> Vec<u8> {
+    let answer = rejection.code().answer();
+    let document = ProblemDocument {
+        r#type: format!("urn:obo-gateway:problem:{}", answer.name),
+        title: answer.title,
+        status: answer.status.as_u16(),
+        // A detail that says no more than the title is left to the title.
+        detail: if rejection.detail().is_empty() { answer.title } else { rejection.detail() },
+        code: answer.name,
+        request_id,
+    };
+    // Strings and a number always serialise.
+    serde_json::to_vec(&document).unwrap_or_default()
+}
+
 fn challenge(rejection: &Rejection) -> Option<String> {
     let error = match rejection.code() {
         Code::TokenMissing => None,
@@ -81,6 +85,7 @@ fn challenge(rejection: &Rejection) -> Option<String> {
         | Code::MethodNotAllowed
         | Code::RequestTimeout
         | Code::BodyTooLarge
+        | Code::HeadersTooLarge
         | Code::Internal
         | Code::UpstreamUnreachable
         | Code::ExchangeFailed

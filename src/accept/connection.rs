@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::accept::activity::{Activity, Verdict};
 use crate::accept::drain::Drain;
+use crate::accept::framing::{self, Reader};
 use crate::accept::service::{Handler, service};
 use crate::accept::slots::Slot;
 use crate::accept::tls::Tls;
@@ -100,8 +101,12 @@ where
         }
     };
     let activity = Arc::new(Activity::new(begun));
-    let io = TokioIo::new(Watched::new(stream, ahead, Arc::clone(&activity), slot));
-    let service = service(handler, peer, Arc::clone(&activity));
+    let verdict = (protocol == Protocol::Http1).then(Arc::<framing::Verdict>::default);
+    let reading = verdict.clone().map(|verdict| (Reader::new(settings.max_header_bytes), verdict));
+    let patience = settings.body_idle_timeout;
+    let watched = Watched::new(stream, ahead, Arc::clone(&activity), reading, patience, slot);
+    let io = TokioIo::new(watched);
+    let service = service(handler, peer, Arc::clone(&activity), verdict);
     match protocol {
         Protocol::Http1 => {
             let connection = http1(settings).serve_connection(io, service).with_upgrades();

@@ -9,26 +9,19 @@
 //! ends the reading.
 //!
 //! It follows the framing of each message to know where the next one begins, and knows nothing
-//! else about it. HTTP/2 connections are recognised by their preface and left alone.
+//! else about it. HTTP/2 has frames of its own and is not read along.
 
 use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use memchr::{memchr, memchr3};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-use crate::idle_timer::IdleTimer;
 
 /// What is wrong with a message: a sentence for the operator.
-pub type Fault = &'static str;
+pub(crate) type Fault = &'static str;
 
 /// What the reader found, for the one who answers: message by message, in order.
 #[derive(Debug, Default)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     answered: AtomicU64,
     /// One more than the index of the message that is at fault; 0 for none.
     fault_at: AtomicU64,
@@ -37,7 +30,7 @@ pub struct Verdict {
 
 impl Verdict {
     /// Called once for each request that hyper hands on, in order: whether its head was fine.
-    pub fn next(&self) -> Result<(), Fault> {
+    pub(crate) fn next(&self) -> Result<(), Fault> {
         let message = self.answered.fetch_add(1, Ordering::Relaxed) + 1;
         let fault_at = self.fault_at.load(Ordering::Acquire);
         // Nothing behind a fault was judged, so nothing behind it passes.
@@ -47,84 +40,29 @@ impl Verdict {
         Ok(())
     }
 
+    /// Takes in what the reader found.
+    ///
+    /// # Errors
+    ///
+    /// A fault in a body: nothing more may be read.
+    pub(super) fn take(&self, found: Found) -> io::Result<()> {
+        match found {
+            Found::InHead { message, fault } => {
+                self.condemn(message, fault);
+                Ok(())
+            }
+            Found::InBody(fault) => Err(io::Error::new(io::ErrorKind::InvalidData, fault)),
+        }
+    }
+
     fn condemn(&self, message: u64, fault: Fault) {
         self.fault.get_or_init(|| fault);
         self.fault_at.store(message + 1, Ordering::Release);
     }
 }
 
-/// A connection that is read along. It also ends a connection whose peer takes no byte of what
-/// is due to it for too long.
-pub struct Watched<IO> {
-    io: IO,
-    reader: Reader,
-    verdict: Arc<Verdict>,
-    stalled: IdleTimer,
-}
-
-impl<IO> Watched<IO> {
-    /// Watches `io`, heads of at most `max_head` bytes, and writes that make no progress for
-    /// `patience`.
-    pub fn new(io: IO, max_head: usize, patience: Duration, verdict: Arc<Verdict>) -> Self {
-        Self { io, reader: Reader::new(max_head), verdict, stalled: IdleTimer::new(Some(patience)) }
-    }
-
-    fn wrote(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if outcome.is_ready() {
-            self.stalled.moved();
-            return outcome;
-        }
-        ready!(self.stalled.poll_expired(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
-    }
-}
-
-impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        let new = buf.filled().get(before..).unwrap_or_default();
-        let this = &mut *self;
-        match this.reader.read(new) {
-            Ok(()) => {}
-            Err(Found::InHead { message, fault }) => this.verdict.condemn(message, fault),
-            Err(Found::InBody(fault)) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault))),
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.wrote(cx, outcome)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.wrote(cx, outcome)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.io).poll_flush(cx).map_ok(|()| 0);
-        self.wrote(cx, outcome).map_ok(|_| ())
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
 #[derive(Debug, PartialEq, Eq)]
-enum Found {
+pub(super) enum Found {
     InHead { message: u64, fault: Fault },
     InBody(Fault),
 }
@@ -137,7 +75,7 @@ enum State {
     /// In a body of known length.
     Length(u64),
     Chunk(Chunk),
-    /// HTTP/2, or behind a fault: nothing is judged any more.
+    /// Behind a fault: nothing is judged any more.
     Off,
 }
 
@@ -154,8 +92,9 @@ enum Chunk {
     TrailerLf { empty: bool },
 }
 
+/// Follows the messages of a connection, byte by byte as they come.
 #[derive(Debug)]
-struct Reader {
+pub(super) struct Reader {
     state: State,
     /// The beginning of a head that has not come whole.
     partial: Vec<u8>,
@@ -163,15 +102,14 @@ struct Reader {
     message: u64,
 }
 
-/// The first line of the HTTP/2 connection preface (RFC 9113 §3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
-
 impl Reader {
-    fn new(max_head: usize) -> Self {
+    /// Takes heads of at most `max_head` bytes.
+    pub(super) fn new(max_head: usize) -> Self {
         Self { state: State::Head, partial: Vec::new(), max_head, message: 0 }
     }
 
-    fn read(&mut self, mut bytes: &[u8]) -> Result<(), Found> {
+    /// Reads on.
+    pub(super) fn read(&mut self, mut bytes: &[u8]) -> Result<(), Found> {
         while !bytes.is_empty() {
             bytes = match &mut self.state {
                 State::Off => return Ok(()),
@@ -251,10 +189,6 @@ impl Reader {
     }
 
     fn judge(&mut self, head: &[u8]) -> Result<(), Found> {
-        if self.message == 0 && head.starts_with(HTTP2_PREFACE) {
-            self.state = State::Off;
-            return Ok(());
-        }
         match body_of(head) {
             Ok(Framing::Length(0)) => self.next_message(),
             Ok(Framing::Length(length)) => self.state = State::Length(length),
@@ -475,10 +409,9 @@ mod tests {
     }
 
     #[test]
-    fn a_head_has_a_size_and_http2_is_left_alone() {
+    fn a_head_has_a_size() {
         let long = format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(2000));
         assert_eq!(found(long.as_bytes()), in_head(0, "the head is larger than `max_header_bytes`"));
-        assert_eq!(found(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\n\n\0"), Ok(0));
     }
 
     #[test]

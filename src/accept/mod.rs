@@ -9,6 +9,7 @@ pub mod tls;
 pub mod drain;
 mod slots;
 mod activity;
+mod framing;
 pub(crate) mod answer;
 mod watched;
 mod service;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// Between two requests of a connection.
     pub idle_timeout: Duration,
+    /// For a caller to take a byte of an answer that is due to it (HTTP/1.1).
+    pub body_idle_timeout: Duration,
     /// Size of a request's head.
     pub max_header_bytes: usize,
     /// Requests at a time on one HTTP/2 connection.

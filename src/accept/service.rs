@@ -11,15 +11,17 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::service::{HttpService, service_fn};
 
 use crate::accept::activity::{Activity, Answering};
 use crate::accept::answer;
-use crate::body::BoxError;
+use crate::accept::framing::Verdict;
+use crate::body::{self, BoxError};
 use crate::limits::MAX_HEADER_FIELDS;
 use crate::peer::Peer;
+use crate::route::Condemned;
 
 /// What answers requests; it is cloned for each.
 pub trait Handler: Clone + Send + Sync + 'static {
@@ -56,22 +58,27 @@ pub(crate) fn service<H: Handler>(
     handler: H,
     peer: Peer,
     activity: Arc<Activity>,
+    verdict: Option<Arc<Verdict>>,
 ) -> impl HttpService<Incoming, ResBody = Answer<H::Body>, Error = Infallible, Future: Send + 'static>
 {
-    service_fn(move |request: Request<Incoming>| {
+    service_fn(move |mut request: Request<Incoming>| {
+        if let Some(Err(fault)) = verdict.as_ref().map(|verdict| verdict.next()) {
+            request.extensions_mut().insert(Condemned(fault));
+        }
         let answering = activity.request();
         let handler = handler.clone();
         async move {
             // HTTP/2 limits the size of a head, not the number of fields; HTTP/1 limits both.
             let response = if request.headers().len() > MAX_HEADER_FIELDS {
-                answer::too_many_fields().map(Either::Right)
+                answer::too_many_fields(request.version()).map(Either::Right)
             } else {
+                let version = request.version();
                 let answered = async move { handler.handle(request, peer).await };
                 match AssertUnwindSafe(answered).catch_unwind().await {
                     Ok(response) => response.map(Either::Left),
                     Err(_panic) => {
                         tracing::error!("a request panicked; it was answered with 500");
-                        answer::panic().map(Either::Right)
+                        answer::panic(version).map(Either::Right)
                     }
                 }
             };
@@ -84,7 +91,7 @@ pin_project_lite::pin_project! {
     /// The body of an answer; the request is being answered until it is dropped.
     pub(crate) struct Answer<B> {
         #[pin]
-        body: Either<B, Full<Bytes>>,
+        body: Either<B, body::Body>,
         _answering: Answering,
     }
 }

@@ -1,5 +1,6 @@
-//! The stream under the parser: tells [`Activity`] when bytes come, gives back the bytes that
-//! were read to find out the protocol, and answers a head that took too long.
+//! The stream under the parser: tells [`Activity`] when bytes come, has HTTP/1 judged by
+//! [`framing`](super::framing), gives back the bytes that were read to find out the protocol,
+//! answers a head that took too long, and gives up a peer who takes nothing.
 //!
 //! The parser closes without a word when it is given up; the caller of a slow head is to learn why.
 
@@ -7,13 +8,16 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::accept::activity::Activity;
 use crate::accept::answer;
+use crate::accept::framing::{Reader, Verdict};
 use crate::accept::slots::Slot;
+use crate::idle_timer::IdleTimer;
 
 /// A stream that is watched. It holds the connection's slot, so that an upgraded connection,
 /// whose parser is gone, still counts.
@@ -24,6 +28,10 @@ pub(crate) struct Watched<S> {
     /// Read already, to be read again.
     ahead: Bytes,
     farewell: Farewell,
+    /// For HTTP/1: reads along, and whom it tells.
+    framing: Option<(Reader, Arc<Verdict>)>,
+    /// Runs while a write makes no progress.
+    stalled: IdleTimer,
     _slot: Slot,
 }
 
@@ -38,8 +46,40 @@ enum Farewell {
 }
 
 impl<S> Watched<S> {
-    pub(crate) fn new(stream: S, ahead: Bytes, activity: Arc<Activity>, slot: Slot) -> Self {
-        Self { stream, activity, ahead, farewell: Farewell::None, _slot: slot }
+    pub(crate) fn new(
+        stream: S,
+        ahead: Bytes,
+        activity: Arc<Activity>,
+        framing: Option<(Reader, Arc<Verdict>)>,
+        patience: Duration,
+        slot: Slot,
+    ) -> Self {
+        let stalled = IdleTimer::new(Some(patience));
+        Self { stream, activity, ahead, farewell: Farewell::None, framing, stalled, _slot: slot }
+    }
+
+    fn heard(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.activity.heard();
+        if let Some((reader, verdict)) = &mut self.framing
+            && let Err(found) = reader.read(bytes)
+        {
+            return verdict.take(found);
+        }
+        Ok(())
+    }
+
+    /// Passes the outcome of a write on, unless none has come for too long.
+    fn wrote<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.stalled.moved();
+            return outcome;
+        }
+        ready!(self.stalled.poll_expired(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the caller takes nothing")))
     }
 }
 
@@ -81,15 +121,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
         if this.ahead.has_remaining() {
             let part = this.ahead.split_to(this.ahead.len().min(buffer.remaining()));
             buffer.put_slice(&part);
-            this.activity.heard();
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(this.heard(&part));
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before {
-            this.activity.heard();
+        match buffer.filled().get(before..) {
+            Some(new) if !new.is_empty() => Poll::Ready(this.heard(new)),
+            Some(_) | None => Poll::Ready(Ok(())),
         }
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -99,7 +138,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(cx, outcome)
     }
 
     fn poll_write_vectored(
@@ -107,7 +147,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.wrote(cx, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -115,7 +156,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        self.wrote(cx, outcome)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,11 +4,10 @@
 
 use std::net::IpAddr;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
-use http_body_util::Full;
 
 use crate::admin::refuse;
+use crate::body::Body;
 use crate::rejection::Code;
 use crate::secret::Secret;
 
@@ -31,7 +30,7 @@ impl Gate {
     }
 
     /// The refusal of a request with these `headers`, if it is refused.
-    pub(super) fn refusal(&self, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
+    pub(super) fn refusal(&self, headers: &HeaderMap) -> Option<Response<Body>> {
         let token = match self {
             Self::Open => return None,
             Self::Closed => {
@@ -65,7 +64,7 @@ fn presented(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
 }
 
-fn challenge(mut response: Response<Full<Bytes>>, with: &'static str) -> Response<Full<Bytes>> {
+fn challenge(mut response: Response<Body>, with: &'static str) -> Response<Body> {
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(with));
     response
 }

@@ -8,19 +8,18 @@ mod gate;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use serde_json::json;
 
-use crate::accept::answer::{self, Problem};
+use crate::accept::answer::answer;
 use crate::accept::{self, BoundListener, Drain, Server, Settings};
 use crate::admin::gate::Gate;
+use crate::body::Body;
 use crate::limits;
 use crate::observe::Metrics;
 use crate::observe::exposition::Exposition;
 use crate::observe::request_id::{RequestId, X_REQUEST_ID};
-use crate::rejection::Code;
+use crate::rejection::{Code, Rejection};
 use crate::secret::Secret;
 
 pub use readiness::Readiness;
@@ -57,6 +56,7 @@ fn settings() -> Settings {
     Settings {
         header_timeout: limits::ADMIN_HEADER_TIMEOUT,
         idle_timeout: limits::ADMIN_IDLE_TIMEOUT,
+        body_idle_timeout: limits::ADMIN_HEADER_TIMEOUT,
         max_header_bytes: limits::MAX_ADMIN_HEADER_BYTES,
         max_concurrent_streams: 16,
         max_connections: limits::MAX_ADMIN_CONNECTIONS,
@@ -72,7 +72,7 @@ enum Open {
 }
 
 impl Admin {
-    fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Body> {
         let open = match path {
             "/livez" => Open::Livez,
             "/readyz" => Open::Readyz,
@@ -95,7 +95,7 @@ impl Admin {
         }
     }
 
-    fn readyz(&self) -> Response<Full<Bytes>> {
+    fn readyz(&self) -> Response<Body> {
         let reasons = self.readiness.reasons();
         if reasons.is_empty() {
             return json_answer(StatusCode::OK, &json!({ "status": "ready" }));
@@ -104,7 +104,7 @@ impl Admin {
         json_answer(StatusCode::SERVICE_UNAVAILABLE, &body)
     }
 
-    fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
         let exposition = Exposition::negotiate(accept);
         let body = exposition.encode(&self.metrics);
@@ -112,12 +112,12 @@ impl Admin {
     }
 }
 
-fn json_answer(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
+fn json_answer(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
     respond(status, "application/json", body.to_string())
 }
 
-fn respond(status: StatusCode, media_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body));
+fn respond(status: StatusCode, media_type: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::full(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -126,14 +126,9 @@ fn respond(status: StatusCode, media_type: &'static str, body: String) -> Respon
     response
 }
 
-fn refuse(code: Code, detail: &'static str) -> Response<Full<Bytes>> {
-    let answer = code.answer();
-    answer::respond(&Problem {
-        status: answer.status,
-        code: answer.name,
-        title: answer.title,
-        detail,
-    })
+fn refuse(code: Code, detail: &'static str) -> Response<Body> {
+    // The connection goes on, so the version makes no difference.
+    answer(&Rejection::new(code, detail, ""), Version::HTTP_11)
 }
 
 #[cfg(test)]

@@ -6,17 +6,23 @@
 //! what follows on it can't be trusted (RFC 9112 §6.1, §6.3).
 //!
 //! hyper settles some of this before a [`Request`] exists: it drops a `Content-Length` beside
-//! `Transfer-Encoding`, and a second equal `Content-Length`. What it drops can't be seen here;
-//! `accept/` has to look at the bytes of the head.
+//! `Transfer-Encoding`, and a second equal `Content-Length`. What it drops can't be seen here:
+//! `accept/framing.rs` reads the bytes of the head and marks such a request [`Condemned`].
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, Version};
 
 use crate::rejection::{Code, Rejection};
 
+/// The mark on a request whose head, seen as bytes, could be read in two ways, and why. It is
+/// an extension of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Condemned(pub &'static str);
+
 /// Refuses a request whose body could be framed in two ways.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Rejection> {
-    match fault(request.version(), request.headers()) {
+    let condemned = request.extensions().get::<Condemned>().map(|Condemned(fault)| *fault);
+    match condemned.or_else(|| fault(request.version(), request.headers())) {
         None => Ok(()),
         Some(fault) => Err(Rejection::new(
             Code::BadRequest,

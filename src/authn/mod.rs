@@ -2,16 +2,52 @@
 //!
 //! The witness is [`Authenticated`]: only [`authenticate`] makes one. What a caller may do is
 //! not decided here (`authz/`).
+//!
+//! ```compile_fail,E0451
+//! // Nobody else can say that a request is authenticated.
+//! let forged = obo_gateway::authn::Authenticated { caller: None };
+//! ```
 
 pub mod fetch;
+mod algorithm;
+mod bearer;
+mod claims;
+mod dialect;
+mod discovery;
+mod issuing;
+pub mod json;
+pub mod keys;
+mod provider;
+mod refresh;
+pub(crate) mod refusal;
+mod settings;
+mod token;
+mod typed;
+mod verified;
+#[cfg(test)]
+pub(crate) mod forge;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use http::HeaderMap;
+use serde_json::{Map, Value};
 
 use crate::identity::Identity;
 use crate::rejection::Rejection;
 use crate::secret::InboundToken;
+
+pub use self::algorithm::Algorithm;
+pub(crate) use self::dialect::is_guid;
+pub use self::discovery::{Endpoints, may_be_called};
+pub use self::issuing::{Cloud, Issuing};
+pub use self::provider::{Provider, ProviderError, Status};
+pub use self::settings::ProviderSettings;
+pub use self::verified::VerifiedTokens;
+
+use self::refusal::{shown, shown_all};
+use self::token::Unverified;
 
 /// A caller whose token was verified.
 #[derive(Clone, Debug)]
@@ -45,52 +81,103 @@ impl Authenticated {
     }
 }
 
-/// An identity provider, as the routes file names it.
-#[derive(Debug)]
-pub struct Provider {
-    name: Arc<str>,
-    fetcher: fetch::Fetcher,
-}
-
-/// Where a provider takes requests, from its discovery document or from the routes file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Endpoints {
-    /// The token endpoint (RFC 6749 §3.2).
-    pub token: Option<String>,
-    /// The authorization endpoint, for claims challenges.
-    pub authorization: Option<String>,
-}
-
-impl Provider {
-    /// Its name in the routes file.
-    pub fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    /// The client for calls to it.
-    pub fn fetcher(&self) -> &fetch::Fetcher {
-        &self.fetcher
-    }
-
-    /// Its endpoints; `None` until discovery has succeeded once.
-    pub fn endpoints(&self) -> Option<Arc<Endpoints>> {
-        None
-    }
-}
-
 /// What a route asks of the caller's token before its policy is looked at.
 #[derive(Debug)]
 pub enum Requirement {
     /// `auth: none`: a token that comes is removed unread.
     Open,
+    /// A token that one of these providers issued.
+    Token {
+        /// The providers of the route.
+        providers: Vec<Arc<Provider>>,
+        /// What was verified before.
+        verified: Arc<VerifiedTokens>,
+    },
 }
 
 /// Verifies the caller of a request with these `headers`.
+///
+/// A token that was verified before costs a digest and a look-up.
+///
+/// # Errors
+///
+/// `bad_request`, `token_missing`, `token_invalid`, `token_expired`, or
+/// `provider_unavailable` while the keys that would judge the token can't be had.
+///
+/// # Cancel safety
+///
+/// Nothing is held; a fetch of keys that it caused goes on.
 pub async fn authenticate(
     requirement: &Requirement,
-    _headers: &HeaderMap,
+    headers: &HeaderMap,
 ) -> Result<Authenticated, Rejection> {
     match requirement {
-        Requirement::Open => Ok(Authenticated { caller: None }),
+        Requirement::Open => {
+            bearer::single(headers)?;
+            Ok(Authenticated { caller: None })
+        }
+        Requirement::Token { providers, verified } => {
+            let token = bearer::token(headers)?;
+            let identity = match verified.find(&token.digest(), providers) {
+                Some(identity) => identity,
+                None => verify(&token, providers, verified).await?,
+            };
+            Ok(Authenticated { caller: Some(Caller { token, identity }) })
+        }
     }
+}
+
+/// Verifies a token from the start.
+///
+/// The order is security: the provider comes from `iss`, the key from that provider alone,
+/// keys are fetched only for what passed every check that needs none, and claims are judged
+/// only behind a good signature.
+async fn verify(
+    token: &InboundToken,
+    providers: &[Arc<Provider>],
+    verified: &VerifiedTokens,
+) -> Result<Arc<Identity>, Rejection> {
+    let unverified = Unverified::parse(token)?;
+    let provider = choose(providers, unverified.claims())?;
+    let settings = provider.settings();
+    let algorithm = unverified.algorithm();
+    if !settings.algorithms.contains(&algorithm) {
+        return Err(refusal::invalid(format!(
+            "its `alg` is {algorithm}, and provider `{}` accepts {}",
+            provider.name(),
+            shown_all(settings.algorithms.iter().map(|own| own.name()))
+        )));
+    }
+    let (key, generation) = provider.key(unverified.kid()).await?;
+    let claims = unverified.verify(&key)?;
+    let identity = Arc::new(claims::judge(claims, &key, settings, provider.now())?);
+    verified.remember(token.digest(), provider, generation, &identity);
+    Ok(identity)
+}
+
+/// The provider of the route that `iss` names; of several with one issuer, the first that
+/// accepts the audience.
+fn choose<'a>(
+    providers: &'a [Arc<Provider>],
+    claims: &Map<String, Value>,
+) -> Result<&'a Provider, Rejection> {
+    let issuer = claims::issuer(claims)?;
+    let mut candidates = providers.iter().filter(|own| own.settings().kind.issues(issuer));
+    let Some(first) = candidates.next() else {
+        let own: Vec<String> =
+            providers.iter().flat_map(|provider| provider.settings().kind.issuers()).collect();
+        return Err(refusal::invalid(format!(
+            "its `iss` is {}, and the providers of this route ({}) issue {}",
+            shown(issuer),
+            shown_all(providers.iter().map(|provider| &**provider.name())),
+            shown_all(own.iter().map(String::as_str))
+        )));
+    };
+    for candidate in std::iter::once(first).chain(candidates) {
+        if claims::meets_audience(claims, candidate.settings())? {
+            return Ok(candidate);
+        }
+    }
+    // Judged by the first, which says what is wrong with the audience, behind the signature.
+    Ok(first)
 }

@@ -1,11 +1,56 @@
 //! What a verified caller may do: the `auth` of a route, as data, judged without IO.
+//!
+//! The witness is [`Permit`]: only [`authorize`] makes one, and nothing is forwarded without.
+//! An open route passes the same gate. Who the caller is was decided before (`authn/`).
+//!
+//! ```compile_fail,E0451
+//! // Nobody else can give leave.
+//! let forged = obo_gateway::authz::Permit { caller: None };
+//! ```
+//!
+//! ```compile_fail,E0599
+//! // One leave, one request.
+//! fn twice(permit: obo_gateway::authz::Permit) -> [obo_gateway::authz::Permit; 2] {
+//!     [permit.clone(), permit]
+//! }
+//! ```
+
+mod rules;
+
+use std::collections::BTreeMap;
 
 use crate::authn::{Authenticated, Caller};
-use crate::rejection::Rejection;
+use crate::rejection::{Code, Rejection};
 
-/// What a route asks of a verified caller.
+/// What a route asks of a verified caller. Every list that is not empty has to be met; the
+/// default asks for nothing (`auth: any`, and open routes).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Policy {}
+pub struct Policy {
+    /// Any one of these scopes; case counts.
+    pub scopes: Vec<String>,
+    /// Any one of these roles; case counts. With `scopes` too, one of either is enough.
+    pub roles: Vec<String>,
+    /// Users, apps, or both.
+    pub callers: Callers,
+    /// Any one of these applications has asked for the token; GUIDs are compared without case.
+    pub clients: Vec<String>,
+    /// Any one of these tenants; GUIDs are compared without case.
+    pub tenants: Vec<String>,
+    /// Every claim named has to be there with any one of its values.
+    pub claims: BTreeMap<String, Vec<String>>,
+}
+
+/// Which kind of caller a route takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Callers {
+    /// Users and apps.
+    #[default]
+    Any,
+    /// Users who signed in.
+    Users,
+    /// Applications by themselves.
+    Apps,
+}
 
 /// Leave to go on. Made only by [`authorize`], not `Clone`: nothing is forwarded without one.
 #[derive(Debug)]
@@ -21,6 +66,24 @@ impl Permit {
 }
 
 /// Judges a caller by the policy of the route.
-pub fn authorize(_policy: &Policy, authenticated: Authenticated) -> Result<Permit, Rejection> {
-    Ok(Permit { caller: authenticated.into_caller() })
+///
+/// # Errors
+///
+/// `caller_not_allowed` for tenant, client, kind of caller and claims, `insufficient_scope` for
+/// scopes and roles; `internal` if an open route has a policy, which no configuration gives.
+pub fn authorize(policy: &Policy, authenticated: Authenticated) -> Result<Permit, Rejection> {
+    let caller = authenticated.into_caller();
+    match &caller {
+        Some(caller) => rules::check(policy, caller.identity())?,
+        None if *policy == Policy::default() => {}
+        // Fail closed: a policy that nobody is judged by must not be passed by.
+        None => {
+            return Err(Rejection::new(
+                Code::Internal,
+                "The request can't be authorised",
+                "the route has a policy, and its caller was not authenticated",
+            ));
+        }
+    }
+    Ok(Permit { caller })
 }

@@ -1,0 +1,171 @@
+//! Takes the bearer token out of the `Authorization` header (RFC 6750 §2.1), and nowhere else:
+//! never from the query or a form.
+//!
+//! It decides the form of the header only; what is in the token is for `token.rs`.
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+
+use crate::limits;
+use crate::rejection::Rejection;
+use crate::secret::InboundToken;
+
+use super::refusal;
+
+/// The one `Authorization` value; `None` if there is none.
+///
+/// # Errors
+///
+/// 400 if there are several: we would judge one and a server behind us might read another.
+pub(super) fn single(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Rejection> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let first = values.next();
+    match values.count() {
+        0 => Ok(first),
+        more => Err(refusal::malformed(format!(
+            "the request has {} Authorization headers; a client, or a proxy in front, adds its own",
+            more + 1
+        ))),
+    }
+}
+
+/// The token of a route that asks for one.
+///
+/// # Errors
+///
+/// 400 for `Bearer` with anything but one `b64token` behind it; 401 `token_missing` without a
+/// header or with another scheme; 401 `token_invalid` for one longer than
+/// [`limits::MAX_TOKEN_BYTES`].
+pub(super) fn token(headers: &HeaderMap) -> Result<InboundToken, Rejection> {
+    let Some(value) = single(headers)? else {
+        return Err(refusal::missing("no Authorization header"));
+    };
+    let (scheme, rest) = split_scheme(value.as_bytes());
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        let scheme = refusal::shown(&String::from_utf8_lossy(scheme));
+        return Err(refusal::missing(format!(
+            "the Authorization header has the scheme {scheme}, and not `Bearer`"
+        )));
+    }
+    let token = rest.trim_ascii_start();
+    // One space or more (RFC 6750 §2.1), and no tab, which trimming would also take.
+    let gap = rest.get(..rest.len() - token.len()).unwrap_or_default();
+    if gap.is_empty() || gap.iter().any(|byte| *byte != b' ') || !is_b64token(token) {
+        return Err(refusal::malformed(
+            "what follows `Bearer` in the Authorization header is not one token (RFC 6750 §2.1)",
+        ));
+    }
+    if token.len() > limits::MAX_TOKEN_BYTES {
+        return Err(refusal::invalid(format!(
+            "it has {} bytes, and {} is the most that is read",
+            token.len(),
+            limits::MAX_TOKEN_BYTES
+        )));
+    }
+    InboundToken::new(value.clone(), value.len() - token.len())
+        .ok_or_else(|| refusal::malformed("the Authorization header is not text"))
+}
+
+/// The scheme (a `token` of RFC 9110 §5.6.2) and what follows it.
+fn split_scheme(value: &[u8]) -> (&[u8], &[u8]) {
+    let end = value.iter().position(|byte| !is_tchar(*byte)).unwrap_or(value.len());
+    value.split_at(end)
+}
+
+fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`
+fn is_b64token(text: &[u8]) -> bool {
+    let end = text.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
+    let Some(body) = text.get(..end) else { return false };
+    !body.is_empty()
+        && body.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rejection::Code;
+
+    fn headers(values: &[&[u8]]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn one_token_behind_bearer_is_taken_as_it_came() {
+        for (value, wanted) in [
+            ("Bearer a.b.c", "a.b.c"),
+            ("bearer a.b.c", "a.b.c"),
+            ("BEARER abc==", "abc=="),
+            ("bEaReR -._~+/", "-._~+/"),
+            ("Bearer  a", "a"),
+        ] {
+            let taken = token(&headers(&[value.as_bytes()])).unwrap();
+            assert_eq!(taken.expose(), wanted, "{value}");
+        }
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        let rows: &[(&[&[u8]], Code)] = &[
+            (&[], Code::TokenMissing),
+            (&[b""], Code::TokenMissing),
+            (&[b"Basic dXNlcjpwdw=="], Code::TokenMissing),
+            (&[b"DPoP a.b.c"], Code::TokenMissing),
+            (&[b"BearerX a.b.c"], Code::TokenMissing),
+            (&[b"XBearer a.b.c"], Code::TokenMissing),
+            (&[b"Negotiate"], Code::TokenMissing),
+            (&[b"\"Bearer\" a"], Code::TokenMissing),
+            (&[b"Bearer"], Code::BadRequest),
+            (&[b"bearer "], Code::BadRequest),
+            (&[b"Bearer =="], Code::BadRequest),
+            (&[b"Bearer a b"], Code::BadRequest),
+            (&[b"Bearer a,b"], Code::BadRequest),
+            (&[b"Bearer a, Bearer b"], Code::BadRequest),
+            (&[b"Bearer a=b"], Code::BadRequest),
+            (&[b"Bearer a "], Code::BadRequest),
+            (&[b"Bearer\ta"], Code::BadRequest),
+            (&[b"Bearer \ta"], Code::BadRequest),
+            (&[b"Bearer:a"], Code::BadRequest),
+            (&[b"Bearer,a"], Code::BadRequest),
+            (&[b"Bearer \"a\""], Code::BadRequest),
+            (&[b"Bearer token=\"a\""], Code::BadRequest),
+            (&[b"Bearer a\xc3\xa4"], Code::BadRequest),
+            (&[b"Bearer a", b"Bearer a"], Code::BadRequest),
+            (&[b"Basic a", b"Bearer a"], Code::BadRequest),
+            (&[b"", b""], Code::BadRequest),
+        ];
+        for (values, code) in rows {
+            let rejection = token(&headers(values)).unwrap_err();
+            assert_eq!(rejection.code(), *code, "{values:?}: {rejection}");
+        }
+    }
+
+    #[test]
+    fn the_longest_token_is_just_taken() {
+        let longest = format!("Bearer {}", "a".repeat(limits::MAX_TOKEN_BYTES));
+        assert!(token(&headers(&[longest.as_bytes()])).is_ok());
+        let longer = format!("{longest}a");
+        let rejection = token(&headers(&[longer.as_bytes()])).unwrap_err();
+        assert_eq!(rejection.code(), Code::TokenInvalid);
+        assert!(!rejection.reason().contains("aaaa"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_panics_and_only_a_b64token_is_taken(value in "[ -~\t]{0,40}") {
+            let Ok(value) = HeaderValue::from_str(&value) else { return Ok(()) };
+            let mut headers = HeaderMap::new();
+            headers.append(AUTHORIZATION, value);
+            if let Ok(taken) = token(&headers) {
+                proptest::prop_assert!(is_b64token(taken.expose().as_bytes()));
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What the claims of a verified token must say (RFC 7519 §4.1), and the identity they make.
+//!
+//! Rules that hold for every provider are here; those of one kind are in `dialect.rs`. The
+//! signature has held before anything here is looked at: the input is the witness of that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::clock::UnixTime;
+use crate::identity::{CallerKind, Identity};
+use crate::rejection::Rejection;
+
+use super::dialect;
+use super::keys::Key;
+use super::refusal::{self, shown, shown_all};
+use super::settings::ProviderSettings;
+use super::token::VerifiedClaims;
+use super::typed::{self, Round};
+
+/// Judges the claims of a token that `key` signed and makes the identity of its caller.
+///
+/// # Errors
+///
+/// `token_expired` past `exp`; `token_invalid` for everything else.
+pub(super) fn judge(
+    verified: VerifiedClaims,
+    key: &Key,
+    settings: &ProviderSettings,
+    now: UnixTime,
+) -> Result<Identity, Rejection> {
+    let claims = verified.into_claims();
+    let issuer = issuer(&claims)?;
+    if !settings.kind.issues(issuer) {
+        let own = settings.kind.issuers();
+        let own = shown_all(own.iter().map(String::as_str));
+        return Err(refusal::invalid(format!("its `iss` is {}, and not {own}", shown(issuer))));
+    }
+    let issuer = Arc::from(issuer);
+    check_audience(&claims, settings)?;
+    let expires_at = check_times(&claims, settings.clock_skew, now)?;
+    check_use(&claims)?;
+    let tenant = dialect::check(&claims, key, &settings.kind)?;
+    let subject = typed::text(&claims, "sub")?;
+    let user = typed::text(&claims, "oid")?.or(subject).map(str::to_owned);
+    let client_id = client(&claims, settings)?;
+    let (scopes, kind) = scopes(&claims, settings)?;
+    let roles = typed::texts(&claims, &settings.roles_claim)?.unwrap_or_default();
+    let roles = roles.into_iter().map(str::to_owned).collect();
+    let provider = Arc::clone(&settings.name);
+    Ok(Identity {
+        provider,
+        issuer,
+        tenant,
+        user,
+        client_id,
+        kind,
+        scopes,
+        roles,
+        claims,
+        expires_at,
+    })
+}
+
+/// `iss`: one string. An array is how a token of one issuer passes for another's.
+pub(super) fn issuer(claims: &Map<String, Value>) -> Result<&str, Rejection> {
+    match claims.get("iss") {
+        Some(Value::String(issuer)) => Ok(issuer),
+        Some(_) => Err(refusal::invalid("`iss` is not a string")),
+        None => Err(refusal::invalid("it has no `iss`")),
+    }
+}
+
+/// Whether `aud` (a string or an array of strings) meets the provider's list.
+pub(super) fn meets_audience(
+    claims: &Map<String, Value>,
+    settings: &ProviderSettings,
+) -> Result<bool, Rejection> {
+    let audiences = audiences(claims)?;
+    Ok(audiences.iter().any(|audience| settings.audiences.iter().any(|own| own == audience)))
+}
+
+fn audiences(claims: &Map<String, Value>) -> Result<Vec<&str>, Rejection> {
+    // Looked up by hand: `aud` is no dotted path, and has to be there.
+    if !claims.contains_key("aud") {
+        return Err(refusal::invalid("it has no `aud`; it names no API that it is for"));
+    }
+    Ok(typed::texts(claims, "aud")?.unwrap_or_default())
+}
+
+fn check_audience(
+    claims: &Map<String, Value>,
+    settings: &ProviderSettings,
+) -> Result<(), Rejection> {
+    if meets_audience(claims, settings)? {
+        return Ok(());
+    }
+    Err(refusal::invalid(format!(
+        "it is for audience {}, and provider `{}` accepts {}; the caller asked for a token for another API, or `audiences` lacks it",
+        shown_all(audiences(claims)?),
+        settings.name,
+        shown_all(settings.audiences.iter().map(String::as_str))
+    )))
+}
+
+/// `exp` and, where they are there, `nbf` and `iat`; gives `exp`.
+fn check_times(
+    claims: &Map<String, Value>,
+    skew: Duration,
+    now: UnixTime,
+) -> Result<UnixTime, Rejection> {
+    let leeway = skew.as_secs();
+    let Some(exp) = typed::time(claims, "exp", Round::Down)? else {
+        return Err(refusal::invalid("it has no `exp`; a token without an end is not accepted"));
+    };
+    let nbf = typed::time(claims, "nbf", Round::Up)?;
+    let iat = typed::time(claims, "iat", Round::Up)?;
+    if nbf.is_some_and(|nbf| nbf > exp) {
+        return Err(refusal::invalid(format!(
+            "it begins after its end (nbf {}, exp {exp})",
+            nbf.unwrap_or(exp)
+        )));
+    }
+    if now >= exp.plus(skew) {
+        let ago = now.since(exp).as_secs();
+        return Err(refusal::expired(format!(
+            "expired {ago} s ago (exp {exp}, now {now}, leeway {leeway} s)"
+        )));
+    }
+    for (name, begin) in [("nbf", nbf), ("iat", iat)] {
+        if let Some(begin) = begin.filter(|begin| *begin > now.plus(skew)) {
+            let ahead = begin.since(now).as_secs();
+            return Err(refusal::invalid(format!(
+                "it begins in {ahead} s ({name} {begin}, now {now}, leeway {leeway} s); compare the clocks"
+            )));
+        }
+    }
+    Ok(exp)
+}
+
+/// Refuses what is no access token (RFC 8725 §3.12), and what is bound to a key or
+/// certificate that nobody proved to hold.
+fn check_use(claims: &Map<String, Value>) -> Result<(), Rejection> {
+    for name in ["nonce", "at_hash", "c_hash"] {
+        if claims.contains_key(name) {
+            return Err(refusal::invalid(format!(
+                "it is an ID token (it has `{name}`); the caller has to send the access token"
+            )));
+        }
+    }
+    if claims.contains_key("events") {
+        return Err(refusal::invalid("it is a logout or security event token (it has `events`)"));
+    }
+    if claims.contains_key("cnf") {
+        return Err(refusal::invalid(
+            "it is bound to a key or certificate (`cnf`), and nothing proves that the caller holds that",
+        ));
+    }
+    // Types of the other registered claims, also where nothing reads them.
+    typed::text(claims, "jti")?;
+    Ok(())
+}
+
+fn client(
+    claims: &Map<String, Value>,
+    settings: &ProviderSettings,
+) -> Result<Option<String>, Rejection> {
+    for name in &settings.client_claims {
+        if let Some(client) = typed::text(claims, name)? {
+            return Ok(Some(client.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// The scopes, and whether a user or an app is calling: an app if `idtyp` says so, or if
+/// there is neither `idtyp` nor any scope claim.
+fn scopes(
+    claims: &Map<String, Value>,
+    settings: &ProviderSettings,
+) -> Result<(Vec<String>, CallerKind), Rejection> {
+    let mut scopes: Vec<String> = Vec::new();
+    let mut delegated = false;
+    for name in &settings.scope_claims {
+        if let Some(words) = typed::words(claims, name)? {
+            delegated = true;
+            scopes.extend(words.into_iter().map(str::to_owned));
+        }
+    }
+    let kind = match typed::text(claims, "idtyp")? {
+        Some("app") => CallerKind::App,
+        Some(_) => CallerKind::User,
+        None if delegated => CallerKind::User,
+        None => CallerKind::App,
+    };
+    Ok((scopes, kind))
+}

@@ -1,0 +1,171 @@
+//! Reads a provider's metadata (OpenID Connect Discovery 1.0 §3, RFC 8414 §2) and decides
+//! which of its URLs may be called. It fetches nothing itself.
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value};
+use url::{Host, Url};
+
+use super::json::{self, JsonError};
+use super::refusal::shown;
+
+/// Where a provider takes requests, from its discovery document or from the routes file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// The token endpoint (RFC 6749 §3.2).
+    pub token: Option<String>,
+    /// The authorization endpoint, for claims challenges.
+    pub authorization: Option<String>,
+}
+
+/// What is used of a metadata document.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Metadata {
+    pub(super) jwks_uri: Option<String>,
+    pub(super) endpoints: Endpoints,
+}
+
+/// Why a metadata document can't be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MetadataError {
+    /// Not JSON, or not an object.
+    #[error("the metadata can't be read")]
+    Json(#[source] JsonError),
+    /// The document speaks of another issuer (RFC 8414 §3.3).
+    #[error("the metadata names issuer {}, and `{wanted}` is configured", shown(.found))]
+    Issuer {
+        /// What it names.
+        found: String,
+        /// What is configured.
+        wanted: String,
+    },
+    /// A member that is no text.
+    #[error("`{0}` in the metadata is not a string")]
+    NotText(&'static str),
+    /// A URL that must not be called.
+    #[error("`{member}` in the metadata is {}: only https is called, and http on loopback", shown(.url))]
+    Unsafe {
+        /// Which URL.
+        member: &'static str,
+        /// What it is.
+        url: String,
+    },
+}
+
+/// Reads the metadata of the issuer `wanted`.
+pub(super) fn read(text: &[u8], wanted: &str) -> Result<Metadata, MetadataError> {
+    let document = json::object_with_holes(text).map_err(MetadataError::Json)?;
+    let found = text_member(&document, "issuer")?.unwrap_or_default();
+    if found != wanted {
+        let (found, wanted) = (found.to_owned(), wanted.to_owned());
+        return Err(MetadataError::Issuer { found, wanted });
+    }
+    Ok(Metadata {
+        jwks_uri: url_member(&document, "jwks_uri")?,
+        endpoints: Endpoints {
+            token: url_member(&document, "token_endpoint")?,
+            authorization: url_member(&document, "authorization_endpoint")?,
+        },
+    })
+}
+
+/// Whether a URL of a provider may be called: https, or http to this machine.
+///
+/// What is fetched decides whom the gateway believes, and what is sent holds secrets.
+pub fn may_be_called(url: &str) -> bool {
+    let Ok(url) = Url::parse(url) else { return false };
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        None => return false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && loopback)
+}
+
+fn text_member<'a>(
+    document: &'a Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<&'a str>, MetadataError> {
+    let member = document.get(name);
+    member.map(|value| value.as_str().ok_or(MetadataError::NotText(name))).transpose()
+}
+
+fn url_member(
+    document: &Map<String, Value>,
+    member: &'static str,
+) -> Result<Option<String>, MetadataError> {
+    let Some(url) = text_member(document, member)? else { return Ok(None) };
+    if !may_be_called(url) {
+        return Err(MetadataError::Unsafe { member, url: url.to_owned() });
+    }
+    // As the parser spells it: a quote or a control character can't get into a header.
+    Ok(Url::parse(url).map(String::from).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const ISSUER: &str = "https://sso.example.com/realms/main";
+
+    fn read(document: &Value) -> Result<Metadata, MetadataError> {
+        super::read(document.to_string().as_bytes(), ISSUER)
+    }
+
+    #[test]
+    fn the_urls_of_the_configured_issuer_are_taken() {
+        let metadata = read(&json!({
+            "issuer": ISSUER,
+            "jwks_uri": "https://keys.example.com/jwks?v=1",
+            "token_endpoint": "http://127.0.0.1:9010/token",
+            "authorization_endpoint": "https://sso.example.com/authorize?x=\"y",
+            "scopes_supported": ["openid"],
+        }))
+        .unwrap();
+        assert_eq!(metadata.jwks_uri.as_deref(), Some("https://keys.example.com/jwks?v=1"));
+        assert_eq!(metadata.endpoints.token.as_deref(), Some("http://127.0.0.1:9010/token"));
+        let authorization = metadata.endpoints.authorization.unwrap();
+        assert_eq!(authorization, "https://sso.example.com/authorize?x=%22y");
+    }
+
+    #[test]
+    fn another_issuer_is_refused_and_named() {
+        for found in ["https://sso.example.com/realms/main/", "https://evil.example", ""] {
+            let error = read(&json!({"issuer": found, "jwks_uri": "https://a/"})).unwrap_err();
+            assert!(error.to_string().contains(ISSUER), "{error}");
+        }
+        assert!(matches!(read(&json!({})), Err(MetadataError::Issuer { .. })));
+        assert!(matches!(read(&json!({"issuer": [ISSUER]})), Err(MetadataError::NotText(_))));
+        assert!(matches!(super::read(b"<html>", ISSUER), Err(MetadataError::Json(_))));
+    }
+
+    #[test]
+    fn plain_http_is_called_on_loopback_only() {
+        for url in [
+            "https://a.example/x",
+            "http://127.0.0.1:9010/x",
+            "http://127.9.9.9/x",
+            "http://[::1]:1/x",
+            "http://localhost/x",
+        ] {
+            assert!(may_be_called(url), "{url}");
+        }
+        for url in [
+            "http://a.example/x",
+            "http://localhost.evil.example/x",
+            "http://127.0.0.1.evil.example/x",
+            "http://10.0.0.1/x",
+            "file:///etc/passwd",
+            "ftp://127.0.0.1/x",
+            "data:,x",
+            "/relative",
+            "",
+        ] {
+            assert!(!may_be_called(url), "{url}");
+            let document = json!({"issuer": ISSUER, "jwks_uri": url});
+            assert!(matches!(read(&document), Err(MetadataError::Unsafe { .. })), "{url}");
+        }
+    }
+}

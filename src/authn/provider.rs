@@ -1,0 +1,324 @@
+//! An identity provider: its settings, its keys and its endpoints, as they are now.
+//!
+//! It fetches metadata and keys; when it does so is decided in `refresh.rs`, and what a token
+//! must be like in `token.rs` and `claims.rs`. The keys of two providers never meet.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use http::StatusCode;
+
+use crate::clock::{SharedClock, UnixTime};
+use crate::observe::metrics::Metrics;
+use crate::rejection::Rejection;
+use crate::trust::TrustError;
+
+use super::discovery::{self, Endpoints, MetadataError};
+use super::fetch::{FetchError, Fetched, Fetcher};
+use super::issuing::Issuing;
+use super::keys::{Dropped, Key, KeySet, KeySetError};
+use super::refresh::{self, KeyStore, Lookup};
+use super::refusal::{self, shown};
+use super::settings::ProviderSettings;
+
+/// An identity provider, as the routes file names it.
+pub struct Provider {
+    id: ProviderId,
+    settings: ProviderSettings,
+    fetcher: Fetcher,
+    clock: SharedClock,
+    metrics: Metrics,
+    store: KeyStore,
+    endpoints: ArcSwapOption<Endpoints>,
+}
+
+/// Tells one provider from another, and from an earlier one of its name, within this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ProviderId(u64);
+
+/// How a provider is doing, for readiness and the admin port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// How many keys are loaded; `None` until that has succeeded once.
+    pub keys: Option<usize>,
+    /// How long ago they were fetched; `None` also for keys from a file.
+    pub age: Option<Duration>,
+    /// Why the last fetch failed; `None` if it did not, or there was none yet.
+    pub failure: Option<Arc<str>>,
+}
+
+/// Why a provider can't be made from its settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// Its `ca_file`, or the system's roots, can't be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// Its `jwks_file` holds no usable key.
+    #[error("the `jwks_file` can't be used")]
+    Keys(#[source] KeySetError),
+}
+
+/// Why metadata or keys were not fetched. The texts hold no query.
+#[derive(Debug, thiserror::Error)]
+enum FetchFailure {
+    #[error("{what}")]
+    Call {
+        what: &'static str,
+        #[source]
+        source: FetchError,
+    },
+    #[error("{what} was answered with status {status}")]
+    Status { what: &'static str, status: StatusCode },
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    #[error("the metadata has no `jwks_uri`; set `jwks_uri` or `jwks_file`")]
+    NoJwksUri,
+    #[error(transparent)]
+    Keys(#[from] KeySetError),
+}
+
+const METADATA: &str = "the request for the metadata";
+const KEYS: &str = "the request for the keys";
+
+impl Provider {
+    /// A provider that has no keys yet, unless they come from a file; see [`Self::keep_keys`].
+    ///
+    /// # Errors
+    ///
+    /// Roots that can't be used, or a key file without a usable key.
+    pub fn new(
+        settings: ProviderSettings,
+        clock: SharedClock,
+        metrics: Metrics,
+    ) -> Result<Arc<Self>, ProviderError> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        let fetcher = Fetcher::new(&settings.roots, settings.timeout)?;
+        let store = match &settings.jwks {
+            None => KeyStore::empty(),
+            Some(text) => {
+                let read = KeySet::read(text, &settings.algorithms);
+                let (keys, dropped) = read.map_err(ProviderError::Keys)?;
+                log_dropped(&settings.name, &dropped);
+                KeyStore::fixed(keys)
+            }
+        };
+        let endpoints = known_endpoints(&settings).map(Arc::new);
+        Ok(Arc::new(Self {
+            id: ProviderId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
+            settings,
+            fetcher,
+            clock,
+            metrics,
+            store,
+            endpoints: ArcSwapOption::new(endpoints),
+        }))
+    }
+
+    /// Its name in the routes file.
+    pub fn name(&self) -> &Arc<str> {
+        &self.settings.name
+    }
+
+    /// What the routes file says of it.
+    pub fn settings(&self) -> &ProviderSettings {
+        &self.settings
+    }
+
+    /// The client for calls to it.
+    pub fn fetcher(&self) -> &Fetcher {
+        &self.fetcher
+    }
+
+    /// Its endpoints; `None` until discovery has succeeded once, if that is needed to know them.
+    pub fn endpoints(&self) -> Option<Arc<Endpoints>> {
+        self.endpoints.load_full()
+    }
+
+    /// Whether its keys have been loaded once.
+    pub fn has_keys(&self) -> bool {
+        self.store.published().is_some()
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> Status {
+        let published = self.store.published();
+        Status {
+            keys: published.as_ref().map(|published| published.keys.len()),
+            age: published.as_ref().and_then(|published| published.age()),
+            failure: self.store.failure(),
+        }
+    }
+
+    /// Loads metadata and keys, with back-off, and keeps them fresh. The caller spawns it, once.
+    ///
+    /// Returns only if there is nothing to keep: keys from a file, and the endpoints known.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it ends the fetching; keys that are loaded stay.
+    pub async fn keep_keys(self: Arc<Self>) {
+        let refresh = self.settings.metadata_refresh;
+        let keep = self.store.keep(self.name(), refresh, || self.fetch_keys());
+        match (&self.settings.jwks, &self.settings.jwks_uri) {
+            (Some(_), _) => self.find_endpoints().await,
+            (None, Some(_)) => {
+                tokio::join!(keep, self.find_endpoints());
+            }
+            (None, None) => keep.await,
+        }
+    }
+
+    pub(super) fn id(&self) -> ProviderId {
+        self.id
+    }
+
+    pub(super) fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+
+    /// See [`KeyStore::generation`].
+    pub(super) fn generation(&self) -> Option<u64> {
+        self.store.generation()
+    }
+
+    /// The key `kid` of this provider, and the generation of the set that it is from.
+    ///
+    /// # Errors
+    ///
+    /// `token_invalid` if it is not published, `provider_unavailable` if that can't be known.
+    pub(super) async fn key(&self, kid: &str) -> Result<(Arc<Key>, u64), Rejection> {
+        let name = self.name();
+        match self.store.find(kid, self.settings.timeout).await {
+            Lookup::Found(key, generation) => Ok((key, generation)),
+            Lookup::Unknown(published) => {
+                let count = published.keys.len();
+                let since = match published.age() {
+                    None => "from its `jwks_file`".to_owned(),
+                    Some(age) => format!(
+                        "fetched {} s ago; next fetch in {} s",
+                        age.as_secs(),
+                        self.store.next_forced().as_secs()
+                    ),
+                };
+                Err(refusal::invalid(format!(
+                    "signed with key {}, which provider `{name}` does not publish ({count} keys, {since})",
+                    shown(kid)
+                )))
+            }
+            Lookup::Unavailable(outage) => Err(refusal::unavailable(
+                format!("provider `{name}` is unavailable: {}", outage.why),
+                outage.retry_after,
+            )),
+        }
+    }
+
+    async fn fetch_keys(&self) -> Result<KeySet, String> {
+        let fetched = self.try_fetch_keys().await;
+        let outcome = if fetched.is_ok() { "success" } else { "failure" };
+        self.metrics.jwks_refreshed(self.name(), outcome);
+        fetched.map_err(|failure| chain(&failure))
+    }
+
+    async fn try_fetch_keys(&self) -> Result<KeySet, FetchFailure> {
+        let url = match &self.settings.jwks_uri {
+            Some(url) => url.clone(),
+            None => self.discover().await?.ok_or(FetchFailure::NoJwksUri)?,
+        };
+        let answer = self.fetcher.json(&url).await;
+        let (keys, dropped) = KeySet::read(&body(KEYS, answer)?, &self.settings.algorithms)?;
+        log_dropped(self.name(), &dropped);
+        Ok(keys)
+    }
+
+    /// Fetches the metadata, takes the endpoints from it, and gives its `jwks_uri`.
+    async fn discover(&self) -> Result<Option<String>, FetchFailure> {
+        let settings = &self.settings;
+        let well_known = || settings.kind.metadata_url();
+        let url = settings.metadata_url.clone().unwrap_or_else(well_known);
+        let answer = self.fetcher.json(&url).await;
+        let metadata = discovery::read(&body(METADATA, answer)?, &settings.kind.issuer())?;
+        let known = known_endpoints(settings).unwrap_or_default();
+        let found = metadata.endpoints;
+        self.endpoints.store(Some(Arc::new(Endpoints {
+            token: settings.token_endpoint.clone().or(found.token).or(known.token),
+            authorization: found.authorization.or(known.authorization),
+        })));
+        Ok(metadata.jwks_uri)
+    }
+
+    /// Where keys need no discovery: finds the endpoints by it, if they are not known.
+    async fn find_endpoints(&self) {
+        let mut failures = 0;
+        while self.endpoints.load().is_none() {
+            let Err(failure) = self.discover().await else { return };
+            if failures == 0 {
+                tracing::warn!(
+                    "the endpoints of provider `{}` are not known: {}; set `token_endpoint` if it has no metadata",
+                    self.name(),
+                    chain(&failure)
+                );
+            }
+            failures += 1;
+            // The first tries as for keys, then as seldom as metadata is refreshed.
+            let patient = failures > 10;
+            let pause =
+                if patient { self.settings.metadata_refresh } else { refresh::back_off(failures) };
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+impl std::fmt::Debug for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Provider").field("name", self.name()).finish_non_exhaustive()
+    }
+}
+
+/// The endpoints that are known without discovery: Entra's by its layout, another's if configured.
+fn known_endpoints(settings: &ProviderSettings) -> Option<Endpoints> {
+    let configured = settings.token_endpoint.clone();
+    match &settings.kind {
+        kind @ Issuing::Entra { .. } => Some(Endpoints {
+            token: configured.or_else(|| kind.entra_endpoint("token")),
+            authorization: kind.entra_endpoint("authorize"),
+        }),
+        Issuing::Oidc { .. } => {
+            configured.map(|token| Endpoints { token: Some(token), authorization: None })
+        }
+    }
+}
+
+/// The body of an answer that is a plain 200.
+fn body(what: &'static str, answer: Result<Fetched, FetchError>) -> Result<Vec<u8>, FetchFailure> {
+    let answer = answer.map_err(|source| FetchFailure::Call { what, source })?;
+    if answer.status != StatusCode::OK {
+        return Err(FetchFailure::Status { what, status: answer.status });
+    }
+    Ok(answer.body)
+}
+
+fn log_dropped(name: &str, dropped: &[Dropped]) {
+    for key in dropped {
+        let kid = shown(key.kid.as_deref().unwrap_or("(none)"));
+        if key.why.is_ordinary() {
+            tracing::debug!("key {kid} of provider `{name}` is not used: {}", key.why);
+        } else {
+            tracing::warn!("key {kid} of provider `{name}` is refused: {}", key.why);
+        }
+    }
+}
+
+/// An error with its sources, one after the other.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}

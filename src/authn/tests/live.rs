@@ -1,0 +1,125 @@
+//! A provider on a real socket, on loopback.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+/// Answers each connection with the body that belongs to the path, or 404, and closes it.
+async fn serve(
+    listener: tokio::net::TcpListener,
+    pages: Vec<(String, Arc<std::sync::Mutex<String>>)>,
+) {
+    loop {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            if socket.read_exact(&mut byte).await.is_err() {
+                break;
+            }
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        let page = pages.iter().find(|(known, _)| known == path);
+        let answer = match page {
+            None => "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                .to_owned(),
+            Some((_, body)) => {
+                let body = body.lock().unwrap();
+                let length = body.len();
+                format!(
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+                )
+            }
+        };
+        socket.write_all(answer.as_bytes()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_provider_on_a_socket_is_discovered_rotated_and_lost() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let (old, new, lost) = (Signer::p256("old"), Signer::p256("new"), Signer::p256("lost"));
+    let metadata = json!({
+        "issuer": base, "jwks_uri": format!("{base}/keys"),
+        "token_endpoint": format!("{base}/token"),
+        "authorization_endpoint": format!("{base}/authorize"),
+    });
+    let keys = Arc::new(std::sync::Mutex::new(json!({"keys": [old.jwk()]}).to_string()));
+    let pages = vec![
+        (
+            "/.well-known/openid-configuration".to_owned(),
+            Arc::new(std::sync::Mutex::new(metadata.to_string())),
+        ),
+        ("/keys".to_owned(), Arc::clone(&keys)),
+    ];
+    let server = tokio::spawn(serve(listener, pages));
+    let clock = Arc::new(Hand(AtomicU64::new(NOW)));
+    let kind = Issuing::Oidc { issuer: base.clone() };
+    let settings = ProviderSettings::new("live", kind, vec!["orders".to_owned()]);
+    let provider = provider(&clock, settings);
+    let verified = VerifiedTokens::new(Arc::clone(&clock) as _, 10);
+    let judge = async |signer: &Signer| {
+        let claims = with(&sso(), json!({"iss": base}));
+        let token = inbound(&signer.token(Algorithm::Es256, &claims));
+        let verdict = verify(&token, std::slice::from_ref(&provider), &verified).await;
+        verdict.map_err(|rejection| (rejection.code(), rejection.reason()))
+    };
+    let (code, reason) = judge(&old).await.unwrap_err();
+    assert_eq!(code, Code::ProviderUnavailable, "{reason}");
+    assert!(!provider.has_keys() && provider.endpoints().is_none());
+
+    let keeper = tokio::spawn(Arc::clone(&provider).keep_keys());
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while !provider.has_keys() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    judge(&old).await.unwrap();
+    let endpoints = provider.endpoints().unwrap();
+    assert_eq!(endpoints.token.as_deref(), Some(&*format!("{base}/token")));
+    assert_eq!(endpoints.authorization.as_deref(), Some(&*format!("{base}/authorize")));
+    assert_eq!(provider.status().keys, Some(1));
+
+    *keys.lock().unwrap() = json!({"keys": [new.jwk()]}).to_string();
+    judge(&new).await.unwrap();
+    let (code, reason) = judge(&old).await.unwrap_err();
+    assert_eq!(code, Code::TokenInvalid);
+    assert!(reason.contains("`old`, which provider `live` does not publish (1 keys"), "{reason}");
+    assert!(reason.contains("next fetch in"), "{reason}");
+    server.abort();
+    judge(&new).await.unwrap();
+    assert_eq!(judge(&lost).await.unwrap_err().0, Code::TokenInvalid, "the last fetch was good");
+    keeper.abort();
+}
+
+#[tokio::test]
+async fn metadata_of_another_issuer_gives_no_keys() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let metadata = json!({"issuer": "https://other.example", "jwks_uri": format!("{base}/keys")});
+    let metadata = Arc::new(std::sync::Mutex::new(metadata.to_string()));
+    let pages = vec![("/.well-known/openid-configuration".to_owned(), metadata)];
+    let server = tokio::spawn(serve(listener, pages));
+    let clock = Arc::new(Hand(AtomicU64::new(NOW)));
+    let kind = Issuing::Oidc { issuer: base.clone() };
+    let provider = provider(&clock, ProviderSettings::new("live", kind, vec!["orders".into()]));
+    let keeper = tokio::spawn(Arc::clone(&provider).keep_keys());
+    let failure = tokio::time::timeout(Duration::from_secs(10), async {
+        loop {
+            if let Some(failure) = provider.status().failure {
+                return failure;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let failure = failure.await.unwrap();
+    assert!(failure.contains("https://other.example") && failure.contains(&base), "{failure}");
+    assert!(!provider.has_keys());
+    keeper.abort();
+    server.abort();
+}

@@ -1,0 +1,186 @@
+//! The form and the signature of a token: a JWS in compact serialisation (RFC 7515 §7.1).
+//!
+//! [`Unverified`] has passed the checks that cost little and need no key, and is only good
+//! for choosing the provider and the key. [`VerifiedClaims`] is the witness that the
+//! signature held; nothing else makes one. What the claims mean is for `claims.rs`.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+use crate::limits;
+use crate::rejection::Rejection;
+use crate::secret::InboundToken;
+
+use super::algorithm::Algorithm;
+use super::json;
+use super::keys::Key;
+use super::refusal::{self, shown};
+
+/// A token whose signature has not been checked: nothing in it may be believed yet.
+pub(super) struct Unverified<'a> {
+    signed: &'a str,
+    signature: &'a str,
+    algorithm: Algorithm,
+    kid: String,
+    claims: Map<String, Value>,
+}
+
+/// The claims of a token whose signature held. Made only by [`Unverified::verify`].
+pub(super) struct VerifiedClaims {
+    claims: Map<String, Value>,
+}
+
+impl VerifiedClaims {
+    /// The claims.
+    pub(super) fn into_claims(self) -> Map<String, Value> {
+        self.claims
+    }
+}
+
+impl<'a> Unverified<'a> {
+    /// Takes a token apart.
+    ///
+    /// # Errors
+    ///
+    /// `token_invalid` for one that is too long, has not three parts in base64url, is not
+    /// plain JSON, or whose header asks for something that is not done here.
+    pub(super) fn parse(token: &'a InboundToken) -> Result<Self, Rejection> {
+        let text = token.expose();
+        if text.len() > limits::MAX_TOKEN_BYTES {
+            return Err(refusal::invalid(format!("it has {} bytes", text.len())));
+        }
+        let mut parts = text.split('.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(refusal::invalid(match text.split('.').count() {
+                1 => {
+                    "it is opaque, and not a JWT; ask the provider for a token for this API".into()
+                }
+                5 => "it is encrypted (a JWE of 5 parts), which is not supported".into(),
+                count => format!("it has {count} parts, and a signed JWT has 3"),
+            }));
+        };
+        let (algorithm, kid) = read_header(&decode(header, "header")?)?;
+        if signature.is_empty() {
+            return Err(refusal::invalid("it is not signed"));
+        }
+        let claims = json::object(&decode(payload, "payload")?);
+        let claims = claims.map_err(|error| refusal::invalid("its payload").caused_by(error))?;
+        let signed = text.get(..header.len() + 1 + payload.len()).unwrap_or_default();
+        Ok(Self { signed, signature, algorithm, kid, claims })
+    }
+
+    /// The algorithm that its header names.
+    pub(super) fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The name of the key that its header gives.
+    pub(super) fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// What it claims, not to be believed yet.
+    pub(super) fn claims(&self) -> &Map<String, Value> {
+        &self.claims
+    }
+
+    /// Checks the signature with `key`.
+    ///
+    /// # Errors
+    ///
+    /// `token_invalid` if the key is not for the token's algorithm or the signature is wrong.
+    pub(super) fn verify(self, key: &Key) -> Result<VerifiedClaims, Rejection> {
+        if !key.permits(self.algorithm) {
+            return Err(refusal::invalid(format!(
+                "its `alg` is {}, and key {} ({}) is not for that",
+                self.algorithm,
+                shown(key.kid()),
+                key.describe()
+            )));
+        }
+        let verified = jsonwebtoken::crypto::verify(
+            self.signature,
+            self.signed.as_bytes(),
+            key.verifying(),
+            verifier(self.algorithm),
+        );
+        match verified {
+            Ok(true) => Ok(VerifiedClaims { claims: self.claims }),
+            // An error is a signature that is no base64url, or that has the wrong length.
+            Ok(false) | Err(_) => Err(refusal::invalid(format!(
+                "its signature is not one of key {} ({}, {})",
+                shown(key.kid()),
+                key.describe(),
+                self.algorithm
+            ))),
+        }
+    }
+}
+
+/// The algorithm as the verifier names it.
+fn verifier(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
+    match algorithm {
+        Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
+        Algorithm::Rs384 => jsonwebtoken::Algorithm::RS384,
+        Algorithm::Rs512 => jsonwebtoken::Algorithm::RS512,
+        Algorithm::Ps256 => jsonwebtoken::Algorithm::PS256,
+        Algorithm::Ps384 => jsonwebtoken::Algorithm::PS384,
+        Algorithm::Ps512 => jsonwebtoken::Algorithm::PS512,
+        Algorithm::Es256 => jsonwebtoken::Algorithm::ES256,
+        Algorithm::Es384 => jsonwebtoken::Algorithm::ES384,
+        Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+    }
+}
+
+/// Base64url without padding; stray bits at the end are refused, so that one token has one spelling.
+fn decode(part: &str, name: &str) -> Result<Vec<u8>, Rejection> {
+    URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|error| refusal::invalid(format!("its {name} is not base64url")).caused_by(error))
+}
+
+/// Judges the JOSE header and takes the algorithm and the key's name from it.
+fn read_header(text: &[u8]) -> Result<(Algorithm, String), Rejection> {
+    let header =
+        json::object(text).map_err(|error| refusal::invalid("its header").caused_by(error))?;
+    let member = |name: &str| match header.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str())),
+        Some(_) => Err(refusal::invalid(format!("`{name}` in its header is not a string"))),
+    };
+    // Keys come from the provider alone (RFC 8725 §3.10), and no extension is understood.
+    for name in ["crit", "b64", "jwk", "jku", "x5u", "enc", "zip"] {
+        if header.contains_key(name) {
+            return Err(refusal::invalid(format!("its header has `{name}`, which is not allowed")));
+        }
+    }
+    if let Some(kind) = member("typ")? {
+        let short = kind
+            .get(..12)
+            .filter(|prefix| prefix.eq_ignore_ascii_case("application/"))
+            .and_then(|_| kind.get(12..))
+            .unwrap_or(kind);
+        if !short.eq_ignore_ascii_case("JWT") && !short.eq_ignore_ascii_case("at+jwt") {
+            return Err(refusal::invalid(format!(
+                "its `typ` is {}; an access token has `JWT`, `at+jwt` or none",
+                shown(kind)
+            )));
+        }
+    }
+    if member("cty")?.is_some_and(|content| content.eq_ignore_ascii_case("JWT")) {
+        return Err(refusal::invalid("its `cty` says that another token is nested in it"));
+    }
+    let name = member("alg")?.ok_or_else(|| refusal::invalid("its header has no `alg`"))?;
+    let algorithm = Algorithm::named(name).ok_or_else(|| {
+        refusal::invalid(format!("its `alg` is {}, which is never accepted", shown(name)))
+    })?;
+    let kid = member("kid")?.filter(|kid| !kid.is_empty());
+    let kid = kid.ok_or_else(|| refusal::invalid("its header has no `kid`"))?;
+    if kid.len() > limits::MAX_KID_BYTES {
+        return Err(refusal::invalid(format!("its `kid` has {} bytes", kid.len())));
+    }
+    Ok((algorithm, kid.to_owned()))
+}

@@ -1,0 +1,170 @@
+//! From what a routes file says to what the gateway works with: names are looked up, files are
+//! read, patterns are parsed, and all that is wrong with their meaning is said in one go.
+//!
+//! The only maker of a [`Snapshot`]. It opens no socket and asks no network, so that `check`
+//! can do all of it.
+
+mod headers;
+mod names;
+mod providers;
+mod routes;
+mod server;
+mod tokens;
+mod upstreams;
+
+use std::sync::Arc;
+
+use super::problem::{Place, Problem, Problems};
+use super::source::Environment;
+use super::spanned::Spanned;
+use super::{Reading, RoutesFile};
+use crate::authn::VerifiedTokens;
+use crate::clock::SharedClock;
+use crate::exchange::Exchanger;
+use crate::gateway::Snapshot;
+use crate::limits;
+use crate::observe::Metrics;
+use crate::observe::access_log::AccessLog;
+use crate::peer::TrustedProxies;
+
+pub use server::{Admin, Listener, ListenerTls, Server};
+
+/// What outlives a configuration: it is handed from one to the next.
+#[derive(Clone, Debug)]
+pub struct Lasting {
+    /// What time it is.
+    pub clock: SharedClock,
+    /// Where everything is counted.
+    pub metrics: Metrics,
+    /// Tokens that were verified.
+    pub verified: Arc<VerifiedTokens>,
+    /// Outbound tokens, and who is waiting for one.
+    pub exchanger: Arc<Exchanger>,
+}
+
+impl Lasting {
+    /// Nothing verified and nothing exchanged yet.
+    pub fn new(clock: SharedClock, metrics: Metrics) -> Self {
+        let verified = VerifiedTokens::new(Arc::clone(&clock), limits::MAX_VERIFIED_TOKENS);
+        let most = super::file::Cache::DEFAULT_MAX_ENTRIES.0.get() as usize;
+        let exchanger = Exchanger::new(most, Arc::clone(&clock), metrics.clone());
+        Self { clock, metrics, verified: Arc::new(verified), exchanger }
+    }
+}
+
+/// A routes file that can be served.
+#[derive(Debug)]
+pub struct Resolved {
+    /// What requests meet.
+    pub snapshot: Snapshot,
+    /// Where callers connect.
+    pub listeners: Vec<Listener>,
+    /// The admin port, if there is one.
+    pub admin: Option<Admin>,
+    /// What holds for all listeners.
+    pub server: Server,
+    /// Whether each request leaves a line in the log.
+    pub access_log: AccessLog,
+    /// Most outbound tokens kept.
+    pub max_cached_tokens: usize,
+}
+
+/// What is found on the way: problems, and where things come from.
+struct Finding<'a> {
+    environment: &'a Environment,
+    lasting: &'a Lasting,
+    previous: Option<&'a Snapshot>,
+    problems: &'a mut Problems,
+    /// Names under `providers` and `upstreams`, also of those that have problems: a reference to
+    /// one of these is no second problem.
+    provider_names: &'a [String],
+    upstream_names: &'a [String],
+}
+
+impl Finding<'_> {
+    fn error(&mut self, place: Place, message: impl Into<String>, hint: impl Into<String>) {
+        self.problems.push(Problem::error(place, message).hint(hint));
+    }
+
+    fn warning(&mut self, place: Place, message: impl Into<String>, hint: impl Into<String>) {
+        self.problems.push(Problem::warning(place, message).hint(hint));
+    }
+
+    /// The content of a file that the routes file names.
+    fn read(&mut self, path: &Spanned<std::path::PathBuf>) -> Option<Vec<u8>> {
+        match self.environment.read(&path.value) {
+            Ok(content) => Some(content),
+            Err(error) => {
+                let shown = self.environment.path(&path.value);
+                let message = format!("can't read `{}`: {error}", shown.display());
+                self.error(path.place, message, "relative paths are relative to the routes file");
+                None
+            }
+        }
+    }
+
+    /// A literal secret in the file: it ends up in version control and in backups.
+    fn warn_of_literal<T>(&mut self, what: &str, secret: &Spanned<T>) {
+        if !secret.from_outside {
+            self.warning(
+                secret.place,
+                format!("{what} is written in the file"),
+                "take it from outside: `${NAME}` or `${file:/run/secrets/name}`",
+            );
+        }
+    }
+}
+
+/// Makes of a reading what can be served, reusing of `previous` what did not change.
+///
+/// # Errors
+///
+/// All problems, those of the reading among them. Warnings alone are no error: they come with
+/// the result.
+pub fn resolve(
+    reading: Reading,
+    environment: &Environment,
+    lasting: &Lasting,
+    previous: Option<&Snapshot>,
+) -> Result<(Resolved, Problems), Problems> {
+    let Reading { file, mut problems, provider_names, upstream_names, .. } = reading;
+    let Some(file) = file else { return Err(problems) };
+    let mut finding = Finding {
+        environment,
+        lasting,
+        previous,
+        problems: &mut problems,
+        provider_names: &provider_names,
+        upstream_names: &upstream_names,
+    };
+    let resolved = resolve_file(&file, &mut finding);
+    match resolved {
+        Some(resolved) if !problems.refuse() => Ok((resolved, problems)),
+        Some(_) | None => Err(problems),
+    }
+}
+
+fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved> {
+    let listeners = server::listeners(file, finding);
+    let admin = server::admin(file, &listeners, finding);
+    let providers = providers::resolve(&file.providers, finding);
+    let upstreams = upstreams::resolve(&file.upstreams, &providers, finding);
+    let routes = routes::resolve(file, &providers, &upstreams, finding)?;
+    upstreams::warn_of_unused(file, finding);
+    let trusted = file.server.trusted_proxies.iter().map(|network| network.value.0).collect();
+    let snapshot = Snapshot {
+        routes,
+        providers: providers.into_list(),
+        upstreams: upstreams.into_list(),
+        trusted_proxies: TrustedProxies::new(trusted),
+    };
+    let access_log = if file.telemetry.access_log { AccessLog::On } else { AccessLog::Off };
+    Some(Resolved {
+        snapshot,
+        listeners,
+        admin,
+        server: server::server(file),
+        access_log,
+        max_cached_tokens: file.cache.max_entries.0.get() as usize,
+    })
+}

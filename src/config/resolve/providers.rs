@@ -1,0 +1,192 @@
+//! `providers`: their settings, and what the gateway is at each.
+
+use std::sync::Arc;
+
+use super::super::file::{self, EntraCredential, Oidc, ProviderCalls};
+use super::super::problem::Place;
+use super::super::spanned::{OneOrMany, Spanned, Table};
+use super::super::value::{self, HttpUrl, Text};
+use super::Finding;
+use crate::authn::{self, Algorithm, Issuing, Provider, ProviderError, ProviderSettings, may_be_called};
+use crate::exchange::ClientCredential;
+use crate::trust::Roots;
+
+/// A provider, and how the gateway is known there.
+pub(super) struct Known {
+    pub(super) provider: Arc<Provider>,
+    pub(super) client_id: Option<String>,
+    pub(super) credential: Option<ClientCredential>,
+    pub(super) cloud: file::Cloud,
+}
+
+/// All providers that have no problem, in the order of the file.
+pub(super) struct Providers(Vec<Known>);
+
+impl Providers {
+    pub(super) fn find(&self, name: &str) -> Option<&Known> {
+        self.0.iter().find(|known| **known.provider.name() == *name)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Known> {
+        self.0.iter()
+    }
+
+    pub(super) fn into_list(self) -> Vec<Arc<Provider>> {
+        self.0.into_iter().map(|known| known.provider).collect()
+    }
+}
+
+pub(super) fn resolve(table: &Table<Spanned<file::Provider>>, finding: &mut Finding<'_>) -> Providers {
+    let known = table.0.iter().filter_map(|(name, provider)| one(name, provider, finding));
+    Providers(known.collect())
+}
+
+fn one(name: &Spanned<String>, provider: &Spanned<file::Provider>, finding: &mut Finding<'_>) -> Option<Known> {
+    let (settings, credential, cloud) = match &provider.value {
+        file::Provider::Entra(entra) => (entra_settings(name, entra, finding), entra_credential(entra, finding), entra.cloud),
+        file::Provider::Oidc(oidc) => (oidc_settings(name, oidc, finding), None, file::Cloud::Public),
+    };
+    let settings = with_calls(settings, provider.calls(), finding)?;
+    let client_id = provider.client_id().map(|client_id| client_id.value.0.clone());
+    // A provider whose settings did not change keeps its keys and what it verified.
+    let kept = finding.previous.and_then(|previous| {
+        previous.providers.iter().find(|before| *before.settings() == settings).cloned()
+    });
+    let provider = match kept {
+        Some(provider) => provider,
+        None => made(settings, provider, finding)?,
+    };
+    Some(Known { provider, client_id, credential, cloud })
+}
+
+fn made(settings: ProviderSettings, from: &file::Provider, finding: &mut Finding<'_>) -> Option<Arc<Provider>> {
+    let made = Provider::new(settings, Arc::clone(&finding.lasting.clock), finding.lasting.metrics.clone());
+    made.map_err(|error| {
+        let calls = from.calls();
+        let place = match &error {
+            ProviderError::Trust(_) => calls.ca_file.as_ref(),
+            ProviderError::Keys(_) => calls.jwks_file.as_ref(),
+        };
+        let place = place.map_or(Place::default(), |path| path.place);
+        finding.error(place, super::with_sources(&error), "see the file's content; PEM for a CA, a JSON Web Key Set for keys");
+    })
+    .ok()
+}
+
+fn entra_settings(name: &Spanned<String>, entra: &file::Entra, finding: &mut Finding<'_>) -> ProviderSettings {
+    let cloud = match entra.cloud {
+        file::Cloud::Public => authn::Cloud::Public,
+        file::Cloud::UsGov => authn::Cloud::UsGov,
+        file::Cloud::China => authn::Cloud::China,
+    };
+    if let Some(authority) = &entra.authority {
+        refuse_clear(authority, finding);
+        if authority.url.path() != "/" || authority.url.query().is_some() {
+            finding.error(
+                authority.place,
+                format!("`{}` has more than a scheme and a host", authority.text),
+                "write it without a path: the tenant is added",
+            );
+        }
+    }
+    let authority = entra.authority.as_ref().map(|authority| authority.text.as_str());
+    let audiences = match (&entra.audiences, &entra.client_id) {
+        (Some(audiences), _) => texts(&audiences.0),
+        (None, Some(client_id)) => vec![client_id.value.0.clone(), format!("api://{}", client_id.value.0)],
+        // The file's own rules refuse this.
+        (None, None) => Vec::new(),
+    };
+    ProviderSettings::new(name, Issuing::entra(&entra.tenant.value.0, cloud, authority), audiences)
+}
+
+fn entra_credential(entra: &file::Entra, finding: &mut Finding<'_>) -> Option<ClientCredential> {
+    match &entra.credential.as_ref()?.value {
+        EntraCredential::ClientSecret(secret) => {
+            finding.warn_of_literal("the client secret", secret);
+            Some(ClientCredential::ClientSecret(secret.value.clone()))
+        }
+        EntraCredential::Certificate(never)
+        | EntraCredential::FederatedTokenFile(never)
+        | EntraCredential::ManagedIdentity(never) => match *never {},
+    }
+}
+
+fn oidc_settings(name: &Spanned<String>, oidc: &Oidc, finding: &mut Finding<'_>) -> ProviderSettings {
+    refuse_clear(&oidc.issuer, finding);
+    let issuing = Issuing::Oidc { issuer: oidc.issuer.text.clone() };
+    let mut settings = ProviderSettings::new(name, issuing, texts(&oidc.audiences.0));
+    if let Some(algorithms) = &oidc.algorithms {
+        settings.algorithms = algorithms.0.iter().map(|algorithm| signature(algorithm.value)).collect();
+    }
+    let claims = |claims: &Option<OneOrMany<Spanned<Text>>>| claims.as_ref().map(|claims| texts(&claims.0));
+    if let Some(claims) = claims(&oidc.scope_claims) {
+        settings.scope_claims = claims;
+    }
+    if let Some(claims) = claims(&oidc.client_claims) {
+        settings.client_claims = claims;
+    }
+    if let Some(claim) = &oidc.roles_claim {
+        settings.roles_claim = claim.value.0.clone();
+    }
+    settings
+}
+
+fn signature(algorithm: value::Algorithm) -> Algorithm {
+    match algorithm {
+        value::Algorithm::RS256 => Algorithm::Rs256,
+        value::Algorithm::RS384 => Algorithm::Rs384,
+        value::Algorithm::RS512 => Algorithm::Rs512,
+        value::Algorithm::PS256 => Algorithm::Ps256,
+        value::Algorithm::PS384 => Algorithm::Ps384,
+        value::Algorithm::PS512 => Algorithm::Ps512,
+        value::Algorithm::ES256 => Algorithm::Es256,
+        value::Algorithm::ES384 => Algorithm::Es384,
+        value::Algorithm::EdDSA => Algorithm::EdDsa,
+    }
+}
+
+/// Adds what both kinds have; `None` if a file that is needed can't be read.
+fn with_calls(mut settings: ProviderSettings, calls: &ProviderCalls, finding: &mut Finding<'_>) -> Option<ProviderSettings> {
+    settings.clock_skew = calls.clock_skew.0;
+    settings.metadata_refresh = calls.metadata_refresh.0;
+    settings.timeout = calls.timeout.0;
+    let mut url = |url: &Option<Spanned<HttpUrl>>| {
+        url.as_ref().map(|url| {
+            refuse_clear(url, finding);
+            url.text.clone()
+        })
+    };
+    settings.metadata_url = url(&calls.metadata_url);
+    settings.token_endpoint = url(&calls.token_endpoint);
+    settings.jwks_uri = url(&calls.jwks_uri);
+    if let Some(file) = &calls.jwks_file {
+        settings.jwks = Some(finding.read(file)?);
+    }
+    if let Some(file) = &calls.ca_file {
+        settings.roots = roots(file, finding)?;
+    }
+    Some(settings)
+}
+
+/// The certificates of a `ca_file`.
+pub(super) fn roots(file: &Spanned<std::path::PathBuf>, finding: &mut Finding<'_>) -> Option<Roots> {
+    let pem = finding.read(file)?;
+    Roots::from_pem(&pem)
+        .map_err(|error| finding.error(file.place, super::with_sources(&error), "name a file with the CA's certificate, PEM"))
+        .ok()
+}
+
+/// Keys and tokens over plain http could be changed or read on the way.
+fn refuse_clear(url: &Spanned<HttpUrl>, finding: &mut Finding<'_>) {
+    if !may_be_called(&url.text) {
+        finding.error(
+            url.place,
+            format!("`{}` is plain http beyond loopback", url.text),
+            "use https: whoever sits in between could change the keys and read the secret",
+        );
+    }
+}
+
+fn texts(list: &[Spanned<Text>]) -> Vec<String> {
+    list.iter().map(|text| text.value.0.clone()).collect()
+}

@@ -1,0 +1,136 @@
+//! `listeners`, `admin` and `server`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::super::file::{self, RoutesFile};
+use super::super::problem::{Place, Problem};
+use super::super::spanned::Spanned;
+use super::super::value::{AdminAddress, Workers};
+use super::Finding;
+use crate::accept;
+use crate::secret::Secret;
+
+/// Where callers connect.
+#[derive(Debug)]
+pub struct Listener {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// For TLS.
+    pub tls: Option<ListenerTls>,
+}
+
+/// A certificate and its key, and where they come from.
+#[derive(Debug)]
+pub struct ListenerTls {
+    /// The chain, PEM.
+    pub cert_file: PathBuf,
+    /// The key, PEM.
+    pub key_file: PathBuf,
+    /// Both, read and found to belong together.
+    pub certified: accept::Certified,
+}
+
+/// The admin port.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// What is asked for, for all but health and metrics.
+    pub token: Option<Secret>,
+}
+
+/// What holds for all listeners.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The limits of connections.
+    pub accept: accept::Settings,
+    /// Not ready, but still accepting.
+    pub shutdown_delay: Duration,
+    /// For requests in flight.
+    pub shutdown_grace: Duration,
+    /// Threads; `None` is one for each CPU.
+    pub workers: Option<usize>,
+}
+
+pub(super) fn listeners(file: &RoutesFile, finding: &mut Finding<'_>) -> Vec<Listener> {
+    let Some(listeners) = &file.listeners else {
+        return file::Listener::DEFAULT_ADDRESS
+            .parse()
+            .map(|address| Listener { address, tls: None })
+            .into_iter()
+            .collect();
+    };
+    let mut taken: Vec<(SocketAddr, Place)> = Vec::new();
+    let mut resolved = Vec::new();
+    for listener in &listeners.0 {
+        let address = listener.address.value.0;
+        let first = taken.iter().find(|(other, _)| *other == address && address.port() != 0);
+        if let Some((_, first)) = first {
+            let problem = Problem::error(listener.address.place, format!("`{address}` is listened on twice"));
+            finding.problems.push(problem.related(*first, "first here").hint("remove one, or change its port"));
+        }
+        taken.push((address, listener.address.place));
+        let tls = listener.tls.as_ref().and_then(|tls| certificate(tls, finding));
+        resolved.push(Listener { address, tls });
+    }
+    resolved
+}
+
+fn certificate(tls: &Spanned<file::ListenerTls>, finding: &mut Finding<'_>) -> Option<ListenerTls> {
+    let cert_file = finding.environment.path(&tls.cert_file.value);
+    let key_file = finding.environment.path(&tls.key_file.value);
+    match accept::Certified::read(&cert_file, &key_file) {
+        Ok(certified) => Some(ListenerTls { cert_file, key_file, certified }),
+        Err(error) => {
+            let text = super::with_sources(&error);
+            finding.error(tls.cert_file.place, text, "both files are PEM; relative paths are relative to the routes file");
+            None
+        }
+    }
+}
+
+pub(super) fn admin(file: &RoutesFile, listeners: &[Listener], finding: &mut Finding<'_>) -> Option<Admin> {
+    let token = file.admin.token.as_ref();
+    if let Some(token) = token {
+        finding.warn_of_literal("`admin.token`", token);
+    }
+    let address = match &file.admin.address {
+        None => file::Admin::DEFAULT_ADDRESS.parse().ok()?,
+        Some(address) => match address.value {
+            AdminAddress::Off => return None,
+            AdminAddress::At(at) => {
+                if at.port() != 0 && listeners.iter().any(|listener| listener.address == at) {
+                    finding.error(
+                        address.place,
+                        format!("`{at}` is a listener's address too"),
+                        "give the admin port an address of its own, so that callers can't reach it",
+                    );
+                }
+                at
+            }
+        },
+    };
+    Some(Admin { address, token: token.map(|token| token.value.clone()) })
+}
+
+pub(super) fn server(file: &RoutesFile) -> Server {
+    let server = &file.server;
+    Server {
+        accept: accept::Settings {
+            header_timeout: server.header_timeout.0,
+            idle_timeout: server.idle_timeout.0,
+            body_idle_timeout: server.body_idle_timeout.0,
+            max_header_bytes: usize::try_from(server.max_header_bytes.value.0).unwrap_or(usize::MAX),
+            max_concurrent_streams: server.max_concurrent_streams.0.get(),
+            max_connections: server.max_connections.0.get() as usize,
+        },
+        shutdown_delay: server.shutdown_delay.0,
+        shutdown_grace: server.shutdown_grace.0,
+        workers: match server.workers {
+            Workers::Auto => None,
+            Workers::Count(count) => Some(count.get()),
+        },
+    }
+}

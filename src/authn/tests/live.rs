@@ -85,8 +85,16 @@ async fn a_provider_on_a_socket_is_discovered_rotated_and_lost() {
     assert_eq!(endpoints.authorization.as_deref(), Some(&*format!("{base}/authorize")));
     assert_eq!(provider.status().keys, Some(1));
 
+    let claims = with(&sso(), json!({"iss": base}));
+    let remembered = inbound(&old.token(Algorithm::Es256, &claims));
+    let providers = [Arc::clone(&provider)];
+    verify(&remembered, &providers, &verified).await.unwrap();
+    assert!(verified.find(&remembered.digest(), &providers).is_some());
+
     *keys.lock().unwrap() = json!({"keys": [new.jwk()]}).to_string();
     judge(&new).await.unwrap();
+    let forgotten = verified.find(&remembered.digest(), &providers);
+    assert!(forgotten.is_none(), "its key is no longer published");
     let (code, reason) = judge(&old).await.unwrap_err();
     assert_eq!(code, Code::TokenInvalid);
     assert!(reason.contains("`old`, which provider `live` does not publish (1 keys"), "{reason}");

@@ -84,3 +84,25 @@ fn a_key_file_without_a_usable_key_is_refused_at_once() {
     let made = Provider::new(settings, clock, Metrics::default());
     assert!(matches!(made, Err(ProviderError::Keys(_))));
 }
+
+#[tokio::test]
+async fn a_key_that_names_its_algorithm_verifies_no_other() {
+    let clock = Arc::new(Hand(AtomicU64::new(NOW)));
+    let signer = Signer::rsa("k");
+    let verified = VerifiedTokens::new(Arc::clone(&clock) as _, 0);
+    for (named, takes_rs256, takes_ps256) in
+        [(None, true, true), (Some("RS256"), true, false), (Some("PS256"), false, true)]
+    {
+        let mut jwk = signer.jwk();
+        if let Some(name) = named {
+            jwk["alg"] = json!(name);
+        }
+        let provider = provider(&clock, sso_settings(&json!({"keys": [jwk]})));
+        for (algorithm, takes) in [(Algorithm::Rs256, takes_rs256), (Algorithm::Ps256, takes_ps256)]
+        {
+            let token = inbound(&signer.token(algorithm, &sso()));
+            let judged = verify(&token, std::slice::from_ref(&provider), &verified).await;
+            assert_eq!(judged.is_ok(), takes, "{algorithm} by a key for {named:?}");
+        }
+    }
+}

@@ -15,7 +15,7 @@ use crate::authn::{self, Provider, Requirement};
 use crate::authz::{self, Policy};
 use crate::body::Body;
 use crate::exchange::{self, Exchanger, TokenPlan};
-use crate::forward::{self, Forwarding, Inbound};
+use crate::forward::{self, Forwarding, Inbound, Upstream};
 use crate::observe::access_log::{AccessRecord, Observer};
 use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
 use crate::observe::recorded_body::RecordedBody;
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub routes: RouteTable<Route>,
     /// All providers of the file, for readiness.
     pub providers: Vec<Arc<Provider>>,
+    /// All upstreams of the file; the next configuration keeps those that did not change.
+    pub upstreams: Vec<Arc<Upstream>>,
     /// Whose `X-Forwarded-*` and `X-Request-Id` are believed.
     pub trusted_proxies: TrustedProxies,
 }

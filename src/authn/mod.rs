@@ -75,6 +75,11 @@ pub struct Authenticated {
 }
 
 impl Authenticated {
+    /// Who the caller is; `None` on an open route.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.caller.as_ref().map(Caller::identity)
+    }
+
     /// The verified caller; `None` on an open route.
     pub fn into_caller(self) -> Option<Caller> {
         self.caller

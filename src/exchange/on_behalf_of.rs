@@ -84,6 +84,11 @@ impl OnBehalfOf {
         }
     }
 
+    /// Whether the file names the provider, so that the caller's own makes no difference.
+    pub fn asks_named_provider(&self) -> bool {
+        self.named
+    }
+
     /// The upstream that the tokens are for.
     pub(super) fn upstream(&self) -> &Arc<str> {
         &self.upstream

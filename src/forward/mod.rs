@@ -12,7 +12,7 @@ mod upstream;
 
 pub use claims::ForwardedClaim;
 pub use request::{Forwarding, Inbound, UpstreamRequest, prepare};
-pub use upstream::{HostHeader, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings};
+pub use upstream::{HostHeader, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings};
 
 use std::error::Error as _;
 use std::future::Future;
@@ -60,11 +60,12 @@ async fn exchange(
     body: Body,
     upload: Option<&Progress>,
 ) -> Result<(Response<Incoming>, Lease), SendError> {
+    let patience = plan.response_timeout.with(head.content_type());
     let mut lease = client::lease(&plan.upstream, Fresh::No).await?;
     // A kept connection may have been closed by the upstream just now.
     let spare = lease.reused.then(|| head.clone());
     let request = encode(&lease, head, body)?;
-    let answer = within(plan.response_timeout, upload, lease.send(request)).await?;
+    let answer = within(patience, upload, lease.send(request)).await?;
     let mut failed = match answer {
         Ok(response) => return Ok((response, lease)),
         Err(failed) => failed,
@@ -82,7 +83,7 @@ async fn exchange(
     tracing::debug!(upstream = %plan.upstream.name(), "a kept connection was stale; sending on a new one");
     let mut lease = client::lease(&plan.upstream, Fresh::Yes).await?;
     let request = encode(&lease, head, body)?;
-    let answer = within(plan.response_timeout, upload, lease.send(request)).await?;
+    let answer = within(patience, upload, lease.send(request)).await?;
     let response = answer.map_err(|failed| SendError::Http(failed.into_error()))?;
     Ok((response, lease))
 }

@@ -12,7 +12,7 @@ use hyper::body::{Body as _, Incoming};
 use super::claims::{self, ForwardedClaim};
 use super::headers::{self, Asserted, Downstream, HeaderRules};
 use super::upload::{Progress, Upload};
-use super::upstream::{HostHeader, Upstream};
+use super::upstream::{HostHeader, Patience, Upstream};
 use crate::authz::Permit;
 use crate::body::Body;
 use crate::exchange::UpstreamCredential;
@@ -36,8 +36,8 @@ pub struct Forwarding {
     pub request_headers: HeaderRules,
     /// Changes to the answer's fields.
     pub response_headers: HeaderRules,
-    /// From the end of the request to the head of the answer; `None` is for ever.
-    pub response_timeout: Option<Duration>,
+    /// From the end of the request to the head of the answer.
+    pub response_timeout: Patience,
     /// Largest request body in bytes; `None` is any.
     pub max_body_bytes: Option<u64>,
     /// Longest pause in a request body.
@@ -180,6 +180,10 @@ fn path_and_query(
 }
 
 impl Head {
+    pub(super) fn content_type(&self) -> Option<&HeaderValue> {
+        self.headers.get(http::header::CONTENT_TYPE)
+    }
+
     pub(super) fn is_idempotent(&self) -> bool {
         // RFC 9110 §9.2.2.
         self.method.is_idempotent()

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use super::client::Lease;
 use super::headers;
 use super::upload::Progress;
+use super::upstream::Patience;
 use crate::idle_timer::IdleTimer;
 use crate::body::{Body, BoxError};
 
@@ -37,7 +38,7 @@ pub(super) fn receive(
     response: Response<Incoming>,
     lease: Lease,
     upload: Option<Arc<Progress>>,
-    patience: Option<Duration>,
+    patience: Patience,
 ) -> Result<Response<Body>, BadAnswer> {
     let (mut parts, incoming) = response.into_parts();
     check_framing(parts.status, &parts.headers)?;
@@ -48,6 +49,7 @@ pub(super) fn receive(
         lease.ended();
         return Ok(Response::from_parts(parts, Body::empty()));
     }
+    let patience = patience.with(parts.headers.get(CONTENT_TYPE));
     let download = Download { incoming, lease, idle: IdleTimer::new(patience) };
     Ok(Response::from_parts(parts, Body::stream(download)))
 }

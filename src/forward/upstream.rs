@@ -39,12 +39,40 @@ pub enum HostHeader {
 pub struct Timeouts {
     /// To connect, TLS included.
     pub connect: Duration,
-    /// From the end of the request to the head of the answer; `None` is for ever.
-    pub response: Option<Duration>,
-    /// Without a byte of the answer's body; `None` is for ever.
-    pub stream: Option<Duration>,
+    /// From the end of the request to the head of the answer.
+    pub response: Patience,
+    /// Without a byte of the answer's body.
+    pub stream: Patience,
     /// That a pooled connection is kept unused.
     pub idle: Duration,
+}
+
+/// A time limit that knows whether somebody asked for it: event streams and gRPC are silent for
+/// as long as they like, unless the file says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// The file says nothing.
+    Default(Duration),
+    /// The file says this; `None` is for ever.
+    Set(Option<Duration>),
+}
+
+impl Patience {
+    /// For a request or an answer of this media type.
+    pub(super) fn with(self, content_type: Option<&HeaderValue>) -> Option<Duration> {
+        match self {
+            Self::Set(limit) => limit,
+            Self::Default(_) if content_type.is_some_and(is_stream) => None,
+            Self::Default(limit) => Some(limit),
+        }
+    }
+}
+
+fn is_stream(content_type: &HeaderValue) -> bool {
+    let text = content_type.as_bytes();
+    [&b"text/event-stream"[..], b"application/grpc"].iter().any(|stream| {
+        text.get(..stream.len()).is_some_and(|start| start.eq_ignore_ascii_case(stream))
+    })
 }
 
 /// What the routes file says of an upstream. Two that are equal may share connections.

@@ -1,0 +1,216 @@
+//! `upstreams`: where they are and how they are spoken to.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::{Host, Url};
+
+use super::super::file::{self, Cloud, Preset, RoutesFile};
+use super::super::problem::Place;
+use super::super::spanned::{Spanned, Table};
+use super::super::value::Timeout;
+use super::Finding;
+use super::providers::{Providers, roots};
+use super::tokens::{self, Token};
+use crate::exchange::TokenPlan;
+use crate::forward::{HostHeader, Patience, Protocol, Timeouts, Upstream, UpstreamSettings};
+use crate::trust::Roots;
+
+/// An upstream, and the credential it gets where the route says no other.
+pub(super) struct Known {
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) token: Token,
+    /// Whether what is sent to it can be read on the way.
+    pub(super) in_clear: bool,
+}
+
+/// All upstreams that have no problem, in the order of the file.
+pub(super) struct Upstreams(Vec<Known>);
+
+impl Upstreams {
+    pub(super) fn find(&self, name: &str) -> Option<&Known> {
+        self.0.iter().find(|known| **known.upstream.name() == *name)
+    }
+
+    pub(super) fn into_list(self) -> Vec<Arc<Upstream>> {
+        self.0.into_iter().map(|known| known.upstream).collect()
+    }
+}
+
+pub(super) fn resolve(
+    table: &Table<Spanned<file::Upstream>>,
+    providers: &Providers,
+    finding: &mut Finding<'_>,
+) -> Upstreams {
+    Upstreams(table.0.iter().filter_map(|(name, upstream)| one(name, upstream, providers, finding)).collect())
+}
+
+fn one(
+    name: &Spanned<String>,
+    upstream: &Spanned<file::Upstream>,
+    providers: &Providers,
+    finding: &mut Finding<'_>,
+) -> Option<Known> {
+    let place = name.place;
+    let url = address(upstream, place, providers, finding)?;
+    let settings = settings(name, &url, upstream, finding)?;
+    let in_clear = !settings.tls && !is_loopback(&url);
+    let token = token(upstream, &Arc::clone(&settings.name), place, providers, finding)?;
+    warn_of_clear(&token, in_clear, &settings.name, finding);
+    // An upstream whose settings did not change keeps its connections.
+    let kept = finding.previous.and_then(|previous| {
+        previous.upstreams.iter().find(|before| *before.settings() == settings).cloned()
+    });
+    let upstream = match kept {
+        Some(upstream) => upstream,
+        None => Upstream::new(settings)
+            .map_err(|error| finding.error(place, super::with_sources(&error), "see `url` and `tls` of the upstream"))
+            .ok()?,
+    };
+    Some(Known { upstream, token, in_clear })
+}
+
+/// Its URL: `url`, or the one that `preset` knows.
+fn address(
+    upstream: &Spanned<file::Upstream>,
+    place: Place,
+    providers: &Providers,
+    finding: &mut Finding<'_>,
+) -> Option<Url> {
+    let Some(url) = &upstream.url else {
+        let preset = upstream.preset.as_ref()?;
+        let url = Url::parse(service(preset.value, cloud(providers)));
+        if url.is_err() {
+            finding.error(place, "the preset has no URL in this cloud", "set `url`");
+        }
+        return url.ok();
+    };
+    if url.url.query().is_some() {
+        finding.error(url.place, format!("`{}` has a query", url.text), "the query of each request is forwarded; remove this one");
+    }
+    Some(url.url.clone())
+}
+
+/// The service of a preset in a cloud; its scopes begin with the same text.
+pub(super) fn service(preset: Preset, cloud: Cloud) -> &'static str {
+    match (preset, cloud) {
+        (Preset::Graph, Cloud::Public) => "https://graph.microsoft.com",
+        (Preset::Graph, Cloud::UsGov) => "https://graph.microsoft.us",
+        (Preset::Graph, Cloud::China) => "https://microsoftgraph.chinacloudapi.cn",
+        (Preset::Arm, Cloud::Public) => "https://management.azure.com",
+        (Preset::Arm, Cloud::UsGov) => "https://management.usgovcloudapi.net",
+        (Preset::Arm, Cloud::China) => "https://management.chinacloudapi.cn",
+    }
+}
+
+/// The cloud that presets are for: that of the first provider that can exchange.
+pub(super) fn cloud(providers: &Providers) -> Cloud {
+    let exchanging = providers.iter().find(|known| known.credential.is_some());
+    exchanging.map_or(Cloud::Public, |known| known.cloud)
+}
+
+fn settings(
+    name: &Spanned<String>,
+    url: &Url,
+    upstream: &Spanned<file::Upstream>,
+    finding: &mut Finding<'_>,
+) -> Option<UpstreamSettings> {
+    let host = match url.host()? {
+        Host::Domain(domain) => domain.to_owned(),
+        Host::Ipv4(address) => address.to_string(),
+        Host::Ipv6(address) => address.to_string(),
+    };
+    let roots = match upstream.tls.as_ref().and_then(|tls| tls.ca_file.as_ref()) {
+        Some(file) => roots(file, finding)?,
+        None => Roots::System,
+    };
+    let tls = url.scheme() == "https";
+    if let Some(keys) = upstream.tls.as_ref().filter(|_| !tls) {
+        finding.error(keys.key_place(), "`tls` says nothing for an upstream without TLS", "write `https://` in its `url`, or remove `tls`");
+    }
+    let timeouts = &upstream.timeouts;
+    Some(UpstreamSettings {
+        name: Arc::from(name.value.as_str()),
+        tls,
+        host,
+        port: url.port_or_known_default()?,
+        base_path: url.path().trim_end_matches('/').to_owned(),
+        protocol: match upstream.protocol.value {
+            file::Protocol::Auto => Protocol::Auto,
+            file::Protocol::Http1 => Protocol::Http1,
+            file::Protocol::Http2 => Protocol::Http2,
+        },
+        host_header: match upstream.host_header {
+            file::HostHeader::Upstream => HostHeader::Upstream,
+            file::HostHeader::Client => HostHeader::Client,
+        },
+        timeouts: Timeouts {
+            connect: timeouts.connect.0,
+            response: patience(timeouts.response, file::Timeouts::DEFAULT_RESPONSE),
+            stream: patience(timeouts.stream, file::Timeouts::DEFAULT_STREAM),
+            idle: timeouts.idle.0,
+        },
+        roots,
+        server_name: upstream.tls.as_ref().and_then(|tls| tls.server_name.as_ref()).map(|name| name.value.0.clone()),
+    })
+}
+
+fn patience(set: Option<Timeout>, default: Duration) -> Patience {
+    match set {
+        Some(timeout) => Patience::Set(limit(timeout)),
+        None => Patience::Default(default),
+    }
+}
+
+/// `off` is no limit.
+pub(super) fn limit(timeout: Timeout) -> Option<Duration> {
+    match timeout {
+        Timeout::Off => None,
+        Timeout::After(time) => Some(time),
+    }
+}
+
+fn token(
+    upstream: &Spanned<file::Upstream>,
+    name: &Arc<str>,
+    place: Place,
+    providers: &Providers,
+    finding: &mut Finding<'_>,
+) -> Option<Token> {
+    match (&upstream.token, &upstream.preset) {
+        (Some(source), _) => tokens::resolve(source, name, providers, finding),
+        (None, Some(preset)) => Some(tokens::of_preset(preset.value, preset.place, name, providers)),
+        (None, None) => Some(Token { plan: TokenPlan::None, place }),
+    }
+}
+
+/// A token on the open network belongs to whoever reads along.
+pub(super) fn warn_of_clear(token: &Token, in_clear: bool, upstream: &str, finding: &mut Finding<'_>) {
+    if in_clear && !matches!(token.plan, TokenPlan::None) {
+        finding.warning(
+            token.place,
+            format!("upstream `{upstream}` is sent its credential in clear"),
+            "use `https://` in its `url`; plain http is for loopback",
+        );
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(domain)) => domain == "localhost" || domain.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::from(address).to_canonical().is_loopback(),
+        None => false,
+    }
+}
+
+/// Upstreams that no route names.
+pub(super) fn warn_of_unused(file: &RoutesFile, finding: &mut Finding<'_>) {
+    for (name, _) in &file.upstreams.0 {
+        let used = file.routes.0.iter().filter_map(|route| route.upstream.as_ref());
+        if !used.into_iter().any(|upstream| upstream.value.0 == name.value) {
+            finding.warning(name.place, format!("no route uses upstream `{}`", name.value), "remove it, or name it in a route");
+        }
+    }
+}

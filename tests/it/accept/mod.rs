@@ -1,0 +1,3 @@
+//! What comes in as bytes.
+
+mod raw_requests;

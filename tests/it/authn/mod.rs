@@ -1,0 +1,3 @@
+//! What comes in as tokens.
+
+mod hostile_tokens;

@@ -4,6 +4,7 @@
 //! It reads text, not types: comments, literals and `#[cfg(test)]` modules are blanked, then
 //! every path that starts at the crate's root is looked at, `super::` chains that reach it included.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,10 +25,18 @@ fn a_module_uses_only_modules_above_it() {
     assert!(order.len() > 10, "lib.rs declares {order:?}");
     let mut files = Vec::new();
     rust_files(&source, &mut files);
+    let files: Vec<(String, String)> = files
+        .iter()
+        .map(|file| {
+            let name = file.strip_prefix(&source).unwrap().to_str().unwrap();
+            (name.to_owned(), fs::read_to_string(file).unwrap())
+        })
+        .collect();
+    let tests: HashSet<String> =
+        files.iter().flat_map(|(name, text)| test_files(name, text)).collect();
     let mut wrong = String::new();
-    for file in &files {
-        let name = file.strip_prefix(&source).unwrap().to_str().unwrap();
-        for complaint in judge(name, &fs::read_to_string(file).unwrap(), &order) {
+    for (name, text) in files.iter().filter(|(name, _)| !tests.contains(name)) {
+        for complaint in judge(name, text, &order) {
             writeln!(wrong, "src/{name}:{complaint}").unwrap();
         }
     }
@@ -53,7 +62,7 @@ fn judge(name: &str, text: &str, order: &[String]) -> Vec<String> {
             ));
         }
     }
-    if name == "lib.rs" || name == "main.rs" || is_test_file(name) {
+    if name == "lib.rs" || name == "main.rs" {
         return wrong;
     }
     let module = name.split(['/', '.']).next().unwrap();
@@ -96,9 +105,21 @@ fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
     into.sort();
 }
 
-/// A file that only a `#[cfg(test)] mod tests;` pulls in.
-fn is_test_file(name: &str) -> bool {
-    name.ends_with("/tests.rs") || name.contains("/tests/")
+/// The files that the file called `name` pulls in for tests only: `#[cfg(test)] mod x;`.
+fn test_files(name: &str, text: &str) -> Vec<String> {
+    let folder = match name.strip_suffix("mod.rs") {
+        Some(folder) => folder.to_owned(),
+        None if name == "lib.rs" || name == "main.rs" => String::new(),
+        None => format!("{}/", name.strip_suffix(".rs").unwrap()),
+    };
+    let text = without_literals(text);
+    let items = text.split("#[cfg(test)]").skip(1).map(str::trim_start);
+    let modules = items.filter_map(|item| {
+        let item = item.strip_prefix("pub(crate) ").unwrap_or(item);
+        item.strip_prefix("mod ")?.split_once(';').map(|(module, _)| module)
+    });
+    let modules = modules.filter(|module| module.bytes().all(is_word));
+    modules.map(|module| format!("{folder}{module}.rs")).collect()
 }
 
 /// How many `super::` lead from the file to the crate's root.
@@ -300,7 +321,7 @@ fn first_steps(rest: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::judge;
+    use super::{judge, test_files};
 
     fn complaints(name: &str, text: &str) -> usize {
         let order = ["clock", "authn", "gateway", "config"].map(str::to_owned);
@@ -369,6 +390,14 @@ mod tests {
         assert_eq!(complaints("authn/keys.rs", "use ::reqwest::Client;"), 1);
         assert_eq!(complaints("authn/claims.rs", "use jsonwebtoken::jwk;"), 1);
         assert_eq!(complaints("main.rs", "use clap::Parser;"), 1);
+    }
+
+    #[test]
+    fn files_for_tests_only_are_known_by_their_declaration() {
+        let text = "#[cfg(test)]\nmod a;\n#[cfg(test)]\nmod b { mod c; }\nmod d;";
+        assert_eq!(test_files("accept/mod.rs", text), ["accept/a.rs"]);
+        assert_eq!(test_files("gateway.rs", text), ["gateway/a.rs"]);
+        assert_eq!(test_files("lib.rs", text), ["a.rs"]);
     }
 
     #[test]

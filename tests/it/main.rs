@@ -16,6 +16,7 @@
     reason = "`pub` says what of the harness is for tests; nothing leaves the binary"
 )]
 #![allow(dead_code, reason = "the harness is whole, whichever of it today's tests use")]
+#![allow(clippy::print_stderr, reason = "a failed test shows what its gateway logged")]
 #![allow(clippy::too_many_lines, reason = "tables are long")]
 
 #[path = "../support/mod.rs"]

@@ -97,6 +97,18 @@ impl Client {
         Self { address, sender: Sender::Http2(sender), answers: Answers::Gateway }
     }
 
+    /// Another client of the same HTTP/2 connection: their streams run side by side.
+    ///
+    /// # Panics
+    ///
+    /// On a connection of HTTP/1.1, which answers one after the other.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let Sender::Http2(sender) = &self.sender else { panic!("HTTP/1.1 has one stream") };
+        let sender = Sender::Http2(sender.clone());
+        Self { address: self.address, sender, answers: self.answers }
+    }
+
     /// The peer is no gateway: nothing is checked.
     pub fn is_not_a_gateway(&mut self) {
         self.answers = Answers::Other;

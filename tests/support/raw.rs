@@ -96,6 +96,18 @@ impl Raw {
         self.buffer.is_empty()
     }
 
+    /// All that comes until the peer closes, whatever it is.
+    ///
+    /// # Panics
+    ///
+    /// When it neither closes nor sends anything for [`super::PATIENCE`].
+    pub async fn rest(&mut self) -> Vec<u8> {
+        while !self.ended {
+            self.read().await;
+        }
+        std::mem::take(&mut self.buffer)
+    }
+
     async fn body(&mut self, reply: &RawReply) -> Vec<u8> {
         if let Some(length) = reply.header("content-length") {
             let length: usize = length.parse().expect("a length is a number");
@@ -104,10 +116,7 @@ impl Raw {
         if reply.header("transfer-encoding") == Some("chunked") {
             return self.chunks().await;
         }
-        while !self.ended {
-            self.read().await;
-        }
-        std::mem::take(&mut self.buffer)
+        self.rest().await
     }
 
     async fn chunks(&mut self) -> Vec<u8> {

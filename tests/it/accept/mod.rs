@@ -1,3 +1,3 @@
 //! What comes in as bytes.
 
-mod raw_requests;
+pub mod raw_requests;

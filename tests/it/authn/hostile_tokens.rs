@@ -81,7 +81,7 @@ pub fn routes_file(provider: &Provider, upstream: &Upstream) -> String {
     format!(
         r#"
 listeners: [{{ address: "127.0.0.1:0" }}]
-admin: {{ address: "off" }}
+admin: {{ address: "127.0.0.1:0" }}
 providers:
   entra:
     type: entra

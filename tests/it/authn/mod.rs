@@ -1,3 +1,3 @@
 //! What comes in as tokens.
 
-mod hostile_tokens;
+pub mod hostile_tokens;

@@ -1,0 +1,3 @@
+//! What comes in as bytes.
+
+pub mod raw_requests;

@@ -1,0 +1,3 @@
+//! What comes in as tokens.
+
+pub mod hostile_tokens;

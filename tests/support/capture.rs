@@ -1,0 +1,86 @@
+//! All logs of all gateways of the process, in memory, and the search in them.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::registry;
+
+/// A place to log to; clones are the same place.
+#[derive(Clone, Debug, Default)]
+pub struct Capture(Arc<Mutex<Vec<u8>>>);
+
+/// Everything, of every gateway: a log line that went to the wrong sink is still found here.
+static EVERYTHING: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+impl Capture {
+    /// What was logged so far.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+
+    /// The lines logged so far that are JSON objects: the events.
+    pub fn events(&self) -> Vec<serde_json::Map<String, serde_json::Value>> {
+        self.text().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Fails if a registered token or secret was logged here.
+    pub fn assert_clean(&self) {
+        let text = self.0.lock().unwrap().clone();
+        registry::assert_clean("the log", &text);
+        assert_no_token_shape("the log", &text);
+    }
+}
+
+/// Fails if a registered token or secret is in the logs of any gateway so far. A test that runs
+/// beside others finds what was logged up to now; each gateway's end looks at its own.
+pub fn assert_all_clean() {
+    let text = EVERYTHING.lock().unwrap().clone();
+    registry::assert_clean("all logs", &text);
+    assert_no_token_shape("all logs", &text);
+}
+
+/// Fails on what begins like a token's header, registered or not: `{"alg":` or `{"typ":` in base64url.
+fn assert_no_token_shape(place: &str, text: &[u8]) {
+    for shape in ["eyJhbGciOi", "eyJ0eXAiOi", "eyJraWQiOi"] {
+        let found = text.windows(shape.len()).any(|window| window == shape.as_bytes());
+        assert!(!found, "what looks like a token (`{shape}…`) is in {place}");
+    }
+}
+
+impl io::Write for Capture {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        EVERYTHING.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Capture {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read_back_and_leaks_are_found() {
+        let capture = Capture::default();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(capture.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || tracing::info!(status = 200, "request"));
+        assert_eq!(capture.events()[0]["fields"]["status"], 200);
+        capture.assert_clean();
+        let leaky = Capture(Arc::new(Mutex::new(b"token eyJhbGciOiJSUzI1NiJ9".to_vec())));
+        assert!(std::panic::catch_unwind(|| leaky.assert_clean()).is_err());
+    }
+}

@@ -1,0 +1,252 @@
+//! A whole gateway in this process, on ports of the system's choice.
+//!
+//! It runs on a runtime of its own, whose threads are named after it: dropping the [`Gateway`]
+//! drains it, raises what panicked on its threads, and searches its log and its metrics for
+//! every token and secret that the process knows.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, Once, mpsc};
+use std::thread::JoinHandle;
+
+use obo_gateway::config;
+use obo_gateway::launch;
+use tokio::sync::oneshot;
+
+use super::capture::Capture;
+use super::client::Client;
+use super::clock::ManualClock;
+use super::registry;
+use super::token::CLIENT_SECRET;
+
+/// What the routes files of tests find in the environment.
+const VARIABLES: &[(&str, &str)] = &[("CLIENT_SECRET", CLIENT_SECRET)];
+
+/// What panicked, by the name of the gateway on whose threads it did.
+static PANICS: LazyLock<Mutex<HashMap<String, Vec<String>>>> = LazyLock::new(Mutex::default);
+
+/// The gateway; see the module.
+pub struct Gateway {
+    name: String,
+    addresses: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    clock: ManualClock,
+    log: Capture,
+    running: Arc<launch::Running>,
+    stop: Option<oneshot::Sender<()>>,
+    /// Ends with the metrics, as they were before the drain.
+    thread: Option<JoinHandle<Option<String>>>,
+    panics_expected: bool,
+}
+
+impl Gateway {
+    /// Starts one with this routes file.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start; with the problems of the file.
+    pub fn start(yaml: &str) -> Self {
+        Self::try_start(yaml)
+            .unwrap_or_else(|problems| panic!("the gateway does not start:\n{problems}"))
+    }
+
+    /// Starts one with this routes file; else what is wrong, as the operator sees it.
+    pub fn try_start(yaml: &str) -> Result<Self, String> {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        watch_panics();
+        registry::secret(CLIENT_SECRET);
+        let name = format!("gateway-{}", NUMBER.fetch_add(1, Ordering::SeqCst));
+        let (clock, log) = (ManualClock::new(), Capture::default());
+        let options = options(yaml, &clock, &log);
+        let (stop, stopped) = oneshot::channel();
+        let (started, outcome) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name(name.clone())
+            .spawn({
+                let name = name.clone();
+                move || live(&name, options, &started, stopped)
+            })
+            .unwrap();
+        let running = outcome.recv().expect("the gateway's thread is there")?;
+        Ok(Self {
+            addresses: running.addresses(),
+            admin: running.admin_address(),
+            name,
+            clock,
+            log,
+            running,
+            stop: Some(stop),
+            thread: Some(thread),
+            panics_expected: false,
+        })
+    }
+
+    /// Where its first listener listens.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// Where all its listeners listen, in the order of the file.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where the admin port listens.
+    ///
+    /// # Panics
+    ///
+    /// When the file turned it off.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.expect("the file has an admin port")
+    }
+
+    /// What its tokens are judged by.
+    pub fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> &Capture {
+        &self.log
+    }
+
+    /// The gateway as the product knows it: `reload()`, `drain()`.
+    pub fn running(&self) -> &launch::Running {
+        &self.running
+    }
+
+    /// A connection to its first listener; HTTP/1.1.
+    pub async fn client(&self) -> Client {
+        Client::http1(self.address()).await
+    }
+
+    /// A connection to its first listener; HTTP/2 with prior knowledge.
+    pub async fn client_http2(&self) -> Client {
+        Client::http2(self.address()).await
+    }
+
+    /// Waits until every provider's keys are loaded, as `/readyz` says.
+    ///
+    /// # Panics
+    ///
+    /// When it does not become ready.
+    pub async fn ready(&self) {
+        let mut client = Client::http1(self.admin_address()).await;
+        client.is_not_a_gateway();
+        let ready = async {
+            while client.get("/readyz").await.status != 200 {
+                // Nothing tells of readiness but asking; the interval only spares the processor.
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        super::within("the gateway to be ready", ready).await;
+    }
+
+    /// The metrics, in Prometheus' text format.
+    pub async fn metrics(&self) -> String {
+        metrics(self.admin_address()).await
+    }
+
+    /// This test makes the gateway panic: its end does not raise that again.
+    pub fn expect_panics(&mut self) {
+        self.panics_expected = true;
+    }
+
+    /// What panicked so far.
+    pub fn panics(&self) -> Vec<String> {
+        PANICS.lock().unwrap().get(&self.name).cloned().unwrap_or_default()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // A gateway that ended by itself no longer listens to this.
+        drop(self.stop.take());
+        let ended = self.thread.take().expect("it is dropped once").join();
+        if std::thread::panicking() {
+            eprintln!("the log of {}:\n{}", self.name, self.log.text());
+            return;
+        }
+        let panics = self.panics();
+        assert!(
+            self.panics_expected || panics.is_empty(),
+            "{} panicked:\n{}",
+            self.name,
+            panics.join("\n")
+        );
+        self.log.assert_clean();
+        if let Ok(Some(metrics)) = ended {
+            registry::assert_clean("the metrics", metrics.as_bytes());
+        }
+    }
+}
+
+/// The life of a gateway, on its own thread.
+fn live(
+    name: &str,
+    options: launch::Options,
+    started: &mpsc::SyncSender<Result<Arc<launch::Running>, String>>,
+    stopped: oneshot::Receiver<()>,
+) -> Option<String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let running = match launch::start(options).await {
+            Ok(running) => Arc::new(running),
+            Err(problems) => {
+                started.send(Err(problems.to_string())).unwrap();
+                return None;
+            }
+        };
+        started.send(Ok(Arc::clone(&running))).unwrap();
+        // The other end is dropped, never sent to: that is the sign.
+        stopped.await.unwrap_err();
+        let metrics = match running.admin_address() {
+            Some(address) => Some(metrics(address).await),
+            None => None,
+        };
+        super::within("the gateway to drain", running.drain()).await;
+        metrics
+    })
+}
+
+async fn metrics(admin: SocketAddr) -> String {
+    let mut client = Client::http1(admin).await;
+    client.is_not_a_gateway();
+    let reply = client.get("/metrics").await;
+    assert_eq!(reply.status, 200);
+    String::from_utf8(reply.body.to_vec()).unwrap()
+}
+
+/// Where the harness meets the product: all that is set from outside.
+fn options(yaml: &str, clock: &ManualClock, log: &Capture) -> launch::Options {
+    launch::Options {
+        source: config::Source::text("routes.yaml", yaml),
+        variables: VARIABLES
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+        clock: Arc::new(clock.clone()),
+        log: Box::new(log.clone()),
+    }
+}
+
+/// Takes down what panics on threads of gateways, in whichever task.
+fn watch_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let thread = std::thread::current();
+            if let Some(name) = thread.name().filter(|name| name.starts_with("gateway-")) {
+                PANICS.lock().unwrap().entry(name.to_owned()).or_default().push(panic.to_string());
+            }
+            before(panic);
+        }));
+    });
+}

@@ -1,0 +1,36 @@
+//! What the tests share: scripted peers on real sockets, keys and tokens, clients that check
+//! every answer, and the search for what must never be seen.
+
+pub mod registry;
+pub mod gate;
+pub mod clock;
+pub mod servers;
+pub mod keys;
+pub mod weak_rsa;
+pub mod token;
+pub mod provider;
+pub mod obo;
+pub mod seen;
+pub mod upstream;
+pub mod raw_upstream;
+pub mod client;
+pub mod invariants;
+pub mod raw;
+pub mod capture;
+
+use std::time::Duration;
+
+/// How long a test waits for what must happen. Nothing waits this long when all is well.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for `future`, which `what` names, at most [`PATIENCE`].
+///
+/// # Panics
+///
+/// When the time is up.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let Ok(done) = tokio::time::timeout(PATIENCE, future).await else {
+        panic!("waited {PATIENCE:?} in vain for: {what}");
+    };
+    done
+}

@@ -38,7 +38,9 @@ impl Body {
     }
 
     /// A body that is passed on as it comes.
-    pub fn stream(stream: impl http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static) -> Self {
+    pub fn stream(
+        stream: impl http_body::Body<Data = Bytes, Error = BoxError> + Send + 'static,
+    ) -> Self {
         Self(Inner::Stream(Box::pin(stream)))
     }
 }

@@ -4,9 +4,11 @@
 //! Every request has one snapshot of the configuration, one answer and one event in the log.
 //! What each step decides is in its own module; the order of the steps is here.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -21,7 +23,7 @@ use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
 use crate::observe::recorded_body::RecordedBody;
 use crate::observe::request_id::{RequestId, X_REQUEST_ID};
 use crate::peer::{Peer, TrustedProxies};
-use crate::rejection::Rejection;
+use crate::rejection::{Code, Rejection};
 use crate::respond::{self, Canned, Redirect};
 use crate::route::{RouteTable, Target};
 
@@ -55,18 +57,22 @@ pub struct Route {
 #[derive(Debug)]
 pub enum Action {
     /// It goes to an upstream, with a credential of the upstream's own.
-    Forward {
-        /// Which credential.
-        token: TokenPlan,
-        /// Where to, and how.
-        forwarding: Forwarding,
-        /// The upstream's name, and what is counted under it.
-        metrics: Arc<UpstreamMetrics>,
-    },
+    Forward(Box<Forward>),
     /// The route's own answer.
     Respond(Canned),
     /// Another place.
     Redirect(Redirect),
+}
+
+/// To an upstream.
+#[derive(Debug)]
+pub struct Forward {
+    /// Which credential it gets.
+    pub token: TokenPlan,
+    /// Where to, and how.
+    pub forwarding: Forwarding,
+    /// The upstream's name, and what is counted under it.
+    pub metrics: Arc<UpstreamMetrics>,
 }
 
 /// What serves requests, over all configurations that follow each other.
@@ -79,7 +85,11 @@ pub struct Gateway {
 
 impl Gateway {
     /// Serves `snapshot`.
-    pub fn new(snapshot: Snapshot, exchanger: Arc<Exchanger>, observer: Arc<Observer>) -> Arc<Self> {
+    pub fn new(
+        snapshot: Snapshot,
+        exchanger: Arc<Exchanger>,
+        observer: Arc<Observer>,
+    ) -> Arc<Self> {
         Arc::new(Self { snapshot: ArcSwap::from_pointee(snapshot), exchanger, observer })
     }
 
@@ -95,14 +105,27 @@ impl Gateway {
 
     /// Answers one request. Cannot fail: a refusal is a response, and every request leaves one
     /// log event.
-    pub async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<RecordedBody<Body>> {
+    pub async fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> Response<RecordedBody<Body>> {
         let snapshot = self.snapshot();
         let version = request.version();
         let request_id = request_id(&request, &peer, &snapshot.trusted_proxies);
         let mut record = AccessRecord::begin(&self.observer, &request, &peer, request_id);
         record.client_ip = snapshot.trusted_proxies.client_ip(&peer, request.headers());
 
-        let answer = self.proxy(&snapshot, request, &peer, &mut record).await;
+        let answer = self.proxy(&snapshot, request, &peer, &mut record);
+        // A bug costs one request, and that one is answered and logged like any other.
+        let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_panic| {
+            let reason = "a panic: see the log above this line, and report it";
+            Err(Rejection::new(
+                Code::Internal,
+                "The gateway failed to answer this request.",
+                reason,
+            ))
+        });
         let mut response = answer.unwrap_or_else(|rejection| {
             record.refused(&rejection);
             respond::refusal(&rejection, record.request_id().as_str(), version)
@@ -128,17 +151,16 @@ impl Gateway {
         let authenticated = authn::authenticate(&route.requirement, request.headers()).await?;
         record.identity = authenticated.identity().cloned();
         let permit = authz::authorize(&route.policy, authenticated)?;
-        let (token, forwarding) = match &route.action {
-            Action::Forward { token, forwarding, metrics } => {
-                record.upstream = Some(Arc::clone(metrics));
-                (token, forwarding)
-            }
+        let Forward { token, forwarding, metrics } = match &route.action {
+            Action::Forward(forward) => forward.as_ref(),
             Action::Respond(canned) => return Ok(canned.response()),
             Action::Redirect(redirect) => return redirect.response(&target, &found.captures),
         };
         let upstream = &forwarding.upstream;
+        record.upstream = Some(Arc::clone(metrics));
         record.endpoint = Some(Arc::clone(upstream.endpoint()));
-        let credential = exchange::credential(&self.exchanger, token, upstream.name(), &permit).await?;
+        let credential =
+            exchange::credential(&self.exchanger, token, upstream.name(), &permit).await?;
         record.token_cache = credential.cache_result();
         record.exchange_took = credential.exchange_time();
         let (parts, body) = request.into_parts();

@@ -69,7 +69,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_a_limit_it_never_ends() {
         let mut timer = IdleTimer::new(None);
-        let waited = tokio::time::timeout(Duration::from_hours(1), poll_fn(|cx| timer.poll_expired(cx)));
+        let waited =
+            tokio::time::timeout(Duration::from_hours(1), poll_fn(|cx| timer.poll_expired(cx)));
         assert!(waited.await.is_err());
     }
 }

@@ -1,1 +1,340 @@
-//! From a routes file to a serving gateway.
+//! From a routes file to a serving gateway, and from there to the end: everything is parsed
+//! before a socket is opened, then the sockets are bound, then they are served.
+//!
+//! It decides the order of start, reload and drain. What a request meets is `gateway.rs`.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::AbortHandle;
+
+use crate::accept::{self, BindError, BoundListener, CutOff, Drain, Tls};
+use crate::admin::{self, Readiness};
+use crate::clock::SharedClock;
+use crate::config::resolve::{self, Lasting, Listener, Resolved, Server};
+use crate::config::{self, Environment, Problems, Source};
+use crate::gateway::{Gateway, Snapshot};
+use crate::observe::Metrics;
+use crate::observe::access_log::Observer;
+use crate::observe::metrics::Outcome;
+use crate::observe::sink::LogSink;
+use crate::peer::Peer;
+
+/// Where a configuration comes from; asked again for a reload.
+pub trait Origin: Send + Sync + 'static {
+    /// The routes file as it is now.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read.
+    fn source(&self) -> Result<Source, Problems>;
+
+    /// What `${…}` in it is replaced from.
+    fn environment(&self, source: &Source) -> Environment;
+}
+
+/// A configuration that was read and found good; nothing has been opened yet.
+pub struct Prepared {
+    origin: Box<dyn Origin>,
+    lasting: Lasting,
+    resolved: Resolved,
+    warnings: Problems,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A socket can't be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+/// Reads the routes file and everything that it names.
+///
+/// # Errors
+///
+/// All that is wrong with it.
+pub fn prepare(
+    origin: Box<dyn Origin>,
+    clock: SharedClock,
+    metrics: Metrics,
+) -> Result<Prepared, Problems> {
+    let lasting = Lasting::new(clock, metrics);
+    let (resolved, warnings) = read(origin.as_ref(), &lasting, None)?;
+    Ok(Prepared { origin, lasting, resolved, warnings })
+}
+
+fn read(
+    origin: &dyn Origin,
+    lasting: &Lasting,
+    previous: Option<&Snapshot>,
+) -> Result<(Resolved, Problems), Problems> {
+    let source = origin.source()?;
+    let environment = origin.environment(&source);
+    let reading = config::read(&source.text, &source.name, &environment);
+    resolve::resolve(reading, &environment, lasting, previous)
+}
+
+impl Prepared {
+    /// What the file says.
+    pub fn resolved(&self) -> &Resolved {
+        &self.resolved
+    }
+
+    /// What is not wrong with it, but should be known.
+    pub fn warnings(&self) -> &Problems {
+        &self.warnings
+    }
+
+    /// Binds all sockets and serves them. Needs a runtime.
+    ///
+    /// # Errors
+    ///
+    /// A socket can't be bound; those that were are closed again.
+    pub fn start(self, sink: LogSink) -> Result<Running, StartError> {
+        let Self { origin, lasting, resolved, warnings: _ } = self;
+        let Resolved { snapshot, listeners, admin, server, access_log, max_cached_tokens } =
+            resolved;
+        lasting.exchanger.set_max_entries(max_cached_tokens);
+
+        let mut bound = Vec::new();
+        for listener in listeners {
+            bound.push((BoundListener::bind(listener.address)?, listener));
+        }
+        let admin = match admin {
+            Some(admin) => Some((BoundListener::bind(admin.address)?, admin)),
+            None => None,
+        };
+
+        let observer = Arc::new(Observer::new(lasting.metrics.clone(), sink, access_log));
+        let keepers = Keepers::default();
+        keepers.keep(&snapshot);
+        let gateway = Gateway::new(snapshot, Arc::clone(&lasting.exchanger), Arc::clone(&observer));
+        lasting.metrics.config_in_force_since(lasting.clock.now());
+
+        let drain = Drain::default();
+        let accepting = Arc::new(accept::Server::new(
+            server.accept.clone(),
+            drain.clone(),
+            lasting.metrics.clone(),
+        ));
+        let mut addresses = Vec::new();
+        for (socket, listener) in bound {
+            addresses.push(socket.address());
+            serve(socket, listener, &accepting, &gateway, &lasting.metrics);
+        }
+        let admin_drain = Drain::default();
+        let readiness = Arc::new(readiness(&gateway));
+        let admin_address = admin.map(|(socket, admin)| {
+            let address = socket.address();
+            tracing::info!(%address, "admin port");
+            let metrics = lasting.metrics.clone();
+            let serving = admin::serve(
+                socket,
+                admin.token,
+                Arc::clone(&readiness),
+                metrics,
+                admin_drain.clone(),
+            );
+            tokio::spawn(serving);
+            address
+        });
+        let state = Mutex::new(server);
+        let ends = Ends { drain, admin: admin_drain, readiness };
+        Ok(Running {
+            origin,
+            lasting,
+            gateway,
+            accepting,
+            observer,
+            keepers,
+            ends,
+            state,
+            addresses,
+            admin_address,
+        })
+    }
+}
+
+fn serve(
+    socket: BoundListener,
+    listener: Listener,
+    server: &Arc<accept::Server>,
+    gateway: &Arc<Gateway>,
+    metrics: &Metrics,
+) {
+    let address = socket.address();
+    let tls = listener.tls.map(|tls| {
+        if let Some(expires) = tls.certified.expires_at() {
+            metrics.certificate_expires(&address.to_string(), expires);
+        }
+        Arc::new(Tls::new(tls.certified))
+    });
+    tracing::info!(%address, tls = tls.is_some(), "listening");
+    let gateway = Arc::clone(gateway);
+    let handler = move |request, peer: Peer| {
+        let gateway = Arc::clone(&gateway);
+        async move { gateway.handle(request, peer).await }
+    };
+    tokio::spawn(accept::serve(Arc::clone(server), socket, tls, handler));
+}
+
+/// Not ready until every provider of the configuration in force has had its keys once.
+fn readiness(gateway: &Arc<Gateway>) -> Readiness {
+    let gateway = Arc::downgrade(gateway);
+    Readiness::new(move || {
+        let Some(gateway) = gateway.upgrade() else { return Vec::new() };
+        let snapshot = gateway.snapshot();
+        let waiting = snapshot.providers.iter().filter(|provider| !provider.has_keys());
+        waiting
+            .map(|provider| {
+                let failure = provider.status().failure;
+                let why = failure
+                    .map_or_else(|| "they are being fetched".to_owned(), |why| why.to_string());
+                format!("provider `{}` has no keys yet: {why}", provider.name())
+            })
+            .collect()
+    })
+}
+
+/// The tasks that keep the keys of the providers fresh; they end with the configuration that
+/// last had the provider.
+#[derive(Default)]
+struct Keepers(Mutex<Vec<(Arc<crate::authn::Provider>, AbortHandle)>>);
+
+impl Keepers {
+    fn keep(&self, snapshot: &Snapshot) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(provider, task)| {
+            let stays = snapshot.providers.iter().any(|other| Arc::ptr_eq(other, provider));
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for provider in &snapshot.providers {
+            if !kept.iter().any(|(other, _)| Arc::ptr_eq(other, provider)) {
+                let task = tokio::spawn(Arc::clone(provider).keep_keys()).abort_handle();
+                kept.push((Arc::clone(provider), task));
+            }
+        }
+    }
+}
+
+impl Drop for Keepers {
+    fn drop(&mut self) {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, task) in kept.iter() {
+            task.abort();
+        }
+    }
+}
+
+struct Ends {
+    drain: Drain,
+    admin: Drain,
+    readiness: Arc<Readiness>,
+}
+
+/// A gateway that serves.
+pub struct Running {
+    origin: Box<dyn Origin>,
+    lasting: Lasting,
+    gateway: Arc<Gateway>,
+    accepting: Arc<accept::Server>,
+    observer: Arc<Observer>,
+    keepers: Keepers,
+    ends: Ends,
+    /// The times of the end, from the configuration in force.
+    state: Mutex<Server>,
+    addresses: Vec<SocketAddr>,
+    admin_address: Option<SocketAddr>,
+}
+
+impl Running {
+    /// Where it listens, in the order of the file, with the ports that were really taken.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where the admin port is, if there is one.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// Reads the routes file again and puts it in place; what did not change keeps its keys,
+    /// connections and tokens. Listeners and the admin port stay as they are until a restart.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with the file; the configuration in force stays.
+    pub fn reload(&self) -> Result<(), Problems> {
+        let before = self.gateway.snapshot();
+        let metrics = &self.lasting.metrics;
+        let (resolved, _warnings) = read(self.origin.as_ref(), &self.lasting, Some(&before))
+            .inspect_err(|_| {
+                metrics.config_reloaded(Outcome::Failure);
+            })?;
+        let Resolved { snapshot, server, access_log, max_cached_tokens, listeners, admin: _ } =
+            resolved;
+        self.lasting.exchanger.set_max_entries(max_cached_tokens);
+        self.observer.set_access_log(access_log);
+        self.accepting.set(server.accept.clone());
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = server;
+        self.keepers.keep(&snapshot);
+        self.gateway.replace(snapshot);
+        metrics.config_reloaded(Outcome::Success);
+        metrics.config_in_force_since(self.lasting.clock.now());
+        self.warn_of_listeners(&listeners);
+        Ok(())
+    }
+
+    fn warn_of_listeners(&self, listeners: &[Listener]) {
+        let same = |(listener, address): (&Listener, &SocketAddr)| {
+            listener.address.ip() == address.ip()
+                && (listener.address.port() == 0 || listener.address.port() == address.port())
+        };
+        if listeners.len() != self.addresses.len()
+            || !listeners.iter().zip(&self.addresses).all(same)
+        {
+            tracing::warn!(
+                "`listeners` changed; new addresses are only listened on after a restart"
+            );
+        }
+    }
+
+    /// Ends: not ready first, then nothing new is accepted, then requests in flight are given
+    /// `shutdown_grace`; the rest is cut off and counted.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves the drain begun.
+    pub async fn drain(&self) -> CutOff {
+        let (delay, grace) = {
+            let server = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            (server.shutdown_delay, server.shutdown_grace)
+        };
+        self.ends.readiness.end();
+        if !delay.is_zero() {
+            tracing::info!(
+                seconds = delay.as_secs(),
+                "not ready; still accepting for `shutdown_delay`"
+            );
+            tokio::time::sleep(delay).await;
+        }
+        tracing::info!("draining");
+        let cut_off = self.ends.drain.finish(grace).await;
+        self.ends.admin.finish(std::time::Duration::ZERO).await;
+        tracing::info!(
+            connections = cut_off.connections,
+            requests = cut_off.requests,
+            "drained; these were cut off"
+        );
+        cut_off
+    }
+
+    /// Writes the last lines of the log and ends it.
+    pub fn close_log(&self) {
+        self.observer.close();
+    }
+}

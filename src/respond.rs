@@ -97,7 +97,9 @@ fn challenge(rejection: &Rejection) -> Option<String> {
         Extra::Claims { authorization_uri, client_id, claims } => {
             claims_challenge(authorization_uri, client_id, claims.as_deref())
         }
-        Extra::Scopes(scopes) if !scopes.is_empty() => bearer(error, &[("scope", &scopes.join(" "))]),
+        Extra::Scopes(scopes) if !scopes.is_empty() => {
+            bearer(error, &[("scope", &scopes.join(" "))])
+        }
         Extra::None | Extra::Scopes(_) | Extra::Allow(_) | Extra::RetryAfter(_) => match error {
             Some("invalid_token") => bearer(error, &[("error_description", rejection.detail())]),
             Some(_) | None => bearer(error, &[]),
@@ -186,8 +188,13 @@ impl Redirect {
     /// # Errors
     ///
     /// The caller's path or query can't stand in `Location`.
-    pub fn response(&self, target: &Target, captures: &Captures) -> Result<Response<Body>, Rejection> {
-        let mut location = format!("{}{}{}", self.origin, self.path.apply(target.path(), captures), self.suffix);
+    pub fn response(
+        &self,
+        target: &Target,
+        captures: &Captures,
+    ) -> Result<Response<Body>, Rejection> {
+        let mut location =
+            format!("{}{}{}", self.origin, self.path.apply(target.path(), captures), self.suffix);
         if self.suffix.is_empty()
             && let Some(query) = target.query()
         {
@@ -196,7 +203,8 @@ impl Redirect {
         }
         let location = HeaderValue::try_from(location).map_err(|error| {
             let reason = "the new place can't stand in `Location`";
-            Rejection::new(Code::BadRequest, "The request target can't be redirected.", reason).caused_by(error)
+            Rejection::new(Code::BadRequest, "The request target can't be redirected.", reason)
+                .caused_by(error)
         })?;
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.status;
@@ -224,7 +232,8 @@ mod tests {
             authenticate(&invalid).unwrap(),
             r#"Bearer realm="obo-gateway", error="invalid_token", error_description="The token is bad.""#
         );
-        let scope = Rejection::new(Code::InsufficientScope, "x", "").with(Extra::Scopes(vec!["a".into(), "b".into()]));
+        let scope = Rejection::new(Code::InsufficientScope, "x", "")
+            .with(Extra::Scopes(vec!["a".into(), "b".into()]));
         assert_eq!(
             authenticate(&scope).unwrap(),
             r#"Bearer realm="obo-gateway", error="insufficient_scope", scope="a b""#
@@ -249,15 +258,18 @@ mod tests {
         if let Extra::Claims { claims, .. } = &mut extra {
             *claims = None;
         }
-        let text = authenticate(&Rejection::new(Code::ClaimsChallenge, "x", "").with(extra)).unwrap();
+        let text =
+            authenticate(&Rejection::new(Code::ClaimsChallenge, "x", "").with(extra)).unwrap();
         assert!(text.ends_with(r#"error="interaction_required""#), "{text}");
     }
 
     #[test]
     fn headers_of_refusals() {
-        let throttled = Rejection::new(Code::ProviderUnavailable, "x", "").with(Extra::RetryAfter(Duration::from_millis(1500)));
+        let throttled = Rejection::new(Code::ProviderUnavailable, "x", "")
+            .with(Extra::RetryAfter(Duration::from_millis(1500)));
         assert_eq!(refusal(&throttled, "id", Version::HTTP_11).headers()[RETRY_AFTER], "2");
-        let methods = Rejection::new(Code::MethodNotAllowed, "x", "").with(Extra::Allow(vec![Method::GET, Method::HEAD]));
+        let methods = Rejection::new(Code::MethodNotAllowed, "x", "")
+            .with(Extra::Allow(vec![Method::GET, Method::HEAD]));
         assert_eq!(refusal(&methods, "id", Version::HTTP_11).headers()[ALLOW], "GET, HEAD");
         let broken = Rejection::new(Code::BadRequest, "x", "").closing();
         assert_eq!(refusal(&broken, "id", Version::HTTP_11).headers()[CONNECTION], "close");

@@ -45,8 +45,8 @@ impl Verdict {
     /// # Errors
     ///
     /// A fault in a body: nothing more may be read.
-    pub(super) fn take(&self, found: Found) -> io::Result<()> {
-        match found {
+    pub(super) fn take(&self, found: &Found) -> io::Result<()> {
+        match *found {
             Found::InHead { message, fault } => {
                 self.condemn(message, fault);
                 Ok(())
@@ -81,15 +81,28 @@ enum State {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chunk {
-    Size { size: u64, digits: u8 },
-    Extension { size: u64 },
-    SizeEnd { size: u64 },
-    Data { left: u64 },
+    Size {
+        size: u64,
+        digits: u8,
+    },
+    Extension {
+        size: u64,
+    },
+    SizeEnd {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
     DataCr,
     DataLf,
     /// In the trailer section; whether the current line is empty so far.
-    Trailer { empty: bool },
-    TrailerLf { empty: bool },
+    Trailer {
+        empty: bool,
+    },
+    TrailerLf {
+        empty: bool,
+    },
 }
 
 /// Follows the messages of a connection, byte by byte as they come.
@@ -124,7 +137,8 @@ impl Reader {
                 }
                 State::Chunk(chunk) => {
                     let mut chunk = *chunk;
-                    let rest = step(&mut chunk, bytes).map_err(|fault| self.off(Found::InBody(fault)))?;
+                    let rest =
+                        step(&mut chunk, bytes).map_err(|fault| self.off(Found::InBody(fault)))?;
                     if chunk == (Chunk::TrailerLf { empty: true }) && rest.1 {
                         self.next_message();
                     } else {
@@ -163,14 +177,17 @@ impl Reader {
             };
         }
         let had = self.partial.len();
-        self.partial.extend_from_slice(bytes.get(..bytes.len().min(self.max_head)).unwrap_or_default());
+        self.partial
+            .extend_from_slice(bytes.get(..bytes.len().min(self.max_head)).unwrap_or_default());
         match end_of_head(&self.partial, had.saturating_sub(3)) {
             Some(end) => {
-                let head = std::mem::take(&mut self.partial);
-                self.judge(head.get(..end).unwrap_or_default())?;
+                let whole = std::mem::take(&mut self.partial);
+                self.judge(whole.get(..end).unwrap_or_default())?;
                 Ok(bytes.get(end.saturating_sub(had)..).unwrap_or_default())
             }
-            None if self.partial.len() > self.max_head => Err(self.condemn("the head is larger than `max_header_bytes`")),
+            None if self.partial.len() > self.max_head => {
+                Err(self.condemn("the head is larger than `max_header_bytes`"))
+            }
             None => Ok(&[]),
         }
     }
@@ -252,7 +269,9 @@ fn body_of(head: &[u8]) -> Result<Framing, Fault> {
     }
     match (length, chunked) {
         (Some(_), true) => Err("there are both `Content-Length` and `Transfer-Encoding`"),
-        (None, true) if request_line.ends_with(b"HTTP/1.0") => Err("HTTP/1.0 has no `Transfer-Encoding`"),
+        (None, true) if request_line.ends_with(b"HTTP/1.0") => {
+            Err("HTTP/1.0 has no `Transfer-Encoding`")
+        }
         (None, true) => Ok(Framing::Chunked),
         (length, false) => Ok(Framing::Length(length.unwrap_or(0))),
     }
@@ -302,9 +321,13 @@ fn step<'b>(chunk: &mut Chunk, bytes: &'b [u8]) -> Result<(&'b [u8], bool), Faul
         (Chunk::Size { size, .. }, b';') => Chunk::Extension { size },
         (Chunk::Size { size, .. } | Chunk::Extension { size }, b'\r') => Chunk::SizeEnd { size },
         (Chunk::Size { .. }, _) => return Err("a chunk size is not a hexadecimal number"),
-        (Chunk::Extension { .. }, b'\n' | 0) => return Err("a chunk extension has a bare LF or a NUL"),
+        (Chunk::Extension { .. }, b'\n' | 0) => {
+            return Err("a chunk extension has a bare LF or a NUL");
+        }
         (Chunk::Extension { size }, _) => Chunk::Extension { size },
-        (Chunk::SizeEnd { size: 0 }, b'\n') => Chunk::Trailer { empty: true },
+        (Chunk::SizeEnd { size: 0 } | Chunk::TrailerLf { empty: false }, b'\n') => {
+            Chunk::Trailer { empty: true }
+        }
         (Chunk::SizeEnd { size }, b'\n') => Chunk::Data { left: size },
         (Chunk::DataCr, b'\r') => Chunk::DataLf,
         (Chunk::DataLf, b'\n') => Chunk::Size { size: 0, digits: 0 },
@@ -316,8 +339,9 @@ fn step<'b>(chunk: &mut Chunk, bytes: &'b [u8]) -> Result<(&'b [u8], bool), Faul
             ended = true;
             Chunk::TrailerLf { empty: true }
         }
-        (Chunk::TrailerLf { empty: false }, b'\n') => Chunk::Trailer { empty: true },
-        (Chunk::SizeEnd { .. } | Chunk::TrailerLf { .. }, _) => return Err("there is a CR within a line"),
+        (Chunk::SizeEnd { .. } | Chunk::TrailerLf { .. }, _) => {
+            return Err("there is a CR within a line");
+        }
         (Chunk::Data { left }, _) => Chunk::Data { left },
     };
     Ok((rest, ended))
@@ -376,7 +400,10 @@ mod tests {
             ("Content-Length: 99999999999999999999\r\n", length),
             ("Transfer-Encoding: gzip, chunked\r\n", "`Transfer-Encoding` is not `chunked`"),
             ("Transfer-Encoding: xchunked\r\n", "`Transfer-Encoding` is not `chunked`"),
-            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "`Transfer-Encoding` is repeated"),
+            (
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+                "`Transfer-Encoding` is repeated",
+            ),
             ("A: b\n", "a line ends in a bare LF"),
             ("A: b\r\n c\r\n", "a header line is folded (obsolete since RFC 7230)"),
             ("A: b\rc\r\n", "there is a CR within a line"),
@@ -411,7 +438,10 @@ mod tests {
     #[test]
     fn a_head_has_a_size() {
         let long = format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(2000));
-        assert_eq!(found(long.as_bytes()), in_head(0, "the head is larger than `max_header_bytes`"));
+        assert_eq!(
+            found(long.as_bytes()),
+            in_head(0, "the head is larger than `max_header_bytes`")
+        );
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl<S> Watched<S> {
         if let Some((reader, verdict)) = &mut self.framing
             && let Err(found) = reader.read(bytes)
         {
-            return verdict.take(found);
+            return verdict.take(&found);
         }
         Ok(())
     }

@@ -46,8 +46,11 @@ pub(super) fn judge(
     let user = typed::text(&claims, "oid")?.or(subject).map(str::to_owned);
     let client_id = client(&claims, settings)?;
     let (scopes, kind) = scopes(&claims, settings)?;
-    let roles = typed::texts(&claims, &settings.roles_claim)?.unwrap_or_default();
-    let roles = roles.into_iter().map(str::to_owned).collect();
+    let mut roles = Vec::new();
+    for name in &settings.roles_claims {
+        let found = typed::texts(&claims, name)?.unwrap_or_default();
+        roles.extend(found.into_iter().map(str::to_owned));
+    }
     let provider = Arc::clone(&settings.name);
     Ok(Identity {
         provider,

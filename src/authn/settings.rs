@@ -36,8 +36,8 @@ pub struct ProviderSettings {
     pub token_endpoint: Option<String>,
     /// The claims that hold scopes, each a string with spaces or an array of strings.
     pub scope_claims: Vec<String>,
-    /// The claim that holds roles: an array of strings, or one string that is one role.
-    pub roles_claim: String,
+    /// The claims that hold roles, each an array of strings, or one string that is one role.
+    pub roles_claims: Vec<String>,
     /// The claims that can name the application; the first that is there counts.
     pub client_claims: Vec<String>,
     /// Which servers are believed to be the provider.
@@ -72,7 +72,7 @@ impl ProviderSettings {
             jwks: None,
             token_endpoint: None,
             scope_claims,
-            roles_claim: "roles".to_owned(),
+            roles_claims: vec!["roles".to_owned()],
             client_claims,
             roots: Roots::System,
             timeout: Duration::from_secs(10),

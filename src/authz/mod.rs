@@ -59,6 +59,11 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// Uses the permit up: the caller, `None` on an open route.
+    pub fn into_caller(self) -> Option<Caller> {
+        self.caller
+    }
+
     /// The caller; `None` on an open route.
     pub fn caller(&self) -> Option<&Caller> {
         self.caller.as_ref()

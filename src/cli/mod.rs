@@ -17,7 +17,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::observe::log;
+use crate::observe::sink::LogSink;
+use crate::observe::{Metrics, log, sink};
 
 /// An authenticating reverse proxy that swaps the caller's token for an on-behalf-of token
 /// scoped to each upstream.
@@ -33,11 +34,24 @@ struct CommandLine {
 #[derive(Debug, Args)]
 struct Global {
     /// The routes file; `-` is stdin
-    #[arg(short, long, global = true, env = "OBO_GATEWAY_CONFIG", default_value = "routes.yaml", value_name = "FILE")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "OBO_GATEWAY_CONFIG",
+        default_value = "routes.yaml",
+        value_name = "FILE"
+    )]
     config: String,
 
     /// What is logged: error, warn, info, debug, trace, or directives like `info,obo_gateway::exchange=debug`
-    #[arg(long, global = true, env = "OBO_GATEWAY_LOG", default_value = "info", value_name = "LEVEL")]
+    #[arg(
+        long,
+        global = true,
+        env = "OBO_GATEWAY_LOG",
+        default_value = "info",
+        value_name = "LEVEL"
+    )]
     log_level: String,
 
     /// How it is logged [default: text on a terminal, json otherwise]
@@ -105,18 +119,22 @@ struct DevIdpArguments {
 pub fn main() -> ExitCode {
     let CommandLine { global, command } = CommandLine::parse();
     let format = match global.log_format {
-        Some(LogFormat::Text) => log::Format::Text,
-        Some(LogFormat::Json) => log::Format::Json,
-        None if io::stderr().is_terminal() => log::Format::Text,
-        None => log::Format::Json,
+        Some(LogFormat::Text) => sink::LogFormat::Text,
+        None if io::stderr().is_terminal() => sink::LogFormat::Text,
+        Some(LogFormat::Json) | None => sink::LogFormat::Json,
     };
-    if let Err(error) = log::init(&global.log_level, format) {
+    let metrics = Metrics::default();
+    let sink = match LogSink::start(Box::new(io::stderr()), format, metrics.clone()) {
+        Ok(sink) => sink,
+        Err(error) => return failure(&format!("the log can't be written: {error}")),
+    };
+    if let Err(error) = log::init(&global.log_level, &sink) {
         return usage_error(&format!("--log-level `{}`: {error}", global.log_level));
     }
     match command.unwrap_or(Command::Run) {
-        Command::Run => run::main(&global.config, format),
+        Command::Run => run::main(&global.config, &sink, metrics),
         Command::Check => check::main(&global.config),
-        Command::Demo(arguments) => demo::main(&arguments, format),
+        Command::Demo(arguments) => demo::main(&arguments, &sink, metrics),
         Command::DevIdp(arguments) => dev_idp::main(&arguments),
         Command::Healthcheck => healthcheck::main(&global.config),
         Command::Completions { shell } => completions::main::<CommandLine>(shell),
@@ -126,6 +144,11 @@ pub fn main() -> ExitCode {
 fn usage_error(text: &str) -> ExitCode {
     to_stderr(&format!("error: {text}\n"));
     ExitCode::from(2)
+}
+
+fn failure(text: &str) -> ExitCode {
+    to_stderr(&format!("error: {text}\n"));
+    ExitCode::FAILURE
 }
 
 /// Prints a result. A reader that went away is not our failure.

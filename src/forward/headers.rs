@@ -200,7 +200,9 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 fn accepts_trailers(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(TE).iter().filter_map(|line| line.to_str().ok());
     let mut codings = lines.flat_map(|line| line.split(','));
-    codings.any(|coding| coding.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("trailers"))
+    codings.any(|coding| {
+        coding.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("trailers")
+    })
 }
 
 /// HTTP/2 may split cookies into several fields; HTTP/1.1 servers want one (RFC 9113 §8.2.3).
@@ -260,18 +262,43 @@ mod tests {
     #[test]
     fn what_never_passes() {
         for name in [
-            "authorization", "proxy-authorization", "connection", "keep-alive", "te", "upgrade",
-            "transfer-encoding", "x_user_id", "x-user-id", "x-original-url", "x-http-method-override",
-            "x-ms-client-principal-id", "x-ms-token-aad-access-token", "http2-settings", "expect",
+            "authorization",
+            "proxy-authorization",
+            "connection",
+            "keep-alive",
+            "te",
+            "upgrade",
+            "transfer-encoding",
+            "x_user_id",
+            "x-user-id",
+            "x-original-url",
+            "x-http-method-override",
+            "x-ms-client-principal-id",
+            "x-ms-token-aad-access-token",
+            "http2-settings",
+            "expect",
         ] {
-            assert_eq!(cleaned(&[(name, "x"), ("accept", "*/*")]), [("accept".into(), "*/*".into())], "{name}");
+            assert_eq!(
+                cleaned(&[(name, "x"), ("accept", "*/*")]),
+                [("accept".into(), "*/*".into())],
+                "{name}"
+            );
         }
-        assert_eq!(cleaned(&[("x-user", "1"), ("user_agent", "2")]), [("x-user".into(), "1".into())]);
+        assert_eq!(
+            cleaned(&[("x-user", "1"), ("user_agent", "2")]),
+            [("x-user".into(), "1".into())]
+        );
     }
 
     #[test]
     fn what_connection_names_is_removed_but_for_what_frames_the_message() {
-        let kept = cleaned(&[("connection", "close, x-a"), ("connection", "X-B"), ("x-a", "1"), ("x-b", "2"), ("x-c", "3")]);
+        let kept = cleaned(&[
+            ("connection", "close, x-a"),
+            ("connection", "X-B"),
+            ("x-a", "1"),
+            ("x-b", "2"),
+            ("x-c", "3"),
+        ]);
         assert_eq!(kept, [("x-c".into(), "3".into())]);
         let kept = cleaned(&[("connection", "content-length"), ("content-length", "3")]);
         assert_eq!(kept, [("content-length".into(), "3".into())]);
@@ -285,7 +312,10 @@ mod tests {
 
     #[test]
     fn cookie_pieces_are_joined() {
-        assert_eq!(cleaned(&[("cookie", "a=1"), ("cookie", "b=2")]), [("cookie".into(), "a=1; b=2".into())]);
+        assert_eq!(
+            cleaned(&[("cookie", "a=1"), ("cookie", "b=2")]),
+            [("cookie".into(), "a=1; b=2".into())]
+        );
     }
 
     fn asserted(trusted: &[&str], peer: &str, fields: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -294,28 +324,44 @@ mod tests {
         let mut headers = map(fields);
         let request_id = HeaderValue::from_static("id");
         let authority = Some("api.example.com:8443");
-        assert_caller(&mut headers, &Downstream { peer: &peer, trusted: &trusted, authority, request_id: &request_id });
+        assert_caller(
+            &mut headers,
+            &Downstream { peer: &peer, trusted: &trusted, authority, request_id: &request_id },
+        );
         headers.remove(X_REQUEST_ID).unwrap();
         list(&headers)
     }
 
     #[test]
     fn forwarded_fields_are_set_anew() {
-        let came = [("x-forwarded-for", "6.6.6.6"), ("x-forwarded-user", "root"), ("forwarded", "for=6.6.6.6"), ("x-forwarded-host", "evil")];
+        let came = [
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-user", "root"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x-forwarded-host", "evil"),
+        ];
         assert_eq!(
             asserted(&[], "1.2.3.4:5", &came),
             [
                 ("x-forwarded-for".into(), "1.2.3.4".into()),
                 ("x-forwarded-proto".into(), "https".into()),
                 ("x-forwarded-host".into(), "api.example.com:8443".into()),
-                ("forwarded".into(), "for=1.2.3.4;proto=https;host=\"api.example.com:8443\"".into()),
+                (
+                    "forwarded".into(),
+                    "for=1.2.3.4;proto=https;host=\"api.example.com:8443\"".into()
+                ),
             ]
         );
     }
 
     #[test]
     fn a_trusted_proxy_is_appended_to() {
-        let came = [("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "http"), ("x-forwarded-host", "front"), ("x-forwarded-user", "root")];
+        let came = [
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "front"),
+            ("x-forwarded-user", "root"),
+        ];
         assert_eq!(
             asserted(&["10.0.0.0/8"], "10.0.0.1:5", &came)[..3],
             [
@@ -328,7 +374,12 @@ mod tests {
 
     #[test]
     fn trailers_carry_no_credentials_and_no_framing() {
-        let mut trailers = map(&[("authorization", "x"), ("content-length", "1"), ("x-forwarded-for", "x"), ("grpc-status", "0")]);
+        let mut trailers = map(&[
+            ("authorization", "x"),
+            ("content-length", "1"),
+            ("x-forwarded-for", "x"),
+            ("grpc-status", "0"),
+        ]);
         clean_request_trailers(&mut trailers, &Asserted::default());
         assert_eq!(list(&trailers), [("grpc-status".into(), "0".into())]);
     }

@@ -12,7 +12,9 @@ mod upstream;
 
 pub use claims::ForwardedClaim;
 pub use request::{Forwarding, Inbound, UpstreamRequest, prepare};
-pub use upstream::{HostHeader, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings};
+pub use upstream::{
+    HostHeader, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
+};
 
 use std::error::Error as _;
 use std::future::Future;
@@ -47,7 +49,8 @@ pub async fn send(request: UpstreamRequest<'_>) -> Result<Response<Body>, Reject
     let refuse = |error: SendError| error.rejection(upstream, upload.as_deref());
 
     let (response, lease) = exchange(plan, head, body, upload.as_deref()).await.map_err(refuse)?;
-    let response = response::receive(response, lease, upload.clone(), upstream.settings.timeouts.stream);
+    let response =
+        response::receive(response, lease, upload.clone(), upstream.settings.timeouts.stream);
     let mut response = response.map_err(|error| refuse(SendError::Answer(error)))?;
     plan.response_headers.apply(response.headers_mut());
     Ok(response)
@@ -75,7 +78,9 @@ async fn exchange(
         // Nothing of it was sent, so any request may go again.
         (Some(head), Some(body)) => (head, body),
         // It may have been acted on: only what may happen twice goes again.
-        (Some(head), None) if upload.is_none() && head.is_idempotent() && is_lost(failed.error()) => {
+        (Some(head), None)
+            if upload.is_none() && head.is_idempotent() && is_lost(failed.error()) =>
+        {
             (head, Body::empty())
         }
         (Some(_) | None, _) => return Err(SendError::Http(failed.into_error())),
@@ -98,7 +103,8 @@ fn encode(lease: &Lease, head: Head, body: Body) -> Result<Request<Body>, SendEr
 
 /// Whether the connection went away before anything of an answer came.
 fn is_lost(error: &hyper::Error) -> bool {
-    let broken = error.source().is_some_and(|source| source.is::<std::io::Error>());
+    let broken =
+        error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
     error.is_incomplete_message() || error.is_canceled() || error.is_closed() || broken
 }
 
@@ -117,7 +123,8 @@ async fn within<T>(
             Ok(answer) => return Ok(answer),
             Err(_elapsed) => {
                 let later = upload.map(|upload| upload.moved_at() + limit);
-                deadline = later.filter(|later| *later > deadline).ok_or(SendError::Timeout(limit))?;
+                deadline =
+                    later.filter(|later| *later > deadline).ok_or(SendError::Timeout(limit))?;
             }
         }
     }

@@ -108,7 +108,11 @@ pub fn prepare<'a>(
     let Inbound { parts, body, target, captures, peer, trusted, request_id, bytes_in } = inbound;
     let upstream = &plan.upstream;
     if credential.upstream() != upstream.name() {
-        let reason = format!("a credential for `{}` met upstream `{}`", credential.upstream(), upstream.name());
+        let reason = format!(
+            "a credential for `{}` met upstream `{}`",
+            credential.upstream(),
+            upstream.name()
+        );
         return Err(Rejection::new(Code::Internal, "", reason));
     }
     refuse_declared_size(plan, &parts.headers)?;
@@ -118,7 +122,7 @@ pub fn prepare<'a>(
     headers::clean_request(&mut headers, &plan.asserted);
     let downstream = Downstream { peer, trusted, authority: target.authority(), request_id };
     headers::assert_caller(&mut headers, &downstream);
-    if let Some(caller) = permit.caller() {
+    if let Some(caller) = permit.into_caller() {
         claims::add(&mut headers, &plan.forward_claims, caller.identity());
     }
     plan.request_headers.apply(&mut headers);
@@ -126,7 +130,8 @@ pub fn prepare<'a>(
         headers.insert(name, value.clone());
     }
 
-    let client_host = target.authority().filter(|_| upstream.settings.host_header == HostHeader::Client);
+    let client_host =
+        target.authority().filter(|_| upstream.settings.host_header == HostHeader::Client);
     let client_host = client_host.and_then(|host| HeaderValue::from_str(host).ok());
     let authority = client_host.unwrap_or_else(|| upstream.authority.clone());
     let head = Head { method: parts.method, scheme: upstream.scheme(), authority, path, headers };
@@ -140,11 +145,19 @@ pub fn prepare<'a>(
 }
 
 fn refuse_declared_size(plan: &Forwarding, headers: &HeaderMap) -> Result<(), Rejection> {
-    let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let declared =
+        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     match (declared, plan.max_body_bytes) {
         (Some(declared), Some(most)) if declared > most => {
-            let reason = format!("the request body is declared as {declared} bytes; `max_body_bytes` is {most}");
-            Err(Rejection::new(Code::BodyTooLarge, "The request body is larger than this route takes.", reason).closing())
+            let reason = format!(
+                "the request body is declared as {declared} bytes; `max_body_bytes` is {most}"
+            );
+            Err(Rejection::new(
+                Code::BodyTooLarge,
+                "The request body is larger than this route takes.",
+                reason,
+            )
+            .closing())
         }
         _ => Ok(()),
     }
@@ -166,7 +179,8 @@ fn path_and_query(
     {
         return Ok(unchanged.clone());
     }
-    let mut text = String::with_capacity(base.len() + path.len() + 1 + target.query().map_or(0, str::len));
+    let mut text =
+        String::with_capacity(base.len() + path.len() + 1 + target.query().map_or(0, str::len));
     text.push_str(base);
     text.push_str(&path);
     if let Some(query) = target.query() {
@@ -174,8 +188,12 @@ fn path_and_query(
         text.push_str(query);
     }
     PathAndQuery::try_from(text).map_err(|error| {
-        Rejection::new(Code::BadRequest, "The request target can't be forwarded.", "the rewritten path is no valid request target")
-            .caused_by(error)
+        Rejection::new(
+            Code::BadRequest,
+            "The request target can't be forwarded.",
+            "the rewritten path is no valid request target",
+        )
+        .caused_by(error)
     })
 }
 

@@ -15,8 +15,8 @@ use super::client::Lease;
 use super::headers;
 use super::upload::Progress;
 use super::upstream::Patience;
-use crate::idle_timer::IdleTimer;
 use crate::body::{Body, BoxError};
+use crate::idle_timer::IdleTimer;
 
 /// What is wrong with an answer. Passed on, it could be read in two ways.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,9 @@ fn check_framing(status: StatusCode, headers: &HeaderMap) -> Result<(), BadAnswe
     if lengths.next().is_some() || length.is_some_and(|length| length.as_bytes().contains(&b',')) {
         return Err(BadAnswer::ManyLengths);
     }
-    if codings.next().is_some() || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+    if codings.next().is_some()
+        || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
         return Err(BadAnswer::UnknownCoding);
     }
     Ok(())

@@ -16,8 +16,8 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::headers::{self, Asserted};
-use crate::idle_timer::IdleTimer;
 use crate::body::BoxError;
+use crate::idle_timer::IdleTimer;
 use crate::observe::access_log::ByteCounter;
 use crate::rejection::{Code, Rejection};
 
@@ -36,7 +36,9 @@ impl UploadFault {
     pub(super) fn rejection(&self) -> Rejection {
         let (code, detail) = match self {
             Self::Broken(_) => (Code::BadRequest, "The request body is broken."),
-            Self::TooLarge(_) => (Code::BodyTooLarge, "The request body is larger than this route takes."),
+            Self::TooLarge(_) => {
+                (Code::BodyTooLarge, "The request body is larger than this route takes.")
+            }
             Self::Idle(_) => (Code::RequestTimeout, "The request body did not arrive in time."),
         };
         Rejection::new(code, detail, self.to_string()).closing()
@@ -93,8 +95,11 @@ impl Upload {
         counter: ByteCounter,
         asserted: Arc<Asserted>,
     ) -> Self {
-        let progress =
-            Progress { fault: OnceLock::new(), ended: AtomicBool::new(false), moved_at: Mutex::new(Instant::now()) };
+        let progress = Progress {
+            fault: OnceLock::new(),
+            ended: AtomicBool::new(false),
+            moved_at: Mutex::new(Instant::now()),
+        };
         Self {
             incoming,
             most,
@@ -153,7 +158,8 @@ impl http_body::Body for Upload {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => self.pass(frame),
             Poll::Ready(Some(Err(error))) => {
-                let text = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                let text = std::error::Error::source(&error)
+                    .map_or_else(|| error.to_string(), ToString::to_string);
                 self.fail(UploadFault::Broken(text))
             }
             Poll::Ready(None) => {

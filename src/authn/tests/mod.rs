@@ -68,8 +68,8 @@ fn sso_settings(jwks: &Value) -> ProviderSettings {
     let jwks = Some(jwks.to_string().into_bytes());
     let settings = ProviderSettings::new("sso", kind, vec!["orders".to_owned()]);
     let algorithms = Algorithm::ALL.to_vec();
-    let roles_claim = "realm_access.roles".to_owned();
-    ProviderSettings { algorithms, jwks, roles_claim, ..settings }
+    let roles_claims = vec!["realm_access.roles".to_owned()];
+    ProviderSettings { algorithms, jwks, roles_claims, ..settings }
 }
 
 impl World {

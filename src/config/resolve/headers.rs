@@ -1,7 +1,8 @@
 //! Names and values of header fields, and which of them a route may not touch.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{HeaderName, HeaderValue};
 
@@ -18,7 +19,11 @@ use crate::secret::SecretHeader;
 pub(super) fn name(text: &str, place: Place, finding: &mut Finding<'_>) -> Option<HeaderName> {
     let name = HeaderName::try_from(text).ok();
     if name.is_none() {
-        finding.error(place, format!("`{text}` is not the name of a header"), "letters, digits and hyphens: `x-user-id`");
+        finding.error(
+            place,
+            format!("`{text}` is not the name of a header"),
+            "letters, digits and hyphens: `x-user-id`",
+        );
     }
     name
 }
@@ -26,36 +31,41 @@ pub(super) fn name(text: &str, place: Place, finding: &mut Finding<'_>) -> Optio
 /// A field's name that a route may give a value to.
 pub(super) fn free_name(text: &str, place: Place, finding: &mut Finding<'_>) -> Option<HeaderName> {
     let name = name(text, place, finding)?;
-    let hint = why_not(&name)?;
-    if hint.is_empty() {
-        return Some(name);
-    }
-    finding.error(place, format!("a route can't set `{name}`"), hint);
+    let Some(why) = why_not(&name) else { return Some(name) };
+    finding.error(place, format!("a route can't change `{name}`"), why);
     None
 }
 
-/// Why a route may not set a field; empty if it may.
+/// Why a route may not change a field, if it may not.
 fn why_not(name: &HeaderName) -> Option<&'static str> {
     let framing = [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
     let text = name.as_str();
-    Some(if framing.contains(name) || matches!(text, "keep-alive" | "proxy-connection" | "http2-settings") {
-        "it belongs to the connection, and the gateway sets it"
+    if framing.contains(name)
+        || matches!(text, "keep-alive" | "proxy-connection" | "http2-settings")
+    {
+        Some("it belongs to the connection, and the gateway sets it")
     } else if *name == HOST {
-        "see `host_header` of the upstream"
+        Some("see `host_header` of the upstream")
     } else if *name == AUTHORIZATION {
-        "say which credential the upstream gets with `token:`, for example `token: { header: { name: authorization, value: … } }`"
+        Some(
+            "say which credential the upstream gets with `token:`, such as `token: { header: { name: authorization, value: … } }`",
+        )
     } else if *name == FORWARDED || *name == X_REQUEST_ID || text.starts_with("x-forwarded-") {
-        "the gateway sets it for every request"
+        Some("the gateway sets it for every request")
     } else {
-        ""
-    })
+        None
+    }
 }
 
 /// A field's value, which may be a secret: it is not repeated.
 pub(super) fn value(text: &str, place: Place, finding: &mut Finding<'_>) -> Option<HeaderValue> {
     let value = HeaderValue::from_str(text).ok();
     if value.is_none() {
-        finding.error(place, "the value can't stand in a header", "visible ASCII characters and spaces, on one line");
+        finding.error(
+            place,
+            "the value can't stand in a header",
+            "visible ASCII characters and spaces, on one line",
+        );
     }
     value
 }

@@ -18,7 +18,7 @@ pub(super) fn unknown(name: &Spanned<Text>, section: Section, finding: &mut Find
         Section::Providers => (finding.provider_names, "provider", "providers here"),
         Section::Upstreams => (finding.upstream_names, "upstream", "upstreams here"),
     };
-    if names.iter().any(|known| *known == name.value.0) {
+    if names.contains(&name.value.0) {
         return;
     }
     let hint = did_you_mean(&name.value, here, names.iter().map(String::as_str));

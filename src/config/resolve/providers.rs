@@ -7,7 +7,9 @@ use super::super::problem::Place;
 use super::super::spanned::{OneOrMany, Spanned, Table};
 use super::super::value::{self, HttpUrl, Text};
 use super::Finding;
-use crate::authn::{self, Algorithm, Issuing, Provider, ProviderError, ProviderSettings, may_be_called};
+use crate::authn::{
+    self, Algorithm, Issuing, Provider, ProviderError, ProviderSettings, may_be_called,
+};
 use crate::exchange::ClientCredential;
 use crate::trust::Roots;
 
@@ -36,15 +38,26 @@ impl Providers {
     }
 }
 
-pub(super) fn resolve(table: &Table<Spanned<file::Provider>>, finding: &mut Finding<'_>) -> Providers {
+pub(super) fn resolve(
+    table: &Table<Spanned<file::Provider>>,
+    finding: &mut Finding<'_>,
+) -> Providers {
     let known = table.0.iter().filter_map(|(name, provider)| one(name, provider, finding));
     Providers(known.collect())
 }
 
-fn one(name: &Spanned<String>, provider: &Spanned<file::Provider>, finding: &mut Finding<'_>) -> Option<Known> {
+fn one(
+    name: &Spanned<String>,
+    provider: &Spanned<file::Provider>,
+    finding: &mut Finding<'_>,
+) -> Option<Known> {
     let (settings, credential, cloud) = match &provider.value {
-        file::Provider::Entra(entra) => (entra_settings(name, entra, finding), entra_credential(entra, finding), entra.cloud),
-        file::Provider::Oidc(oidc) => (oidc_settings(name, oidc, finding), None, file::Cloud::Public),
+        file::Provider::Entra(entra) => {
+            (entra_settings(name, entra, finding), entra_credential(entra, finding), entra.cloud)
+        }
+        file::Provider::Oidc(oidc) => {
+            (oidc_settings(name, oidc, finding), None, file::Cloud::Public)
+        }
     };
     let settings = with_calls(settings, provider.calls(), finding)?;
     let client_id = provider.client_id().map(|client_id| client_id.value.0.clone());
@@ -59,8 +72,16 @@ fn one(name: &Spanned<String>, provider: &Spanned<file::Provider>, finding: &mut
     Some(Known { provider, client_id, credential, cloud })
 }
 
-fn made(settings: ProviderSettings, from: &file::Provider, finding: &mut Finding<'_>) -> Option<Arc<Provider>> {
-    let made = Provider::new(settings, Arc::clone(&finding.lasting.clock), finding.lasting.metrics.clone());
+fn made(
+    settings: ProviderSettings,
+    from: &file::Provider,
+    finding: &mut Finding<'_>,
+) -> Option<Arc<Provider>> {
+    let made = Provider::new(
+        settings,
+        Arc::clone(&finding.lasting.clock),
+        finding.lasting.metrics.clone(),
+    );
     made.map_err(|error| {
         let calls = from.calls();
         let place = match &error {
@@ -68,12 +89,20 @@ fn made(settings: ProviderSettings, from: &file::Provider, finding: &mut Finding
             ProviderError::Keys(_) => calls.jwks_file.as_ref(),
         };
         let place = place.map_or(Place::default(), |path| path.place);
-        finding.error(place, super::with_sources(&error), "see the file's content; PEM for a CA, a JSON Web Key Set for keys");
+        finding.error(
+            place,
+            super::with_sources(&error),
+            "see the file's content; PEM for a CA, a JSON Web Key Set for keys",
+        );
     })
     .ok()
 }
 
-fn entra_settings(name: &Spanned<String>, entra: &file::Entra, finding: &mut Finding<'_>) -> ProviderSettings {
+fn entra_settings(
+    name: &Spanned<String>,
+    entra: &file::Entra,
+    finding: &mut Finding<'_>,
+) -> ProviderSettings {
     let cloud = match entra.cloud {
         file::Cloud::Public => authn::Cloud::Public,
         file::Cloud::UsGov => authn::Cloud::UsGov,
@@ -92,7 +121,9 @@ fn entra_settings(name: &Spanned<String>, entra: &file::Entra, finding: &mut Fin
     let authority = entra.authority.as_ref().map(|authority| authority.text.as_str());
     let audiences = match (&entra.audiences, &entra.client_id) {
         (Some(audiences), _) => texts(&audiences.0),
-        (None, Some(client_id)) => vec![client_id.value.0.clone(), format!("api://{}", client_id.value.0)],
+        (None, Some(client_id)) => {
+            vec![client_id.value.0.clone(), format!("api://{}", client_id.value.0)]
+        }
         // The file's own rules refuse this.
         (None, None) => Vec::new(),
     };
@@ -111,22 +142,28 @@ fn entra_credential(entra: &file::Entra, finding: &mut Finding<'_>) -> Option<Cl
     }
 }
 
-fn oidc_settings(name: &Spanned<String>, oidc: &Oidc, finding: &mut Finding<'_>) -> ProviderSettings {
+fn oidc_settings(
+    name: &Spanned<String>,
+    oidc: &Oidc,
+    finding: &mut Finding<'_>,
+) -> ProviderSettings {
     refuse_clear(&oidc.issuer, finding);
     let issuing = Issuing::Oidc { issuer: oidc.issuer.text.clone() };
     let mut settings = ProviderSettings::new(name, issuing, texts(&oidc.audiences.0));
     if let Some(algorithms) = &oidc.algorithms {
-        settings.algorithms = algorithms.0.iter().map(|algorithm| signature(algorithm.value)).collect();
+        settings.algorithms =
+            algorithms.0.iter().map(|algorithm| signature(algorithm.value)).collect();
     }
-    let claims = |claims: &Option<OneOrMany<Spanned<Text>>>| claims.as_ref().map(|claims| texts(&claims.0));
+    let claims =
+        |claims: &Option<OneOrMany<Spanned<Text>>>| claims.as_ref().map(|claims| texts(&claims.0));
     if let Some(claims) = claims(&oidc.scope_claims) {
         settings.scope_claims = claims;
     }
     if let Some(claims) = claims(&oidc.client_claims) {
         settings.client_claims = claims;
     }
-    if let Some(claim) = &oidc.roles_claim {
-        settings.roles_claim = claim.value.0.clone();
+    if let Some(claims) = claims(&oidc.roles_claim) {
+        settings.roles_claims = claims;
     }
     settings
 }
@@ -146,7 +183,11 @@ fn signature(algorithm: value::Algorithm) -> Algorithm {
 }
 
 /// Adds what both kinds have; `None` if a file that is needed can't be read.
-fn with_calls(mut settings: ProviderSettings, calls: &ProviderCalls, finding: &mut Finding<'_>) -> Option<ProviderSettings> {
+fn with_calls(
+    mut settings: ProviderSettings,
+    calls: &ProviderCalls,
+    finding: &mut Finding<'_>,
+) -> Option<ProviderSettings> {
     settings.clock_skew = calls.clock_skew.0;
     settings.metadata_refresh = calls.metadata_refresh.0;
     settings.timeout = calls.timeout.0;
@@ -169,10 +210,19 @@ fn with_calls(mut settings: ProviderSettings, calls: &ProviderCalls, finding: &m
 }
 
 /// The certificates of a `ca_file`.
-pub(super) fn roots(file: &Spanned<std::path::PathBuf>, finding: &mut Finding<'_>) -> Option<Roots> {
+pub(super) fn roots(
+    file: &Spanned<std::path::PathBuf>,
+    finding: &mut Finding<'_>,
+) -> Option<Roots> {
     let pem = finding.read(file)?;
     Roots::from_pem(&pem)
-        .map_err(|error| finding.error(file.place, super::with_sources(&error), "name a file with the CA's certificate, PEM"))
+        .map_err(|error| {
+            finding.error(
+                file.place,
+                super::with_sources(&error),
+                "name a file with the CA's certificate, PEM",
+            );
+        })
         .ok()
 }
 

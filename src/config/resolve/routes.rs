@@ -19,7 +19,7 @@ use crate::authz::{Callers, Policy};
 use crate::exchange::TokenPlan;
 use crate::forward::headers::Asserted;
 use crate::forward::{ForwardedClaim, Forwarding, Patience};
-use crate::gateway::{Action, Route};
+use crate::gateway::{Action, Forward, Route};
 use crate::respond::{Canned, Redirect};
 use crate::route::{EncodedSlashes, HostPattern, PathPattern, Rewrite, RouteMatch, RouteTable};
 
@@ -44,7 +44,8 @@ pub(super) fn resolve(
         Err(ambiguities) => {
             for ambiguity in ambiguities {
                 let place = |index: usize| places.get(index).copied().unwrap_or_default();
-                let problem = Problem::error(place(ambiguity.second), "two routes take the same requests");
+                let problem =
+                    Problem::error(place(ambiguity.second), "two routes take the same requests");
                 finding.problems.push(
                     problem
                         .related(place(ambiguity.first), "the other one")
@@ -65,7 +66,7 @@ struct Resolver<'a, 'f> {
     names: Vec<(String, Place)>,
 }
 
-impl Resolver<'_, '_> {
+impl<'a> Resolver<'a, '_> {
     fn route(&mut self, route: &Spanned<file::Route>) -> Option<(RouteMatch, Route)> {
         let name = self.name(route);
         let matches = self.matches(&route.r#match, route.encoded_slashes);
@@ -106,17 +107,20 @@ impl Resolver<'_, '_> {
         let base = if words.is_empty() { "root".to_owned() } else { words.join("-") };
         let taken = |name: &str| {
             let given = self.file.routes.0.iter().filter_map(|route| route.name.as_ref());
-            self.names.iter().any(|(other, _)| other == name) || given.into_iter().any(|given| given.value.0 == name)
+            self.names.iter().any(|(other, _)| other == name)
+                || given.into_iter().any(|given| given.value.0 == name)
         };
         let numbered = (2..).map(|number| format!("{base}-{number}"));
         std::iter::once(base.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(base)
     }
 
     fn matches(&mut self, of: &file::Match, slashes: file::EncodedSlashes) -> Option<RouteMatch> {
-        let path = PathPattern::parse(&of.path.value).map_err(|error| self.refuse(&of.path, &error)).ok();
+        let path =
+            PathPattern::parse(&of.path.value).map_err(|error| self.refuse(&of.path, &error)).ok();
         let mut hosts = Vec::new();
         for host in list(of.hosts.as_ref()) {
-            hosts.extend(HostPattern::parse(&host.value).map_err(|error| self.refuse(host, &error)));
+            hosts
+                .extend(HostPattern::parse(&host.value).map_err(|error| self.refuse(host, &error)));
         }
         let mut methods = Vec::new();
         for method in list(of.methods.as_ref()) {
@@ -124,9 +128,17 @@ impl Resolver<'_, '_> {
         }
         let mut names: Vec<(HeaderName, String)> = Vec::new();
         for (name, value) in &of.headers.0 {
-            names.extend(headers::name(&name.value, name.place, self.finding).map(|name| (name, value.value.clone())));
+            names.extend(
+                headers::name(&name.value, name.place, self.finding)
+                    .map(|name| (name, value.value.clone())),
+            );
         }
-        let query = of.query.0.iter().map(|(name, value)| (name.value.clone(), value.value.clone())).collect();
+        let query = of
+            .query
+            .0
+            .iter()
+            .map(|(name, value)| (name.value.clone(), value.value.clone()))
+            .collect();
         Some(RouteMatch {
             path: path?,
             hosts,
@@ -152,14 +164,18 @@ impl Resolver<'_, '_> {
         let upper = known.filter(|method| method.as_str() == method.as_str().to_ascii_uppercase());
         if upper.is_none() {
             let message = format!("`{}` is not a method that can be routed", text.value);
-            self.finding.error(text.place, message, "write it in capitals: `GET`; TRACE and CONNECT are never served");
+            self.finding.error(
+                text.place,
+                message,
+                "write it in capitals: `GET`; TRACE and CONNECT are never served",
+            );
         }
         upper
     }
 
     /// The providers whose tokens the route takes; empty for an open one, `None` if there is a
     /// problem with that.
-    fn requirement(&mut self, auth: &Spanned<Auth>) -> Option<Vec<&'_ Provider>> {
+    fn requirement(&mut self, auth: &Spanned<Auth>) -> Option<Vec<&'a Provider>> {
         let listed = match &auth.value {
             Auth::None => return Some(Vec::new()),
             Auth::Any => None,
@@ -168,9 +184,13 @@ impl Resolver<'_, '_> {
         let Some(listed) = listed else {
             if self.finding.provider_names.is_empty() {
                 let hint = "add the provider whose tokens are accepted, or write `auth: none` to leave the route open";
-                self.finding.error(auth.key_place(), "the route asks for a token, and there are no `providers`", hint);
+                self.finding.error(
+                    auth.key_place(),
+                    "the route asks for a token, and there are no `providers`",
+                    hint,
+                );
             }
-            let all: Vec<&Provider> = self.providers.iter().collect();
+            let all: Vec<&'a Provider> = self.providers.iter().collect();
             return (!all.is_empty()).then_some(all);
         };
         let mut found = Vec::new();
@@ -213,7 +233,8 @@ impl Resolver<'_, '_> {
     ) -> Option<Action> {
         let own = match &route.token {
             Some(source) => {
-                let own = tokens::resolve(source, known.upstream.name(), self.providers, self.finding)?;
+                let own =
+                    tokens::resolve(source, known.upstream.name(), self.providers, self.finding)?;
                 upstreams::warn_of_clear(&own, known.in_clear, known.upstream.name(), self.finding);
                 Some(own)
             }
@@ -223,12 +244,14 @@ impl Resolver<'_, '_> {
         self.check_token(route, token, asked_of);
         let rewrite = self.rewrite(route.rewrite.as_ref(), pattern);
         let forward_claims = self.forwarded_claims(&route.forward_claims, asked_of);
-        let mut asserted: Vec<HeaderName> = forward_claims.iter().map(|entry| entry.header.clone()).collect();
+        let mut asserted: Vec<HeaderName> =
+            forward_claims.iter().map(|entry| entry.header.clone()).collect();
         if let TokenPlan::Header { name, .. } = &token.plan {
             asserted.push(name.clone());
         }
         let server = &self.file.server;
-        let max_body_bytes = route.max_body_bytes.as_ref().map_or(server.max_body_bytes, |size| size.value);
+        let max_body_bytes =
+            route.max_body_bytes.as_ref().map_or(server.max_body_bytes, |size| size.value);
         let forwarding = Forwarding {
             upstream: Arc::clone(&known.upstream),
             rewrite: rewrite?,
@@ -247,7 +270,7 @@ impl Resolver<'_, '_> {
             body_idle_timeout: server.body_idle_timeout.0,
         };
         let metrics = self.finding.lasting.metrics.upstream(known.upstream.name());
-        Some(Action::Forward { token: token.plan.clone(), forwarding, metrics })
+        Some(Action::Forward(Box::new(Forward { token: token.plan.clone(), forwarding, metrics })))
     }
 
     /// A token on behalf of nobody, or of a caller whose provider can't be asked, would fail
@@ -255,7 +278,10 @@ impl Resolver<'_, '_> {
     fn check_token(&mut self, route: &Spanned<file::Route>, token: &Token, asked_of: &[&Provider]) {
         let TokenPlan::OnBehalfOf(plan) = &token.plan else { return };
         if asked_of.is_empty() {
-            let problem = Problem::error(route.auth.key_place(), "the upstream's token is on behalf of the caller, and this route is open");
+            let problem = Problem::error(
+                route.auth.key_place(),
+                "the upstream's token is on behalf of the caller, and this route is open",
+            );
             let hint = "ask for a token (`auth: any`, or what it must have), or write `token: { none: true }` in the route";
             self.finding.problems.push(problem.related(token.place, "the token").hint(hint));
         }
@@ -266,30 +292,51 @@ impl Resolver<'_, '_> {
             let name = known.provider.name();
             let problem = Problem::error(
                 route.auth.key_place(),
-                format!("callers of provider `{name}` can't be exchanged for: it has no `client_id` and `credential`"),
+                format!(
+                    "callers of provider `{name}` can't be exchanged for: it has no `client_id` and `credential`"
+                ),
             );
             let hint = "add both to the provider, or list the route's `providers` without it";
             self.finding.problems.push(problem.related(token.place, "the token").hint(hint));
         }
     }
 
-    fn rewrite(&mut self, rewrite: Option<&Spanned<file::Rewrite>>, pattern: &PathPattern) -> Option<Rewrite> {
+    fn rewrite(
+        &mut self,
+        rewrite: Option<&Spanned<file::Rewrite>>,
+        pattern: &PathPattern,
+    ) -> Option<Rewrite> {
         let (text, made) = match rewrite.map(|rewrite| &rewrite.value) {
             None => return Some(Rewrite::Keep),
-            Some(file::Rewrite::StripPrefix(text)) => (text, Rewrite::strip_prefix(&text.value, pattern)),
+            Some(file::Rewrite::StripPrefix(text)) => {
+                (text, Rewrite::strip_prefix(&text.value, pattern))
+            }
             Some(file::Rewrite::Path(text)) => (text, Rewrite::template(&text.value, pattern)),
         };
-        made.map_err(|error| self.finding.error(text.place, super::with_sources(&error), names_of(pattern))).ok()
+        made.map_err(|error| {
+            self.finding.error(text.place, super::with_sources(&error), names_of(pattern));
+        })
+        .ok()
     }
 
-    fn forwarded_claims(&mut self, claims: &Table<Spanned<Text>>, asked_of: &[&Provider]) -> Vec<ForwardedClaim> {
+    fn forwarded_claims(
+        &mut self,
+        claims: &Table<Spanned<Text>>,
+        asked_of: &[&Provider],
+    ) -> Vec<ForwardedClaim> {
         let mut forwarded: Vec<ForwardedClaim> = Vec::new();
         for (claim, header) in &claims.0 {
             if asked_of.is_empty() {
                 let message = "an open route knows no claims to forward";
-                self.finding.error(claim.place, message, "ask for a token, or remove `forward_claims`");
+                self.finding.error(
+                    claim.place,
+                    message,
+                    "ask for a token, or remove `forward_claims`",
+                );
             }
-            let Some(name) = headers::free_name(&header.value, header.place, self.finding) else { continue };
+            let Some(name) = headers::free_name(&header.value, header.place, self.finding) else {
+                continue;
+            };
             if forwarded.iter().any(|other| other.header == name) {
                 let message = format!("two claims are forwarded as `{name}`");
                 self.finding.error(header.place, message, "give each a header of its own");
@@ -307,7 +354,10 @@ impl Resolver<'_, '_> {
         present.extend(route.timeout.as_ref().map(|it| ("timeout", it.key_place())));
         present.extend(route.max_body_bytes.as_ref().map(|it| ("max_body_bytes", it.key_place())));
         present.extend(route.forward_claims.0.first().map(|(it, _)| ("forward_claims", it.place)));
-        for (key, changes) in [("request_headers", &route.request_headers), ("response_headers", &route.response_headers)] {
+        for (key, changes) in [
+            ("request_headers", &route.request_headers),
+            ("response_headers", &route.response_headers),
+        ] {
             let set = changes.set.0.first().map(|(it, _)| it.place);
             let add = changes.add.0.first().map(|(it, _)| it.place);
             let remove = changes.remove.first().map(|it| it.place);
@@ -326,30 +376,54 @@ impl Resolver<'_, '_> {
             let value = headers::value(&value.value, value.place, self.finding);
             fields.push((name?, value?));
         }
-        Some(Canned { status: respond.status.value.0, headers: fields, body: respond.body.clone().into() })
+        Some(Canned {
+            status: respond.status.value.0,
+            headers: fields,
+            body: respond.body.clone().into(),
+        })
     }
 
     /// `to` is a path, or a URL, and may have names from `match.path`.
-    fn redirect(&mut self, redirect: &Spanned<file::Redirect>, pattern: &PathPattern) -> Option<Redirect> {
+    fn redirect(
+        &mut self,
+        redirect: &Spanned<file::Redirect>,
+        pattern: &PathPattern,
+    ) -> Option<Redirect> {
         let to = &redirect.to;
         let text = to.value.0.as_str();
         let after_scheme = text.find("://").map_or(0, |scheme| scheme + 3);
-        let is_origin = after_scheme == 0 || text.starts_with("https://") || text.starts_with("http://");
+        let is_origin =
+            after_scheme == 0 || text.starts_with("https://") || text.starts_with("http://");
         let rest = text.get(after_scheme..).unwrap_or_default();
         let path_at = rest.find(['/', '?', '#']).map_or(text.len(), |at| after_scheme + at);
         let (origin, rest) = text.split_at_checked(path_at)?;
         let (path, suffix) = rest.split_at_checked(rest.find(['?', '#']).unwrap_or(rest.len()))?;
         let path = if path.is_empty() && !origin.is_empty() { "/" } else { path };
         // `//host` and `/\host` would be another host for a browser.
-        if !is_origin || !path.starts_with('/') || path.starts_with("//") || origin.contains(['{', '@', '\\']) {
+        if !is_origin
+            || !path.starts_with('/')
+            || path.starts_with("//")
+            || origin.contains(['{', '@', '\\'])
+        {
             let message = format!("`{text}` is not a place to redirect to");
-            self.finding.error(to.place, message, "write a URL or a path: `https://www.example.com/{rest}`, `/new/{rest}`");
+            self.finding.error(
+                to.place,
+                message,
+                "write a URL or a path: `https://www.example.com/{rest}`, `/new/{rest}`",
+            );
             return None;
         }
         let path = Rewrite::template(path, pattern)
-            .map_err(|error| self.finding.error(to.place, super::with_sources(&error), names_of(pattern)))
+            .map_err(|error| {
+                self.finding.error(to.place, super::with_sources(&error), names_of(pattern));
+            })
             .ok()?;
-        Some(Redirect { status: redirect.status.0, origin: origin.to_owned(), path, suffix: suffix.to_owned() })
+        Some(Redirect {
+            status: redirect.status.0,
+            origin: origin.to_owned(),
+            path,
+            suffix: suffix.to_owned(),
+        })
     }
 }
 

@@ -68,8 +68,11 @@ pub(super) fn listeners(file: &RoutesFile, finding: &mut Finding<'_>) -> Vec<Lis
         let address = listener.address.value.0;
         let first = taken.iter().find(|(other, _)| *other == address && address.port() != 0);
         if let Some((_, first)) = first {
-            let problem = Problem::error(listener.address.place, format!("`{address}` is listened on twice"));
-            finding.problems.push(problem.related(*first, "first here").hint("remove one, or change its port"));
+            let problem =
+                Problem::error(listener.address.place, format!("`{address}` is listened on twice"));
+            finding
+                .problems
+                .push(problem.related(*first, "first here").hint("remove one, or change its port"));
         }
         taken.push((address, listener.address.place));
         let tls = listener.tls.as_ref().and_then(|tls| certificate(tls, finding));
@@ -85,13 +88,21 @@ fn certificate(tls: &Spanned<file::ListenerTls>, finding: &mut Finding<'_>) -> O
         Ok(certified) => Some(ListenerTls { cert_file, key_file, certified }),
         Err(error) => {
             let text = super::with_sources(&error);
-            finding.error(tls.cert_file.place, text, "both files are PEM; relative paths are relative to the routes file");
+            finding.error(
+                tls.cert_file.place,
+                text,
+                "both files are PEM; relative paths are relative to the routes file",
+            );
             None
         }
     }
 }
 
-pub(super) fn admin(file: &RoutesFile, listeners: &[Listener], finding: &mut Finding<'_>) -> Option<Admin> {
+pub(super) fn admin(
+    file: &RoutesFile,
+    listeners: &[Listener],
+    finding: &mut Finding<'_>,
+) -> Option<Admin> {
     let token = file.admin.token.as_ref();
     if let Some(token) = token {
         finding.warn_of_literal("`admin.token`", token);
@@ -122,7 +133,8 @@ pub(super) fn server(file: &RoutesFile) -> Server {
             header_timeout: server.header_timeout.0,
             idle_timeout: server.idle_timeout.0,
             body_idle_timeout: server.body_idle_timeout.0,
-            max_header_bytes: usize::try_from(server.max_header_bytes.value.0).unwrap_or(usize::MAX),
+            max_header_bytes: usize::try_from(server.max_header_bytes.value.0)
+                .unwrap_or(usize::MAX),
             max_concurrent_streams: server.max_concurrent_streams.0.get(),
             max_connections: server.max_connections.0.get() as usize,
         },

@@ -31,7 +31,9 @@ pub(super) fn resolve(
         TokenSource::Passthrough(_) => TokenPlan::Passthrough,
         TokenSource::Header(header) => header_plan(header, finding)?,
         TokenSource::OnBehalfOf(exchange) => on_behalf_of(exchange, upstream, providers, finding)?,
-        TokenSource::ClientCredentials(never) | TokenSource::ManagedIdentity(never) => match *never {},
+        TokenSource::ClientCredentials(never) | TokenSource::ManagedIdentity(never) => {
+            match *never {}
+        }
     };
     Some(Token { plan, place: source.key_place() })
 }
@@ -68,13 +70,22 @@ fn plan(clients: OAuthClients, scopes: Vec<String>, upstream: &Arc<str>) -> Toke
 }
 
 /// The token that `preset` fills in: on behalf of the caller, for the service of its cloud.
-pub(super) fn of_preset(preset: Preset, place: Place, upstream: &Arc<str>, providers: &Providers) -> Token {
+pub(super) fn of_preset(
+    preset: Preset,
+    place: Place,
+    upstream: &Arc<str>,
+    providers: &Providers,
+) -> Token {
     let resource = super::upstreams::service(preset, super::upstreams::cloud(providers));
     let clients = OAuthClients::OfCaller(providers.iter().filter_map(client).collect());
     Token { plan: plan(clients, vec![format!("{resource}/.default")], upstream), place }
 }
 
-fn named_client(name: &Spanned<Text>, providers: &Providers, finding: &mut Finding<'_>) -> Option<OAuthClient> {
+fn named_client(
+    name: &Spanned<Text>,
+    providers: &Providers,
+    finding: &mut Finding<'_>,
+) -> Option<OAuthClient> {
     let Some(known) = providers.find(&name.value) else {
         names::unknown(name, Section::Providers, finding);
         return None;
@@ -83,7 +94,10 @@ fn named_client(name: &Spanned<Text>, providers: &Providers, finding: &mut Findi
     if client.is_none() {
         finding.error(
             name.place,
-            format!("provider `{}` has no `client_id` and `credential` to exchange with", name.value),
+            format!(
+                "provider `{}` has no `client_id` and `credential` to exchange with",
+                name.value
+            ),
             "add both to the provider: the gateway is one of its applications",
         );
     }
@@ -102,7 +116,11 @@ fn one_resource(scopes: &[Spanned<Text>], finding: &mut Finding<'_>) {
     for scope in scopes {
         let bad = |c: char| !matches!(c, '!' | '#'..='[' | ']'..='~');
         if scope.value.contains(bad) {
-            finding.error(scope.place, format!("`{}` is not a scope", scope.value), "one scope an element, without spaces or quotes (RFC 6749 §3.3)");
+            finding.error(
+                scope.place,
+                format!("`{}` is not a scope", scope.value),
+                "one scope an element, without spaces or quotes (RFC 6749 §3.3)",
+            );
         }
     }
     let Some((first, rest)) = scopes.split_first() else { return };
@@ -137,7 +155,10 @@ mod tests {
             ("https://graph.microsoft.com/.default", "https://graph.microsoft.com"),
             ("https://graph.microsoft.com/User.Read", "https://graph.microsoft.com"),
             ("User.Read", "https://graph.microsoft.com"),
-            ("https://management.core.windows.net//.default", "https://management.core.windows.net"),
+            (
+                "https://management.core.windows.net//.default",
+                "https://management.core.windows.net",
+            ),
             ("api://orders/read", "api://orders"),
         ] {
             assert_eq!(resource(scope), expected, "{scope}");

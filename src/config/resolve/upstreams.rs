@@ -43,7 +43,13 @@ pub(super) fn resolve(
     providers: &Providers,
     finding: &mut Finding<'_>,
 ) -> Upstreams {
-    Upstreams(table.0.iter().filter_map(|(name, upstream)| one(name, upstream, providers, finding)).collect())
+    Upstreams(
+        table
+            .0
+            .iter()
+            .filter_map(|(name, upstream)| one(name, upstream, providers, finding))
+            .collect(),
+    )
 }
 
 fn one(
@@ -65,7 +71,13 @@ fn one(
     let upstream = match kept {
         Some(upstream) => upstream,
         None => Upstream::new(settings)
-            .map_err(|error| finding.error(place, super::with_sources(&error), "see `url` and `tls` of the upstream"))
+            .map_err(|error| {
+                finding.error(
+                    place,
+                    super::with_sources(&error),
+                    "see `url` and `tls` of the upstream",
+                );
+            })
             .ok()?,
     };
     Some(Known { upstream, token, in_clear })
@@ -87,7 +99,11 @@ fn address(
         return url.ok();
     };
     if url.url.query().is_some() {
-        finding.error(url.place, format!("`{}` has a query", url.text), "the query of each request is forwarded; remove this one");
+        finding.error(
+            url.place,
+            format!("`{}` has a query", url.text),
+            "the query of each request is forwarded; remove this one",
+        );
     }
     Some(url.url.clone())
 }
@@ -127,7 +143,11 @@ fn settings(
     };
     let tls = url.scheme() == "https";
     if let Some(keys) = upstream.tls.as_ref().filter(|_| !tls) {
-        finding.error(keys.key_place(), "`tls` says nothing for an upstream without TLS", "write `https://` in its `url`, or remove `tls`");
+        finding.error(
+            keys.key_place(),
+            "`tls` says nothing for an upstream without TLS",
+            "write `https://` in its `url`, or remove `tls`",
+        );
     }
     let timeouts = &upstream.timeouts;
     Some(UpstreamSettings {
@@ -152,7 +172,11 @@ fn settings(
             idle: timeouts.idle.0,
         },
         roots,
-        server_name: upstream.tls.as_ref().and_then(|tls| tls.server_name.as_ref()).map(|name| name.value.0.clone()),
+        server_name: upstream
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.server_name.as_ref())
+            .map(|name| name.value.0.clone()),
     })
 }
 
@@ -180,13 +204,20 @@ fn token(
 ) -> Option<Token> {
     match (&upstream.token, &upstream.preset) {
         (Some(source), _) => tokens::resolve(source, name, providers, finding),
-        (None, Some(preset)) => Some(tokens::of_preset(preset.value, preset.place, name, providers)),
+        (None, Some(preset)) => {
+            Some(tokens::of_preset(preset.value, preset.place, name, providers))
+        }
         (None, None) => Some(Token { plan: TokenPlan::None, place }),
     }
 }
 
 /// A token on the open network belongs to whoever reads along.
-pub(super) fn warn_of_clear(token: &Token, in_clear: bool, upstream: &str, finding: &mut Finding<'_>) {
+pub(super) fn warn_of_clear(
+    token: &Token,
+    in_clear: bool,
+    upstream: &str,
+    finding: &mut Finding<'_>,
+) {
     if in_clear && !matches!(token.plan, TokenPlan::None) {
         finding.warning(
             token.place,
@@ -210,7 +241,11 @@ pub(super) fn warn_of_unused(file: &RoutesFile, finding: &mut Finding<'_>) {
     for (name, _) in &file.upstreams.0 {
         let used = file.routes.0.iter().filter_map(|route| route.upstream.as_ref());
         if !used.into_iter().any(|upstream| upstream.value.0 == name.value) {
-            finding.warning(name.place, format!("no route uses upstream `{}`", name.value), "remove it, or name it in a route");
+            finding.warning(
+                name.place,
+                format!("no route uses upstream `{}`", name.value),
+                "remove it, or name it in a route",
+            );
         }
     }
 }

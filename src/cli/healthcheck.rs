@@ -1,0 +1,82 @@
+//! `healthcheck`: asks `/readyz` of the configured admin address, for containers that have no
+//! curl. Says on stdout what came, and exits with 0 only for "ready".
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::run::File;
+use crate::body::BoxError;
+use crate::clock::SystemClock;
+use crate::launch;
+use crate::observe::Metrics;
+
+/// In all; Docker and Kubernetes give a probe a few seconds.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Largest answer; the reasons of a hundred providers.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+pub(super) fn main(config: &str) -> ExitCode {
+    let prepared =
+        launch::prepare(Box::new(File(config.into())), Arc::new(SystemClock), Metrics::default());
+    let resolved = match &prepared {
+        Ok(prepared) => prepared.resolved(),
+        Err(problems) => {
+            super::to_stderr(&problems.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
+    let Some(admin) = &resolved.admin else {
+        return super::failure("there is no admin port to ask: `admin.address` is `off`");
+    };
+    let address = reachable(admin.address);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return super::failure(&format!("no runtime: {error}")),
+    };
+    let asked = runtime.block_on(async { tokio::time::timeout(TIMEOUT, ask(address)).await });
+    match asked {
+        Ok(Ok((ready, answer))) => {
+            super::to_stdout(&format!("{answer}\n"));
+            if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Ok(Err(error)) => {
+            super::failure(&format!("`http://{address}/readyz` can't be asked: {error}"))
+        }
+        Err(_elapsed) => super::failure(&format!(
+            "`http://{address}/readyz` did not answer within {} s",
+            TIMEOUT.as_secs()
+        )),
+    }
+}
+
+/// Where an address that stands for all of the machine can be reached from the machine.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Whether it is ready, and what it says.
+async fn ask(address: SocketAddr) -> Result<(bool, String), BoxError> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::get("/readyz").header(http::header::HOST, address.to_string());
+    let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+    let ready = response.status().is_success();
+    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await?.to_bytes();
+    Ok((ready, String::from_utf8_lossy(&body).into_owned()))
+}

@@ -1,0 +1,128 @@
+//! `run`: parse everything, then the runtime, then the sockets, then serve until a signal.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::clock::SystemClock;
+use crate::config::{Environment, Problems, Source};
+use crate::launch::{self, Origin, Prepared, Running};
+use crate::observe::Metrics;
+use crate::observe::sink::LogSink;
+
+/// A routes file on disk, with the environment of the process.
+pub(super) struct File(pub(super) PathBuf);
+
+impl Origin for File {
+    fn source(&self) -> Result<Source, Problems> {
+        Source::open(&self.0)
+    }
+
+    fn environment(&self, source: &Source) -> Environment {
+        Environment::of_process(&source.base)
+    }
+}
+
+pub(super) fn main(config: &str, sink: &LogSink, metrics: Metrics) -> ExitCode {
+    let prepared =
+        match launch::prepare(Box::new(File(config.into())), Arc::new(SystemClock), metrics) {
+            Ok(prepared) => prepared,
+            Err(problems) => {
+                super::to_stderr(&problems.to_string());
+                return ExitCode::FAILURE;
+            }
+        };
+    if !prepared.warnings().is_empty() {
+        super::to_stderr(&prepared.warnings().to_string());
+    }
+    let runtime = match runtime(prepared.resolved().server.workers) {
+        Ok(runtime) => runtime,
+        Err(error) => return super::failure(&format!("no runtime: {error}")),
+    };
+    let code = runtime.block_on(serve(prepared, sink));
+    sink.close();
+    // Whoever is still busy was cut off by the drain.
+    runtime.shutdown_background();
+    code
+}
+
+/// Threads that serve requests; one for each CPU unless the file says how many.
+pub(super) fn runtime(workers: Option<usize>) -> std::io::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(workers) = workers {
+        builder.worker_threads(workers);
+    }
+    builder.enable_all().thread_name("gateway").build()
+}
+
+async fn serve(prepared: Prepared, sink: &LogSink) -> ExitCode {
+    let signals = Signals::register();
+    let started = prepared.start(sink.clone());
+    match (started, signals) {
+        (Ok(running), Ok(signals)) => until_signal(running, signals, sink).await,
+        (Err(error), _) => super::failure(&error.to_string()),
+        (_, Err(error)) => super::failure(&format!("signals can't be handled: {error}")),
+    }
+}
+
+/// What the process is told.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+enum Told {
+    End,
+    Reload,
+}
+
+impl Signals {
+    pub(super) fn register() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hang_up.recv() => Told::Reload,
+        }
+    }
+
+    /// Waits for SIGTERM or SIGINT.
+    pub(super) async fn end(&mut self) {
+        while matches!(self.next().await, Told::Reload) {}
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, then drains; a second one ends at once. SIGHUP reloads.
+pub(super) async fn until_signal(
+    running: Running,
+    mut signals: Signals,
+    sink: &LogSink,
+) -> ExitCode {
+    while matches!(signals.next().await, Told::Reload) {
+        match running.reload() {
+            Ok(()) => tracing::info!("the routes file was read again and is in force"),
+            Err(problems) => tracing::error!(
+                "the routes file was read again and refused; the one before stays in force:\n{problems}"
+            ),
+        }
+    }
+    tokio::select! {
+        _ = running.drain() => ExitCode::SUCCESS,
+        () = signals.end() => {
+            tracing::warn!("ended at once by a second signal; requests in flight were lost");
+            sink.flush();
+            ExitCode::FAILURE
+        }
+    }
+}

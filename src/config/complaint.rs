@@ -1,0 +1,142 @@
+//! What is said of a value that can't be read: the texts for values of the wrong form, words
+//! that are unknown, keys that are missing and what is not supported yet.
+
+use super::failure::{Failure, message_and_hint};
+use super::problem::{Place, Problem};
+use super::reader::Reader;
+use super::rule::{Needs, Rule};
+use super::spanned::MAPPING;
+use super::suggest::did_you_mean;
+use super::tree::{Entry, Value};
+
+/// What a bool, and what a list, is told to be.
+pub(super) const TRUE_OR_FALSE: &str = "`true` or `false`";
+pub(super) const A_LIST: &str = "a list";
+
+impl Reader<'_> {
+    /// What the texts of problems call it.
+    pub(super) fn label(self) -> String {
+        match (self.key, self.list) {
+            (Some(key), _) => format!("`{}`", key.text),
+            (None, Some(list)) => format!("an element of `{}`", list.text),
+            (None, None) => "the routes file".to_owned(),
+        }
+    }
+
+    /// Where to point for the whole of a mapping or for something that is missing.
+    pub(super) fn whole_place(self) -> Place {
+        self.key.map_or(self.node.place, |key| key.place)
+    }
+
+    /// Says what is wrong with this node, and leaves it out from now on.
+    pub(super) fn say(self, failure: Failure) -> Failure {
+        let problem = match failure {
+            Failure::Said => return Failure::Said,
+            Failure::Text(text) => {
+                let (message, hint) = message_and_hint(&text);
+                let problem = Problem::error(self.node.place, message);
+                Some(hint.into_iter().fold(problem, Problem::hint))
+            }
+            Failure::Form(expected) => Some(self.wrong_form(&expected)),
+            Failure::Word(word, known) => Some(self.wrong_word(&word, known)),
+            Failure::Missing(key) if self.has(key) => None,
+            Failure::Missing(key) => Some(self.missing(key, "add it")),
+            Failure::NotYet => Some(self.not_yet()),
+        };
+        if let Some(problem) = problem {
+            self.pass.say(self.node, problem);
+        }
+        self.leave_out_quietly()
+    }
+
+    /// Leaves this node out because of something within it that has been said.
+    pub(super) fn leave_out_quietly(self) -> Failure {
+        self.pass.leave_out(self.node);
+        Failure::Said
+    }
+
+    /// Whether the mapping has `key`, or a rule has already asked for it.
+    fn has(self, key: &str) -> bool {
+        let asked = |rule: &Rule| matches!(rule.needs, Needs::Key(needed) if needed == key);
+        self.entries().iter().any(|entry| entry.key.text == key)
+            || self.pass.rules.iter().any(asked) && self.pass.blames(self.node)
+    }
+
+    pub(super) fn missing(self, key: &str, hint: &str) -> Problem {
+        Problem::error(self.whole_place(), format!("{} has no `{key}`", self.label())).hint(hint)
+    }
+
+    fn not_yet(self) -> Problem {
+        let hint = "this build can't do what it asks for: remove it";
+        match (self.key, &self.node.value) {
+            (Some(key), _) => {
+                Problem::error(key.place, format!("key `{}` is not supported yet", key.text))
+                    .hint(hint)
+            }
+            (None, Value::Scalar(scalar)) => {
+                let message = format!("`{}` is not supported yet", scalar.text);
+                Problem::error(self.node.place, message).hint(hint)
+            }
+            (None, Value::List(_) | Value::Mapping(_) | Value::Broken) => {
+                Problem::error(self.node.place, "this is not supported yet").hint(hint)
+            }
+        }
+    }
+
+    fn wrong_form(self, expected: &str) -> Problem {
+        let label = self.label();
+        let (found, hint) = match &self.node.value {
+            Value::Scalar(scalar) if scalar.is_null => {
+                let message = format!("{label} has no value");
+                let hint = format!("give it {expected}, or remove the key");
+                return Problem::error(self.whole_place(), message).hint(hint);
+            }
+            Value::Scalar(scalar) if expected == A_LIST => {
+                (format!("`{}`", scalar.text), Some(format!("write `[{}]`", scalar.text)))
+            }
+            Value::Scalar(scalar) if expected == TRUE_OR_FALSE => {
+                (format!("`{}`", scalar.text), yes_or_no(&scalar.text))
+            }
+            Value::Scalar(scalar) => (format!("`{}`", scalar.text), None),
+            Value::List(_) => ("a list".to_owned(), None),
+            Value::Mapping(_) => ("a mapping".to_owned(), None),
+            Value::Broken => ("what stands here".to_owned(), None),
+        };
+        let problem =
+            Problem::error(self.node.place, format!("{label} takes {expected}, not {found}"));
+        hint.into_iter().fold(problem, Problem::hint)
+    }
+
+    fn wrong_word(self, word: &str, known: &'static [&'static str]) -> Problem {
+        let words = known.iter().copied().filter(|word| *word != MAPPING);
+        let what = if known.contains(&MAPPING) { "a mapping, or one of" } else { "it takes" };
+        Problem::error(self.node.place, format!("{} can't be `{word}`", self.label()))
+            .hint(did_you_mean(word, what, words))
+    }
+
+    /// Says that the mapping has a key that its struct does not know.
+    pub(super) fn unknown_key(self, entry: &Entry, known: &[&'static str]) {
+        let known = known.iter().copied().filter(|key| !key.starts_with('$'));
+        let problem = Problem::error(entry.key.place, format!("unknown key `{}`", entry.key.text))
+            .hint(did_you_mean(&entry.key.text, "keys here", known));
+        self.pass.say(&entry.value, problem);
+    }
+}
+
+/// `yes` and its like are words of older YAML for what is meant.
+fn yes_or_no(word: &str) -> Option<String> {
+    let meant = match word.to_ascii_lowercase().as_str() {
+        "yes" | "on" | "y" | "true" | "1" => "true",
+        "no" | "off" | "n" | "false" | "0" => "false",
+        _ => return None,
+    };
+    Some(format!("write `{meant}`"))
+}
+
+/// A choice of words, as the form of a value.
+pub(super) fn one_of(words: &[&str]) -> String {
+    let text: Vec<_> =
+        words.iter().filter(|word| **word != MAPPING).map(|word| format!("`{word}`")).collect();
+    let also = if words.contains(&MAPPING) { " or a mapping" } else { "" };
+    format!("{}{also}", text.join(" | "))
+}

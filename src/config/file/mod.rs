@@ -1,0 +1,210 @@
+//! The keys of the routes file. These docs are their reference, defaults included.
+//!
+//! Decides which keys there are, what form their values have and what stands for one that is
+//! left out. Whether names exist and values go together is decided when it is resolved.
+
+mod provider;
+mod route;
+mod server;
+mod upstream;
+
+use serde::Deserialize;
+
+pub use provider::{Cloud, Entra, EntraCredential, Oidc, Provider, ProviderCalls};
+pub use route::{
+    Auth, AuthRules, Callers, EncodedSlashes, HeaderChanges, Match, NoUpgrades, Redirect, Respond,
+    Rewrite, Route,
+};
+pub use server::{Admin, Listener, ListenerTls, Server};
+pub use upstream::{
+    AppCallers, HeaderToken, HostHeader, OnBehalfOf, OnlyFalse, OnlyTrue, Preset, Protocol,
+    Timeouts, TokenSource, Upstream, UpstreamTls,
+};
+
+use super::rule::{Needs, Rule};
+use super::spanned::{List, NotYet, Spanned, Table};
+use super::value::Count;
+
+/// A routes file.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RoutesFile {
+    /// Where callers connect. Default: one on [`Listener::DEFAULT_ADDRESS`], without TLS.
+    pub listeners: Option<List<Spanned<Listener>>>,
+    /// The admin port.
+    #[serde(default)]
+    pub admin: Admin,
+    /// What holds for all listeners.
+    #[serde(default)]
+    pub server: Server,
+    /// The identity providers whose tokens are accepted, by name.
+    #[serde(default)]
+    pub providers: Table<Spanned<Provider>>,
+    /// Where requests go, by name.
+    #[serde(default)]
+    pub upstreams: Table<Spanned<Upstream>>,
+    /// Which requests go where, and who may send them. Required.
+    pub routes: List<Spanned<Route>>,
+    /// The cache of outbound tokens.
+    #[serde(default)]
+    pub cache: Cache,
+    /// What `obo-gateway test` holds the routes to.
+    pub tests: Option<NotYet>,
+    /// Logs and traces.
+    #[serde(default)]
+    pub telemetry: Telemetry,
+}
+
+/// `cache`: outbound tokens in memory.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Cache {
+    /// Most tokens kept. Default: [`Cache::DEFAULT_MAX_ENTRIES`].
+    pub max_entries: Count,
+    /// A cache that replicas share.
+    pub redis: Option<NotYet>,
+}
+
+impl Cache {
+    /// 100,000: about 300 MB of tokens, for a day's users of a large company.
+    pub const DEFAULT_MAX_ENTRIES: Count = server::count(100_000);
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { max_entries: Self::DEFAULT_MAX_ENTRIES, redis: None }
+    }
+}
+
+/// `telemetry`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Telemetry {
+    /// Whether each request leaves a line in the log. Default: `true`.
+    pub access_log: bool,
+    /// Where traces are sent.
+    pub otlp: Option<NotYet>,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { access_log: true, otlp: None }
+    }
+}
+
+/// What the structs' types don't say.
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        of: "RoutesFile",
+        needs: Needs::Key("routes"),
+        hint: "add `routes:` with one route at least; `obo-gateway demo` shows a file that works",
+    },
+    Rule {
+        of: "Listener",
+        needs: Needs::Key("address"),
+        hint: "write `address: 0.0.0.0:8443`, or leave `listeners` out for `127.0.0.1:8080`",
+    },
+    Rule {
+        of: "ListenerTls",
+        needs: Needs::Key("cert_file"),
+        hint: "name the file with the certificate chain (PEM)",
+    },
+    Rule {
+        of: "ListenerTls",
+        needs: Needs::Key("key_file"),
+        hint: "name the file with the certificate's private key (PEM)",
+    },
+    Rule {
+        of: "Entra",
+        needs: Needs::Key("tenant"),
+        hint: "write the tenant's id: `tenant: 11111111-2222-3333-4444-555555555555`",
+    },
+    Rule {
+        of: "Entra",
+        needs: Needs::AnyOf(&["client_id", "audiences"]),
+        hint: "without one of them no token is for this gateway: write the application's `client_id`",
+    },
+    Rule {
+        of: "Entra",
+        needs: Needs::With { key: "credential", needs: "client_id" },
+        hint: "add the `client_id` of the application that the credential belongs to",
+    },
+    Rule {
+        of: "Oidc",
+        needs: Needs::Key("issuer"),
+        hint: "write the issuer exactly as tokens have it in `iss`",
+    },
+    Rule {
+        of: "Oidc",
+        needs: Needs::Key("audiences"),
+        hint: "name what tokens for this gateway have in `aud`: `audiences: [orders]`",
+    },
+    Rule {
+        of: "ProviderCalls",
+        needs: Needs::AtMostOneOf(&["jwks_uri", "jwks_file"]),
+        hint: "keys are either fetched or read from a file",
+    },
+    Rule {
+        of: "Upstream",
+        needs: Needs::AnyOf(&["url", "preset", "urls"]),
+        hint: "give it a `url`, or a `preset`: `graph` or `arm`",
+    },
+    Rule {
+        of: "Upstream",
+        needs: Needs::AtMostOneOf(&["url", "urls"]),
+        hint: "name all of them in `urls`",
+    },
+    Rule {
+        of: "OnBehalfOf",
+        needs: Needs::Key("scopes"),
+        hint: "name the upstream's scope: `scopes: [https://graph.microsoft.com/.default]`",
+    },
+    Rule {
+        of: "HeaderToken",
+        needs: Needs::Key("name"),
+        hint: "name the header: `name: x-api-key`",
+    },
+    Rule {
+        of: "HeaderToken",
+        needs: Needs::Key("value"),
+        hint: "give its value: `value: \"${file:/run/secrets/key}\"`",
+    },
+    Rule {
+        of: "Route",
+        needs: Needs::Key("match"),
+        hint: "say which requests it takes: `match: { path: \"/orders/{*rest}\" }`",
+    },
+    Rule {
+        of: "Route",
+        needs: Needs::Key("auth"),
+        hint: "say who may call it: `auth: { scopes: [access_as_user] }`, `auth: any` for any valid token, or `auth: none` to leave it open",
+    },
+    Rule {
+        of: "Route",
+        needs: Needs::OneOf(&["upstream", "respond", "redirect"]),
+        hint: "a route has one of them: an `upstream` by name, an answer of its own, or a redirect",
+    },
+    Rule {
+        of: "Match",
+        needs: Needs::Key("path"),
+        hint: "write `path: /orders/{*rest}`, or `path: /{*rest}` for all paths",
+    },
+    Rule {
+        of: "AuthRules",
+        needs: Needs::AnyOf(&[
+            "providers",
+            "scopes",
+            "roles",
+            "callers",
+            "clients",
+            "tenants",
+            "claims",
+        ]),
+        hint: "for any valid token write `auth: any`",
+    },
+    Rule { of: "Respond", needs: Needs::Key("status"), hint: "write `respond: { status: 204 }`" },
+    Rule {
+        of: "Redirect",
+        needs: Needs::Key("to"),
+        hint: "write `redirect: { to: https://www.example.com/ }`",
+    },
+];

@@ -1,0 +1,185 @@
+//! `providers`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::super::spanned::{List, NotYet, OneOrMany, Spanned};
+use super::super::value::{Algorithm, ClockSkew, HttpUrl, Period, Tenant, Text};
+use crate::secret::Secret;
+
+/// A value of `providers`: an identity provider, of the kind that its `type` says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename = "$tagged by type", rename_all = "lowercase")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there are a handful, and they live as long as a reading"
+)]
+pub enum Provider {
+    /// Microsoft Entra ID.
+    Entra(Entra),
+    /// Any provider of OpenID Connect Discovery 1.0.
+    Oidc(Oidc),
+}
+
+impl Provider {
+    /// What both kinds have.
+    pub fn calls(&self) -> &ProviderCalls {
+        match self {
+            Self::Entra(entra) => &entra.calls,
+            Self::Oidc(oidc) => &oidc.calls,
+        }
+    }
+
+    /// Who the gateway is at the provider.
+    pub fn client_id(&self) -> Option<&Spanned<Text>> {
+        match self {
+            Self::Entra(entra) => entra.client_id.as_ref(),
+            Self::Oidc(oidc) => oidc.client_id.as_ref(),
+        }
+    }
+}
+
+/// A provider of `type: entra`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Entra {
+    /// The tenant's id. Required.
+    pub tenant: Spanned<Tenant>,
+    /// Whose tokens are accepted where `tenant` is several.
+    pub allowed_tenants: Option<NotYet>,
+    /// The cloud the tenant is in. Default: `public`.
+    #[serde(default)]
+    pub cloud: Cloud,
+    /// The host of the login pages and endpoints. Default: the cloud's.
+    pub authority: Option<Spanned<HttpUrl>>,
+    /// The gateway's application. Needed where an exchange uses the provider.
+    pub client_id: Option<Spanned<Text>>,
+    /// What tokens for the gateway have in `aud`. Default: `client_id` and `api://{client_id}`.
+    pub audiences: Option<List<Spanned<Text>>>,
+    /// What proves that the gateway is that application. Needed where an exchange uses the
+    /// provider.
+    pub credential: Option<Spanned<EntraCredential>>,
+    /// How the provider is called, and what overrides its metadata.
+    #[serde(rename = "$beside")]
+    pub calls: ProviderCalls,
+}
+
+/// `cloud` of an Entra provider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cloud {
+    /// The worldwide one.
+    #[default]
+    Public,
+    /// Azure Government.
+    UsGov,
+    /// Azure operated by 21Vianet.
+    China,
+}
+
+/// `credential` of an Entra provider: exactly one key.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename = "$one of", rename_all = "snake_case")]
+pub enum EntraCredential {
+    /// A secret of the application.
+    ClientSecret(Spanned<Secret>),
+    /// A certificate of the application.
+    Certificate(NotYet),
+    /// A token of another issuer, for workload identity.
+    FederatedTokenFile(NotYet),
+    /// A managed identity as a federated credential.
+    ManagedIdentity(NotYet),
+}
+
+/// A provider of `type: oidc`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Oidc {
+    /// What tokens have in `iss`, byte for byte. Required.
+    pub issuer: Spanned<HttpUrl>,
+    /// What tokens for the gateway have in `aud`. Required.
+    pub audiences: List<Spanned<Text>>,
+    /// How tokens may be signed. Default: [`Oidc::DEFAULT_ALGORITHMS`].
+    pub algorithms: Option<List<Spanned<Algorithm>>>,
+    /// Who the gateway is at the provider.
+    pub client_id: Option<Spanned<Text>>,
+    /// What proves it.
+    pub credential: Option<NotYet>,
+    /// How tokens are exchanged.
+    pub exchange: Option<NotYet>,
+    /// Claims with the token's scopes, the first that is there: a string with spaces between,
+    /// or an array. Default: [`Oidc::DEFAULT_SCOPE_CLAIMS`].
+    pub scope_claims: Option<OneOrMany<Spanned<Text>>>,
+    /// The claim with the caller's roles; a dotted path for a nested one. Default:
+    /// [`Oidc::DEFAULT_ROLES_CLAIM`].
+    pub roles_claim: Option<OneOrMany<Spanned<Text>>>,
+    /// Claims with the client's id, the first that is there. Default:
+    /// [`Oidc::DEFAULT_CLIENT_CLAIMS`].
+    pub client_claims: Option<OneOrMany<Spanned<Text>>>,
+    /// How the provider is called, and what overrides its metadata.
+    #[serde(rename = "$beside")]
+    pub calls: ProviderCalls,
+}
+
+impl Oidc {
+    /// Asymmetric ones that need no more than a published key.
+    pub const DEFAULT_ALGORITHMS: [Algorithm; 4] =
+        [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA];
+    /// Entra's name and that of RFC 9068 §2.2.3.
+    pub const DEFAULT_SCOPE_CLAIMS: [&'static str; 2] = ["scp", "scope"];
+    /// The name of RFC 9068 §2.2.3.1.
+    pub const DEFAULT_ROLES_CLAIM: &'static str = "roles";
+    /// OpenID Connect's name, Entra's in v1 tokens, and that of RFC 9068 §2.2.
+    pub const DEFAULT_CLIENT_CLAIMS: [&'static str; 3] = ["azp", "appid", "client_id"];
+}
+
+/// Keys that both kinds of provider have.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct ProviderCalls {
+    /// How far its clock and ours may differ, `300s` at most. Default:
+    /// [`ProviderCalls::DEFAULT_CLOCK_SKEW`].
+    pub clock_skew: ClockSkew,
+    /// How often its metadata and keys are fetched. Default:
+    /// [`ProviderCalls::DEFAULT_METADATA_REFRESH`].
+    pub metadata_refresh: Period,
+    /// Time for one whole call to it. Default: [`ProviderCalls::DEFAULT_TIMEOUT`].
+    pub timeout: Period,
+    /// Who issued its certificate, PEM. Default: the system's web roots.
+    pub ca_file: Option<Spanned<PathBuf>>,
+    /// Most exchanges at a time.
+    pub max_in_flight: Option<NotYet>,
+    /// Where its metadata is. Default: made from issuer or tenant.
+    pub metadata_url: Option<Spanned<HttpUrl>>,
+    /// Where tokens are exchanged. Default: as its metadata says.
+    pub token_endpoint: Option<Spanned<HttpUrl>>,
+    /// Where its keys are. Default: as its metadata says.
+    pub jwks_uri: Option<Spanned<HttpUrl>>,
+    /// Its keys, as a file: they are then not fetched.
+    pub jwks_file: Option<Spanned<PathBuf>>,
+}
+
+impl ProviderCalls {
+    /// 60 s: what clocks without care differ.
+    pub const DEFAULT_CLOCK_SKEW: ClockSkew = ClockSkew(Duration::from_mins(1));
+    /// 1 h: keys are published a day or more before they sign.
+    pub const DEFAULT_METADATA_REFRESH: Period = Period(Duration::from_hours(1));
+    /// 10 s: longer, and callers have given up.
+    pub const DEFAULT_TIMEOUT: Period = Period(Duration::from_secs(10));
+}
+
+impl Default for ProviderCalls {
+    fn default() -> Self {
+        Self {
+            clock_skew: Self::DEFAULT_CLOCK_SKEW,
+            metadata_refresh: Self::DEFAULT_METADATA_REFRESH,
+            timeout: Self::DEFAULT_TIMEOUT,
+            ca_file: None,
+            max_in_flight: None,
+            metadata_url: None,
+            token_endpoint: None,
+            jwks_uri: None,
+            jwks_file: None,
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! `upstreams`, and `token`, which routes have too.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use super::super::failure::WrongText;
+use super::super::spanned::{List, NotYet, Nothing, ONLY_FALSE, Spanned};
+use super::super::value::{HttpUrl, Period, Text, Timeout};
+use crate::secret::Secret;
+
+/// A value of `upstreams`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Upstream {
+    /// A known upstream: fills in `url` and `token` for the provider's cloud; keys beside it
+    /// override. Either this or `url` is required.
+    pub preset: Option<Spanned<Preset>>,
+    /// Where it is; a base path is kept.
+    pub url: Option<Spanned<HttpUrl>>,
+    /// Where it is, several times.
+    pub urls: Option<NotYet>,
+    /// What it receives in place of the caller's token. Default: `none: true`.
+    pub token: Option<Spanned<TokenSource>>,
+    /// Default: `auto`.
+    pub protocol: Spanned<Protocol>,
+    /// Default: `upstream`.
+    pub host_header: HostHeader,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// Whether requests are sent again.
+    pub retry: Option<NotYet>,
+    /// How `urls` share the requests.
+    pub load_balancing: Option<NotYet>,
+    /// How the health of `urls` is known.
+    pub health_check: Option<NotYet>,
+    /// When one of `urls` is left alone for a while.
+    pub outlier_ejection: Option<NotYet>,
+    /// Most connections.
+    pub max_connections: Option<NotYet>,
+    /// Most requests that wait for one.
+    pub max_pending: Option<NotYet>,
+    /// Whether absolute links in its answers come to lead through the gateway. Default:
+    /// `false`.
+    pub rewrite_links: OnlyFalse,
+    /// How its certificate is judged.
+    pub tls: Option<Spanned<UpstreamTls>>,
+}
+
+/// `preset` of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// Microsoft Graph.
+    Graph,
+    /// Azure Resource Manager.
+    Arm,
+}
+
+/// `protocol` of an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// What ALPN finds; HTTP/1.1 without TLS.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2; with prior knowledge without TLS.
+    Http2,
+}
+
+/// `host_header` of an upstream: which host it is told it was called by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostHeader {
+    /// That of its URL.
+    #[default]
+    Upstream,
+    /// That of the caller's request.
+    Client,
+}
+
+/// `timeouts` of an upstream.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Timeouts {
+    /// To connect, TLS included. Default: [`Timeouts::DEFAULT_CONNECT`].
+    pub connect: Period,
+    /// To the response's head, or `off`. Default: [`Timeouts::DEFAULT_RESPONSE`].
+    pub response: Timeout,
+    /// Without a byte of the response's body, or `off`. Event streams, gRPC and upgrades end
+    /// by it only where it is set. Default: [`Timeouts::DEFAULT_STREAM`].
+    pub stream: Option<Timeout>,
+    /// Of a connection without requests. Default: [`Timeouts::DEFAULT_IDLE`].
+    pub idle: Period,
+}
+
+impl Timeouts {
+    /// 5 s: two lost packets and their repeats.
+    pub const DEFAULT_CONNECT: Period = Period(Duration::from_secs(5));
+    /// 60 s: what callers and load balancers wait.
+    pub const DEFAULT_RESPONSE: Timeout = Timeout::After(Duration::from_mins(1));
+    /// 5 min: for a body that is not a stream of events, silence of that length is its end.
+    pub const DEFAULT_STREAM: Timeout = Timeout::After(Duration::from_mins(5));
+    /// 90 s: shorter than the 2 min and more after which common servers close.
+    pub const DEFAULT_IDLE: Period = Period(Duration::from_secs(90));
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Self::DEFAULT_CONNECT,
+            response: Self::DEFAULT_RESPONSE,
+            stream: None,
+            idle: Self::DEFAULT_IDLE,
+        }
+    }
+}
+
+/// `tls` of an upstream.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct UpstreamTls {
+    /// Who issued its certificate, PEM. Default: the system's web roots.
+    pub ca_file: Option<Spanned<PathBuf>>,
+    /// The gateway's own certificate.
+    pub cert_file: Option<NotYet>,
+    /// That certificate's key.
+    pub key_file: Option<NotYet>,
+    /// The name its certificate must have. Default: the URL's host.
+    pub server_name: Option<Spanned<Text>>,
+}
+
+/// `token`: what an upstream receives in place of the caller's token. Exactly one key.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename = "$one of", rename_all = "snake_case")]
+pub enum TokenSource {
+    /// A token for the upstream in the name of the caller.
+    OnBehalfOf(OnBehalfOf),
+    /// A token for the upstream in the gateway's own name.
+    ClientCredentials(NotYet),
+    /// The same through a managed identity.
+    ManagedIdentity(NotYet),
+    /// A fixed header.
+    Header(HeaderToken),
+    /// The caller's token as it came.
+    Passthrough(OnlyTrue),
+    /// No credential.
+    None(OnlyTrue),
+}
+
+/// `on_behalf_of`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct OnBehalfOf {
+    /// Scopes of the upstream, all of one resource. Required.
+    pub scopes: List<Spanned<Text>>,
+    /// The provider that is asked. Default: the one that validated the inbound token.
+    pub provider: Option<Spanned<Text>>,
+    /// The target of RFC 8693.
+    pub audience: Option<NotYet>,
+    /// The same as a URL.
+    pub resource: Option<NotYet>,
+    /// What becomes of callers that are no user. Default: `reject`.
+    #[serde(default)]
+    pub app_callers: AppCallers,
+    /// More parameters of the request.
+    pub extra_parameters: Option<NotYet>,
+}
+
+/// `app_callers`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AppCallers {
+    /// They are refused.
+    #[default]
+    Reject,
+    /// The gateway calls in its own name.
+    ClientCredentials(NotYet),
+}
+
+/// `header` of `token`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct HeaderToken {
+    /// The header's name. Required.
+    pub name: Spanned<Text>,
+    /// Its value. Required.
+    pub value: Spanned<Secret>,
+}
+
+/// `true`; where `false` would say nothing, or the opposite of what it seems to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnlyTrue;
+
+impl<'de> Deserialize<'de> for OnlyTrue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if bool::deserialize(deserializer)? {
+            return Ok(Self);
+        }
+        let wrong = WrongText::new("`false` says nothing here", "write `true`, or another key");
+        Err(serde::de::Error::custom(wrong))
+    }
+}
+
+/// `false`; `true` asks for something that is not supported yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnlyFalse;
+
+impl<'de> Deserialize<'de> for OnlyFalse {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(ONLY_FALSE, Nothing).map(|()| Self)
+    }
+}

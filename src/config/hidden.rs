@@ -1,0 +1,166 @@
+//! Which values of a routes file are secrets, by the keys above them: what is never printed.
+//!
+//! Errs on the side of hiding: a misspelt `client_secret` is one, so that the message about
+//! the misspelling does not print it.
+
+use super::listing::Listing;
+
+/// Whether a scalar under these keys, the outermost first, is a secret.
+pub(super) fn is_secret(path: &[String]) -> bool {
+    let Some((last, above)) = path.split_last() else { return false };
+    let parent = above.last().map(String::as_str);
+    let header =
+        above.iter().any(|key| key.ends_with("headers")) && !above.iter().any(|key| key == "match");
+    path.iter().any(|key| names_a_secret(key))
+        // A text where a mapping with the secret belongs.
+        || is_like(last, "token", 1)
+        || matches!(last.as_str(), "credential" | "header")
+        || last == "value" && parent == Some("header")
+        || last == "url" && parent == Some("redis")
+        || header && carries_a_credential(last)
+}
+
+/// Whether `text` is a word of the file's language, which no secret is.
+pub(super) fn is_harmless(text: &str) -> bool {
+    matches!(text, "" | "none" | "any" | "passthrough" | "true" | "false" | "off")
+}
+
+/// Whether `text` is a URL with a password in it, whatever its key.
+pub(super) fn has_password(text: &str) -> bool {
+    let authority = text.split_once("://").map(|(_, behind)| behind.split('/').next());
+    authority.flatten().is_some_and(|authority| authority.contains('@'))
+}
+
+fn names_a_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    ["secret", "passw", "encryption_key", "api_key", "apikey"].iter().any(|part| key.contains(part))
+        || is_like(&key, "client_secret", 3)
+}
+
+fn carries_a_credential(header: &str) -> bool {
+    let header = header.to_ascii_lowercase();
+    ["auth", "cookie", "key", "token", "secret"].iter().any(|part| header.contains(part))
+}
+
+fn is_like(key: &str, name: &str, edits: usize) -> bool {
+    strsim::osa_distance(key, name) <= edits
+}
+
+/// Hides what may be a secret in a text that is no YAML, and so has no keys: everything behind
+/// a key that names a secret, on its line and on those further in.
+pub(super) fn hide_in_text(listing: &mut Listing) {
+    let lines = listing.lines().to_vec();
+    let mut deeper_than = None;
+    for (number, line) in (1..).zip(&lines) {
+        let indent = line.chars().take_while(|c| matches!(c, ' ' | '\t' | '-')).count();
+        let end = (number, u32::MAX);
+        if line.trim().is_empty() {
+            continue;
+        }
+        if deeper_than.is_some_and(|outer| indent > outer) {
+            listing.hide((number, 1), end);
+            continue;
+        }
+        deeper_than = None;
+        let Some((column, value)) = behind_secret_key(line) else { continue };
+        let whole = value.trim().trim_matches(['"', '\'']);
+        let outside = super::source::is_only_an_expression(whole);
+        if !outside && !value.trim().is_empty() {
+            let blanks = value.chars().take_while(|c| *c == ' ').count();
+            listing.hide((number, column.saturating_add(number_of(blanks))), end);
+        }
+        if !outside && (!value.trim().is_empty() || !line.trim_start().starts_with("token")) {
+            deeper_than = Some(indent);
+        }
+    }
+}
+
+fn number_of(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// The column (from 1) and the text behind the first key of `line` that names a secret.
+fn behind_secret_key(line: &str) -> Option<(u32, &str)> {
+    let mut column = 1;
+    let mut word = String::new();
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        column += 1;
+        match character {
+            ':' if is_secret_word(&word) => return Some((column, characters.as_str())),
+            '"' | '\'' => {}
+            c if c.is_alphanumeric() || matches!(c, '_' | '-') => word.push(c),
+            ' ' => {}
+            _ => word.clear(),
+        }
+        if character == ':' {
+            word.clear();
+        }
+    }
+    None
+}
+
+fn is_secret_word(word: &str) -> bool {
+    let word = word.trim_start_matches('-');
+    names_a_secret(word)
+        || carries_a_credential(word) && !matches!(word, "auth" | "token_endpoint" | "key_file")
+        || matches!(word, "value" | "credential" | "header")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(path: &str) -> bool {
+        is_secret(&path.split('/').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn secrets_are_known_by_their_keys_misspelt_or_not() {
+        for path in [
+            "providers/entra/credential/client_secret",
+            "providers/entra/credential/client_secert",
+            "providers/entra/clientSecret",
+            "providers/sso/credential/client_secret_post",
+            "admin/token",
+            "admin/tokn",
+            "upstreams/a/token/header/value",
+            "upstreams/a/token",
+            "cache/redis/url",
+            "cache/redis/encryption_keys",
+            "routes/request_headers/set/Authorization",
+        ] {
+            assert!(secret(path), "{path}");
+        }
+        for path in [
+            "providers/entra/tenant",
+            "providers/entra/token_endpoint",
+            "upstreams/a/url",
+            "upstreams/a/token/header/name",
+            "upstreams/a/token/none",
+            "routes/match/headers/x-api-version",
+            "routes/request_headers/set/x-team",
+        ] {
+            assert!(!secret(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_yaml_hides_what_follows_such_a_key() {
+        let text = "a: b\n  client_secret: hunter2\n  x: y\n  client_secret: ${S}\n\
+                    token: { header: { name: x, value: hunter2 } }\ntoken: |\n  hunter2\nurl: z\n";
+        let mut listing = Listing::new("f", text);
+        hide_in_text(&mut listing);
+        let shown: Vec<_> = (1..=8)
+            .map(|line| {
+                let place = crate::config::Place { line, column: 1, length: 1 };
+                listing.excerpt(place).unwrap().text
+            })
+            .collect();
+        assert!(!shown.join("\n").contains("hunter2"), "{shown:#?}");
+        assert_eq!(shown[0], "a: b");
+        assert_eq!(shown[2], "  x: y");
+        assert_eq!(shown[3], "  client_secret: ${S}");
+        assert_eq!(shown[7], "url: z");
+    }
+}

@@ -1,0 +1,244 @@
+//! Values that know their place: what the file's structs hold wherever a later step may have
+//! something to say about a value.
+//!
+//! The names here are a private agreement between these types and `reader.rs`: a name that
+//! begins with `$` asks the reader for more than serde has words for. No key of a routes file
+//! can be mistaken for one, since they are names of Rust types, not of keys.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::problem::Place;
+
+/// Asks for a value together with its places.
+pub(super) const SPANNED: &str = "$spanned";
+/// Asks for a list that is not empty.
+pub(super) const LIST: &str = "$list";
+/// Asks for a list of one where a single value stands.
+pub(super) const ONE_OR_MANY: &str = "$one or many";
+/// Refuses whatever stands here, as not supported yet.
+pub(super) const NOT_YET: &str = "$not yet";
+/// A bool of which only `false` is supported yet.
+pub(super) const ONLY_FALSE: &str = "$only false";
+/// A list of which only the empty one is supported yet.
+pub(super) const ONLY_EMPTY: &str = "$only empty";
+/// An enum that is a mapping with exactly one key: the variant.
+pub(super) const ONE_OF: &str = "$one of";
+/// An enum whose variant is told by the mapping's key `type`, beside the variant's own keys.
+pub(super) const TAGGED: &str = "$tagged by type";
+/// An enum that is a word, or a mapping: the variant [`MAPPING`].
+pub(super) const WORD_OR_MAPPING: &str = "$word or mapping";
+/// The variant of [`WORD_OR_MAPPING`] that is a mapping.
+pub(super) const MAPPING: &str = "$mapping";
+/// A field whose keys stand beside those of the struct it is in.
+pub(super) const BESIDE: &str = "$beside";
+
+/// A value and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spanned<T> {
+    /// The value.
+    pub value: T,
+    /// The value's place; that of a mapping is its first key or bracket.
+    pub place: Place,
+    /// The place of the key before it; `None` for an element of a list.
+    pub key: Option<Place>,
+    /// Whether a variable or a file is in it, so that it is not all written in the routes file.
+    pub from_outside: bool,
+}
+
+impl<T> Spanned<T> {
+    /// A default: a value that stands nowhere.
+    pub(super) fn default_of(value: T) -> Self {
+        Self { value, place: Place::default(), key: None, from_outside: false }
+    }
+
+    /// Where to point for a problem of the whole: the key, where there is one.
+    pub fn key_place(&self) -> Place {
+        self.key.unwrap_or(self.place)
+    }
+}
+
+impl<T: Default> Default for Spanned<T> {
+    fn default() -> Self {
+        Self::default_of(T::default())
+    }
+}
+
+impl<T> Deref for Spanned<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Parts<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Parts<T> {
+            type Value = Spanned<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value with its place")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Spanned<T>, A::Error> {
+                let short = |what| serde::de::Error::custom(format_args!("a place without {what}"));
+                let numbers: [u32; PLACE_NUMBERS] =
+                    parts.next_element()?.ok_or_else(|| short("numbers"))?;
+                let value = parts.next_element()?.ok_or_else(|| short("a value"))?;
+                let [line, column, length, key_line, key_column, key_length, outside] = numbers;
+                let key = Place { line: key_line, column: key_column, length: key_length };
+                Ok(Spanned {
+                    value,
+                    place: Place { line, column, length },
+                    key: (key.line > 0).then_some(key),
+                    from_outside: outside > 0,
+                })
+            }
+        }
+
+        deserializer.deserialize_newtype_struct(SPANNED, Parts(PhantomData))
+    }
+}
+
+/// How many numbers tell the places of a value.
+pub(super) const PLACE_NUMBERS: usize = 7;
+
+/// What [`Spanned`] takes its places from.
+pub(super) fn place_numbers(
+    place: Place,
+    key: Option<Place>,
+    from_outside: bool,
+) -> [u32; PLACE_NUMBERS] {
+    let key = key.unwrap_or_default();
+    let outside = u32::from(from_outside);
+    [place.line, place.column, place.length, key.line, key.column, key.length, outside]
+}
+
+/// A mapping whose keys are names that the operator chose, in the order of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table<T>(pub Vec<(Spanned<String>, T)>);
+
+impl<T> Table<T> {
+    /// The value of `name`.
+    pub fn find(&self, name: &str) -> Option<&T> {
+        self.0.iter().find(|(key, _)| key.value == name).map(|(_, value)| value)
+    }
+
+    /// The names, in the order of the file.
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.0.iter().map(|(name, _)| name.value.as_str())
+    }
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Table<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a mapping of names")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Table<T>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Table(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+/// A list of one element or more: an empty one would say nothing, or let nobody in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List<T>(pub Vec<T>);
+
+/// A [`List`] that may also be written as its one element, without brackets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OneOrMany<T>(pub Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(LIST, Elements(PhantomData)).map(Self)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(ONE_OR_MANY, Elements(PhantomData)).map(Self)
+    }
+}
+
+struct Elements<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Elements<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = list.next_element()? {
+            elements.push(element);
+        }
+        Ok(elements)
+    }
+}
+
+/// A key, or a word, whose work is not done yet: its being there is a problem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotYet {}
+
+impl<'de> Deserialize<'de> for NotYet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Refused;
+
+        impl Visitor<'_> for Refused {
+            type Value = NotYet;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("nothing, since this is not supported yet")
+            }
+        }
+
+        deserializer.deserialize_newtype_struct(NOT_YET, Refused)
+    }
+}
+
+/// Takes a value that says no more than its key being absent would.
+pub(super) struct Nothing;
+
+impl Visitor<'_> for Nothing {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("what leaving the key out would say")
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+}

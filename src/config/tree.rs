@@ -1,0 +1,81 @@
+//! A routes file as a tree in which every key and value knows its place.
+//!
+//! Decides nothing; `parse.rs` grows it and `reader.rs` reads it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::problem::Place;
+
+/// A value with its place. No `Debug`: its text may be a secret.
+pub(super) struct Node {
+    /// Names it among the nodes of its tree; aliases share it.
+    pub(super) id: usize,
+    /// Where it begins; one character for a mapping or list.
+    pub(super) place: Place,
+    /// What it is.
+    pub(super) value: Value,
+    /// Where it ends: line and column, from 1.
+    pub(super) end: (u32, u32),
+    /// How many nodes it is, those that aliases repeat counted each time.
+    pub(super) weight: usize,
+}
+
+impl Node {
+    /// Whether it is nothing at all.
+    pub(super) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar(scalar) if scalar.is_null)
+    }
+}
+
+/// What a node is.
+pub(super) enum Value {
+    /// Text.
+    Scalar(Scalar),
+    /// A sequence.
+    List(Vec<Arc<Node>>),
+    /// A mapping, in the order of the file, without repeated keys.
+    Mapping(Vec<Entry>),
+    /// Something whose problem has been said.
+    Broken,
+}
+
+/// The text of a scalar: as written, `${…}` replaced.
+pub(super) struct Scalar {
+    /// The text; YAML's types are not consulted, so `NO`, `0777` and `1e3` are just that.
+    pub(super) text: String,
+    /// Whether a variable or a file is in it.
+    pub(super) from_outside: bool,
+    /// Whether it is nothing at all: no text, `~` or `null`, without quotes.
+    pub(super) is_null: bool,
+}
+
+/// A key of a mapping and its value.
+pub(super) struct Entry {
+    pub(super) key: Key,
+    pub(super) value: Arc<Node>,
+}
+
+/// A key of a mapping.
+pub(super) struct Key {
+    pub(super) text: String,
+    pub(super) place: Place,
+}
+
+/// A tree, and the files that `${file:…}` read for it.
+pub(super) struct Tree {
+    pub(super) root: Arc<Node>,
+    pub(super) files: Vec<PathBuf>,
+}
+
+impl Tree {
+    /// The keys of the mapping under the root's `section`.
+    pub(super) fn names_under(&self, section: &str) -> Vec<String> {
+        let entries = |node: &'_ Node| match &node.value {
+            Value::Mapping(entries) => entries.iter().map(|it| it.key.text.clone()).collect(),
+            Value::Scalar(_) | Value::List(_) | Value::Broken => Vec::new(),
+        };
+        let Value::Mapping(root) = &self.root.value else { return Vec::new() };
+        root.iter().find(|it| it.key.text == section).map_or_else(Vec::new, |it| entries(&it.value))
+    }
+}

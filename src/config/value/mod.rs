@@ -1,0 +1,122 @@
+//! Values that are written as text and mean something else: durations, sizes, counts,
+//! addresses, URLs. Each says what is wrong with a text and what to write instead.
+//!
+//! Decides their form only; whether a URL may be plain http, or a tenant exists, is decided
+//! where that is known.
+
+mod duration;
+mod network;
+mod quantity;
+mod token;
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+
+pub use duration::{ClockSkew, Period, PeriodOrZero, Timeout};
+pub use network::{Address, AdminAddress, HttpUrl, Network, RedirectStatus, Status};
+pub use quantity::{Bytes, Count, SizeLimit, Workers};
+pub use token::{Algorithm, Tenant};
+
+use super::failure::WrongText;
+use crate::secret::Secret;
+
+/// A value that is written as text.
+pub(super) trait Written: Sized {
+    /// What a mapping in its place is told to be: ``a duration such as `30s` ``.
+    const FORM: &'static str;
+
+    /// Reads the text.
+    fn parse(text: &str) -> Result<Self, WrongText>;
+}
+
+fn read<'de, D: Deserializer<'de>, T: Written>(deserializer: D) -> Result<T, D::Error> {
+    struct Text<T>(PhantomData<T>);
+
+    impl<T: Written> Visitor<'_> for Text<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(T::FORM)
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+            T::parse(text).map_err(E::custom)
+        }
+    }
+
+    deserializer.deserialize_str(Text(PhantomData))
+}
+
+macro_rules! written {
+    ($($type:ty),+ $(,)?) => {$(
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                read(deserializer)
+            }
+        }
+    )+};
+}
+
+written!(
+    Text,
+    Period,
+    PeriodOrZero,
+    ClockSkew,
+    Timeout,
+    Bytes,
+    SizeLimit,
+    Count,
+    Workers,
+    Address,
+    AdminAddress,
+    Network,
+    HttpUrl,
+    Status,
+    RedirectStatus,
+    Tenant,
+    Algorithm,
+    Secret,
+);
+
+/// Text that is not empty.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text(pub String);
+
+impl Written for Text {
+    const FORM: &'static str = "a text";
+
+    fn parse(text: &str) -> Result<Self, WrongText> {
+        if text.trim().is_empty() {
+            return Err(WrongText::new("the text is empty", "write a value, or remove the key"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::ops::Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Written for Secret {
+    const FORM: &'static str = "a text";
+
+    fn parse(text: &str) -> Result<Self, WrongText> {
+        if text.is_empty() {
+            let hint = "is the variable set, and the file not empty?";
+            return Err(WrongText::new("the secret is empty", hint));
+        }
+        Ok(Self::new(text.to_owned()))
+    }
+}

@@ -1,0 +1,140 @@
+//! Sizes and counts: decimal digits, sizes with a binary unit.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+
+use super::super::failure::WrongText;
+use super::Written;
+
+/// A size in bytes that is not zero: `64KiB`, `10MiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
+
+/// A size, or none: `unlimited`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SizeLimit {
+    /// No limit.
+    Unlimited,
+    /// This many bytes; 0 takes no body at all.
+    Bytes(u64),
+}
+
+fn size(text: &str) -> Result<u64, WrongText> {
+    let wrong = |hint: String| WrongText::new(format!("`{text}` is not a size"), hint);
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits).unwrap_or(("", text));
+    let Ok(number) = number.parse::<u64>() else {
+        return Err(wrong("write a whole number and a unit: `512B`, `64KiB`, `10MiB`".into()));
+    };
+    let factor = match unit {
+        "B" => 1,
+        "KiB" => 1024,
+        "MiB" => 1024 * 1024,
+        "GiB" => 1024 * 1024 * 1024,
+        "" if number == 0 => 1,
+        "" => return Err(wrong(format!("give it a unit: `{number}B`, `{number}KiB`"))),
+        _ => return Err(wrong("the units are `B`, `KiB`, `MiB` and `GiB`".into())),
+    };
+    number.checked_mul(factor).ok_or_else(|| wrong("it is more than 16 EiB".into()))
+}
+
+impl Written for Bytes {
+    const FORM: &'static str = "a size such as `64KiB`";
+
+    fn parse(text: &str) -> Result<Self, WrongText> {
+        match size(text)? {
+            0 => Err(WrongText::new(format!("`{text}` leaves no room"), "write `1KiB` or more")),
+            some => Ok(Self(some)),
+        }
+    }
+}
+
+impl Written for SizeLimit {
+    const FORM: &'static str = "a size such as `10MiB`, or `unlimited`";
+
+    fn parse(text: &str) -> Result<Self, WrongText> {
+        if text == "unlimited" { Ok(Self::Unlimited) } else { size(text).map(Self::Bytes) }
+    }
+}
+
+/// A whole number of 1 or more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Count(pub NonZeroU32);
+
+fn whole_number<T: std::str::FromStr>(text: &str) -> Result<T, WrongText> {
+    let wrong = || {
+        let hint = "write decimal digits and nothing else: `1000`";
+        WrongText::new(format!("`{text}` is not a whole number of 1 or more"), hint)
+    };
+    // A leading zero would be octal in older YAML: nobody should have to know which this is.
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) || text.starts_with('0') {
+        return Err(wrong());
+    }
+    text.parse().ok().ok_or_else(|| if text.is_empty() { wrong() } else { too_large(text) })
+}
+
+fn too_large(text: &str) -> WrongText {
+    WrongText::new(format!("`{text}` is too large"), "write a smaller number")
+}
+
+impl Written for Count {
+    const FORM: &'static str = "a whole number";
+
+    fn parse(text: &str) -> Result<Self, WrongText> {
+        whole_number(text).map(Self)
+    }
+}
+
+/// How many threads serve requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    /// One for each CPU the process may use.
+    Auto,
+    /// This many.
+    Count(NonZeroUsize),
+}
+
+impl Workers {
+    /// More than any machine has CPUs.
+    pub const MAX: usize = 1024;
+}
+
+impl Written for Workers {
+    const FORM: &'static str = "a whole number, or `auto`";
+
+    fn parse(text: &str) -> Result<Self, WrongText> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let count: NonZeroUsize = whole_number(text)?;
+        if count.get() > Self::MAX { Err(too_large(text)) } else { Ok(Self::Count(count)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, expected) in
+            [("1B", 1), ("64KiB", 65_536), ("10MiB", 10_485_760), ("1GiB", 1 << 30)]
+        {
+            assert_eq!(Bytes::parse(text).unwrap().0, expected, "{text}");
+        }
+        for text in ["", "64", "64KB", "64kib", "0B", "-1B", "1.5MiB", "99999999999GiB"] {
+            assert!(Bytes::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(SizeLimit::parse("unlimited").unwrap(), SizeLimit::Unlimited);
+        assert_eq!(SizeLimit::parse("0").unwrap(), SizeLimit::Bytes(0));
+    }
+
+    #[test]
+    fn numbers_are_decimal_digits() {
+        assert_eq!(Count::parse("10000").unwrap().0.get(), 10_000);
+        for text in ["", "0", "0777", "1e3", "1_000", "-1", "+1", "0x10", "4294967296", " 1"] {
+            assert!(Count::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(Workers::parse("auto").unwrap(), Workers::Auto);
+        assert!(Workers::parse("1024").is_ok() && Workers::parse("1025").is_err());
+    }
+}

@@ -40,8 +40,16 @@ pub(super) fn read<T: DeserializeOwned>(
         pass.leave_out_what_is_blamed(root);
         read = pass.read_until_clean(root);
     }
+    let is_refused = read.is_none() || pass.blames(root);
     for problem in pass.said.into_inner() {
         problems.push(problem);
+    }
+    if is_refused && !problems.refuse() {
+        // Can't happen: whoever leaves something out has said why. If it does, refuse.
+        problems.push(
+            Problem::of_file("the routes file can't be read, and no reason is known")
+                .hint("this is a mistake of this program: please report it"),
+        );
     }
     read
 }
@@ -167,23 +175,19 @@ impl<'n> Reader<'n> {
         }
     }
 
-    fn list_elements<V: Visitor<'n>>(self, visitor: V, or_one: bool) -> Result<V::Value, Failure> {
+    /// The elements of a list that must have some.
+    fn visit_list<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Failure> {
         match &self.node.value {
-            Value::List(list) if list.is_empty() => Err(Failure::Text(
+            Value::List(list) if !list.is_empty() => self.deserialize_any(visitor),
+            Value::List(_) => Err(Failure::Text(
                 WrongText::new(
                     format!("{} is an empty list", self.label()),
                     "give it one element at least; a key that is not required can be left out",
                 )
                 .to_string(),
             )),
-            Value::List(list) => visitor.visit_seq(Elements {
-                nodes: list.iter().map(|node| self.element(node)).collect::<Vec<_>>().into_iter(),
-            }),
-            Value::Scalar(scalar) if or_one && !scalar.is_null => {
-                visitor.visit_seq(Elements { nodes: vec![self].into_iter() })
-            }
             Value::Scalar(_) | Value::Mapping(_) | Value::Broken => {
-                Err(Failure::Form((&visitor as &dyn de::Expected).to_string()))
+                Err(Failure::Form(A_LIST.to_owned()))
             }
         }
     }
@@ -229,8 +233,10 @@ impl<'de> Deserializer<'de> for Reader<'de> {
                 let numbers = place_numbers(self.node.place, key, from_outside);
                 visitor.visit_seq(Placed { numbers: Some(numbers), value: Some(self) })
             }
-            LIST => self.list_elements(visitor, false),
-            ONE_OR_MANY => self.list_elements(visitor, true),
+            ONE_OR_MANY if self.scalar().is_some_and(|scalar| !scalar.is_null) => {
+                visitor.visit_seq(Elements { nodes: vec![self].into_iter() })
+            }
+            LIST | ONE_OR_MANY => self.visit_list(visitor),
             NOT_YET => Err(Failure::NotYet),
             ONLY_FALSE => match self.scalar().map(|scalar| scalar.text.as_str()) {
                 Some("false") => visitor.visit_bool(false),

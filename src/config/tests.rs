@@ -77,6 +77,16 @@ fn bad_files_are_explained() {
 }
 
 #[test]
+fn every_key_of_the_contract_is_known() {
+    let text = fs::read_to_string(Path::new(DATA).join("bad/contract-keys.yaml")).unwrap();
+    let shown = read_text(&text).problems.to_string();
+    assert!(shown.contains("is not supported yet"));
+    for word in ["unknown key", "can't be", " takes ", " has no "] {
+        assert!(!shown.contains(word), "{word}: {shown}");
+    }
+}
+
+#[test]
 fn what_is_left_of_a_bad_file_can_be_checked_further() {
     let reading = read_text(
         "upstreams:\n  a: { url: https://a.example }\n  b: { ulr: https://b.example }\n\

@@ -21,6 +21,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         header_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(75),
+        body_idle_timeout: Duration::from_secs(30),
         max_header_bytes: 64 * 1024,
         max_concurrent_streams: 128,
         max_connections: 100,

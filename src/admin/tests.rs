@@ -17,7 +17,7 @@ fn admin(token: Option<&str>, address: impl Into<IpAddr>) -> Admin {
     }
 }
 
-fn get(admin: &Admin, path: &str, authorization: &[&str]) -> Response<Full<Bytes>> {
+fn get(admin: &Admin, path: &str, authorization: &[&str]) -> Response<Body> {
     let mut headers = HeaderMap::new();
     for value in authorization {
         headers.append(header::AUTHORIZATION, value.parse().unwrap());
@@ -25,7 +25,7 @@ fn get(admin: &Admin, path: &str, authorization: &[&str]) -> Response<Full<Bytes
     admin.answer(&Method::GET, path, &headers)
 }
 
-async fn body(response: Response<Full<Bytes>>) -> serde_json::Value {
+async fn body(response: Response<Body>) -> serde_json::Value {
     serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
 }
 

@@ -8,6 +8,7 @@
 //! Nothing outside of this folder knows YAML or the environment.
 
 pub mod file;
+pub mod resolve;
 mod access;
 mod choice;
 mod complaint;

@@ -103,8 +103,7 @@ fn encode(lease: &Lease, head: Head, body: Body) -> Result<Request<Body>, SendEr
 
 /// Whether the connection went away before anything of an answer came.
 fn is_lost(error: &hyper::Error) -> bool {
-    let broken =
-        error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
+    let broken = error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
     error.is_incomplete_message() || error.is_canceled() || error.is_closed() || broken
 }
 

@@ -25,3 +25,5 @@ mod support;
 mod layers;
 mod accept;
 mod authn;
+mod dev;
+mod gateway;

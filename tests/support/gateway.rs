@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, Once, mpsc};
 use std::thread::JoinHandle;
 
-use obo_gateway::config;
-use obo_gateway::launch;
+use obo_gateway::config::{Environment, Problems, Source};
+use obo_gateway::launch::{self, Origin, Prepared};
+use obo_gateway::observe::sink::{LogFormat, LogSink};
+use obo_gateway::observe::{Metrics, log};
 use tokio::sync::oneshot;
 
 use super::capture::Capture;
@@ -34,6 +36,7 @@ pub struct Gateway {
     clock: ManualClock,
     log: Capture,
     running: Arc<launch::Running>,
+    file: RoutesFile,
     stop: Option<oneshot::Sender<()>>,
     /// Ends with the metrics, as they were before the drain.
     thread: Option<JoinHandle<Option<String>>>,
@@ -58,7 +61,8 @@ impl Gateway {
         registry::secret(CLIENT_SECRET);
         let name = format!("gateway-{}", NUMBER.fetch_add(1, Ordering::SeqCst));
         let (clock, log) = (ManualClock::new(), Capture::default());
-        let options = options(yaml, &clock, &log);
+        let file = RoutesFile(Arc::new(Mutex::new(yaml.to_owned())));
+        let options = Options::new(&file, &clock, &log)?;
         let (stop, stopped) = oneshot::channel();
         let (started, outcome) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
@@ -70,7 +74,8 @@ impl Gateway {
             .unwrap();
         let running = outcome.recv().expect("the gateway's thread is there")?;
         Ok(Self {
-            addresses: running.addresses(),
+            addresses: running.addresses().to_vec(),
+            file,
             admin: running.admin_address(),
             name,
             clock,
@@ -109,6 +114,11 @@ impl Gateway {
     /// What it logged.
     pub fn log(&self) -> &Capture {
         &self.log
+    }
+
+    /// Changes the routes file; `running().reload()` reads it.
+    pub fn write_file(&self, yaml: &str) {
+        yaml.clone_into(&mut self.file.0.lock().unwrap());
     }
 
     /// The gateway as the product knows it: `reload()`, `drain()`.
@@ -185,21 +195,28 @@ impl Drop for Gateway {
 /// The life of a gateway, on its own thread.
 fn live(
     name: &str,
-    options: launch::Options,
+    options: Options,
     started: &mpsc::SyncSender<Result<Arc<launch::Running>, String>>,
     stopped: oneshot::Receiver<()>,
 ) -> Option<String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name(name)
+        .on_thread_start({
+            let dispatch = options.dispatch.clone();
+            // The thread ends with the runtime, and its subscriber with it.
+            move || std::mem::forget(tracing::dispatcher::set_default(&dispatch))
+        })
         .enable_all()
         .build()
         .unwrap();
+    let Options { prepared, sink, dispatch } = options;
+    let _logging = tracing::dispatcher::set_default(&dispatch);
     runtime.block_on(async {
-        let running = match launch::start(options).await {
+        let running = match prepared.start(sink.clone()) {
             Ok(running) => Arc::new(running),
-            Err(problems) => {
-                started.send(Err(problems.to_string())).unwrap();
+            Err(error) => {
+                started.send(Err(error.to_string())).unwrap();
                 return None;
             }
         };
@@ -211,6 +228,7 @@ fn live(
             None => None,
         };
         super::within("the gateway to drain", running.drain()).await;
+        running.close_log();
         metrics
     })
 }
@@ -224,15 +242,35 @@ async fn metrics(admin: SocketAddr) -> String {
 }
 
 /// Where the harness meets the product: all that is set from outside.
-fn options(yaml: &str, clock: &ManualClock, log: &Capture) -> launch::Options {
-    launch::Options {
-        source: config::Source::text("routes.yaml", yaml),
-        variables: VARIABLES
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect(),
-        clock: Arc::new(clock.clone()),
-        log: Box::new(log.clone()),
+struct Options {
+    prepared: Prepared,
+    sink: LogSink,
+    dispatch: tracing::Dispatch,
+}
+
+impl Options {
+    fn new(file: &RoutesFile, clock: &ManualClock, log: &Capture) -> Result<Self, String> {
+        let metrics = Metrics::default();
+        let sink = LogSink::start(Box::new(log.clone()), LogFormat::Json, metrics.clone()).unwrap();
+        let dispatch = tracing::Dispatch::new(log::subscriber("debug", &sink).unwrap());
+        let prepared = launch::prepare(Box::new(file.clone()), Arc::new(clock.clone()), metrics);
+        let prepared = prepared.map_err(|problems| problems.to_string())?;
+        Ok(Self { prepared, sink, dispatch })
+    }
+}
+
+/// A routes file in memory.
+#[derive(Clone)]
+struct RoutesFile(Arc<Mutex<String>>);
+
+impl Origin for RoutesFile {
+    fn source(&self) -> Result<Source, Problems> {
+        let text = self.0.lock().unwrap().clone();
+        Ok(Source { name: "routes.yaml".to_owned(), text, base: std::env::temp_dir() })
+    }
+
+    fn environment(&self, source: &Source) -> Environment {
+        Environment::of(VARIABLES.iter().copied(), &source.base)
     }
 }
 

@@ -17,6 +17,7 @@ pub mod client;
 pub mod invariants;
 pub mod raw;
 pub mod capture;
+pub mod gateway;
 
 use std::time::Duration;
 

@@ -89,7 +89,7 @@ pub struct Timeouts {
     /// To connect, TLS included. Default: [`Timeouts::DEFAULT_CONNECT`].
     pub connect: Period,
     /// To the response's head, or `off`. Default: [`Timeouts::DEFAULT_RESPONSE`].
-    pub response: Timeout,
+    pub response: Option<Timeout>,
     /// Without a byte of the response's body, or `off`. Event streams, gRPC and upgrades end
     /// by it only where it is set. Default: [`Timeouts::DEFAULT_STREAM`].
     pub stream: Option<Timeout>,
@@ -101,9 +101,9 @@ impl Timeouts {
     /// 5 s: two lost packets and their repeats.
     pub const DEFAULT_CONNECT: Period = Period(Duration::from_secs(5));
     /// 60 s: what callers and load balancers wait.
-    pub const DEFAULT_RESPONSE: Timeout = Timeout::After(Duration::from_mins(1));
+    pub const DEFAULT_RESPONSE: Duration = Duration::from_mins(1);
     /// 5 min: for a body that is not a stream of events, silence of that length is its end.
-    pub const DEFAULT_STREAM: Timeout = Timeout::After(Duration::from_mins(5));
+    pub const DEFAULT_STREAM: Duration = Duration::from_mins(5);
     /// 90 s: shorter than the 2 min and more after which common servers close.
     pub const DEFAULT_IDLE: Period = Period(Duration::from_secs(90));
 }
@@ -112,7 +112,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Self::DEFAULT_CONNECT,
-            response: Self::DEFAULT_RESPONSE,
+            response: None,
             stream: None,
             idle: Self::DEFAULT_IDLE,
         }

@@ -150,7 +150,10 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
     let providers = providers::resolve(&file.providers, finding);
     let upstreams = upstreams::resolve(&file.upstreams, &providers, finding);
     let routes = routes::resolve(file, &providers, &upstreams, finding)?;
-    upstreams::warn_of_unused(file, finding);
+    // What a route with problems would have used is not known.
+    if !finding.problems.refuse() {
+        upstreams::warn_of_unused(file, finding);
+    }
     let trusted = file.server.trusted_proxies.iter().map(|network| network.value.0).collect();
     let snapshot = Snapshot {
         routes,

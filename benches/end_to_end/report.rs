@@ -202,7 +202,7 @@ impl Report {
 struct Ratio {
     case: Case,
     of_medians: f64,
-    /// Other work only ever adds to the cost, so this is what it disturbs least.
+    /// Other work nearly always adds to the cost, so this is usually less disturbed.
     of_best_rounds: f64,
 }
 

@@ -19,7 +19,7 @@ use crate::{Failure, bare_proxy, load, report};
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 const READY_POLL: Duration = Duration::from_millis(20);
 /// How much of the end of a failed proxy's log is shown, in lines.
-const SHOWN_LINES: usize = 20;
+const SHOWN_LINES: usize = 40;
 
 /// Where the loopback world is.
 #[derive(Clone, Copy)]

@@ -1,0 +1,170 @@
+//! What the stack costs by itself: hyper's server, hyper-util's pooled client, a token cache.
+//!
+//! The yardstick. It does what the name of each case says and nothing else: no routes but two
+//! prefixes, no log, no metrics, no timeouts, no limits, no hop-by-hop header but `Connection`.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use dashmap::DashMap;
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use crate::users::{self, CLIENT_ID, CLIENT_SECRET, TENANT, UPSTREAM_SCOPE};
+use crate::{Failure, report};
+
+/// The first argument that makes this binary the bare proxy; its own address, the upstream's
+/// and the provider's authority follow.
+pub(crate) const COMMAND: &str = "bare-proxy";
+
+struct BareProxy {
+    upstream: Authority,
+    upstream_host: HeaderValue,
+    client: Client<HttpConnector, Incoming>,
+    /// SHA-256 of an inbound token → the `Authorization` that goes on in its place.
+    tokens: DashMap<[u8; 32], HeaderValue>,
+    keys: HashMap<String, DecodingKey>,
+    validation: Validation,
+    token_client: Client<HttpConnector, Full<Bytes>>,
+    token_endpoint: Uri,
+}
+
+/// Serves until the process is ended.
+pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<(), Failure> {
+    let arguments: Vec<String> = arguments.collect();
+    let [address, upstream, authority] = arguments.as_slice() else {
+        return Err(format!("{COMMAND} ADDRESS UPSTREAM AUTHORITY").into());
+    };
+    let address: SocketAddr = address.parse()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let proxy = Arc::new(BareProxy::new(upstream, authority).await?);
+        let listener = TcpListener::bind(address).await?;
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            let proxy = Arc::clone(&proxy);
+            let service = service_fn(move |request| Arc::clone(&proxy).answer(request));
+            tokio::spawn(async move {
+                let io = TokioIo::new(stream);
+                if let Err(error) = http1::Builder::new().serve_connection(io, service).await {
+                    report::say_failure(&error);
+                }
+            });
+        }
+    })
+}
+
+impl BareProxy {
+    async fn new(upstream: &str, authority: &str) -> Result<Self, Failure> {
+        let token_client = client();
+        let jwks: Uri = format!("{authority}/{TENANT}/discovery/v2.0/keys").parse()?;
+        let jwks = token_client.get(jwks).await?.into_body().collect().await?.to_bytes();
+        let jwks: JwkSet = serde_json::from_slice(&jwks)?;
+        let mut keys = HashMap::new();
+        for key in &jwks.keys {
+            let kid = key.common.key_id.clone().unwrap_or_default();
+            keys.insert(kid, DecodingKey::from_jwk(key)?);
+        }
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        validation.set_issuer(&[users::issuer(authority)]);
+        validation.set_audience(&[CLIENT_ID]);
+        Ok(Self {
+            upstream: upstream.parse()?,
+            upstream_host: upstream.parse()?,
+            client: client(),
+            tokens: DashMap::new(),
+            keys,
+            validation,
+            token_client,
+            token_endpoint: format!("{authority}/{TENANT}/oauth2/v2.0/token").parse()?,
+        })
+    }
+
+    /// An error closes the connection; it is the bench's business to send good requests.
+    async fn answer(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Incoming>, Failure> {
+        if request.uri().path().starts_with("/swap/") {
+            let outbound = self.outbound(request.headers()).await?;
+            request.headers_mut().insert(AUTHORIZATION, outbound);
+        }
+        request.headers_mut().remove(CONNECTION);
+        request.headers_mut().insert(HOST, self.upstream_host.clone());
+        let mut target = std::mem::take(request.uri_mut()).into_parts();
+        target.scheme = Some(Scheme::HTTP);
+        target.authority = Some(self.upstream.clone());
+        *request.uri_mut() = Uri::from_parts(target)?;
+        let mut response = self.client.request(request).await?;
+        response.headers_mut().remove(CONNECTION);
+        Ok(response)
+    }
+
+    /// The credential for the caller of a request: cached, or exchanged for a verified token.
+    async fn outbound(&self, headers: &HeaderMap) -> Result<HeaderValue, Failure> {
+        let authorization = headers.get(AUTHORIZATION).ok_or("no Authorization")?.to_str()?;
+        let inbound = authorization.strip_prefix("Bearer ").ok_or("no bearer token")?;
+        let mut key = [0; 32];
+        key.copy_from_slice(digest(&SHA256, inbound.as_bytes()).as_ref());
+        if let Some(outbound) = self.tokens.get(&key) {
+            return Ok(outbound.clone());
+        }
+        self.verify(inbound)?;
+        let outbound = self.exchange(inbound).await?;
+        self.tokens.insert(key, outbound.clone());
+        Ok(outbound)
+    }
+
+    fn verify(&self, token: &str) -> Result<(), Failure> {
+        let kid = jsonwebtoken::decode_header(token)?.kid.ok_or("no kid")?;
+        let key = self.keys.get(&kid).ok_or("unknown kid")?;
+        jsonwebtoken::decode::<Value>(token, key, &self.validation)?;
+        Ok(())
+    }
+
+    async fn exchange(&self, assertion: &str) -> Result<HeaderValue, Failure> {
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")
+            .append_pair("requested_token_use", "on_behalf_of")
+            .append_pair("client_id", CLIENT_ID)
+            .append_pair("client_secret", CLIENT_SECRET)
+            .append_pair("scope", UPSTREAM_SCOPE)
+            .append_pair("assertion", assertion)
+            .finish();
+        let request = Request::post(&self.token_endpoint)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Full::new(Bytes::from(form)))?;
+        let answer = self.token_client.request(request).await?.into_body().collect().await?;
+        let answer: Value = serde_json::from_slice(&answer.to_bytes())?;
+        let token = answer.get("access_token").and_then(Value::as_str);
+        let token = token.ok_or_else(|| format!("no token: {answer}"))?;
+        Ok(format!("Bearer {token}").parse()?)
+    }
+}
+
+fn client<B>() -> Client<HttpConnector, B>
+where
+    B: Body + Send,
+    B::Data: Send,
+{
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    Client::builder(TokioExecutor::new()).set_host(false).build(connector)
+}

@@ -10,10 +10,11 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use obo_gateway::body::BoxError;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::invariants;
-use super::servers::PeerBody;
+use super::servers::{self, PeerBody};
 
 /// One connection to a gateway.
 pub struct Client {
@@ -25,6 +26,29 @@ pub struct Client {
 enum Sender {
     Http1(http1::SendRequest<PeerBody>),
     Http2(http2::SendRequest<PeerBody>),
+}
+
+impl Sender {
+    async fn http1<S>(stream: S) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let handshake = http1::Builder::new().handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.unwrap();
+        // What breaks the connection shows in the answers.
+        tokio::spawn(async move { connection.with_upgrades().await.ok() });
+        Self::Http1(sender)
+    }
+
+    async fn http2<S>(stream: S) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let builder = http2::Builder::new(TokioExecutor::new());
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(async move { connection.await.ok() });
+        Self::Http2(sender)
+    }
 }
 
 /// Whose answers the client looks at.
@@ -80,21 +104,20 @@ pub fn full(bytes: impl Into<Bytes>) -> PeerBody {
 impl Client {
     /// Connects; HTTP/1.1.
     pub async fn http1(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
-        let (sender, connection) =
-            http1::Builder::new().handshake(TokioIo::new(stream)).await.unwrap();
-        // What breaks the connection shows in the answers.
-        tokio::spawn(async move { connection.with_upgrades().await.ok() });
-        Self { address, sender: Sender::Http1(sender), answers: Answers::Gateway }
+        let sender = servers::beside_the_test(async move {
+            let stream = TcpStream::connect(address).await.unwrap();
+            Sender::http1(stream).await
+        });
+        Self { address, sender: sender.await, answers: Answers::Gateway }
     }
 
     /// Connects; HTTP/2 with prior knowledge.
     pub async fn http2(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
-        let builder = http2::Builder::new(TokioExecutor::new());
-        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(async move { connection.await.ok() });
-        Self { address, sender: Sender::Http2(sender), answers: Answers::Gateway }
+        let sender = servers::beside_the_test(async move {
+            let stream = TcpStream::connect(address).await.unwrap();
+            Sender::http2(stream).await
+        });
+        Self { address, sender: sender.await, answers: Answers::Gateway }
     }
 
     /// Another client of the same HTTP/2 connection: their streams run side by side.

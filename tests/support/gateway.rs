@@ -252,7 +252,7 @@ impl Options {
     fn new(file: &RoutesFile, clock: &ManualClock, log: &Capture) -> Result<Self, String> {
         let metrics = Metrics::default();
         let sink = LogSink::start(Box::new(log.clone()), LogFormat::Json, metrics.clone()).unwrap();
-        let dispatch = tracing::Dispatch::new(log::subscriber("debug", &sink).unwrap());
+        let dispatch = tracing::Dispatch::new(log::subscriber("trace", &sink).unwrap());
         let prepared = launch::prepare(Box::new(file.clone()), Arc::new(clock.clone()), metrics);
         let prepared = prepared.map_err(|problems| problems.to_string())?;
         Ok(Self { prepared, sink, dispatch })

@@ -25,6 +25,39 @@ impl Capture {
         self.text().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// The access events so far, in order.
+    pub fn access_events(&self) -> Vec<serde_json::Map<String, serde_json::Value>> {
+        let mut events = self.events();
+        events.retain(|event| event.contains_key("request_id") && event.contains_key("bytes_in"));
+        events
+    }
+
+    /// Waits for the first access event of `path`.
+    pub async fn event_when(&self, path: &str) -> serde_json::Map<String, serde_json::Value> {
+        self.access_events_when(1, |event| event["path"] == path).await.swap_remove(0)
+    }
+
+    /// Waits until there are `count` access events that are `wanted`, and hands them out.
+    pub async fn access_events_when(
+        &self,
+        count: usize,
+        wanted: impl Fn(&serde_json::Map<String, serde_json::Value>) -> bool,
+    ) -> Vec<serde_json::Map<String, serde_json::Value>> {
+        let events = async {
+            loop {
+                let mut events = self.access_events();
+                events.retain(&wanted);
+                if events.len() >= count {
+                    return events;
+                }
+                // Lines are written in batches, and nothing tells when; the interval only
+                // spares the processor.
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        super::within("access events", events).await
+    }
+
     /// Fails if a registered token or secret was logged here.
     pub fn assert_clean(&self) {
         let text = self.0.lock().unwrap().clone();

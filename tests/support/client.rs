@@ -1,6 +1,7 @@
 //! An HTTP client that holds every answer to what is true of all of them ([`super::invariants`]).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
@@ -9,9 +10,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use obo_gateway::body::BoxError;
+use obo_gateway::trust::Roots;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::invariants;
 use super::servers::{self, PeerBody};
@@ -116,6 +120,26 @@ impl Client {
         let sender = servers::beside_the_test(async move {
             let stream = TcpStream::connect(address).await.unwrap();
             Sender::http2(stream).await
+        });
+        Self { address, sender: sender.await, answers: Answers::Gateway }
+    }
+
+    /// Connects with TLS; `pem` is the certificate that is believed, and ALPN offers `alpn`.
+    pub async fn tls(address: SocketAddr, pem: &str, alpn: Option<&'static str>) -> Self {
+        let mut config = Roots::from_pem(pem.as_bytes()).unwrap().client_config().unwrap();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let connector = TlsConnector::from(Arc::new(config));
+        let sender = servers::beside_the_test(async move {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let stream = connector.connect(name, stream).await.unwrap();
+            let agreed = stream.get_ref().1.alpn_protocol();
+            assert_eq!(agreed, alpn.map(str::as_bytes), "the protocol that was offered");
+            if alpn == Some("h2") {
+                Sender::http2(stream).await
+            } else {
+                Sender::http1(stream).await
+            }
         });
         Self { address, sender: sender.await, answers: Answers::Gateway }
     }

@@ -17,7 +17,7 @@ use obo_gateway::observe::{Metrics, log};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use super::capture::Capture;
+use super::capture::{self, Capture};
 use super::client::Client;
 use super::clock::ManualClock;
 use super::registry;
@@ -59,6 +59,7 @@ impl Gateway {
     pub fn try_start(yaml: &str) -> Result<Self, String> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         watch_panics();
+        capture::elsewhere();
         registry::secret(CLIENT_SECRET);
         let name = format!("gateway-{}", NUMBER.fetch_add(1, Ordering::SeqCst));
         let (clock, log) = (ManualClock::new(), Capture::default());
@@ -186,7 +187,11 @@ impl Drop for Gateway {
             self.name,
             panics.join("\n")
         );
+        for panic in &panics {
+            registry::assert_clean("a panic", panic.as_bytes());
+        }
         self.log.assert_clean();
+        capture::elsewhere().assert_clean();
         if let Ok(Some(metrics)) = ended {
             registry::assert_clean("the metrics", metrics.as_bytes());
         }

@@ -23,7 +23,7 @@ const SCOPES: [(&str, &str); 2] = [
     ("graph", "https://graph.microsoft.com/.default"),
     ("arm", "https://management.azure.com/.default"),
 ];
-const WAVES: usize = 12;
+const WAVES: usize = 8;
 const CALLERS: usize = 40;
 
 /// Two upstreams, and at each of them both scopes: `/{upstream}/{scope}/{user}`.
@@ -122,7 +122,7 @@ async fn storm(seed: u64) {
     }
     assert!(answered > 50, "seed {seed}: only {answered} were served");
 
-    // The sun comes out, and nobody is left behind: what was asked to be waited for is over.
+    // The sun comes out, and nobody is left behind.
     provider.always(Endpoint::Token, Reply::Usual);
     gateway.clock().set(UnixTime(START.0 + 50_000));
     let fresh = Token::entra_v2(&provider.entra_issuer()).issued_at(UnixTime(START.0 + 50_000));
@@ -131,8 +131,15 @@ async fn storm(seed: u64) {
         for (label, _) in SCOPES {
             for user in [ALICE, BOB] {
                 let token = fresh.clone().user(user).build();
-                let reply = client.get_with(&format!("/{name}/{label}/{user}"), &token).await;
-                assert_eq!(reply.status, 200, "seed {seed}: {name} {label} {user} {reply:?}");
+                let target = format!("/{name}/{label}/{user}");
+                let served = async {
+                    while client.get_with(&target, &token).await.status != 200 {
+                        // A `Retry-After` runs by the real clock; the interval only spares the
+                        // processor.
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                };
+                crate::support::within(&format!("seed {seed}: {target}"), served).await;
             }
         }
     }

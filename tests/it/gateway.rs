@@ -101,11 +101,21 @@ async fn a_thousand_first_requests_of_one_user_are_one_exchange() {
             calls.spawn(async move { client.get_with("/graph/x", &token).await.status.as_u16() });
         }
     }
+    // All of them are there before the one exchange is answered.
     gate.arrived(1).await;
+    gateway.metrics_when("\nobo_gateway_requests_in_flight 1000\n").await;
     gate.open();
     let statuses = crate::support::within("a thousand answers", calls.join_all()).await;
     assert_eq!((statuses.len(), statuses.iter().all(|status| *status == 200)), (1000, true));
     assert_eq!((provider.count(Endpoint::Token), upstream.count()), (1, 1000));
+    let metrics = gateway.metrics().await;
+    for (result, count) in [("miss", 1), ("coalesced", 999)] {
+        let counted = metrics.lines().find(|line| {
+            line.starts_with("obo_gateway_token_cache_requests_total{upstream=\"graph\"")
+                && line.contains(&format!("result=\"{result}\""))
+        });
+        assert!(counted.is_some_and(|line| line.ends_with(&format!(" {count}"))), "{counted:?}");
+    }
 }
 
 #[tokio::test]

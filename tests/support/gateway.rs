@@ -160,6 +160,17 @@ impl Gateway {
         metrics(self.admin_address()).await
     }
 
+    /// Waits until the metrics contain `text`.
+    pub async fn metrics_when(&self, text: &str) {
+        let there = async {
+            while !self.metrics().await.contains(text) {
+                // Metrics are asked for; the interval only spares the processor.
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        super::within(text, there).await;
+    }
+
     /// This test makes the gateway panic: its end does not raise that again.
     pub fn expect_panics(&mut self) {
         self.panics_expected = true;

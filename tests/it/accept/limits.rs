@@ -1,6 +1,7 @@
 //! The limits of `server:` with a whole gateway: who breaks one meets it, and nobody else does.
 
 use http::Request;
+use serde_json::{Map, Value};
 
 use super::open_routes;
 use crate::support::gate::Gate;
@@ -34,7 +35,7 @@ async fn a_slow_head_is_408_and_others_are_served_meanwhile() {
     assert_eq!((reply.status, reply.header("connection")), (408, Some("close")));
     assert_eq!(reply.header("content-type"), Some("application/problem+json"));
     assert!(reply.header("x-request-id").is_some());
-    let problem: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    let problem: Value = serde_json::from_slice(&reply.body).unwrap();
     assert_eq!(problem["code"], "request_timeout");
     assert!(slow.is_closed().await);
     // The time of a head is none between requests.
@@ -84,6 +85,8 @@ async fn too_many_fields_are_431() {
         let code = if status == 431 { "headers_too_large" } else { "" };
         assert_eq!(reply.outcome(), (status, code.to_owned()), "{count} fields of HTTP/2");
     }
+    let refused = |event: &Map<String, Value>| event["code"] == "headers_too_large";
+    assert_eq!(gateway.log().access_events_when(1, refused).await.len(), 1);
     assert_eq!(upstream.count(), 0);
 }
 

@@ -4,6 +4,7 @@
 //!
 //! The storm is drawn from a seed; a failure names it.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::Request;
@@ -45,15 +46,17 @@ upstreams:
         provider.base()
     );
     for (name, upstream) in upstreams {
-        file += &format!("  {name}: {{ url: \"{}\" }}\n", upstream.url());
+        writeln!(file, "  {name}: {{ url: \"{}\" }}", upstream.url()).unwrap();
     }
     file += "routes:\n";
     for (name, _) in upstreams {
         for (label, scope) in SCOPES {
-            file += &format!(
+            writeln!(
+                file,
                 "  - {{ match: {{ path: \"/{name}/{label}/{{user}}\" }}, auth: any, upstream: {name}, \
-                 token: {{ on_behalf_of: {{ scopes: [\"{scope}\"] }} }} }}\n"
-            );
+                 token: {{ on_behalf_of: {{ scopes: [\"{scope}\"] }} }} }}"
+            )
+            .unwrap();
         }
     }
     file

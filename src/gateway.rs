@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -178,6 +178,10 @@ impl Gateway {
         let sent_at = Instant::now();
         let response = forward::send(request).await;
         record.upstream_took = Some(sent_at.elapsed());
+        if response.as_ref().is_ok_and(|answer| answer.status() == StatusCode::UNAUTHORIZED) {
+            // The next request asks for a new token rather than be refused with this one too.
+            self.exchanger.forget(&credential);
+        }
         response
     }
 }

@@ -49,9 +49,13 @@ pub(super) fn main(config: &str, sink: &LogSink, metrics: Metrics) -> ExitCode {
     code
 }
 
-/// Threads that serve requests; one for each CPU unless the file says how many.
+/// Threads that serve requests; one for each CPU unless the file says how many. One thread has
+/// nobody to share its work with, and serves on a runtime that does not pay for sharing.
 pub(super) fn runtime(workers: Option<usize>) -> std::io::Result<Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let mut builder = match workers {
+        Some(1) => tokio::runtime::Builder::new_current_thread(),
+        Some(_) | None => tokio::runtime::Builder::new_multi_thread(),
+    };
     if let Some(workers) = workers {
         builder.worker_threads(workers);
     }

@@ -1,13 +1,13 @@
 //! A provider's keys over time, with a whole gateway: absent, late, rotated, emptied, unreachable.
 
-use http::Request;
 use tokio::task::JoinSet;
 
 use crate::support::client::Client;
+use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
 use crate::support::keys;
 use crate::support::provider::{Endpoint, Provider, Reply};
-use crate::support::token::{BOB, CLIENT_ID, TENANT, Token, bearer};
+use crate::support::token::{BOB, CLIENT_ID, TENANT, Token};
 use crate::support::upstream::Upstream;
 
 fn routes_file(provider: &Provider, upstream: &Upstream) -> String {
@@ -151,20 +151,31 @@ async fn an_outage_after_the_keys_are_there_is_not_noticed_by_good_tokens() {
 }
 
 #[tokio::test]
-async fn a_fetch_that_hangs_holds_up_only_those_who_need_it() {
-    let (provider, upstream) = (Provider::start(), Upstream::start());
-    let file =
-        routes_file(&provider, &upstream).replace("type: entra,", "type: entra, timeout: 400ms,");
-    let gateway = Gateway::start(&file);
-    gateway.ready().await;
-    provider.always(Endpoint::Keys, Reply::Hang);
+async fn a_slow_fetch_holds_up_only_those_who_need_it() {
+    let (provider, _upstream, gateway) = started().await;
+    let gate = Gate::new();
+    provider.script(Endpoint::Keys, Reply::Held(gate.clone(), Box::new(Reply::Usual)));
     let unknown = good(&provider).signed_by(&keys::rsa_other()).build();
     let mut waiting = gateway.client().await;
     let waits = tokio::spawn(async move { waiting.get_with("/any/x", &unknown).await.outcome() });
-    provider.called(Endpoint::Keys, 2).await;
+    gate.arrived(1).await;
     let mut client = gateway.client().await;
-    let request = Request::get("/any/x").header("authorization", bearer(&good(&provider).build()));
-    assert_eq!(client.send(request, "").await.status, 200);
+    assert_eq!(outcome(&mut client, &good(&provider).user(BOB)).await, ok());
     assert!(!waits.is_finished());
-    assert_eq!(waits.await.unwrap(), refused(503, "provider_unavailable"));
+    gate.open();
+    assert_eq!(waits.await.unwrap(), refused(401, "token_invalid"));
+}
+
+#[tokio::test]
+async fn a_fetch_that_hangs_is_given_up_after_the_timeout_of_the_provider() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let file = routes_file(&provider, &upstream);
+    let file = file.replace("type: entra,", "type: entra, timeout: 1s,");
+    let gateway = Gateway::start(&file);
+    gateway.ready().await;
+    provider.always(Endpoint::Keys, Reply::Hang);
+    let unknown = good(&provider).signed_by(&keys::rsa_other());
+    let mut client = gateway.client().await;
+    assert_eq!(outcome(&mut client, &unknown).await, refused(503, "provider_unavailable"));
+    assert_eq!(outcome(&mut client, &good(&provider)).await, ok());
 }

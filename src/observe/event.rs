@@ -114,7 +114,7 @@ impl Fields for Text<'_> {
 
     fn number(&mut self, key: &'static str, value: u64) {
         self.key(key);
-        push(self.0, format_args!("{value}"));
+        push_number(self.0, value);
     }
 
     fn millis(&mut self, key: &'static str, value: Option<Duration>) {
@@ -152,7 +152,7 @@ impl Fields for Json<'_> {
 
     fn number(&mut self, key: &'static str, value: u64) {
         self.key(key);
-        push(self.0, format_args!("{value}"));
+        push_number(self.0, value);
     }
 
     fn millis(&mut self, key: &'static str, value: Option<Duration>) {
@@ -165,7 +165,20 @@ impl Fields for Json<'_> {
 }
 
 fn push_millis(out: &mut String, value: Duration) {
-    push(out, format_args!("{}.{:03}", value.as_millis(), value.subsec_micros() % 1000));
+    push_number(out, u64::try_from(value.as_millis()).unwrap_or(u64::MAX));
+    out.push('.');
+    let micros = u64::from(value.subsec_micros() % 1000);
+    for unit in [100, 10, 1] {
+        push_number(out, micros / unit % 10);
+    }
+}
+
+/// Without the formatter, which took a third of the time of a line.
+fn push_number(out: &mut String, value: u64) {
+    if value >= 10 {
+        push_number(out, value / 10);
+    }
+    out.push(char::from(b'0' + (value % 10) as u8));
 }
 
 fn push(out: &mut String, text: std::fmt::Arguments<'_>) {

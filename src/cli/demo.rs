@@ -32,7 +32,7 @@ pub(super) fn main(arguments: &DemoArguments, sink: &LogSink, metrics: Metrics) 
     let code = runtime.block_on(async {
         match serve(arguments, sink, metrics).await {
             Ok(code) => code,
-            Err(error) => super::failure(&error.to_string()),
+            Err(error) => super::failure(&super::with_causes(error.as_ref())),
         }
     });
     sink.close();

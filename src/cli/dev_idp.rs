@@ -16,7 +16,7 @@ pub(super) fn main(arguments: &DevIdpArguments) -> ExitCode {
     };
     match runtime.block_on(serve(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => super::failure(&error.to_string()),
+        Err(error) => super::failure(&super::with_causes(error.as_ref())),
     }
 }
 

@@ -49,9 +49,10 @@ pub(super) fn main(config: &str) -> ExitCode {
             super::to_stdout(&format!("{answer}\n"));
             if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        Ok(Err(error)) => {
-            super::failure(&format!("`http://{address}/readyz` can't be asked: {error}"))
-        }
+        Ok(Err(error)) => super::failure(&format!(
+            "`http://{address}/readyz` can't be asked: {}",
+            super::with_causes(error.as_ref())
+        )),
         Err(_elapsed) => super::failure(&format!(
             "`http://{address}/readyz` did not answer within {} s",
             TIMEOUT.as_secs()

@@ -63,7 +63,7 @@ async fn serve(prepared: Prepared, sink: &LogSink) -> ExitCode {
     let started = prepared.start(sink.clone());
     match (started, signals) {
         (Ok(running), Ok(signals)) => until_signal(running, signals, sink).await,
-        (Err(error), _) => super::failure(&error.to_string()),
+        (Err(error), _) => super::failure(&super::with_causes(&error)),
         (_, Err(error)) => super::failure(&format!("signals can't be handled: {error}")),
     }
 }

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 
 use super::run::File;
 use crate::body::BoxError;
+use crate::chain::with_sources;
 use crate::clock::SystemClock;
 use crate::launch;
 use crate::observe::Metrics;
@@ -51,7 +52,7 @@ pub(super) fn main(config: &str) -> ExitCode {
         }
         Ok(Err(error)) => super::failure(&format!(
             "`http://{address}/readyz` can't be asked: {}",
-            super::with_causes(error.as_ref())
+            with_sources(error.as_ref())
         )),
         Err(_elapsed) => super::failure(&format!(
             "`http://{address}/readyz` did not answer within {} s",

@@ -151,17 +151,6 @@ fn failure(text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// An error with all that caused it, on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
-}
-
 /// Prints a result. A reader that went away is not our failure.
 fn to_stdout(text: &str) {
     io::stdout().lock().write_all(text.as_bytes()).unwrap_or_default();

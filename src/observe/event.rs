@@ -90,9 +90,17 @@ trait Fields {
 
 struct Text<'a>(&'a mut String);
 
+impl Text<'_> {
+    fn key(&mut self, key: &'static str) {
+        self.0.push(' ');
+        self.0.push_str(key);
+        self.0.push('=');
+    }
+}
+
 impl Fields for Text<'_> {
     fn text(&mut self, key: &'static str, value: Option<&str>) {
-        push(self.0, format_args!(" {key}="));
+        self.key(key);
         match value {
             Some(value) => push_bare_or_quoted(self.0, value),
             None => self.0.push('-'),
@@ -100,15 +108,17 @@ impl Fields for Text<'_> {
     }
 
     fn ip(&mut self, key: &'static str, value: IpAddr) {
-        push(self.0, format_args!(" {key}={value}"));
+        self.key(key);
+        push(self.0, format_args!("{value}"));
     }
 
     fn number(&mut self, key: &'static str, value: u64) {
-        push(self.0, format_args!(" {key}={value}"));
+        self.key(key);
+        push(self.0, format_args!("{value}"));
     }
 
     fn millis(&mut self, key: &'static str, value: Option<Duration>) {
-        push(self.0, format_args!(" {key}="));
+        self.key(key);
         match value {
             Some(value) => push_millis(self.0, value),
             None => self.0.push('-'),
@@ -118,9 +128,17 @@ impl Fields for Text<'_> {
 
 struct Json<'a>(&'a mut String);
 
+impl Json<'_> {
+    fn key(&mut self, key: &'static str) {
+        self.0.push_str(",\"");
+        self.0.push_str(key);
+        self.0.push_str("\":");
+    }
+}
+
 impl Fields for Json<'_> {
     fn text(&mut self, key: &'static str, value: Option<&str>) {
-        push(self.0, format_args!(",\"{key}\":"));
+        self.key(key);
         match value {
             Some(value) => push_quoted(self.0, value),
             None => self.0.push_str("null"),
@@ -128,15 +146,17 @@ impl Fields for Json<'_> {
     }
 
     fn ip(&mut self, key: &'static str, value: IpAddr) {
-        push(self.0, format_args!(",\"{key}\":\"{value}\""));
+        self.key(key);
+        push(self.0, format_args!("\"{value}\""));
     }
 
     fn number(&mut self, key: &'static str, value: u64) {
-        push(self.0, format_args!(",\"{key}\":{value}"));
+        self.key(key);
+        push(self.0, format_args!("{value}"));
     }
 
     fn millis(&mut self, key: &'static str, value: Option<Duration>) {
-        push(self.0, format_args!(",\"{key}\":"));
+        self.key(key);
         match value {
             Some(value) => push_millis(self.0, value),
             None => self.0.push_str("null"),

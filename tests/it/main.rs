@@ -27,4 +27,5 @@ mod accept;
 mod authn;
 mod cli;
 mod dev;
+mod exchange;
 mod gateway;

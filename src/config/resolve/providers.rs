@@ -10,6 +10,7 @@ use super::Finding;
 use crate::authn::{
     self, Algorithm, Issuing, Provider, ProviderError, ProviderSettings, may_be_called,
 };
+use crate::chain::with_sources;
 use crate::exchange::ClientCredential;
 use crate::trust::Roots;
 
@@ -116,7 +117,7 @@ fn made(
         };
         // The system's roots stand nowhere in the file.
         let place = file.map_or(Place::default(), |path| path.place);
-        finding.error(place, super::with_sources(&error), hint);
+        finding.error(place, with_sources(&error), hint);
     })
     .ok()
 }
@@ -240,7 +241,7 @@ pub(super) fn roots(
     let pem = finding.read(file)?;
     Roots::from_pem(&pem)
         .map_err(|error| {
-            finding.error(file.place, super::with_sources(&error), CA_FILE);
+            finding.error(file.place, with_sources(&error), CA_FILE);
         })
         .ok()
 }

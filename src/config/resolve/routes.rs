@@ -16,6 +16,7 @@ use super::upstreams::{self, Known as Upstream, Upstreams};
 use super::{Finding, headers};
 use crate::authn::Requirement;
 use crate::authz::{Callers, Policy};
+use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
 use crate::forward::headers::Asserted;
 use crate::forward::{ForwardedClaim, Forwarding, Patience};
@@ -169,7 +170,7 @@ impl<'a> Resolver<'a, '_> {
     }
 
     fn refuse(&mut self, text: &Spanned<Text>, error: &dyn std::error::Error, forms: &str) {
-        self.finding.error(text.place, super::with_sources(error), forms);
+        self.finding.error(text.place, with_sources(error), forms);
     }
 
     fn method(&mut self, text: &Spanned<Text>) -> Option<Method> {
@@ -349,7 +350,7 @@ impl<'a> Resolver<'a, '_> {
 
     /// What is wrong with a `rewrite` or the path of a `redirect`.
     fn say_rewrite(&mut self, text: &Spanned<Text>, error: &RewriteError, pattern: &PathPattern) {
-        let problem = Problem::error(text.place, super::with_sources(error));
+        let problem = Problem::error(text.place, with_sources(error));
         self.finding.problems.push(match error {
             RewriteError::NotAPath { .. } => problem,
             RewriteError::Prefix(_)

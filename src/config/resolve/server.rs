@@ -10,6 +10,7 @@ use super::super::spanned::Spanned;
 use super::super::value::{AdminAddress, Workers};
 use super::Finding;
 use crate::accept;
+use crate::chain::with_sources;
 use crate::secret::Secret;
 
 /// Where callers connect.
@@ -90,7 +91,7 @@ fn certificate(tls: &Spanned<file::ListenerTls>, finding: &mut Finding<'_>) -> O
             let of_key = error.file() == Some(&key_file) && key_file != cert_file;
             let place = if of_key { tls.key_file.place } else { tls.cert_file.place };
             let hint = "both files are PEM; relative paths are relative to the routes file";
-            finding.error(place, super::with_sources(&error), hint);
+            finding.error(place, with_sources(&error), hint);
             None
         }
     }

@@ -13,6 +13,7 @@ use super::super::value::Timeout;
 use super::Finding;
 use super::providers::{Providers, roots};
 use super::tokens::{self, Token};
+use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
 use crate::forward::{
     HostHeader, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
@@ -98,7 +99,7 @@ fn say_unusable(
         ),
     };
     let place = place.or(upstream.url.as_ref().map(|url| url.place)).unwrap_or(name);
-    finding.error(place, super::with_sources(error), hint);
+    finding.error(place, with_sources(error), hint);
 }
 
 /// Its URL: `url`, or the one that `preset` knows.

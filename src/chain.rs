@@ -4,13 +4,17 @@
 
 use std::error::Error;
 
-/// `error` and its sources, with `: ` between.
+/// `error` and its sources, with `: ` between; a source that the text ends with already is not
+/// said again, since some libraries print theirs with their own.
 pub fn with_sources(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
+        let cause = source.to_string();
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
         next = source.source();
     }
     text
@@ -28,5 +32,15 @@ mod tests {
     fn sources_follow_in_order() {
         let inner = std::fmt::Error;
         assert_eq!(with_sources(&Outer(inner)), format!("the outer one: {inner}"));
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("both: {0}")]
+    struct Both(#[source] std::fmt::Error);
+
+    #[test]
+    fn a_source_is_not_said_twice() {
+        let inner = std::fmt::Error;
+        assert_eq!(with_sources(&Both(inner)), format!("both: {inner}"));
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::chain::with_sources;
 use crate::clock::SystemClock;
 use crate::config::{Environment, Problems, Source};
 use crate::launch::{self, Origin, Prepared, Running};
@@ -67,7 +68,7 @@ async fn serve(prepared: Prepared, sink: &LogSink) -> ExitCode {
     let started = prepared.start(sink.clone());
     match (started, signals) {
         (Ok(running), Ok(signals)) => until_signal(running, signals, sink).await,
-        (Err(error), _) => super::failure(&error.to_string()),
+        (Err(error), _) => super::failure(&with_sources(&error)),
         (_, Err(error)) => super::failure(&format!("signals can't be handled: {error}")),
     }
 }

@@ -25,6 +25,7 @@ mod support;
 mod layers;
 mod accept;
 mod authn;
+mod cli;
 mod dev;
 mod exchange;
 mod gateway;

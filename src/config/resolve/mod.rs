@@ -146,7 +146,7 @@ pub fn resolve(
 
 fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved> {
     let listeners = server::listeners(file, finding);
-    let admin = server::admin(file, &listeners, finding);
+    let admin = server::admin(file, finding);
     let providers = providers::resolve(&file.providers, finding);
     let upstreams = upstreams::resolve(&file.upstreams, &providers, finding);
     let routes = routes::resolve(file, &providers, &upstreams, finding)?;
@@ -171,3 +171,6 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
         max_cached_tokens: file.cache.max_entries.0.get() as usize,
     })
 }
+
+#[cfg(test)]
+mod tests;

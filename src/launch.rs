@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::AbortHandle;
 
-use crate::accept::{self, BindError, BoundListener, CutOff, Drain, Tls};
+use crate::accept::{self, BindError, BoundListener, Certified, CutOff, Drain, Tls};
 use crate::admin::{self, Readiness};
 use crate::clock::SharedClock;
 use crate::config::resolve::{self, Lasting, Listener, Resolved, Server};
@@ -118,11 +118,10 @@ impl Prepared {
             drain.clone(),
             lasting.metrics.clone(),
         ));
-        let mut addresses = Vec::new();
-        for (socket, listener) in bound {
-            addresses.push(socket.address());
-            serve(socket, listener, &accepting, &gateway, &lasting.metrics);
-        }
+        let listening = bound.into_iter().map(|(socket, listener)| {
+            serve(socket, listener, &accepting, &gateway, &lasting.metrics)
+        });
+        let listening = listening.collect();
         let admin_drain = Drain::default();
         let readiness = Arc::new(readiness(&gateway));
         let admin_address = admin.map(|(socket, admin)| {
@@ -150,7 +149,8 @@ impl Prepared {
             keepers,
             ends,
             state,
-            addresses,
+            listening,
+            reloading: Mutex::default(),
             admin_address,
         })
     }
@@ -162,13 +162,11 @@ fn serve(
     server: &Arc<accept::Server>,
     gateway: &Arc<Gateway>,
     metrics: &Metrics,
-) {
+) -> Listening {
     let address = socket.address();
-    let tls = listener.tls.map(|tls| {
-        if let Some(expires) = tls.certified.expires_at() {
-            metrics.certificate_expires(&address.to_string(), expires);
-        }
-        Arc::new(Tls::new(tls.certified))
+    let tls = listener.tls.map(|certified| {
+        count_expiry(metrics, address, &certified);
+        Arc::new(Tls::new(certified))
     });
     tracing::info!(%address, tls = tls.is_some(), "listening");
     let gateway = Arc::clone(gateway);
@@ -176,7 +174,14 @@ fn serve(
         let gateway = Arc::clone(&gateway);
         async move { gateway.handle(request, peer).await }
     };
-    tokio::spawn(accept::serve(Arc::clone(server), socket, tls, handler));
+    tokio::spawn(accept::serve(Arc::clone(server), socket, tls.clone(), handler));
+    Listening { address, tls }
+}
+
+fn count_expiry(metrics: &Metrics, address: SocketAddr, certified: &Certified) {
+    if let Some(expires) = certified.expires_at() {
+        metrics.certificate_expires(&address.to_string(), expires);
+    }
 }
 
 /// Not ready until every provider of the configuration in force has had its keys once.
@@ -247,14 +252,22 @@ pub struct Running {
     ends: Ends,
     /// The times of the end, from the configuration in force.
     state: Mutex<Server>,
-    addresses: Vec<SocketAddr>,
+    listening: Vec<Listening>,
+    /// One reload at a time, so that the file that was read last is the one in force.
+    reloading: Mutex<()>,
     admin_address: Option<SocketAddr>,
+}
+
+/// A listener that serves.
+struct Listening {
+    address: SocketAddr,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Running {
     /// Where it listens, in the order of the file, with the ports that were really taken.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listening.iter().map(|listening| listening.address).collect()
     }
 
     /// Where the admin port is, if there is one.
@@ -263,12 +276,15 @@ impl Running {
     }
 
     /// Reads the routes file again and puts it in place; what did not change keeps its keys,
-    /// connections and tokens. Listeners and the admin port stay as they are until a restart.
+    /// connections and tokens. New handshakes get the
+    /// certificates as they are now; other changes of listeners and of the admin port take a
+    /// restart. Reads files: call it where that may block.
     ///
     /// # Errors
     ///
     /// All that is wrong with the file; the configuration in force stays.
     pub fn reload(&self) -> Result<(), Problems> {
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.gateway.snapshot();
         let metrics = &self.lasting.metrics;
         let (resolved, warnings) = read(self.origin.as_ref(), &self.lasting, Some(&before))
@@ -288,21 +304,29 @@ impl Running {
         if !warnings.is_empty() {
             tracing::warn!("the routes file was read again, with warnings:\n{warnings}");
         }
-        self.warn_of_listeners(&listeners);
+        self.renew_certificates(listeners);
         Ok(())
     }
 
-    fn warn_of_listeners(&self, listeners: &[Listener]) {
-        let same = |(listener, address): (&Listener, &SocketAddr)| {
-            listener.address.ip() == address.ip()
-                && (listener.address.port() == 0 || listener.address.port() == address.port())
+    /// New handshakes get the certificates that were just read.
+    fn renew_certificates(&self, listeners: Vec<Listener>) {
+        let same = |(now, read): (&Listening, &Listener)| {
+            let port = read.address.port();
+            read.address.ip() == now.address.ip()
+                && (port == 0 || port == now.address.port())
+                && read.tls.is_some() == now.tls.is_some()
         };
-        if listeners.len() != self.addresses.len()
-            || !listeners.iter().zip(&self.addresses).all(same)
+        if listeners.len() != self.listening.len()
+            || !self.listening.iter().zip(&listeners).all(same)
         {
-            tracing::warn!(
-                "`listeners` changed; new addresses are only listened on after a restart"
-            );
+            tracing::warn!("`listeners` changed; that takes effect with a restart");
+            return;
+        }
+        for (now, read) in self.listening.iter().zip(listeners) {
+            if let (Some(tls), Some(certified)) = (&now.tls, read.tls) {
+                count_expiry(&self.lasting.metrics, now.address, &certified);
+                tls.replace(certified);
+            }
         }
     }
 

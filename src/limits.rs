@@ -123,13 +123,15 @@ pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a connection that is to close may take for its last bytes (the 408, the GOAWAY).
 pub const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Connections to the admin port at a time: scrapers, probes and a few people.
-pub const MAX_ADMIN_CONNECTIONS: usize = 256;
+/// Connections to the admin port at a time: scrapers, probes and a few people, and room for
+/// them beside somebody who opens connections and says nothing.
+pub const MAX_ADMIN_CONNECTIONS: usize = 1024;
 
-/// Time for a request head on the admin port, and between two requests.
-pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a request head on the admin port: who says nothing for so long makes room.
+pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// See [`ADMIN_HEADER_TIMEOUT`]; longer than the usual pause between two scrapes.
+/// Between two requests of a connection to the admin port; longer than the usual pause
+/// between two scrapes.
 pub const ADMIN_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Largest request head on the admin port in bytes.

@@ -3,8 +3,6 @@
 //!
 //! It decides what can be served with; when files are read again is decided by the reload.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,15 +29,6 @@ pub struct Certified {
 /// Why a listener can't serve TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The file can't be read.
-    #[error("can't read `{}`", file.display())]
-    Unreadable {
-        /// The file.
-        file: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
     /// The file is not PEM.
     #[error("`{}` is not valid PEM: {source}", file.display())]
     Pem {
@@ -92,10 +81,9 @@ impl TlsError {
     /// The file that is to blame; `None` for the two together.
     pub fn file(&self) -> Option<&PathBuf> {
         match self {
-            Self::Unreadable { file, .. }
-            | Self::Pem { file, .. }
-            | Self::NoCertificate { file }
-            | Self::NoKey { file } => Some(file),
+            Self::Pem { file, .. } | Self::NoCertificate { file } | Self::NoKey { file } => {
+                Some(file)
+            }
             Self::Mismatch { .. } | Self::Unusable { .. } => None,
         }
     }
@@ -119,19 +107,11 @@ impl Tls {
 }
 
 impl Certified {
-    /// Reads the chain and the key, both PEM.
+    /// The chain and the key, both PEM; the names of their files are for errors.
     ///
     /// # Errors
     ///
     /// Names the file and what is wrong with it.
-    pub fn read(cert_file: &Path, key_file: &Path) -> Result<Self, TlsError> {
-        let read = |file: &Path| {
-            fs::read(file).map_err(|source| TlsError::Unreadable { file: file.into(), source })
-        };
-        Self::from_pem(&read(cert_file)?, &read(key_file)?, cert_file, key_file)
-    }
-
-    /// As [`Certified::read`], with what the files hold; their names are for errors.
     pub fn from_pem(
         chain: &[u8],
         key: &[u8],
@@ -220,7 +200,5 @@ mod tests {
             let error = load(chain, key).unwrap_err().to_string();
             assert!(error.starts_with(said), "{error}");
         }
-        let error = Certified::read(Path::new("/nowhere/tls.crt"), Path::new("k")).unwrap_err();
-        assert_eq!(error.to_string(), "can't read `/nowhere/tls.crt`");
     }
 }

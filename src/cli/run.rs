@@ -114,13 +114,11 @@ pub(super) async fn until_signal(
     mut signals: Signals,
     sink: &LogSink,
 ) -> ExitCode {
+    let running = Arc::new(running);
     while matches!(signals.next().await, Told::Reload) {
-        match running.reload() {
-            Ok(()) => tracing::info!("the routes file was read again and is in force"),
-            Err(problems) => tracing::error!(
-                "the routes file was read again and refused; the one before stays in force:\n{problems}"
-            ),
-        }
+        // Files may hang (a mount that went away): the signals are heard all the same.
+        let running = Arc::clone(&running);
+        tokio::task::spawn_blocking(move || reload(&running));
     }
     tokio::select! {
         _ = running.drain() => ExitCode::SUCCESS,
@@ -129,5 +127,14 @@ pub(super) async fn until_signal(
             sink.flush();
             ExitCode::FAILURE
         }
+    }
+}
+
+fn reload(running: &Running) {
+    match running.reload() {
+        Ok(()) => tracing::info!("the routes file was read again and is in force"),
+        Err(problems) => tracing::error!(
+            "the routes file was read again and refused; the one before stays in force:\n{problems}"
+        ),
     }
 }

@@ -60,9 +60,12 @@ impl Environment {
     /// The content of a file that the routes file names, [`MAX_NAMED_FILE_BYTES`] at most.
     pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
-        fs::File::open(self.path(path))?
-            .take(MAX_NAMED_FILE_BYTES + 1)
-            .read_to_end(&mut content)?;
+        let path = self.path(path);
+        // A pipe or a device may never end, and a reload would wait for it.
+        if !fs::metadata(&path)?.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        fs::File::open(path)?.take(MAX_NAMED_FILE_BYTES + 1).read_to_end(&mut content)?;
         if u64::try_from(content.len()).is_ok_and(|length| length > MAX_NAMED_FILE_BYTES) {
             return Err(io::Error::new(
                 io::ErrorKind::FileTooLarge,

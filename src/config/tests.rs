@@ -166,7 +166,7 @@ fn text_counts_as_written() {
         let route = &file.routes.0[0];
         assert_eq!(&*route.name.as_ref().unwrap().0, text);
         let Auth::Rules(rules) = &route.auth.value else { panic!("{:?}", route.auth) };
-        assert_eq!(rules.claims.find("a").unwrap().0[0].0, text);
+        assert_eq!(rules.claims.as_ref().unwrap().find("a").unwrap().0[0].0, text);
     }
 }
 

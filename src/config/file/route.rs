@@ -108,7 +108,7 @@ pub struct AuthRules {
     /// One of these tenants, by id.
     pub tenants: Option<List<Spanned<Text>>>,
     /// For every claim any one of the values; a dotted path for a nested claim.
-    pub claims: Table<OneOrMany<Spanned<Text>>>,
+    pub claims: Option<Spanned<Table<OneOrMany<Spanned<Text>>>>>,
 }
 
 /// `callers`.

@@ -196,6 +196,12 @@ impl<'a> Resolver<'a, '_> {
     /// The providers whose tokens the route takes; empty for an open one, `None` if there is a
     /// problem with that.
     fn requirement(&mut self, auth: &Spanned<Auth>) -> Option<Vec<&'a Provider>> {
+        if let Auth::Rules(rules) = &auth.value
+            && let Some(claims) = rules.claims.as_ref().filter(|claims| claims.0.is_empty())
+        {
+            let hint = "name claims and their values, or remove the key; for any valid token write `auth: any`";
+            self.finding.error(claims.key_place(), "`claims` names no claim", hint);
+        }
         let listed = match &auth.value {
             Auth::None => return Some(Vec::new()),
             Auth::Any => None,
@@ -500,7 +506,7 @@ fn policy(auth: &Auth) -> Policy {
         },
         clients: texts(clients.as_ref()),
         tenants: texts(tenants.as_ref()),
-        claims: claims.0.iter().map(wanted).collect::<BTreeMap<_, _>>(),
+        claims: claims.iter().flat_map(|claims| &claims.0).map(wanted).collect::<BTreeMap<_, _>>(),
     }
 }
 

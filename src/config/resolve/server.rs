@@ -1,7 +1,6 @@
 //! `listeners`, `admin` and `server`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::file::{self, RoutesFile};
@@ -18,19 +17,8 @@ use crate::secret::Secret;
 pub struct Listener {
     /// Address and port.
     pub address: SocketAddr,
-    /// For TLS.
-    pub tls: Option<ListenerTls>,
-}
-
-/// A certificate and its key, and where they come from.
-#[derive(Debug)]
-pub struct ListenerTls {
-    /// The chain, PEM.
-    pub cert_file: PathBuf,
-    /// The key, PEM.
-    pub key_file: PathBuf,
-    /// Both, read and found to belong together.
-    pub certified: accept::Certified,
+    /// Certificate and key, for TLS.
+    pub tls: Option<accept::Certified>,
 }
 
 /// The admin port.
@@ -82,11 +70,16 @@ pub(super) fn listeners(file: &RoutesFile, finding: &mut Finding<'_>) -> Vec<Lis
     resolved
 }
 
-fn certificate(tls: &Spanned<file::ListenerTls>, finding: &mut Finding<'_>) -> Option<ListenerTls> {
+fn certificate(
+    tls: &Spanned<file::ListenerTls>,
+    finding: &mut Finding<'_>,
+) -> Option<accept::Certified> {
+    let chain = finding.read(&tls.cert_file);
+    let key = finding.read(&tls.key_file);
     let cert_file = finding.environment.path(&tls.cert_file.value);
     let key_file = finding.environment.path(&tls.key_file.value);
-    match accept::Certified::read(&cert_file, &key_file) {
-        Ok(certified) => Some(ListenerTls { cert_file, key_file, certified }),
+    match accept::Certified::from_pem(&chain?, &key?, &cert_file, &key_file) {
+        Ok(certified) => Some(certified),
         Err(error) => {
             let of_key = error.file() == Some(&key_file) && key_file != cert_file;
             let place = if of_key { tls.key_file.place } else { tls.cert_file.place };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -159,8 +159,10 @@ impl Gateway {
         let upstream = &forwarding.upstream;
         record.upstream = Some(Arc::clone(metrics));
         record.endpoint = Some(Arc::clone(upstream.endpoint()));
-        let credential =
-            exchange::credential(&self.exchanger, token, upstream.name(), &permit).await?;
+        let asked_at = Instant::now();
+        let credential = exchange::credential(&self.exchanger, token, upstream.name(), &permit)
+            .await
+            .inspect_err(|_refused| record.exchange_took = Some(asked_at.elapsed()))?;
         record.token_cache = credential.cache_result();
         record.exchange_took = credential.exchange_time();
         let (parts, body) = request.into_parts();
@@ -178,6 +180,10 @@ impl Gateway {
         let sent_at = Instant::now();
         let response = forward::send(request).await;
         record.upstream_took = Some(sent_at.elapsed());
+        if response.as_ref().is_ok_and(|answer| answer.status() == StatusCode::UNAUTHORIZED) {
+            // The next request asks for a new token rather than be refused with this one too.
+            self.exchanger.forget(&credential);
+        }
         response
     }
 }

@@ -278,6 +278,11 @@ impl UpstreamCredential {
         &self.upstream
     }
 
+    /// Whether it is a token that a provider gave for the caller's.
+    pub fn is_exchanged(&self) -> bool {
+        self.exchanged.is_some()
+    }
+
     /// How the token cache answered; `None` where no exchange is asked for.
     pub fn cache_result(&self) -> Option<CacheResult> {
         self.exchanged.as_ref().map(|exchanged| exchanged.cache)

@@ -21,7 +21,8 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::WWW_AUTHENTICATE;
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
@@ -44,7 +45,7 @@ use upload::Progress;
 /// Dropping the future closes the connection or resets the stream: a caller who goes away
 /// cancels the upstream's work.
 pub async fn send(request: UpstreamRequest<'_>) -> Result<Response<Body>, Rejection> {
-    let UpstreamRequest { plan, head, body, upload } = request;
+    let UpstreamRequest { plan, head, body, upload, exchanged } = request;
     let upstream = &plan.upstream;
     let refuse = |error: SendError| error.rejection(upstream, upload.as_deref());
 
@@ -52,6 +53,10 @@ pub async fn send(request: UpstreamRequest<'_>) -> Result<Response<Body>, Reject
     let response =
         response::receive(response, lease, upload.clone(), upstream.settings.timeouts.stream);
     let mut response = response.map_err(|error| refuse(SendError::Answer(error)))?;
+    if exchanged && response.status() == StatusCode::UNAUTHORIZED {
+        // It speaks of the gateway's token; a caller would take it for the one it sent.
+        response.headers_mut().remove(WWW_AUTHENTICATE);
+    }
     plan.response_headers.apply(response.headers_mut());
     Ok(response)
 }

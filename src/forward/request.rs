@@ -72,6 +72,8 @@ pub struct UpstreamRequest<'a> {
     pub(super) body: Body,
     /// `None`: there is no body.
     pub(super) upload: Option<Arc<Progress>>,
+    /// Whether it carries a token that was exchanged for the caller's.
+    pub(super) exchanged: bool,
 }
 
 /// The head of a request, before it is known which HTTP it will be sent over.
@@ -135,13 +137,15 @@ pub fn prepare<'a>(
     let client_host = client_host.and_then(|host| HeaderValue::from_str(host).ok());
     let authority = client_host.unwrap_or_else(|| upstream.authority.clone());
     let head = Head { method: parts.method, scheme: upstream.scheme(), authority, path, headers };
+    let exchanged = credential.is_exchanged();
     if body.is_end_stream() {
-        return Ok(UpstreamRequest { plan, head, body: Body::empty(), upload: None });
+        return Ok(UpstreamRequest { plan, head, body: Body::empty(), upload: None, exchanged });
     }
     let asserted = Arc::clone(&plan.asserted);
     let upload = Upload::new(body, plan.max_body_bytes, plan.body_idle_timeout, bytes_in, asserted);
     let progress = upload.progress();
-    Ok(UpstreamRequest { plan, head, body: Body::stream(upload), upload: Some(progress) })
+    let (body, upload) = (Body::stream(upload), Some(progress));
+    Ok(UpstreamRequest { plan, head, body, upload, exchanged })
 }
 
 fn refuse_declared_size(plan: &Forwarding, headers: &HeaderMap) -> Result<(), Rejection> {

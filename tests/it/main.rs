@@ -26,4 +26,5 @@ mod layers;
 mod accept;
 mod authn;
 mod dev;
+mod exchange;
 mod gateway;

@@ -73,6 +73,14 @@ impl Line {
     }
 }
 
+/// Runs `future` where the peers live: what it connects goes on answering while a test blocks
+/// its own thread.
+pub async fn beside_the_test<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> T {
+    RUNTIME.spawn(future).await.expect("it does not panic")
+}
+
 /// A listening peer; ends, with its connections, when dropped.
 pub struct Server {
     address: SocketAddr,

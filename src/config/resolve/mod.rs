@@ -171,15 +171,3 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
         max_cached_tokens: file.cache.max_entries.0.get() as usize,
     })
 }
-
-/// An error with all that caused it, for a problem's one line.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
-}

@@ -10,6 +10,7 @@ use super::Finding;
 use crate::authn::{
     self, Algorithm, Issuing, Provider, ProviderError, ProviderSettings, may_be_called,
 };
+use crate::chain::with_sources;
 use crate::exchange::ClientCredential;
 use crate::trust::Roots;
 
@@ -91,7 +92,7 @@ fn made(
         let place = place.map_or(Place::default(), |path| path.place);
         finding.error(
             place,
-            super::with_sources(&error),
+            with_sources(&error),
             "see the file's content; PEM for a CA, a JSON Web Key Set for keys",
         );
     })
@@ -219,7 +220,7 @@ pub(super) fn roots(
         .map_err(|error| {
             finding.error(
                 file.place,
-                super::with_sources(&error),
+                with_sources(&error),
                 "name a file with the CA's certificate, PEM",
             );
         })

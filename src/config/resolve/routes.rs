@@ -16,6 +16,7 @@ use super::upstreams::{self, Known as Upstream, Upstreams};
 use super::{Finding, headers};
 use crate::authn::Requirement;
 use crate::authz::{Callers, Policy};
+use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
 use crate::forward::headers::Asserted;
 use crate::forward::{ForwardedClaim, Forwarding, Patience};
@@ -155,7 +156,7 @@ impl<'a> Resolver<'a, '_> {
 
     fn refuse(&mut self, text: &Spanned<Text>, error: &dyn std::error::Error) {
         let hint = "paths are `/orders/{id}` or `/orders/{*rest}`, hosts `api.example.com` or `*.example.com`";
-        self.finding.error(text.place, super::with_sources(error), hint);
+        self.finding.error(text.place, with_sources(error), hint);
     }
 
     fn method(&mut self, text: &Spanned<Text>) -> Option<Method> {
@@ -314,7 +315,7 @@ impl<'a> Resolver<'a, '_> {
             Some(file::Rewrite::Path(text)) => (text, Rewrite::template(&text.value, pattern)),
         };
         made.map_err(|error| {
-            self.finding.error(text.place, super::with_sources(&error), names_of(pattern));
+            self.finding.error(text.place, with_sources(&error), names_of(pattern));
         })
         .ok()
     }
@@ -415,7 +416,7 @@ impl<'a> Resolver<'a, '_> {
         }
         let path = Rewrite::template(path, pattern)
             .map_err(|error| {
-                self.finding.error(to.place, super::with_sources(&error), names_of(pattern));
+                self.finding.error(to.place, with_sources(&error), names_of(pattern));
             })
             .ok()?;
         Some(Redirect {

@@ -10,6 +10,7 @@ use super::super::spanned::Spanned;
 use super::super::value::{AdminAddress, Workers};
 use super::Finding;
 use crate::accept;
+use crate::chain::with_sources;
 use crate::secret::Secret;
 
 /// Where callers connect.
@@ -87,7 +88,7 @@ fn certificate(tls: &Spanned<file::ListenerTls>, finding: &mut Finding<'_>) -> O
     match accept::Certified::read(&cert_file, &key_file) {
         Ok(certified) => Some(ListenerTls { cert_file, key_file, certified }),
         Err(error) => {
-            let text = super::with_sources(&error);
+            let text = with_sources(&error);
             finding.error(
                 tls.cert_file.place,
                 text,

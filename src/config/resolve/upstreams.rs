@@ -13,6 +13,7 @@ use super::super::value::Timeout;
 use super::Finding;
 use super::providers::{Providers, roots};
 use super::tokens::{self, Token};
+use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
 use crate::forward::{HostHeader, Patience, Protocol, Timeouts, Upstream, UpstreamSettings};
 use crate::trust::Roots;
@@ -72,11 +73,7 @@ fn one(
         Some(upstream) => upstream,
         None => Upstream::new(settings)
             .map_err(|error| {
-                finding.error(
-                    place,
-                    super::with_sources(&error),
-                    "see `url` and `tls` of the upstream",
-                );
+                finding.error(place, with_sources(&error), "see `url` and `tls` of the upstream");
             })
             .ok()?,
     };

@@ -25,5 +25,6 @@ mod support;
 mod layers;
 mod accept;
 mod authn;
+mod forward;
 mod dev;
 mod gateway;

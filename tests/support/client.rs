@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::invariants;
-use super::servers::PeerBody;
+use super::servers::{PeerBody, apart};
 
 /// One connection to a gateway.
 pub struct Client {
@@ -80,20 +80,28 @@ pub fn full(bytes: impl Into<Bytes>) -> PeerBody {
 impl Client {
     /// Connects; HTTP/1.1.
     pub async fn http1(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
-        let (sender, connection) =
-            http1::Builder::new().handshake(TokioIo::new(stream)).await.unwrap();
-        // What breaks the connection shows in the answers.
-        tokio::spawn(async move { connection.with_upgrades().await.ok() });
+        let sender = apart(async move {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let (sender, connection) =
+                http1::Builder::new().handshake(TokioIo::new(stream)).await.unwrap();
+            // What breaks the connection shows in the answers.
+            tokio::spawn(async move { connection.with_upgrades().await.ok() });
+            sender
+        })
+        .await;
         Self { address, sender: Sender::Http1(sender), answers: Answers::Gateway }
     }
 
     /// Connects; HTTP/2 with prior knowledge.
     pub async fn http2(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
-        let builder = http2::Builder::new(TokioExecutor::new());
-        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(async move { connection.await.ok() });
+        let sender = apart(async move {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let builder = http2::Builder::new(TokioExecutor::new());
+            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(async move { connection.await.ok() });
+            sender
+        })
+        .await;
         Self { address, sender: Sender::Http2(sender), answers: Answers::Gateway }
     }
 

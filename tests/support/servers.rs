@@ -59,6 +59,12 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         .unwrap()
 });
 
+/// Runs `future` on the runtime of the peers, and with it whatever it spawns: a client's
+/// connection must go on, too, while a test blocks its own thread.
+pub async fn apart<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
+    RUNTIME.spawn(future).await.unwrap()
+}
+
 /// The connection that a request came over.
 pub struct Line {
     /// Counts the connections of a server, from 0: tells whether a connection was used again.

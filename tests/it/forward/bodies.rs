@@ -218,7 +218,9 @@ async fn a_body_that_breaks_under_an_answer_ends_both() {
     raw.send(b"zz\r\n").await;
     let rest = raw.rest().await;
     assert!(!rest.ends_with(b"0\r\n\r\n"), "no clean end: {}", rest.escape_ascii());
-    down.closed().await;
+    // The upstream's own server notices when it writes.
+    let noticed = async { while down.send(Ok("more".into())).await.is_ok() {} };
+    within("the upstream to see it", noticed).await;
     assert!(!upstream.last().body.complete);
 }
 

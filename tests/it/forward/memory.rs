@@ -77,11 +77,8 @@ impl Drop for Process {
 }
 
 fn find_address(value: &serde_json::Value) -> Option<SocketAddr> {
-    match value {
-        serde_json::Value::String(text) => text.parse().ok(),
-        serde_json::Value::Object(members) => members.values().find_map(find_address),
-        _ => None,
-    }
+    let members = value.as_object()?;
+    members.values().find_map(|member| member.as_str()?.parse().ok())
 }
 
 /// A body of [`WHOLE`] bytes, and how many of them were taken.

@@ -26,7 +26,7 @@ use crate::support::token::{CLIENT_ID, TENANT};
 /// the last two in flow style, one entry a line.
 fn file(server: &str, upstreams: &[&str], routes: &[&str]) -> String {
     let list = |entries: &[&str], mark: &str| {
-        entries.iter().map(|entry| format!("  {mark}{entry}\n")).collect::<String>()
+        entries.iter().flat_map(|entry| ["  ", mark, entry, "\n"]).collect::<String>()
     };
     format!(
         "listeners: [{{ address: \"127.0.0.1:0\" }}]\nadmin: {{ address: \"127.0.0.1:0\" }}\n\
@@ -73,6 +73,7 @@ fn pieces() -> (Pieces, PeerBody) {
 }
 
 /// A piece of a body.
+#[allow(clippy::unnecessary_wraps, reason = "what the channel of a body takes")]
 fn piece(bytes: impl Into<Bytes>) -> Result<Frame<Bytes>, PeerError> {
     Ok(Frame::data(bytes.into()))
 }

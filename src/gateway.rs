@@ -159,8 +159,10 @@ impl Gateway {
         let upstream = &forwarding.upstream;
         record.upstream = Some(Arc::clone(metrics));
         record.endpoint = Some(Arc::clone(upstream.endpoint()));
-        let credential =
-            exchange::credential(&self.exchanger, token, upstream.name(), &permit).await?;
+        let asked_at = Instant::now();
+        let credential = exchange::credential(&self.exchanger, token, upstream.name(), &permit)
+            .await
+            .inspect_err(|_refused| record.exchange_took = Some(asked_at.elapsed()))?;
         record.token_cache = credential.cache_result();
         record.exchange_took = credential.exchange_time();
         let (parts, body) = request.into_parts();

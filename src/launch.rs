@@ -271,7 +271,7 @@ impl Running {
     pub fn reload(&self) -> Result<(), Problems> {
         let before = self.gateway.snapshot();
         let metrics = &self.lasting.metrics;
-        let (resolved, _warnings) = read(self.origin.as_ref(), &self.lasting, Some(&before))
+        let (resolved, warnings) = read(self.origin.as_ref(), &self.lasting, Some(&before))
             .inspect_err(|_| {
                 metrics.config_reloaded(Outcome::Failure);
             })?;
@@ -285,6 +285,9 @@ impl Running {
         self.gateway.replace(snapshot);
         metrics.config_reloaded(Outcome::Success);
         metrics.config_in_force_since(self.lasting.clock.now());
+        if !warnings.is_empty() {
+            tracing::warn!("the routes file was read again, with warnings:\n{warnings}");
+        }
         self.warn_of_listeners(&listeners);
         Ok(())
     }

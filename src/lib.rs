@@ -4,6 +4,7 @@
 
 // Vocabulary: no IO, nothing of ours.
 pub mod limits;
+pub mod chain;
 pub mod secret;
 pub mod clock;
 pub mod peer;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 
 use crate::body::BoxError;
+use crate::chain::with_sources;
 
 /// The stable name of a refusal: the `code` member of the problem document, of the
 /// access log and of `auth_failures_total`.
@@ -241,14 +242,10 @@ impl Rejection {
 
     /// The sentence for the operator, with the chain of sources.
     pub fn reason(&self) -> String {
-        let mut text = self.0.reason.clone();
-        let mut next = self.source();
-        while let Some(error) = next {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            next = error.source();
+        match &self.0.source {
+            Some(source) => format!("{}: {}", self.0.reason, with_sources(source.as_ref())),
+            None => self.0.reason.clone(),
         }
-        text
     }
 }
 

@@ -103,6 +103,13 @@ impl Activity {
         self.overdue.load(Ordering::Acquire)
     }
 
+    /// Whether it has been between requests for so long.
+    pub(crate) fn rests(&self, now: Instant, long: Duration) -> bool {
+        let since = self.accepted + Duration::from_millis(self.since.load(Ordering::Relaxed));
+        let idle = self.phase.load(Ordering::Relaxed) == IDLE;
+        idle && self.requests() == 0 && since + long <= now
+    }
+
     pub(crate) fn judge(&self, now: Instant, settings: &Settings) -> Verdict {
         // Whatever begins after this look can't be over before the next one.
         let pause = settings.header_timeout.min(settings.idle_timeout).max(SHORTEST_PAUSE);
@@ -160,11 +167,15 @@ mod tests {
         assert_eq!(judge(), Verdict::Overdue);
         assert!(!activity.head_has_begun());
 
+        assert!(!activity.rests(Instant::now(), S), "a head is due");
         let request = activity.request();
         after(1000 * S).await;
         assert_eq!(judge(), Verdict::LookAgain(Instant::now() + 10 * S));
+        assert!(!activity.rests(Instant::now(), S), "a request is being answered");
         drop(request);
         after(74 * S).await;
+        assert!(activity.rests(Instant::now(), 74 * S));
+        assert!(!activity.rests(Instant::now(), 75 * S));
         assert_eq!(judge(), Verdict::LookAgain(Instant::now() + S));
         activity.heard();
         after(9 * S).await;

@@ -1,5 +1,5 @@
 //! The few answers that are given before or instead of the gateway: a head that took too long,
-//! too many header fields, and a panic. There is no event in the access log for these: nothing
+//! and a panic. There is no event in the access log for these: nothing
 //! was handed to the gateway that could be told.
 
 use bytes::Bytes;
@@ -29,11 +29,6 @@ pub(super) fn overdue_head() -> Bytes {
     .into_bytes();
     answer.extend_from_slice(&body);
     Bytes::from(answer)
-}
-
-pub(super) fn too_many_fields(version: Version) -> Response<Body> {
-    let detail = "The request has too many header fields.";
-    answer(&Rejection::new(Code::HeadersTooLarge, detail, ""), version)
 }
 
 pub(super) fn panic(version: Version) -> Response<Body> {

@@ -223,11 +223,22 @@ async fn drive<C: Ending>(connection: C, activity: &Activity, settings: &Setting
             () = drain.closing(), if !told => {
                 told = true;
                 connection.as_mut().end();
+                // HTTP/2 ends when the caller answers the farewell. Who has been at rest has
+                // nothing to wait for, and may have vanished: it must not use up the grace.
+                let now = Instant::now();
+                if activity.rests(now, limits::CLOSING_TIMEOUT) {
+                    ends_by = Some(now + limits::CLOSING_TIMEOUT);
+                    look.as_mut().reset(now + limits::CLOSING_TIMEOUT);
+                }
             }
             () = &mut look => {
                 let now = Instant::now();
-                if ends_by.is_some_and(|by| by <= now) && activity.requests() == 0 {
-                    return;
+                if ends_by.is_some_and(|by| by <= now) {
+                    if activity.requests() == 0 {
+                        return;
+                    }
+                    // A request that was on its way is answered; its last bytes are not cut off.
+                    ends_by = None;
                 }
                 match activity.judge(now, settings) {
                     Verdict::LookAgain(at) => look.as_mut().reset(at),

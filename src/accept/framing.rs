@@ -1,8 +1,8 @@
 //! Reads along on an HTTP/1 connection and refuses messages that could be read in two ways.
 //!
 //! hyper is lenient where a proxy must not be: it drops `Content-Length` where there is
-//! `Transfer-Encoding` too, merges repeated lengths and takes a bare LF for an end of line, and
-//! none of that can be seen in the request it hands on. Somebody in front of us may read such a
+//! `Transfer-Encoding` too, merges repeated lengths, takes a bare LF for an end of line and cuts
+//! the target at a `#`, and none of that can be seen in the request it hands on. Somebody in front of us may read such a
 //! message otherwise, and then one caller's body is another caller's request (request
 //! smuggling). So the bytes are judged here on their way into hyper; what is found wrong in a
 //! head is told to the one who answers the request ([`Verdict`]), what is found wrong in a body
@@ -248,6 +248,12 @@ enum Framing {
 /// How the body behind a head is framed, if that can be read in one way only (RFC 9112 §6).
 fn body_of(head: &[u8]) -> Result<Framing, Fault> {
     let (request_line, mut rest) = split_line(head)?;
+    // A `#` may stand in a method, which is a token (RFC 9110 §5.6.2).
+    if memchr(b' ', request_line)
+        .is_some_and(|end| memchr(b'#', request_line.get(end..).unwrap_or_default()).is_some())
+    {
+        return Err("there is a `#` in the target");
+    }
     let mut length = None;
     let mut chunked = false;
     loop {
@@ -423,6 +429,9 @@ mod tests {
             let second = format!("GET / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\n{fields}\r\nabc");
             assert_eq!(found(second.as_bytes()), in_head(1, fault), "{fields:?}");
         }
+        let hash = b"GET /a#/b HTTP/1.1\r\nHost: a\r\n\r\n";
+        assert_eq!(found(hash), in_head(0, "there is a `#` in the target"));
+        assert_eq!(found(b"G#T /a HTTP/1.1\r\nReferer: /#\r\n\r\n"), Ok(1));
         let old = b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(found(old), in_head(0, "HTTP/1.0 has no `Transfer-Encoding`"));
     }

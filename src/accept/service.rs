@@ -1,5 +1,5 @@
-//! Between the parser and the handler: says that a request is being answered, refuses too many
-//! header fields, and makes a panic cost one request.
+//! Between the parser and the handler: says that a request is being answered, and makes a panic
+//! cost one request.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -20,7 +20,6 @@ use crate::accept::activity::{Activity, Answering};
 use crate::accept::answer;
 use crate::accept::framing::Verdict;
 use crate::body::{self, BoxError};
-use crate::limits::MAX_HEADER_FIELDS;
 use crate::peer::Peer;
 use crate::route::Condemned;
 
@@ -69,19 +68,14 @@ pub(crate) fn service<H: Handler>(
         let answering = activity.request();
         let handler = handler.clone();
         async move {
-            // HTTP/2 limits the size of a head, not the number of fields; HTTP/1 limits both.
             let asks_for_head = request.method() == Method::HEAD;
-            let response = if request.headers().len() > MAX_HEADER_FIELDS {
-                answer::too_many_fields(request.version()).map(Either::Right)
-            } else {
-                let version = request.version();
-                let answered = async move { handler.handle(request, peer).await };
-                match AssertUnwindSafe(answered).catch_unwind().await {
-                    Ok(response) => response.map(Either::Left),
-                    Err(_panic) => {
-                        tracing::error!("a request panicked; it was answered with 500");
-                        answer::panic(version).map(Either::Right)
-                    }
+            let version = request.version();
+            let answered = async move { handler.handle(request, peer).await };
+            let response = match AssertUnwindSafe(answered).catch_unwind().await {
+                Ok(response) => response.map(Either::Left),
+                Err(_panic) => {
+                    tracing::error!("a request panicked; it was answered with 500");
+                    answer::panic(version).map(Either::Right)
                 }
             };
             let (mut head, body) = response.into_parts();

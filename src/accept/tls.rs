@@ -88,6 +88,19 @@ pub enum TlsError {
     },
 }
 
+impl TlsError {
+    /// The file that is to blame; `None` for the two together.
+    pub fn file(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Unreadable { file, .. }
+            | Self::Pem { file, .. }
+            | Self::NoCertificate { file }
+            | Self::NoKey { file } => Some(file),
+            Self::Mismatch { .. } | Self::Unusable { .. } => None,
+        }
+    }
+}
+
 impl Tls {
     /// Serves with `certified`.
     pub fn new(certified: Certified) -> Self {

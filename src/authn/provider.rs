@@ -3,7 +3,6 @@
 //! It fetches metadata and keys; when it does so is decided in `refresh.rs`, and what a token
 //! must be like in `token.rs` and `claims.rs`. The keys of two providers never meet.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::StatusCode;
 
+use crate::chain::with_sources;
 use crate::clock::{SharedClock, UnixTime};
 use crate::observe::metrics::Metrics;
 use crate::rejection::Rejection;
@@ -219,7 +219,7 @@ impl Provider {
         let fetched = self.try_fetch_keys().await;
         let outcome = if fetched.is_ok() { "success" } else { "failure" };
         self.metrics.jwks_refreshed(self.name(), outcome);
-        fetched.map_err(|failure| chain(&failure))
+        fetched.map_err(|failure| with_sources(&failure))
     }
 
     async fn try_fetch_keys(&self) -> Result<KeySet, FetchFailure> {
@@ -258,7 +258,7 @@ impl Provider {
                 tracing::warn!(
                     "the endpoints of provider `{}` are not known: {}; set `token_endpoint` if it has no metadata",
                     self.name(),
-                    chain(&failure)
+                    with_sources(&failure)
                 );
             }
             failures += 1;
@@ -309,16 +309,4 @@ fn log_dropped(name: &str, dropped: &[Dropped]) {
             tracing::warn!("key {kid} of provider `{name}` is refused: {}", key.why);
         }
     }
-}
-
-/// An error with its sources, one after the other.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }

@@ -18,7 +18,8 @@ pub(super) fn main(config: &str) -> ExitCode {
             let resolved = prepared.resolved();
             let snapshot = &resolved.snapshot;
             super::to_stdout(&format!(
-                "{config}: good: {}, {}, {}, {}\n",
+                "{}: good: {}, {}, {}, {}\n",
+                if config == "-" { "<stdin>" } else { config },
                 count(snapshot.routes.iter().count(), "route"),
                 count(snapshot.upstreams.len(), "upstream"),
                 count(snapshot.providers.len(), "provider"),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::DemoArguments;
 use super::run::{self, Signals};
 use crate::body::BoxError;
+use crate::chain::with_sources;
 use crate::clock::SystemClock;
 use crate::config::{Environment, Problems, Source};
 use crate::dev::{
@@ -32,7 +33,7 @@ pub(super) fn main(arguments: &DemoArguments, sink: &LogSink, metrics: Metrics) 
     let code = runtime.block_on(async {
         match serve(arguments, sink, metrics).await {
             Ok(code) => code,
-            Err(error) => super::failure(&error.to_string()),
+            Err(error) => super::failure(&with_sources(error.as_ref())),
         }
     });
     sink.close();
@@ -207,12 +208,14 @@ Paste into another terminal. A token for the gateway, as a client of yours would
 
 TOKEN=$(curl -s{ca} '{provider}/dev/token?user=alice&scope=access_as_user')
 
-Graph and ARM each get a token of their own in its place, and say whom it is for:
+Graph and ARM each get a token of their own in its place. `tokenFor` in what they answer says for
+whom it is made out:
 
 curl -s{ca} -H "Authorization: Bearer $TOKEN" {front}/graph/v1.0/me
 curl -s{ca} -H "Authorization: Bearer $TOKEN" '{front}/arm/subscriptions?api-version=2022-12-01'
 
-What is refused says why: no token, and a user of whom the provider wants more:
+What is refused says why: no token at all, and a user of whom the provider wants another factor
+first (`claims` in `www-authenticate` is what the client takes back to it):
 
 curl -s{ca} -i {front}/graph/v1.0/me
 curl -s{ca} -i -H "Authorization: Bearer $(curl -s{ca} '{provider}/dev/token?user=mfa&scope=access_as_user')" {front}/graph/v1.0/me

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::DevIdpArguments;
 use super::run::{self, Signals};
 use crate::body::BoxError;
+use crate::chain::with_sources;
 use crate::clock::SystemClock;
 use crate::dev::{self, Bound, DevTls, IdentityProvider};
 
@@ -16,7 +17,7 @@ pub(super) fn main(arguments: &DevIdpArguments) -> ExitCode {
     };
     match runtime.block_on(serve(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => super::failure(&error.to_string()),
+        Err(error) => super::failure(&with_sources(error.as_ref())),
     }
 }
 
@@ -34,6 +35,15 @@ async fn serve(arguments: &DevIdpArguments) -> Result<(), BoxError> {
     let bound = Bound::bind(arguments.address, tls.as_ref()).await?;
     let provider = IdentityProvider::new(bound.base_url(), Arc::new(SystemClock))?;
     let server = provider.serve(bound);
+    let ca = arguments
+        .ca_file
+        .as_ref()
+        .map_or(String::new(), |file| format!(" --cacert {}", file.display()));
+    super::to_stderr(&format!(
+        "A token of a user (alice, bob, mfa, noconsent, blocked; password `dev`), as a client would get it:\n\n  \
+         curl -s{ca} '{}/dev/token?user=alice&scope=access_as_user'\n\n",
+        server.base_url()
+    ));
     super::to_stdout(&format!("listening on {}\n", server.base_url()));
     signals.end().await;
     Ok(())

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 
 use super::run::File;
 use crate::body::BoxError;
+use crate::chain::with_sources;
 use crate::clock::SystemClock;
 use crate::launch;
 use crate::observe::Metrics;
@@ -49,9 +50,10 @@ pub(super) fn main(config: &str) -> ExitCode {
             super::to_stdout(&format!("{answer}\n"));
             if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        Ok(Err(error)) => {
-            super::failure(&format!("`http://{address}/readyz` can't be asked: {error}"))
-        }
+        Ok(Err(error)) => super::failure(&format!(
+            "`http://{address}/readyz` can't be asked: {}",
+            with_sources(error.as_ref())
+        )),
         Err(_elapsed) => super::failure(&format!(
             "`http://{address}/readyz` did not answer within {} s",
             TIMEOUT.as_secs()

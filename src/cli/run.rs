@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::chain::with_sources;
 use crate::clock::SystemClock;
 use crate::config::{Environment, Problems, Source};
 use crate::launch::{self, Origin, Prepared, Running};
@@ -49,9 +50,13 @@ pub(super) fn main(config: &str, sink: &LogSink, metrics: Metrics) -> ExitCode {
     code
 }
 
-/// Threads that serve requests; one for each CPU unless the file says how many.
+/// Threads that serve requests; one for each CPU unless the file says how many. One thread has
+/// nobody to share its work with, and serves on a runtime that does not pay for sharing.
 pub(super) fn runtime(workers: Option<usize>) -> std::io::Result<Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let mut builder = match workers {
+        Some(1) => tokio::runtime::Builder::new_current_thread(),
+        Some(_) | None => tokio::runtime::Builder::new_multi_thread(),
+    };
     if let Some(workers) = workers {
         builder.worker_threads(workers);
     }
@@ -63,7 +68,7 @@ async fn serve(prepared: Prepared, sink: &LogSink) -> ExitCode {
     let started = prepared.start(sink.clone());
     match (started, signals) {
         (Ok(running), Ok(signals)) => until_signal(running, signals, sink).await,
-        (Err(error), _) => super::failure(&error.to_string()),
+        (Err(error), _) => super::failure(&with_sources(&error)),
         (_, Err(error)) => super::failure(&format!("signals can't be handled: {error}")),
     }
 }

@@ -20,6 +20,7 @@ use super::grant::{self, ClientCredential};
 use super::terms::Terms;
 use super::throttle::{Throttles, retry_after};
 use crate::authn::fetch::{FetchError, Fetched, Fetcher};
+use crate::chain::with_sources;
 use crate::clock::Clock;
 use crate::limits;
 use crate::observe::metrics::Metrics;
@@ -129,7 +130,8 @@ fn judge(
 }
 
 fn unreachable_provider(error: &FetchError, terms: &Terms) -> Failed {
-    let reason = format!("exchange with provider `{}` failed: {}", terms.provider, chain(error));
+    let reason =
+        format!("exchange with provider `{}` failed: {}", terms.provider, with_sources(error));
     match error {
         FetchError::TooLarge => Failed {
             error: Arc::new(ExchangeError::new(Class::Gateway, reason)),
@@ -148,18 +150,6 @@ fn unreachable_provider(error: &FetchError, terms: &Terms) -> Failed {
             hold_back: None,
         },
     }
-}
-
-/// The error and its sources in one line; [`FetchError`] keeps URLs out of it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        next = error.source();
-    }
-    text
 }
 
 fn held_back(terms: &Terms, left: Duration) -> ExchangeError {

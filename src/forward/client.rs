@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use futures_util::future::Either;
 use hyper::Request;
 use hyper::Response;
 use hyper::body::Incoming;
@@ -97,13 +98,16 @@ impl Lease {
     }
 
     /// Sends a request. The error gives it back if nothing of it was sent.
-    pub(super) async fn send(
+    pub(super) fn send(
         &mut self,
         request: Request<Body>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send + use<>
+    {
         match &mut self.connection {
-            Connection::Http1 { exclusive, .. } => exclusive.sender.try_send_request(request).await,
-            Connection::Http2(sender) => sender.try_send_request(request).await,
+            Connection::Http1 { exclusive, .. } => {
+                Either::Left(exclusive.sender.try_send_request(request))
+            }
+            Connection::Http2(sender) => Either::Right(sender.try_send_request(request)),
         }
     }
 
@@ -155,6 +159,13 @@ pub(super) async fn lease(upstream: &Upstream, fresh: Fresh) -> Result<Lease, Co
     {
         return Ok(lease);
     }
+    // Rare, and its state is ten times that of all else: it is not to be part of every request.
+    Box::pin(make(upstream, fresh)).await
+}
+
+/// A new connection, or one that somebody else just made for all.
+async fn make(upstream: &Upstream, fresh: Fresh) -> Result<Lease, ConnectError> {
+    let pool = &upstream.pool.0;
     let _making = if pool.may_share.load(Ordering::Relaxed) {
         let making = pool.making.lock().await;
         // While we waited, somebody else may have made the one that all share.

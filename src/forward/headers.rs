@@ -129,26 +129,22 @@ pub(super) fn assert_caller(headers: &mut HeaderMap, downstream: &Downstream<'_>
     let host = first(X_FORWARDED_HOST);
     remove_forwarded(headers);
 
-    append(&mut hops, &address.to_string());
+    let shown = address.to_string();
+    append(&mut hops, &[&shown]);
     let own_proto = if downstream.peer.tls { "https" } else { "http" };
     let proto = proto.unwrap_or(HeaderValue::from_static(own_proto));
     let own_host = downstream.authority.and_then(|host| HeaderValue::from_str(host).ok());
     let host = host.or(own_host);
-    let shown = if address.is_ipv6() { format!("\"[{address}]\"") } else { address.to_string() };
-    let mut element = format!("for={shown};proto={own_proto}");
-    if let Some(host) = downstream.authority {
-        element.push_str(";host=\"");
-        element.push_str(host);
-        element.push('"');
-    }
-    append(&mut elements, &element);
+    let (open, close) = if address.is_ipv6() { ("\"[", "]\"") } else { ("", "") };
+    let [key, own, end] = downstream.authority.map_or([""; 3], |host| [";host=\"", host, "\""]);
+    append(&mut elements, &["for=", open, &shown, close, ";proto=", own_proto, key, own, end]);
 
-    insert(headers, X_FORWARDED_FOR, &hops);
+    insert(headers, X_FORWARDED_FOR, hops);
     headers.insert(X_FORWARDED_PROTO, proto);
     if let Some(host) = host {
         headers.insert(X_FORWARDED_HOST, host);
     }
-    insert(headers, FORWARDED, &elements);
+    insert(headers, FORWARDED, elements);
     headers.insert(X_REQUEST_ID, downstream.request_id.clone());
 }
 
@@ -222,16 +218,19 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
     lines.collect::<Vec<_>>().join(", ")
 }
 
-fn append(list: &mut String, element: &str) {
-    if !list.is_empty() {
-        list.push_str(", ");
+/// Appends an element, given in parts.
+fn append(list: &mut String, element: &[&str]) {
+    let separator = if list.is_empty() { "" } else { ", " };
+    list.reserve_exact(separator.len() + element.iter().map(|part| part.len()).sum::<usize>());
+    list.push_str(separator);
+    for part in element {
+        list.push_str(part);
     }
-    list.push_str(element);
 }
 
-fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+fn insert(headers: &mut HeaderMap, name: HeaderName, text: String) {
     // Made of field values that were valid before, and of addresses.
-    if let Ok(value) = HeaderValue::from_str(text) {
+    if let Ok(value) = HeaderValue::try_from(text) {
         headers.insert(name, value);
     }
 }

@@ -18,7 +18,7 @@ pub use upstream::{
 
 use std::error::Error as _;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use http::header::WWW_AUTHENTICATE;
@@ -73,7 +73,7 @@ async fn exchange(
     // A kept connection may have been closed by the upstream just now.
     let spare = lease.reused.then(|| head.clone());
     let request = encode(&lease, head, body)?;
-    let answer = within(patience, upload, lease.send(request)).await?;
+    let answer = within(patience, upload, pin!(lease.send(request))).await?;
     let mut failed = match answer {
         Ok(response) => return Ok((response, lease)),
         Err(failed) => failed,
@@ -91,9 +91,21 @@ async fn exchange(
         (Some(_) | None, _) => return Err(SendError::Http(failed.into_error())),
     };
     tracing::debug!(upstream = %plan.upstream.name(), "a kept connection was stale; sending on a new one");
+    // Rare: its state is not to be part of every request.
+    Box::pin(again(plan, head, body, upload, patience)).await
+}
+
+/// The second and last time, on a new connection.
+async fn again(
+    plan: &Forwarding,
+    head: Head,
+    body: Body,
+    upload: Option<&Progress>,
+    patience: Option<Duration>,
+) -> Result<(Response<Incoming>, Lease), SendError> {
     let mut lease = client::lease(&plan.upstream, Fresh::Yes).await?;
     let request = encode(&lease, head, body)?;
-    let answer = within(patience, upload, lease.send(request)).await?;
+    let answer = within(patience, upload, pin!(lease.send(request))).await?;
     let response = answer.map_err(|failed| SendError::Http(failed.into_error()))?;
     Ok((response, lease))
 }
@@ -117,10 +129,9 @@ fn is_lost(error: &hyper::Error) -> bool {
 async fn within<T>(
     limit: Option<Duration>,
     upload: Option<&Progress>,
-    answer: impl Future<Output = T>,
+    mut answer: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, SendError> {
     let Some(limit) = limit else { return Ok(answer.await) };
-    let mut answer = pin!(answer);
     let mut deadline = Instant::now() + limit;
     loop {
         match timeout_at(deadline, &mut answer).await {

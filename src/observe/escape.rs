@@ -13,7 +13,8 @@ pub(crate) fn push_quoted(out: &mut String, value: &str) {
     out.push('"');
     let kept = shortened(value);
     let plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-    if kept.bytes().all(plain) {
+    // No early end, so that many bytes are compared at once: nearly every value is plain.
+    if kept.bytes().fold(true, |all, byte| all & plain(byte)) {
         out.push_str(kept);
     } else {
         push_escaped_text(out, kept);

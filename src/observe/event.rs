@@ -90,9 +90,17 @@ trait Fields {
 
 struct Text<'a>(&'a mut String);
 
+impl Text<'_> {
+    fn key(&mut self, key: &'static str) {
+        self.0.push(' ');
+        self.0.push_str(key);
+        self.0.push('=');
+    }
+}
+
 impl Fields for Text<'_> {
     fn text(&mut self, key: &'static str, value: Option<&str>) {
-        push(self.0, format_args!(" {key}="));
+        self.key(key);
         match value {
             Some(value) => push_bare_or_quoted(self.0, value),
             None => self.0.push('-'),
@@ -100,15 +108,17 @@ impl Fields for Text<'_> {
     }
 
     fn ip(&mut self, key: &'static str, value: IpAddr) {
-        push(self.0, format_args!(" {key}={value}"));
+        self.key(key);
+        push(self.0, format_args!("{value}"));
     }
 
     fn number(&mut self, key: &'static str, value: u64) {
-        push(self.0, format_args!(" {key}={value}"));
+        self.key(key);
+        push_number(self.0, value);
     }
 
     fn millis(&mut self, key: &'static str, value: Option<Duration>) {
-        push(self.0, format_args!(" {key}="));
+        self.key(key);
         match value {
             Some(value) => push_millis(self.0, value),
             None => self.0.push('-'),
@@ -118,9 +128,17 @@ impl Fields for Text<'_> {
 
 struct Json<'a>(&'a mut String);
 
+impl Json<'_> {
+    fn key(&mut self, key: &'static str) {
+        self.0.push_str(",\"");
+        self.0.push_str(key);
+        self.0.push_str("\":");
+    }
+}
+
 impl Fields for Json<'_> {
     fn text(&mut self, key: &'static str, value: Option<&str>) {
-        push(self.0, format_args!(",\"{key}\":"));
+        self.key(key);
         match value {
             Some(value) => push_quoted(self.0, value),
             None => self.0.push_str("null"),
@@ -128,15 +146,17 @@ impl Fields for Json<'_> {
     }
 
     fn ip(&mut self, key: &'static str, value: IpAddr) {
-        push(self.0, format_args!(",\"{key}\":\"{value}\""));
+        self.key(key);
+        push(self.0, format_args!("\"{value}\""));
     }
 
     fn number(&mut self, key: &'static str, value: u64) {
-        push(self.0, format_args!(",\"{key}\":{value}"));
+        self.key(key);
+        push_number(self.0, value);
     }
 
     fn millis(&mut self, key: &'static str, value: Option<Duration>) {
-        push(self.0, format_args!(",\"{key}\":"));
+        self.key(key);
         match value {
             Some(value) => push_millis(self.0, value),
             None => self.0.push_str("null"),
@@ -145,7 +165,20 @@ impl Fields for Json<'_> {
 }
 
 fn push_millis(out: &mut String, value: Duration) {
-    push(out, format_args!("{}.{:03}", value.as_millis(), value.subsec_micros() % 1000));
+    push_number(out, u64::try_from(value.as_millis()).unwrap_or(u64::MAX));
+    out.push('.');
+    let micros = u64::from(value.subsec_micros() % 1000);
+    for unit in [100, 10, 1] {
+        push_number(out, micros / unit % 10);
+    }
+}
+
+/// Without the formatter, which took a third of the time of a line.
+fn push_number(out: &mut String, value: u64) {
+    if value >= 10 {
+        push_number(out, value / 10);
+    }
+    out.push(char::from(b'0' + (value % 10) as u8));
 }
 
 fn push(out: &mut String, text: std::fmt::Arguments<'_>) {

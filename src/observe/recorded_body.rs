@@ -9,6 +9,7 @@ use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::body::BoxError;
+use crate::chain::with_sources;
 use crate::observe::access_log::AccessRecord;
 
 pin_project_lite::pin_project! {
@@ -90,14 +91,7 @@ impl<B: Body> fmt::Debug for RecordedBody<B> {
 }
 
 fn explain(error: &BoxError) -> String {
-    let mut text = format!("the answer broke off: {error}");
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
+    format!("the answer broke off: {}", with_sources(error.as_ref()))
 }
 
 #[cfg(test)]

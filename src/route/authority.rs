@@ -70,6 +70,10 @@ impl Authority {
             (None, Some((value, parts))) => {
                 Ok(Some(Self { written: Written::Field(value.clone()), host: parts.host() }))
             }
+            (Some(_), None) if request.version() == Version::HTTP_11 => {
+                // RFC 9112 §3.2: HTTP/1.1 has a `Host` field in every form of the target.
+                Err(refuse("there is no `Host` beside the absolute target"))
+            }
             (Some((authority, parts)), field) => {
                 if let Some((_, other)) = field
                     && !parts.agrees(&other, request.uri().scheme())
@@ -184,6 +188,7 @@ mod tests {
             (Version::HTTP_2, "https://a.x/y", &["a.x"], "a.x", "a.x"),
             (Version::HTTP_2, "/y", &["a.x"], "a.x", "a.x"),
             (Version::HTTP_10, "/", &["a.x"], "a.x", "a.x"),
+            (Version::HTTP_10, "http://a.x/y", &[], "a.x", "a.x"),
         ] {
             let found = authority(version, uri, hosts).unwrap().unwrap();
             assert_eq!(found, (host.to_owned(), written.to_owned()), "{uri} {hosts:?}");
@@ -208,6 +213,7 @@ mod tests {
             (Version::HTTP_11, "/", &["a.x:65536"]),
             (Version::HTTP_11, "/", &["[::1]80"]),
             (Version::HTTP_11, "/", &["http://a.x"]),
+            (Version::HTTP_11, "http://a.x/", &[]),
             (Version::HTTP_11, "http://a.x/", &["b.x"]),
             (Version::HTTP_11, "http://a.x/", &["a.x:8080"]),
             (Version::HTTP_11, "http://u@a.x/", &["a.x"]),

@@ -21,19 +21,20 @@ pub struct Condemned(pub &'static str);
 
 /// Refuses a request whose body could be framed in two ways.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Rejection> {
-    let condemned = request.extensions().get::<Condemned>().map(|Condemned(fault)| *fault);
-    match condemned.or_else(|| fault(request.version(), request.headers())) {
-        None => Ok(()),
-        Some(fault) => Err(Rejection::new(
-            Code::BadRequest,
-            "the length of the request body is not stated in exactly one valid way",
-            format!(
-                "request framing refused: {fault}; an attempt at request smuggling, or a broken \
-                 client or proxy in front of the gateway"
-            ),
-        )
-        .closing()),
+    if let Some(Condemned(fault)) = request.extensions().get() {
+        return Err(refuse("the head of the request can be read in more than one way", fault));
     }
+    fault(request.version(), request.headers()).map_or(Ok(()), |fault| {
+        Err(refuse("the length of the request body is not stated in exactly one valid way", fault))
+    })
+}
+
+fn refuse(detail: &'static str, fault: &str) -> Rejection {
+    let reason = format!(
+        "request framing refused: {fault}; an attempt at request smuggling, or a broken client \
+         or proxy in front of the gateway"
+    );
+    Rejection::new(Code::BadRequest, detail, reason).closing()
 }
 
 fn fault(version: Version, headers: &HeaderMap) -> Option<&'static str> {

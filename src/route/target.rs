@@ -17,6 +17,7 @@ use std::fmt;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request};
 
+use crate::limits::MAX_HEADER_FIELDS;
 use crate::rejection::{Code, Rejection};
 use crate::route::authority::Authority;
 use crate::route::canonical::{Canonical, canonicalise};
@@ -39,6 +40,8 @@ impl Target {
     ///
     /// - 405, closing, for TRACE (it echoes credentials, RFC 9110 §9.3.8) and CONNECT (it would
     ///   make the gateway a tunnel), in any case of letters.
+    /// - 431 for more than [`MAX_HEADER_FIELDS`] fields: HTTP/2 limits the size of a head only,
+    ///   and the parser of HTTP/1 both.
     /// - 400, closing, where framing or host are in doubt.
     /// - 400 for a scheme that is not HTTP, for `*` and other forms without a path (`OPTIONS *`
     ///   asks about the server and has no route to go to), and for a path without one reading.
@@ -51,6 +54,14 @@ impl Target {
                 format!("method {method} refused: TRACE and CONNECT are never forwarded"),
             )
             .closing());
+        }
+        let fields = request.headers().len();
+        if fields > MAX_HEADER_FIELDS {
+            return Err(Rejection::new(
+                Code::HeadersTooLarge,
+                "the request has too many header fields",
+                format!("{fields} header fields refused: {MAX_HEADER_FIELDS} are the most"),
+            ));
         }
         framing::check(request)?;
         let authority = Authority::of(request)?;
@@ -181,6 +192,19 @@ mod tests {
         let request = Request::builder().version(Version::HTTP_10).uri("/").body(()).unwrap();
         let target = Target::parse(&request).unwrap();
         assert_eq!((target.host(), target.authority()), (None, None));
+    }
+
+    #[test]
+    fn header_fields_are_counted() {
+        for (count, passes) in [(MAX_HEADER_FIELDS, true), (MAX_HEADER_FIELDS + 1, false)] {
+            let mut request = Request::builder().uri("/").header("host", "a");
+            for _ in 1..count {
+                request = request.header("x", "y");
+            }
+            let parsed = Target::parse(&request.body(()).unwrap());
+            let code = parsed.map_err(|rejection| rejection.code()).err();
+            assert_eq!(code, (!passes).then_some(Code::HeadersTooLarge), "{count}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! hostile input.
 
 use http::Request;
+use serde_json::{Map, Value};
 use tokio::task::JoinSet;
 
 use crate::accept::raw_requests;
@@ -100,11 +101,21 @@ async fn a_thousand_first_requests_of_one_user_are_one_exchange() {
             calls.spawn(async move { client.get_with("/graph/x", &token).await.status.as_u16() });
         }
     }
+    // All of them are there before the one exchange is answered.
     gate.arrived(1).await;
+    gateway.metrics_when("\nobo_gateway_requests_in_flight 1000\n").await;
     gate.open();
     let statuses = crate::support::within("a thousand answers", calls.join_all()).await;
     assert_eq!((statuses.len(), statuses.iter().all(|status| *status == 200)), (1000, true));
     assert_eq!((provider.count(Endpoint::Token), upstream.count()), (1, 1000));
+    let metrics = gateway.metrics().await;
+    for (result, count) in [("miss", 1), ("coalesced", 999)] {
+        let counted = metrics.lines().find(|line| {
+            line.starts_with("obo_gateway_token_cache_requests_total{upstream=\"graph\"")
+                && line.contains(&format!("result=\"{result}\""))
+        });
+        assert!(counted.is_some_and(|line| line.ends_with(&format!(" {count}"))), "{counted:?}");
+    }
 }
 
 #[tokio::test]
@@ -129,11 +140,42 @@ async fn hostile_tokens_come_to_what_the_table_says() {
     let gateway = Gateway::start(&hostile_tokens::routes_file(&provider, &upstream));
     gateway.ready().await;
     hostile_tokens::run(gateway.address(), &provider, &upstream).await;
+
+    // One event for each, in order, and for each refusal why.
+    let rows = hostile_tokens::rows();
+    let of_row = |event: &Map<String, Value>| event["path"] != "/any/after";
+    let events = gateway.log().access_events_when(rows.len(), of_row).await;
+    assert_eq!(events.len(), rows.len());
+    for (row, event) in rows.iter().zip(&events) {
+        let (status, code) = match row.expect {
+            hostile_tokens::Expect::Forwarded => (200, Value::Null),
+            hostile_tokens::Expect::Refused(status, code) => (status, Value::from(code)),
+        };
+        assert_eq!((&event["status"], &event["code"]), (&status.into(), &code), "{}", row.name);
+        assert_eq!(has_reason(event), status != 200, "{}: {event:?}", row.name);
+    }
+}
+
+fn has_reason(event: &Map<String, Value>) -> bool {
+    event["reason"].as_str().is_some_and(|reason| !reason.is_empty())
 }
 
 #[tokio::test]
 async fn raw_requests_come_to_what_the_table_says() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&raw_requests::routes_file(&upstream));
-    raw_requests::run(gateway.address(), &upstream).await;
+    let refusals = raw_requests::run(gateway.address(), &upstream).await;
+
+    // Each refusal that told its id has its one event, which says why.
+    assert!(refusals.len() > 50, "{} refusals", refusals.len());
+    let refused = |event: &Map<String, Value>| event["status"].as_u64() >= Some(400);
+    let events = gateway.log().access_events_when(refusals.len(), refused).await;
+    for event in &events {
+        assert!(event["code"].is_string() && has_reason(event), "{event:?}");
+    }
+    for (id, code) in refusals {
+        let of_it: Vec<_> = events.iter().filter(|event| event["request_id"] == *id).collect();
+        assert_eq!(of_it.len(), 1, "{code} {id}");
+        assert_eq!(of_it[0]["code"], *code);
+    }
 }

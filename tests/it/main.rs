@@ -25,6 +25,8 @@ mod support;
 mod layers;
 mod accept;
 mod authn;
+mod cli;
 mod forward;
 mod dev;
+mod exchange;
 mod gateway;

@@ -1,8 +1,16 @@
-//! All logs of all gateways of the process, in memory, and the search in them.
+//! What the gateways of this process would write to standard error, in memory, and the search
+//! in it.
+//!
+//! Each gateway has a [`Capture`] for what its own threads say. What the product says on other
+//! threads, those of tests that reload or drain it, goes to [`elsewhere`]. Together they are
+//! all there is: nothing of the product writes past `tracing` and the log's sink (the lints
+//! forbid it to print).
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
+use obo_gateway::observe::sink::{LogFormat, LogSink};
+use obo_gateway::observe::{Metrics, log};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::registry;
@@ -11,8 +19,18 @@ use super::registry;
 #[derive(Clone, Debug, Default)]
 pub struct Capture(Arc<Mutex<Vec<u8>>>);
 
-/// Everything, of every gateway: a log line that went to the wrong sink is still found here.
-static EVERYTHING: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+/// What was logged outside of the threads of gateways, from the first call on.
+pub fn elsewhere() -> &'static Capture {
+    static ELSEWHERE: LazyLock<Capture> = LazyLock::new(|| {
+        let capture = Capture::default();
+        let to = Box::new(capture.clone());
+        let sink = LogSink::start(to, LogFormat::Json, Metrics::default()).unwrap();
+        let subscriber = log::subscriber("trace", &sink).unwrap();
+        tracing::subscriber::set_global_default(subscriber).expect("nobody else has set one");
+        capture
+    });
+    &ELSEWHERE
+}
 
 impl Capture {
     /// What was logged so far.
@@ -25,20 +43,45 @@ impl Capture {
         self.text().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// The access events so far, in order.
+    pub fn access_events(&self) -> Vec<serde_json::Map<String, serde_json::Value>> {
+        let mut events = self.events();
+        events.retain(|event| event.contains_key("request_id") && event.contains_key("bytes_in"));
+        events
+    }
+
+    /// Waits for the first access event of `path`.
+    pub async fn event_when(&self, path: &str) -> serde_json::Map<String, serde_json::Value> {
+        self.access_events_when(1, |event| event["path"] == path).await.swap_remove(0)
+    }
+
+    /// Waits until there are `count` access events that are `wanted`, and hands them out.
+    pub async fn access_events_when(
+        &self,
+        count: usize,
+        wanted: impl Fn(&serde_json::Map<String, serde_json::Value>) -> bool,
+    ) -> Vec<serde_json::Map<String, serde_json::Value>> {
+        let events = async {
+            loop {
+                let mut events = self.access_events();
+                events.retain(&wanted);
+                if events.len() >= count {
+                    return events;
+                }
+                // Lines are written in batches, and nothing tells when; the interval only
+                // spares the processor.
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        super::within("access events", events).await
+    }
+
     /// Fails if a registered token or secret was logged here.
     pub fn assert_clean(&self) {
         let text = self.0.lock().unwrap().clone();
         registry::assert_clean("the log", &text);
         assert_no_token_shape("the log", &text);
     }
-}
-
-/// Fails if a registered token or secret is in the logs of any gateway so far. A test that runs
-/// beside others finds what was logged up to now; each gateway's end looks at its own.
-pub fn assert_all_clean() {
-    let text = EVERYTHING.lock().unwrap().clone();
-    registry::assert_clean("all logs", &text);
-    assert_no_token_shape("all logs", &text);
 }
 
 /// Fails on what begins like a token's header, registered or not: `{"alg":` or `{"typ":` in base64url.
@@ -52,7 +95,6 @@ fn assert_no_token_shape(place: &str, text: &[u8]) {
 impl io::Write for Capture {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
-        EVERYTHING.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -82,5 +124,18 @@ mod tests {
         capture.assert_clean();
         let leaky = Capture(Arc::new(Mutex::new(b"token eyJhbGciOiJSUzI1NiJ9".to_vec())));
         assert!(std::panic::catch_unwind(|| leaky.assert_clean()).is_err());
+    }
+
+    #[tokio::test]
+    async fn what_the_product_says_on_any_thread_is_captured() {
+        let capture = elsewhere();
+        tracing::trace!(target: "obo_gateway::somewhere", "said on the thread of a test");
+        let said = async {
+            while !capture.text().contains("said on the thread of a test") {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        crate::support::within("the line", said).await;
+        capture.assert_clean();
     }
 }

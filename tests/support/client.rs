@@ -1,6 +1,7 @@
 //! An HTTP client that holds every answer to what is true of all of them ([`super::invariants`]).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
@@ -9,11 +10,15 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use obo_gateway::body::BoxError;
+use obo_gateway::trust::Roots;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::invariants;
-use super::servers::{PeerBody, apart};
+use super::servers::{self, PeerBody};
 
 /// One connection to a gateway.
 pub struct Client {
@@ -25,6 +30,29 @@ pub struct Client {
 enum Sender {
     Http1(http1::SendRequest<PeerBody>),
     Http2(http2::SendRequest<PeerBody>),
+}
+
+impl Sender {
+    async fn http1<S>(stream: S) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let handshake = http1::Builder::new().handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.unwrap();
+        // What breaks the connection shows in the answers.
+        tokio::spawn(async move { connection.with_upgrades().await.ok() });
+        Self::Http1(sender)
+    }
+
+    async fn http2<S>(stream: S) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let builder = http2::Builder::new(TokioExecutor::new());
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(async move { connection.await.ok() });
+        Self::Http2(sender)
+    }
 }
 
 /// Whose answers the client looks at.
@@ -80,29 +108,40 @@ pub fn full(bytes: impl Into<Bytes>) -> PeerBody {
 impl Client {
     /// Connects; HTTP/1.1.
     pub async fn http1(address: SocketAddr) -> Self {
-        let sender = apart(async move {
+        let sender = servers::beside_the_test(async move {
             let stream = TcpStream::connect(address).await.unwrap();
-            let (sender, connection) =
-                http1::Builder::new().handshake(TokioIo::new(stream)).await.unwrap();
-            // What breaks the connection shows in the answers.
-            tokio::spawn(async move { connection.with_upgrades().await.ok() });
-            sender
-        })
-        .await;
-        Self { address, sender: Sender::Http1(sender), answers: Answers::Gateway }
+            Sender::http1(stream).await
+        });
+        Self { address, sender: sender.await, answers: Answers::Gateway }
     }
 
     /// Connects; HTTP/2 with prior knowledge.
     pub async fn http2(address: SocketAddr) -> Self {
-        let sender = apart(async move {
+        let sender = servers::beside_the_test(async move {
             let stream = TcpStream::connect(address).await.unwrap();
-            let builder = http2::Builder::new(TokioExecutor::new());
-            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
-            tokio::spawn(async move { connection.await.ok() });
-            sender
-        })
-        .await;
-        Self { address, sender: Sender::Http2(sender), answers: Answers::Gateway }
+            Sender::http2(stream).await
+        });
+        Self { address, sender: sender.await, answers: Answers::Gateway }
+    }
+
+    /// Connects with TLS; `pem` is the certificate that is believed, and ALPN offers `alpn`.
+    pub async fn tls(address: SocketAddr, pem: &str, alpn: Option<&'static str>) -> Self {
+        let mut config = Roots::from_pem(pem.as_bytes()).unwrap().client_config().unwrap();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let connector = TlsConnector::from(Arc::new(config));
+        let sender = servers::beside_the_test(async move {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let stream = connector.connect(name, stream).await.unwrap();
+            let agreed = stream.get_ref().1.alpn_protocol();
+            assert_eq!(agreed, alpn.map(str::as_bytes), "the protocol that was offered");
+            if alpn == Some("h2") {
+                Sender::http2(stream).await
+            } else {
+                Sender::http1(stream).await
+            }
+        });
+        Self { address, sender: sender.await, answers: Answers::Gateway }
     }
 
     /// Another client of the same HTTP/2 connection: their streams run side by side.

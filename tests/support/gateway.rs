@@ -17,7 +17,7 @@ use obo_gateway::observe::{Metrics, log};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 
-use super::capture::Capture;
+use super::capture::{self, Capture};
 use super::client::Client;
 use super::clock::ManualClock;
 use super::registry;
@@ -59,6 +59,7 @@ impl Gateway {
     pub fn try_start(yaml: &str) -> Result<Self, String> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         watch_panics();
+        capture::elsewhere();
         registry::secret(CLIENT_SECRET);
         let name = format!("gateway-{}", NUMBER.fetch_add(1, Ordering::SeqCst));
         let (clock, log) = (ManualClock::new(), Capture::default());
@@ -159,6 +160,17 @@ impl Gateway {
         metrics(self.admin_address()).await
     }
 
+    /// Waits until the metrics contain `text`.
+    pub async fn metrics_when(&self, text: &str) {
+        let there = async {
+            while !self.metrics().await.contains(text) {
+                // Metrics are asked for; the interval only spares the processor.
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        super::within(text, there).await;
+    }
+
     /// This test makes the gateway panic: its end does not raise that again.
     pub fn expect_panics(&mut self) {
         self.panics_expected = true;
@@ -186,7 +198,11 @@ impl Drop for Gateway {
             self.name,
             panics.join("\n")
         );
+        for panic in &panics {
+            registry::assert_clean("a panic", panic.as_bytes());
+        }
         self.log.assert_clean();
+        capture::elsewhere().assert_clean();
         if let Ok(Some(metrics)) = ended {
             registry::assert_clean("the metrics", metrics.as_bytes());
         }
@@ -262,7 +278,7 @@ impl Options {
     fn new(file: &RoutesFile, clock: &ManualClock, log: &Capture) -> Result<Self, String> {
         let metrics = Metrics::default();
         let sink = LogSink::start(Box::new(log.clone()), LogFormat::Json, metrics.clone()).unwrap();
-        let dispatch = tracing::Dispatch::new(log::subscriber("debug", &sink).unwrap());
+        let dispatch = tracing::Dispatch::new(log::subscriber("trace", &sink).unwrap());
         let prepared = launch::prepare(Box::new(file.clone()), Arc::new(clock.clone()), metrics);
         let prepared = prepared.map_err(|problems| problems.to_string())?;
         Ok(Self { prepared, sink, dispatch })

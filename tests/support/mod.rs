@@ -16,6 +16,7 @@ pub mod raw_upstream;
 pub mod client;
 pub mod invariants;
 pub mod raw;
+pub mod raw_http2;
 pub mod capture;
 pub mod gateway;
 

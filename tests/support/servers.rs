@@ -59,12 +59,6 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         .unwrap()
 });
 
-/// Runs `future` on the runtime of the peers, and with it whatever it spawns: a client's
-/// connection must go on, too, while a test blocks its own thread.
-pub async fn apart<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
-    RUNTIME.spawn(future).await.unwrap()
-}
-
 /// The connection that a request came over.
 pub struct Line {
     /// Counts the connections of a server, from 0: tells whether a connection was used again.
@@ -77,6 +71,14 @@ impl Line {
     pub fn reset_at_close(&self) {
         self.socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
+}
+
+/// Runs `future` where the peers live: what it connects goes on answering while a test blocks
+/// its own thread.
+pub async fn beside_the_test<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> T {
+    RUNTIME.spawn(future).await.expect("it does not panic")
 }
 
 /// A listening peer; ends, with its connections, when dropped.

@@ -36,6 +36,22 @@ pub(super) fn free_name(text: &str, place: Place, finding: &mut Finding<'_>) -> 
     None
 }
 
+/// A field's name that may carry an upstream's credential: `Authorization` too.
+pub(super) fn credential_name(
+    text: &str,
+    place: Place,
+    finding: &mut Finding<'_>,
+) -> Option<HeaderName> {
+    let name = name(text, place, finding)?;
+    match why_not(&name) {
+        Some(why) if name != AUTHORIZATION => {
+            finding.error(place, format!("a credential can't be sent as `{name}`"), why);
+            None
+        }
+        Some(_) | None => Some(name),
+    }
+}
+
 /// Why a route may not change a field, if it may not.
 fn why_not(name: &HeaderName) -> Option<&'static str> {
     let framing = [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];

@@ -146,7 +146,7 @@ pub fn resolve(
 
 fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved> {
     let listeners = server::listeners(file, finding);
-    let admin = server::admin(file, &listeners, finding);
+    let admin = server::admin(file, finding);
     let providers = providers::resolve(&file.providers, finding);
     let upstreams = upstreams::resolve(&file.upstreams, &providers, finding);
     let routes = routes::resolve(file, &providers, &upstreams, finding)?;
@@ -172,14 +172,5 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
     })
 }
 
-/// An error with all that caused it, for a problem's one line.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
-}
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,12 @@ use super::Finding;
 use crate::authn::{
     self, Algorithm, Issuing, Provider, ProviderError, ProviderSettings, may_be_called,
 };
+use crate::chain::with_sources;
 use crate::exchange::ClientCredential;
 use crate::trust::Roots;
+
+/// What to do about a `ca_file` that can't be used.
+const CA_FILE: &str = "name a file with the CA's certificate, PEM";
 
 /// A provider, and how the gateway is known there.
 pub(super) struct Known {
@@ -19,6 +23,26 @@ pub(super) struct Known {
     pub(super) client_id: Option<String>,
     pub(super) credential: Option<ClientCredential>,
     pub(super) cloud: file::Cloud,
+}
+
+impl Known {
+    /// Why no token can be had there in exchange, and what to do; for one that is no client.
+    pub(super) fn lack(&self) -> (String, &'static str) {
+        match (&self.provider.settings().kind, &self.client_id) {
+            (Issuing::Oidc { .. }, _) => (
+                "tokens are exchanged at providers of `type: entra` only".to_owned(),
+                "exchanges at `type: oidc` are not supported yet",
+            ),
+            (Issuing::Entra { .. }, None) => (
+                "it has no `client_id` and `credential`".to_owned(),
+                "add both to the provider: the gateway is one of its applications",
+            ),
+            (Issuing::Entra { .. }, Some(_)) => (
+                "it has no `credential`".to_owned(),
+                "add one to the provider: `credential: { client_secret: \"${CLIENT_SECRET}\" }`",
+            ),
+        }
+    }
 }
 
 /// All providers that have no problem, in the order of the file.
@@ -84,16 +108,16 @@ fn made(
     );
     made.map_err(|error| {
         let calls = from.calls();
-        let place = match &error {
-            ProviderError::Trust(_) => calls.ca_file.as_ref(),
-            ProviderError::Keys(_) => calls.jwks_file.as_ref(),
+        let (file, hint) = match &error {
+            ProviderError::Trust(_) => (calls.ca_file.as_ref(), CA_FILE),
+            ProviderError::Keys(_) => (
+                calls.jwks_file.as_ref(),
+                "name a file with a JSON Web Key Set: `{\"keys\": [{\"kty\": \"RSA\", \"kid\": …}]}`",
+            ),
         };
-        let place = place.map_or(Place::default(), |path| path.place);
-        finding.error(
-            place,
-            super::with_sources(&error),
-            "see the file's content; PEM for a CA, a JSON Web Key Set for keys",
-        );
+        // The system's roots stand nowhere in the file.
+        let place = file.map_or(Place::default(), |path| path.place);
+        finding.error(place, with_sources(&error), hint);
     })
     .ok()
 }
@@ -217,11 +241,7 @@ pub(super) fn roots(
     let pem = finding.read(file)?;
     Roots::from_pem(&pem)
         .map_err(|error| {
-            finding.error(
-                file.place,
-                super::with_sources(&error),
-                "name a file with the CA's certificate, PEM",
-            );
+            finding.error(file.place, with_sources(&error), CA_FILE);
         })
         .ok()
 }

@@ -16,12 +16,15 @@ use super::upstreams::{self, Known as Upstream, Upstreams};
 use super::{Finding, headers};
 use crate::authn::Requirement;
 use crate::authz::{Callers, Policy};
+use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
 use crate::forward::headers::Asserted;
 use crate::forward::{ForwardedClaim, Forwarding, Patience};
 use crate::gateway::{Action, Forward, Route};
 use crate::respond::{Canned, Redirect};
-use crate::route::{EncodedSlashes, HostPattern, PathPattern, Rewrite, RouteMatch, RouteTable};
+use crate::route::{
+    EncodedSlashes, HostPattern, PathPattern, Rewrite, RewriteError, RouteMatch, RouteTable,
+};
 
 /// Resolves all routes; `None` if they don't make a table.
 pub(super) fn resolve(
@@ -57,6 +60,13 @@ pub(super) fn resolve(
     }
 }
 
+/// The forms of `match.path`, and of an element of `match.hosts`.
+const PATHS: &str = "a path is `/orders`, `/orders/{id}` or `/orders/{*rest}`";
+const HOSTS: &str = "a host is `api.example.com` or `*.example.com`";
+
+/// Notes the place of an on-behalf-of token.
+const TOKEN: &str = "the token on behalf of the caller is asked for here";
+
 struct Resolver<'a, 'f> {
     file: &'a RoutesFile,
     providers: &'a Providers,
@@ -72,7 +82,11 @@ impl<'a> Resolver<'a, '_> {
         let matches = self.matches(&route.r#match, route.encoded_slashes);
         let asked_of = self.requirement(&route.auth);
         let policy = policy(&route.auth.value);
-        let pattern = matches.as_ref().map(|matches| &matches.path)?.clone();
+        let Some(pattern) = matches.as_ref().map(|matches| matches.path.clone()) else {
+            // What needs the path can't be judged; names can.
+            self.upstream(route);
+            return None;
+        };
         let action = self.action(route, &pattern, asked_of.as_deref())?;
         let requirement = match asked_of? {
             providers if providers.is_empty() => Requirement::Open,
@@ -115,12 +129,14 @@ impl<'a> Resolver<'a, '_> {
     }
 
     fn matches(&mut self, of: &file::Match, slashes: file::EncodedSlashes) -> Option<RouteMatch> {
-        let path =
-            PathPattern::parse(&of.path.value).map_err(|error| self.refuse(&of.path, &error)).ok();
+        let path = PathPattern::parse(&of.path.value)
+            .map_err(|error| self.refuse(&of.path, &error, PATHS))
+            .ok();
         let mut hosts = Vec::new();
         for host in list(of.hosts.as_ref()) {
-            hosts
-                .extend(HostPattern::parse(&host.value).map_err(|error| self.refuse(host, &error)));
+            hosts.extend(
+                HostPattern::parse(&host.value).map_err(|error| self.refuse(host, &error, HOSTS)),
+            );
         }
         let mut methods = Vec::new();
         for method in list(of.methods.as_ref()) {
@@ -153,24 +169,28 @@ impl<'a> Resolver<'a, '_> {
         })
     }
 
-    fn refuse(&mut self, text: &Spanned<Text>, error: &dyn std::error::Error) {
-        let hint = "paths are `/orders/{id}` or `/orders/{*rest}`, hosts `api.example.com` or `*.example.com`";
-        self.finding.error(text.place, super::with_sources(error), hint);
+    fn refuse(&mut self, text: &Spanned<Text>, error: &dyn std::error::Error, forms: &str) {
+        self.finding.error(text.place, with_sources(error), forms);
     }
 
     fn method(&mut self, text: &Spanned<Text>) -> Option<Method> {
         let method = Method::from_bytes(text.value.as_bytes()).ok();
-        let known = method.filter(|method| !matches!(*method, Method::TRACE | Method::CONNECT));
-        let upper = known.filter(|method| method.as_str() == method.as_str().to_ascii_uppercase());
-        if upper.is_none() {
-            let message = format!("`{}` is not a method that can be routed", text.value);
-            self.finding.error(
-                text.place,
-                message,
-                "write it in capitals: `GET`; TRACE and CONNECT are never served",
-            );
-        }
-        upper
+        let hint = match &method {
+            Some(method) if matches!(*method, Method::TRACE | Method::CONNECT) => {
+                "TRACE and CONNECT are never served: remove it".to_owned()
+            }
+            Some(method) if method.as_str() != method.as_str().to_ascii_uppercase() => {
+                format!("write it in capitals: `{}`", method.as_str().to_ascii_uppercase())
+            }
+            Some(_) => return method,
+            None => "write a method's name: `GET`, `POST`".to_owned(),
+        };
+        self.finding.error(
+            text.place,
+            format!("`{}` is not a method that can be routed", text.value),
+            hint,
+        );
+        None
     }
 
     /// The providers whose tokens the route takes; empty for an open one, `None` if there is a
@@ -209,12 +229,9 @@ impl<'a> Resolver<'a, '_> {
         pattern: &PathPattern,
         asked_of: Option<&[&Provider]>,
     ) -> Option<Action> {
-        if let Some(name) = &route.upstream {
-            let Some(known) = self.upstreams.find(&name.value) else {
-                names::unknown(name, Section::Upstreams, self.finding);
-                return None;
-            };
-            return self.forward(route, known, pattern, asked_of?);
+        if route.upstream.is_some() {
+            let known = self.upstream(route);
+            return self.forward(route, known, pattern, asked_of);
         }
         self.refuse_keys_of_forwarding(route);
         if let Some(respond) = &route.respond {
@@ -224,13 +241,30 @@ impl<'a> Resolver<'a, '_> {
         self.redirect(redirect, pattern).map(Action::Redirect)
     }
 
+    /// The upstream that the route names, if there is one without problems.
+    fn upstream(&mut self, route: &file::Route) -> Option<&'a Upstream> {
+        let name = route.upstream.as_ref()?;
+        let known = self.upstreams.find(&name.value);
+        if known.is_none() {
+            names::unknown(name, Section::Upstreams, self.finding);
+        }
+        known
+    }
+
     fn forward(
         &mut self,
         route: &Spanned<file::Route>,
-        known: &Upstream,
+        known: Option<&Upstream>,
         pattern: &PathPattern,
-        asked_of: &[&Provider],
+        asked_of: Option<&[&Provider]>,
     ) -> Option<Action> {
+        // What is wrong with these is said even where the upstream or the providers are.
+        let rewrite = self.rewrite(route.rewrite.as_ref(), pattern);
+        let is_open = matches!(route.auth.value, Auth::None);
+        let forward_claims = self.forwarded_claims(&route.forward_claims, is_open);
+        let request_headers = headers::rules(&route.request_headers, self.finding);
+        let response_headers = headers::rules(&route.response_headers, self.finding);
+        let (known, asked_of) = (known?, asked_of?);
         let own = match &route.token {
             Some(source) => {
                 let own =
@@ -242,8 +276,6 @@ impl<'a> Resolver<'a, '_> {
         };
         let token = own.as_ref().unwrap_or(&known.token);
         self.check_token(route, token, asked_of);
-        let rewrite = self.rewrite(route.rewrite.as_ref(), pattern);
-        let forward_claims = self.forwarded_claims(&route.forward_claims, asked_of);
         let mut asserted: Vec<HeaderName> =
             forward_claims.iter().map(|entry| entry.header.clone()).collect();
         if let TokenPlan::Header { name, .. } = &token.plan {
@@ -257,8 +289,8 @@ impl<'a> Resolver<'a, '_> {
             rewrite: rewrite?,
             forward_claims,
             asserted: Arc::new(Asserted(asserted)),
-            request_headers: headers::rules(&route.request_headers, self.finding),
-            response_headers: headers::rules(&route.response_headers, self.finding),
+            request_headers,
+            response_headers,
             response_timeout: match &route.timeout {
                 Some(timeout) => Patience::Set(upstreams::limit(timeout.value)),
                 None => known.upstream.settings().timeouts.response,
@@ -283,21 +315,18 @@ impl<'a> Resolver<'a, '_> {
                 "the upstream's token is on behalf of the caller, and this route is open",
             );
             let hint = "ask for a token (`auth: any`, or what it must have), or write `token: { none: true }` in the route";
-            self.finding.problems.push(problem.related(token.place, "the token").hint(hint));
+            self.finding.problems.push(problem.related(token.place, TOKEN).hint(hint));
         }
         if plan.asks_named_provider() {
             return;
         }
         for known in asked_of.iter().filter(|known| tokens::client(known).is_none()) {
-            let name = known.provider.name();
-            let problem = Problem::error(
-                route.auth.key_place(),
-                format!(
-                    "callers of provider `{name}` can't be exchanged for: it has no `client_id` and `credential`"
-                ),
-            );
-            let hint = "add both to the provider, or list the route's `providers` without it";
-            self.finding.problems.push(problem.related(token.place, "the token").hint(hint));
+            let (name, (why, hint)) = (known.provider.name(), known.lack());
+            let message =
+                format!("callers of provider `{name}` can't get a token for the upstream: {why}");
+            let problem = Problem::error(route.auth.key_place(), message);
+            let hint = format!("{hint}; or list the route's `providers` without it");
+            self.finding.problems.push(problem.related(token.place, TOKEN).hint(hint));
         }
     }
 
@@ -314,26 +343,35 @@ impl<'a> Resolver<'a, '_> {
             Some(file::Rewrite::Path(text)) => (text, Rewrite::template(&text.value, pattern)),
         };
         made.map_err(|error| {
-            self.finding.error(text.place, super::with_sources(&error), names_of(pattern));
+            self.say_rewrite(text, &error, pattern);
         })
         .ok()
+    }
+
+    /// What is wrong with a `rewrite` or the path of a `redirect`.
+    fn say_rewrite(&mut self, text: &Spanned<Text>, error: &RewriteError, pattern: &PathPattern) {
+        let problem = Problem::error(text.place, with_sources(error));
+        self.finding.problems.push(match error {
+            RewriteError::NotAPath { .. } => problem,
+            RewriteError::Prefix(_)
+            | RewriteError::NotAPrefix { .. }
+            | RewriteError::UnknownName { .. }
+            | RewriteError::Braces(_)
+            | RewriteError::RestInSegment(_) => problem.hint(names_of(pattern)),
+        });
     }
 
     fn forwarded_claims(
         &mut self,
         claims: &Table<Spanned<Text>>,
-        asked_of: &[&Provider],
+        is_open: bool,
     ) -> Vec<ForwardedClaim> {
         let mut forwarded: Vec<ForwardedClaim> = Vec::new();
+        if let (true, Some((claim, _))) = (is_open, claims.0.first()) {
+            let hint = "ask for a token, or remove `forward_claims`";
+            self.finding.error(claim.place, "an open route knows no claims to forward", hint);
+        }
         for (claim, header) in &claims.0 {
-            if asked_of.is_empty() {
-                let message = "an open route knows no claims to forward";
-                self.finding.error(
-                    claim.place,
-                    message,
-                    "ask for a token, or remove `forward_claims`",
-                );
-            }
             let Some(name) = headers::free_name(&header.value, header.place, self.finding) else {
                 continue;
             };
@@ -365,7 +403,13 @@ impl<'a> Resolver<'a, '_> {
         }
         for (key, place) in present {
             let message = format!("`{key}` says nothing in a route without `upstream`");
-            self.finding.error(place, message, "remove it; `respond` has `headers` of its own");
+            let hint = match key {
+                "response_headers" if route.respond.is_some() => {
+                    "write them as `headers` of `respond`"
+                }
+                _ => "remove it",
+            };
+            self.finding.error(place, message, hint);
         }
     }
 
@@ -374,11 +418,11 @@ impl<'a> Resolver<'a, '_> {
         for (name, value) in &respond.headers.0 {
             let name = headers::free_name(&name.value, name.place, self.finding);
             let value = headers::value(&value.value, value.place, self.finding);
-            fields.push((name?, value?));
+            fields.push(name.zip(value));
         }
         Some(Canned {
             status: respond.status.value.0,
-            headers: fields,
+            headers: fields.into_iter().collect::<Option<_>>()?,
             body: respond.body.clone().into(),
         })
     }
@@ -390,33 +434,14 @@ impl<'a> Resolver<'a, '_> {
         pattern: &PathPattern,
     ) -> Option<Redirect> {
         let to = &redirect.to;
-        let text = to.value.0.as_str();
-        let after_scheme = text.find("://").map_or(0, |scheme| scheme + 3);
-        let is_origin =
-            after_scheme == 0 || text.starts_with("https://") || text.starts_with("http://");
-        let rest = text.get(after_scheme..).unwrap_or_default();
-        let path_at = rest.find(['/', '?', '#']).map_or(text.len(), |at| after_scheme + at);
-        let (origin, rest) = text.split_at_checked(path_at)?;
-        let (path, suffix) = rest.split_at_checked(rest.find(['?', '#']).unwrap_or(rest.len()))?;
-        let path = if path.is_empty() && !origin.is_empty() { "/" } else { path };
-        // `//host` and `/\host` would be another host for a browser.
-        if !is_origin
-            || !path.starts_with('/')
-            || path.starts_with("//")
-            || origin.contains(['{', '@', '\\'])
-        {
-            let message = format!("`{text}` is not a place to redirect to");
-            self.finding.error(
-                to.place,
-                message,
-                "write a URL or a path: `https://www.example.com/{rest}`, `/new/{rest}`",
-            );
+        let Some((origin, path, suffix)) = place_parts(&to.value) else {
+            let message = format!("`{}` is not a place to redirect to", to.value);
+            let hint = "write an `https` or `http` URL, or a path; names stand in the path only: `https://www.example.com/{rest}`, `/new/{rest}`";
+            self.finding.error(to.place, message, hint);
             return None;
-        }
+        };
         let path = Rewrite::template(path, pattern)
-            .map_err(|error| {
-                self.finding.error(to.place, super::with_sources(&error), names_of(pattern));
-            })
+            .map_err(|error| self.say_rewrite(to, &error, pattern))
             .ok()?;
         Some(Redirect {
             status: redirect.status.0,
@@ -425,6 +450,30 @@ impl<'a> Resolver<'a, '_> {
             suffix: suffix.to_owned(),
         })
     }
+}
+
+/// A place to redirect to as origin (which may be empty), path, and query with fragment.
+fn place_parts(text: &str) -> Option<(&str, &str, &str)> {
+    let path_at = match text.split_once("://") {
+        _ if text.starts_with('/') => 0,
+        Some((scheme @ ("https" | "http"), rest)) => {
+            let behind_scheme = scheme.len() + "://".len();
+            rest.find(['/', '?', '#']).map_or(text.len(), |at| behind_scheme + at)
+        }
+        Some(_) | None => return None,
+    };
+    let (origin, rest) = text.split_at_checked(path_at)?;
+    let (path, suffix) = rest.split_at_checked(rest.find(['?', '#']).unwrap_or(rest.len()))?;
+    let path = if path.is_empty() { "/" } else { path };
+    // An origin that a browser could read in another way, or with a password in it, is none.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:/[]".contains(&byte);
+    let is_origin = origin.is_empty()
+        || origin.bytes().all(plain) && url::Url::parse(origin).is_ok_and(|url| url.has_host());
+    // `//host` and `/\host` would be another host for a browser.
+    let is_fine = is_origin
+        && !path.starts_with("//")
+        && suffix.bytes().all(|byte| byte.is_ascii_graphic() && !b"{}\"<>\\^`".contains(&byte));
+    is_fine.then_some((origin, path, suffix))
 }
 
 fn names_of(pattern: &PathPattern) -> String {

@@ -10,6 +10,7 @@ use super::super::spanned::Spanned;
 use super::super::value::{AdminAddress, Workers};
 use super::Finding;
 use crate::accept;
+use crate::chain::with_sources;
 use crate::secret::Secret;
 
 /// Where callers connect.
@@ -87,43 +88,52 @@ fn certificate(tls: &Spanned<file::ListenerTls>, finding: &mut Finding<'_>) -> O
     match accept::Certified::read(&cert_file, &key_file) {
         Ok(certified) => Some(ListenerTls { cert_file, key_file, certified }),
         Err(error) => {
-            let text = super::with_sources(&error);
-            finding.error(
-                tls.cert_file.place,
-                text,
-                "both files are PEM; relative paths are relative to the routes file",
-            );
+            let of_key = error.file() == Some(&key_file) && key_file != cert_file;
+            let place = if of_key { tls.key_file.place } else { tls.cert_file.place };
+            let hint = "both files are PEM; relative paths are relative to the routes file";
+            finding.error(place, with_sources(&error), hint);
             None
         }
     }
 }
 
-pub(super) fn admin(
-    file: &RoutesFile,
-    listeners: &[Listener],
-    finding: &mut Finding<'_>,
-) -> Option<Admin> {
+pub(super) fn admin(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Admin> {
     let token = file.admin.token.as_ref();
     if let Some(token) = token {
         finding.warn_of_literal("`admin.token`", token);
     }
-    let address = match &file.admin.address {
-        None => file::Admin::DEFAULT_ADDRESS.parse().ok()?,
+    let (address, place) = match &file.admin.address {
+        None => (file::Admin::DEFAULT_ADDRESS.parse().ok()?, None),
         Some(address) => match address.value {
             AdminAddress::Off => return None,
-            AdminAddress::At(at) => {
-                if at.port() != 0 && listeners.iter().any(|listener| listener.address == at) {
-                    finding.error(
-                        address.place,
-                        format!("`{at}` is a listener's address too"),
-                        "give the admin port an address of its own, so that callers can't reach it",
-                    );
-                }
-                at
-            }
+            AdminAddress::At(at) => (at, Some(address.place)),
         },
     };
+    refuse_callers(address, place, file, finding);
     Some(Admin { address, token: token.map(|token| token.value.clone()) })
+}
+
+/// Says that callers would reach the admin port: it is a listener too. `place` is that of its
+/// address, if the file has one.
+fn refuse_callers(
+    address: SocketAddr,
+    place: Option<Place>,
+    file: &RoutesFile,
+    finding: &mut Finding<'_>,
+) {
+    let listeners = file.listeners.iter().flat_map(|listeners| &listeners.0);
+    let mut same = listeners.filter(|it| it.address.value.0 == address && address.port() != 0);
+    let Some(listener) = same.next() else { return };
+    let hint = "give the admin port an address of its own, so that callers can't reach it";
+    let at = listener.address.place;
+    let problem = match place {
+        Some(place) => {
+            Problem::error(place, format!("`{address}` is the address of a listener too"))
+                .related(at, "the listener")
+        }
+        None => Problem::error(at, format!("`{address}` is where the admin port is by default")),
+    };
+    finding.problems.push(problem.hint(hint));
 }
 
 pub(super) fn server(file: &RoutesFile) -> Server {

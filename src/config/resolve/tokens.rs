@@ -40,7 +40,7 @@ pub(super) fn resolve(
 
 fn header_plan(header: &HeaderToken, finding: &mut Finding<'_>) -> Option<TokenPlan> {
     finding.warn_of_literal("the value of `token.header`", &header.value);
-    let name = headers::name(&header.name.value, header.name.place, finding);
+    let name = headers::credential_name(&header.name.value, header.name.place, finding);
     let value = headers::value(header.value.value.expose(), header.value.place, finding);
     Some(TokenPlan::Header { name: name?, value: SecretHeader::new(value?) })
 }
@@ -92,13 +92,11 @@ fn named_client(
     };
     let client = client(known);
     if client.is_none() {
+        let (why, hint) = known.lack();
         finding.error(
             name.place,
-            format!(
-                "provider `{}` has no `client_id` and `credential` to exchange with",
-                name.value
-            ),
-            "add both to the provider: the gateway is one of its applications",
+            format!("provider `{}` can't exchange a token: {why}", name.value),
+            hint,
         );
     }
     client
@@ -110,6 +108,9 @@ pub(super) fn client(known: &Known) -> Option<OAuthClient> {
     let credential = known.credential.clone()?;
     Some(OAuthClient { provider: Arc::clone(&known.provider), client_id, credential })
 }
+
+/// Scopes of OpenID Connect (Core §5.4, §11): they are of no resource, and may stand beside any.
+const OF_NO_RESOURCE: [&str; 4] = ["openid", "profile", "email", "offline_access"];
 
 /// Entra gives a token for one resource (AADSTS28000, 70011): say so before a caller meets it.
 fn one_resource(scopes: &[Spanned<Text>], finding: &mut Finding<'_>) {
@@ -123,8 +124,9 @@ fn one_resource(scopes: &[Spanned<Text>], finding: &mut Finding<'_>) {
             );
         }
     }
-    let Some((first, rest)) = scopes.split_first() else { return };
-    for scope in rest {
+    let mut of_resources = scopes.iter().filter(|scope| !OF_NO_RESOURCE.contains(&&*scope.value.0));
+    let Some(first) = of_resources.next() else { return };
+    for scope in of_resources {
         if resource(&scope.value) != resource(&first.value) {
             let problem = super::Problem::error(
                 scope.place,

@@ -13,8 +13,11 @@ use super::super::value::Timeout;
 use super::Finding;
 use super::providers::{Providers, roots};
 use super::tokens::{self, Token};
+use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
-use crate::forward::{HostHeader, Patience, Protocol, Timeouts, Upstream, UpstreamSettings};
+use crate::forward::{
+    HostHeader, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
+};
 use crate::trust::Roots;
 
 /// An upstream, and the credential it gets where the route says no other.
@@ -71,16 +74,32 @@ fn one(
     let upstream = match kept {
         Some(upstream) => upstream,
         None => Upstream::new(settings)
-            .map_err(|error| {
-                finding.error(
-                    place,
-                    super::with_sources(&error),
-                    "see `url` and `tls` of the upstream",
-                );
-            })
+            .map_err(|error| say_unusable(&error, upstream, place, finding))
             .ok()?,
     };
     Some(Known { upstream, token, in_clear })
+}
+
+/// Says what of the file makes an upstream that can't be spoken to.
+fn say_unusable(
+    error: &UpstreamError,
+    upstream: &file::Upstream,
+    name: Place,
+    finding: &mut Finding<'_>,
+) {
+    let tls = upstream.tls.as_ref();
+    let (place, hint) = match error {
+        UpstreamError::Trust(_) => (
+            tls.and_then(|tls| tls.ca_file.as_ref()).map(|file| file.place),
+            "name a file with the CA's certificate, PEM",
+        ),
+        UpstreamError::Host(_) => (
+            tls.and_then(|tls| tls.server_name.as_ref()).map(|name| name.place),
+            "write the name that its certificate has: `api.internal`",
+        ),
+    };
+    let place = place.or(upstream.url.as_ref().map(|url| url.place)).unwrap_or(name);
+    finding.error(place, with_sources(error), hint);
 }
 
 /// Its URL: `url`, or the one that `preset` knows.
@@ -221,8 +240,8 @@ pub(super) fn warn_of_clear(
     if in_clear && !matches!(token.plan, TokenPlan::None) {
         finding.warning(
             token.place,
-            format!("upstream `{upstream}` is sent its credential in clear"),
-            "use `https://` in its `url`; plain http is for loopback",
+            format!("upstream `{upstream}` gets its credential over plain http"),
+            "whoever sits in between can read and use it: write `https://` in its `url`",
         );
     }
 }

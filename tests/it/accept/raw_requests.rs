@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use crate::support::raw::Raw;
+use crate::support::raw::{Raw, RawReply};
 use crate::support::upstream::Upstream;
 
 /// What a row must come to.
@@ -55,20 +55,23 @@ routes:
 }
 
 /// Sends every row to the gateway at `address`, each on a connection of its own, and after each
-/// a good request.
+/// a good request. Hands out the request ids and codes of the refusals that told them: the
+/// parser's own do not.
 ///
 /// # Panics
 ///
 /// With all rows that came to something else than the table says.
-pub async fn run(address: SocketAddr, upstream: &Upstream) {
+pub async fn run(address: SocketAddr, upstream: &Upstream) -> Vec<(String, String)> {
+    let mut refusals = Vec::new();
     let mut wrong = Vec::new();
     for row in rows() {
         let before = upstream.count();
         let mut raw = Raw::connect(address).await;
         raw.send(&row.bytes).await;
         let came = judge(&mut raw, &row.expect, address, upstream, before).await;
-        if let Err(came) = came {
-            wrong.push(format!("{}: {:?}, but {came}", row.name, row.expect));
+        match came {
+            Ok(refusal) => refusals.extend(refusal),
+            Err(came) => wrong.push(format!("{}: {:?}, but {came}", row.name, row.expect)),
         }
         let seen = upstream.seen();
         if let Some(seen) = seen[before..].iter().find(|seen| is_guarded(&seen.target)) {
@@ -76,6 +79,7 @@ pub async fn run(address: SocketAddr, upstream: &Upstream) {
         }
     }
     assert!(wrong.is_empty(), "{} rows:\n{}", wrong.len(), wrong.join("\n"));
+    refusals
 }
 
 /// Whether an upstream, however lax, could take `target` for something under `/open/admin`.
@@ -90,7 +94,8 @@ async fn judge(
     address: SocketAddr,
     upstream: &Upstream,
     before: usize,
-) -> Result<(), String> {
+) -> Result<Option<(String, String)>, String> {
+    let mut refusal = None;
     let targets =
         || upstream.seen()[before..].iter().map(|seen| seen.target.clone()).collect::<Vec<_>>();
     let mut forwarded: Vec<String> = Vec::new();
@@ -100,6 +105,7 @@ async fn judge(
             if !statuses.contains(&reply.status) {
                 return Err(format!("the answer is {}", reply.status));
             }
+            refusal = told(&reply);
             if matches!(expect, Closes(_)) && !raw.is_closed().await {
                 return Err("more came behind the answer".to_owned());
             }
@@ -141,7 +147,20 @@ async fn judge(
         return Err(format!("the good request after it came to {after:?}"));
     }
     forwarded.push("/open/after".to_owned());
-    if targets() == forwarded { Ok(()) } else { Err(format!("the upstream saw {:?}", targets())) }
+    if targets() == forwarded {
+        Ok(refusal)
+    } else {
+        Err(format!("the upstream saw {:?}", targets()))
+    }
+}
+
+/// The request id and the code of a refusal with a problem document.
+fn told(reply: &RawReply) -> Option<(String, String)> {
+    reply.header("content-type").filter(|kind| *kind == "application/problem+json")?;
+    let problem: serde_json::Value = serde_json::from_slice(&reply.body).expect("JSON");
+    let member = |name: &str| problem[name].as_str().expect("a text").to_owned();
+    assert_eq!(reply.header("x-request-id"), problem["request_id"].as_str());
+    Some((member("request_id"), member("code")))
 }
 
 /// What comes before a connection is cut: nothing, one 400, or what is no HTTP/1.1 at all.

@@ -101,7 +101,7 @@ upstreams:
 routes:
   - {{ match: {{ path: "/any/{{*rest}}" }}, auth: any, upstream: plain }}
   - {{ match: {{ path: "/open/{{*rest}}" }}, auth: none, upstream: plain }}
-  - {{ match: {{ path: "/swap/{{*rest}}" }}, auth: {{ scopes: [access_as_user] }}, upstream: swapped }}
+  - {{ match: {{ path: "/swap/{{*rest}}" }}, auth: {{ providers: [entra], scopes: [access_as_user] }}, upstream: swapped }}
   - {{ match: {{ path: "/scopes/{{*rest}}" }}, auth: {{ scopes: [Orders.Write, access_as_user] }}, upstream: plain }}
   - {{ match: {{ path: "/roles/{{*rest}}" }}, auth: {{ roles: [Orders.Read.All] }}, upstream: plain }}
   - {{ match: {{ path: "/either/{{*rest}}" }}, auth: {{ scopes: [access_as_user], roles: [Orders.Read.All] }}, upstream: plain }}

@@ -1,3 +1,4 @@
-//! What comes in as tokens.
+//! What callers present, and the keys that it is judged by.
 
 pub mod hostile_tokens;
+mod keys;

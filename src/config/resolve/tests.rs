@@ -1,0 +1,105 @@
+//! Whole routes files whose form is good and whose meaning is not: what is said is held by the
+//! text beside each in `tests/data/config/meaning/`. After a change run
+//! `INSTA_UPDATE=always cargo test --lib config` and read what changed as an operator would.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::config::read;
+
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/config/meaning");
+
+/// What must never be printed: a secret written in the file, and one from outside.
+const SECRETS: [&str; 2] = ["hunter2-never-printed", "outside-never-printed"];
+
+/// The folder that relative paths are relative to: keys and certificates are made, not kept.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        let tls = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        write("tls.crt", &tls.cert.pem());
+        write("ca.pem", &tls.cert.pem());
+        write("tls.key", &tls.signing_key.serialize_pem());
+        write("other.key", &rcgen::KeyPair::generate().unwrap().serialize_pem());
+        write("empty", "");
+        write("broken.pem", "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n");
+        // PEM, and no certificate inside.
+        write(
+            "no-certificate.pem",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        );
+        write("object.json", "{}");
+        write("oct.json", r#"{"keys":[{"kty":"oct","kid":"a","k":"outside-never-printed"}]}"#);
+        write(
+            "keys.json",
+            r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
+        );
+        write("secret", "outside-never-printed\n");
+        Self(folder)
+    }
+
+    /// The file resolved, as it is at start.
+    fn resolve(&self, text: &str) -> Result<(Resolved, Problems), Problems> {
+        let variables = [
+            ("SECRET", "outside-never-printed"),
+            ("EMPTY", ""),
+            ("LINES", "outside-never\n-printed"),
+        ];
+        let environment = Environment::of(variables, self.0.path());
+        let lasting = Lasting::new(Arc::new(SystemClock), Metrics::default());
+        resolve(read(text, "routes.yaml", &environment), &environment, &lasting, None)
+    }
+
+    /// The problems as printed, free of what differs between two runs.
+    fn shown(&self, problems: &Problems) -> String {
+        let shown = problems.to_string();
+        for secret in SECRETS.iter().chain(&["outside-never", "hunter2"]) {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        shown.replace(self.0.path().to_str().unwrap(), "FOLDER")
+    }
+}
+
+fn files(folder: &str) -> BTreeSet<PathBuf> {
+    let files = fs::read_dir(Path::new(DATA).join(folder)).unwrap();
+    let files = files.map(|file| file.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|it| it == "yaml")).collect()
+}
+
+/// Compares with the text beside the file.
+fn assert_golden(folder: &str, path: &Path, shown: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(Path::new(DATA).join(folder));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(path.file_stem().unwrap().to_str().unwrap(), shown));
+}
+
+#[test]
+fn what_makes_no_sense_is_explained() {
+    let folder = Folder::new();
+    let files = files("bad");
+    assert!(files.len() >= 20, "{}", files.len());
+    for path in files {
+        let resolved = folder.resolve(&fs::read_to_string(&path).unwrap());
+        let Err(problems) = resolved else { panic!("{} is taken", path.display()) };
+        assert_golden("bad", &path, &folder.shown(&problems));
+    }
+}
+
+#[test]
+fn what_makes_sense_is_served_with_its_warnings() {
+    let folder = Folder::new();
+    for path in files("ok") {
+        let resolved = folder.resolve(&fs::read_to_string(&path).unwrap());
+        let (_, warnings) = resolved.unwrap_or_else(|problems| panic!("{problems}"));
+        assert_golden("ok", &path, &folder.shown(&warnings));
+    }
+}

@@ -1,0 +1,206 @@
+//! The limits of `server:` with a whole gateway: who breaks one meets it, and nobody else does.
+
+use http::Request;
+use serde_json::{Map, Value};
+
+use super::open_routes;
+use crate::support::gate::Gate;
+use crate::support::gateway::Gateway;
+use crate::support::raw::Raw;
+use crate::support::raw_http2::{More, Outcome, RawHttp2};
+use crate::support::upstream::{Answer, AnswerBody, Reading, Upstream};
+
+const GET: &[u8] = b"GET /open/x HTTP/1.1\r\nhost: gateway\r\n\r\n";
+
+fn started(server: &str) -> (Upstream, Gateway) {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(&open_routes(&upstream, "", server));
+    (upstream, gateway)
+}
+
+async fn served(raw: &mut Raw) {
+    raw.send(GET).await;
+    assert_eq!(raw.reply().await.expect("an answer").status, 200);
+}
+
+#[tokio::test]
+async fn a_slow_head_is_408_and_others_are_served_meanwhile() {
+    let (upstream, gateway) = started("header_timeout: 300ms");
+    let mut kept = Raw::connect(gateway.address()).await;
+    served(&mut kept).await;
+    let mut slow = Raw::connect(gateway.address()).await;
+    slow.send(b"GET /open/x HTTP/1.1\r\nhost: gate").await;
+    served(&mut kept).await;
+    let reply = slow.reply().await.expect("an answer");
+    assert_eq!((reply.status, reply.header("connection")), (408, Some("close")));
+    assert_eq!(reply.header("content-type"), Some("application/problem+json"));
+    assert!(reply.header("x-request-id").is_some());
+    let problem: Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!(problem["code"], "request_timeout");
+    assert!(slow.is_closed().await);
+    // The time of a head is none between requests.
+    served(&mut kept).await;
+    assert_eq!(upstream.count(), 3);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_one_with_a_request_is_not() {
+    let (upstream, gateway) = started("idle_timeout: 200ms");
+    let gate = Gate::new();
+    let held = gate.clone();
+    upstream.answer(move |seen| match seen.target.as_str() {
+        "/open/slow" => Answer::ok("slow").held_by(&held),
+        _ => Answer::ok("ok"),
+    });
+    let mut busy = Raw::connect(gateway.address()).await;
+    busy.send(b"GET /open/slow HTTP/1.1\r\nhost: gateway\r\n\r\n").await;
+    gate.arrived(1).await;
+
+    let mut idle = Raw::connect(gateway.address()).await;
+    served(&mut idle).await;
+    assert!(idle.is_closed().await);
+    let mut idle2 = RawHttp2::connect(gateway.address()).await;
+    idle2.closed().await;
+
+    gate.open();
+    assert_eq!(busy.reply().await.expect("an answer").status, 200);
+}
+
+#[tokio::test]
+async fn too_many_fields_are_431() {
+    let (upstream, gateway) = started("");
+    // The gateway answers this itself: an upstream may count fields too.
+    for (count, status) in [(100, 204), (101, 431)] {
+        let mut raw = Raw::connect(gateway.address()).await;
+        let fields = "x-a: b\r\n".repeat(count - 1);
+        raw.send(format!("GET /here HTTP/1.1\r\nhost: g\r\n{fields}\r\n").as_bytes()).await;
+        assert_eq!(raw.reply().await.expect("an answer").status, status, "{count} fields");
+
+        let mut client = gateway.client_http2().await;
+        let mut request = Request::get("/here");
+        for _ in 0..count {
+            request = request.header("x-a", "b");
+        }
+        let reply = client.send(request, "").await;
+        let code = if status == 431 { "headers_too_large" } else { "" };
+        assert_eq!(reply.outcome(), (status, code.to_owned()), "{count} fields of HTTP/2");
+    }
+    let refused = |event: &Map<String, Value>| event["code"] == "headers_too_large";
+    assert_eq!(gateway.log().access_events_when(1, refused).await.len(), 1);
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_431() {
+    let (upstream, gateway) = started("max_header_bytes: 8KiB");
+    for (size, status) in [(7_500, 200), (8_500, 431)] {
+        let value = "b".repeat(size);
+        let mut raw = Raw::connect(gateway.address()).await;
+        raw.send(format!("GET /open/x HTTP/1.1\r\nhost: g\r\nx-a: {value}\r\n\r\n").as_bytes())
+            .await;
+        assert_eq!(raw.reply().await.expect("an answer").status, status, "{size} bytes");
+
+        let mut client = gateway.client_http2().await;
+        client.is_not_a_gateway(); // the 431 is the parser's
+        let reply = client.send(Request::get("/open/x").header("x-a", &value), "").await;
+        assert_eq!(reply.status, status, "{size} bytes of HTTP/2");
+    }
+    assert_eq!(upstream.count(), 2);
+}
+
+#[tokio::test]
+async fn callers_beyond_max_connections_wait_and_are_then_served() {
+    let (upstream, gateway) = started("max_connections: 2");
+    let (mut first, mut second) =
+        (Raw::connect(gateway.address()).await, Raw::connect(gateway.address()).await);
+    served(&mut first).await;
+    served(&mut second).await;
+    let mut third = Raw::connect(gateway.address()).await;
+    third.send(GET).await;
+    // Both are still served, and the third is not.
+    served(&mut first).await;
+    served(&mut second).await;
+    assert_eq!(upstream.count(), 4);
+    assert!(gateway.metrics().await.contains("\nobo_gateway_connections_open 2\n"));
+    drop(first);
+    assert_eq!(third.reply().await.expect("an answer").status, 200);
+}
+
+#[tokio::test]
+async fn a_stream_beyond_max_concurrent_streams_is_refused_and_may_come_again() {
+    const REFUSED_STREAM: u32 = 7;
+    const MAX_CONCURRENT_STREAMS: u16 = 3;
+    let (upstream, gateway) = started("max_concurrent_streams: 2");
+    let gate = Gate::new();
+    let held = gate.clone();
+    upstream.answer(move |_| Answer::ok("ok").held_by(&held));
+    let fields =
+        [(":method", "GET"), (":scheme", "http"), (":path", "/open/x"), (":authority", "gateway")];
+    let mut raw = RawHttp2::connect(gateway.address()).await;
+    assert!(raw.settings.contains(&(MAX_CONCURRENT_STREAMS, 2)), "{:?}", raw.settings);
+    for stream in [1, 3, 5] {
+        raw.headers(stream, &fields, More::Ends).await;
+    }
+    assert_eq!(raw.outcome(5).await, Outcome::Reset(REFUSED_STREAM));
+    gate.arrived(2).await;
+    assert_eq!(upstream.count(), 2);
+    gate.open();
+    assert_eq!(raw.outcome(3).await, Outcome::Answered(200));
+    raw.headers(7, &fields, More::Ends).await;
+    assert_eq!(raw.outcome(7).await, Outcome::Answered(200));
+}
+
+#[tokio::test]
+async fn a_caller_who_takes_nothing_is_given_up_and_stops_nobody() {
+    const SIZE: u64 = 256 * 1024 * 1024;
+    let (upstream, gateway) = started("body_idle_timeout: 400ms");
+    upstream.answer(|seen| match seen.target.as_str() {
+        "/open/bulk" => Answer { body: AnswerBody::Bulk(SIZE), ..Answer::ok("") },
+        _ => Answer::ok("ok"),
+    });
+    let mut lazy = Raw::connect(gateway.address()).await;
+    lazy.send(b"GET /open/bulk HTTP/1.1\r\nhost: gateway\r\n\r\n").await;
+    upstream.seen_when("the request for the bulk", |seen| !seen.is_empty()).await;
+    let mut other = Raw::connect(gateway.address()).await;
+    served(&mut other).await;
+
+    let event = gateway.log().event_when("/open/bulk").await;
+    let sent = event["bytes_out"].as_u64().unwrap();
+    assert!(sent > 0 && sent < SIZE, "{event:?}");
+    assert!(event["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{event:?}");
+    // What was on its way comes, and then the end.
+    assert!((lazy.rest().await.len() as u64) < SIZE);
+    served(&mut other).await;
+}
+
+#[tokio::test]
+async fn a_caller_who_sends_nothing_of_a_body_that_is_due_is_408() {
+    let (upstream, gateway) = started("body_idle_timeout: 300ms");
+    upstream.answer(|_| Answer { reading: Reading::Before, ..Answer::ok("ok") });
+    let mut lazy = Raw::connect(gateway.address()).await;
+    lazy.send(b"POST /open/x HTTP/1.1\r\nhost: g\r\ncontent-length: 10\r\n\r\nabc").await;
+    let mut other = Raw::connect(gateway.address()).await;
+    other.send(b"POST /open/y HTTP/1.1\r\nhost: g\r\ncontent-length: 3\r\n\r\nabc").await;
+    assert_eq!(other.reply().await.expect("an answer").status, 200);
+    assert_eq!(lazy.reply().await.expect("an answer").status, 408);
+    assert!(lazy.is_closed().await);
+    let whole: Vec<_> = upstream.seen().into_iter().filter(|seen| seen.body.complete).collect();
+    assert_eq!(whole.len(), 1, "{whole:?}");
+    assert_eq!(gateway.log().event_when("/open/x").await["code"], "request_timeout");
+}
+
+#[tokio::test]
+async fn a_caller_of_http2_who_vanished_does_not_hold_up_the_end() {
+    let (_upstream, gateway) = started("shutdown_grace: 60s");
+    let mut vanished = RawHttp2::connect(gateway.address()).await;
+    let fields =
+        [(":method", "GET"), (":scheme", "http"), (":path", "/open/x"), (":authority", "g")];
+    vanished.headers(1, &fields, More::Ends).await;
+    assert_eq!(vanished.outcome(1).await, Outcome::Answered(200));
+    // At rest for longer than a second: this is about callers who are idle, and the clock of
+    // connections is the real one.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let cut_off = crate::support::within("the end", gateway.running().drain()).await;
+    assert_eq!((cut_off.connections, cut_off.requests), (0, 0));
+    vanished.closed().await;
+}

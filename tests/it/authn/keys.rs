@@ -1,0 +1,181 @@
+//! A provider's keys over time, with a whole gateway: absent, late, rotated, emptied, unreachable.
+
+use tokio::task::JoinSet;
+
+use crate::support::client::Client;
+use crate::support::gate::Gate;
+use crate::support::gateway::Gateway;
+use crate::support::keys;
+use crate::support::provider::{Endpoint, Provider, Reply};
+use crate::support::token::{BOB, CLIENT_ID, TENANT, Token};
+use crate::support::upstream::Upstream;
+
+fn routes_file(provider: &Provider, upstream: &Upstream) -> String {
+    let (authority, url) = (provider.base(), upstream.url());
+    format!(
+        r#"
+listeners: [{{ address: "127.0.0.1:0" }}]
+admin: {{ address: "127.0.0.1:0" }}
+providers:
+  entra: {{ type: entra, tenant: {TENANT}, authority: "{authority}", client_id: {CLIENT_ID} }}
+upstreams:
+  plain: {{ url: "{url}" }}
+routes:
+  - {{ match: {{ path: "/any/{{*rest}}" }}, auth: any, upstream: plain }}
+  - {{ match: {{ path: "/open/{{*rest}}" }}, auth: none, upstream: plain }}
+"#
+    )
+}
+
+async fn started() -> (Provider, Upstream, Gateway) {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let gateway = Gateway::start(&routes_file(&provider, &upstream));
+    gateway.ready().await;
+    (provider, upstream, gateway)
+}
+
+fn good(provider: &Provider) -> Token {
+    Token::entra_v2(&provider.entra_issuer())
+}
+
+async fn outcome(client: &mut Client, token: &Token) -> (u16, String) {
+    client.get_with("/any/x", &token.build()).await.outcome()
+}
+
+fn ok() -> (u16, String) {
+    (200, String::new())
+}
+
+fn refused(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_at_the_start_is_missed_by_those_who_need_it_only() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    provider.stop().await;
+    let gateway = Gateway::start(&routes_file(&provider, &upstream));
+    let mut client = gateway.client().await;
+    let token = good(&provider);
+    let reply = client.get_with("/any/x", &token.build()).await;
+    assert_eq!(reply.outcome(), refused(503, "provider_unavailable"));
+    let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    assert_eq!(client.get("/open/x").await.status, 200);
+    assert_eq!(client.get("/any/x").await.outcome(), refused(401, "token_missing"));
+
+    let mut admin = Client::http1(gateway.admin_address()).await;
+    admin.is_not_a_gateway();
+    let ready = admin.get("/readyz").await;
+    assert_eq!(ready.status, 503);
+    assert!(String::from_utf8_lossy(&ready.body).contains("entra"), "{ready:?}");
+    assert_eq!(admin.get("/livez").await.status, 200);
+
+    provider.start_again();
+    gateway.ready().await;
+    assert_eq!(outcome(&mut client, &token).await, ok());
+}
+
+#[tokio::test]
+async fn a_new_key_is_fetched_once_when_the_first_token_names_it() {
+    let (provider, _upstream, gateway) = started().await;
+    let mut client = gateway.client().await;
+    let old = good(&provider);
+    assert_eq!(outcome(&mut client, &old).await, ok());
+    assert_eq!(provider.count(Endpoint::Keys), 1);
+
+    provider.publish(&[keys::rsa(), keys::rsa_other()]);
+    let new = good(&provider).signed_by(&keys::rsa_other());
+    let connection = gateway.client_http2().await;
+    let mut calls = JoinSet::new();
+    for _ in 0..50 {
+        let (mut client, new) = (connection.beside(), new.clone());
+        calls.spawn(async move { outcome(&mut client, &new).await });
+    }
+    let outcomes = crate::support::within("fifty answers", calls.join_all()).await;
+    assert_eq!(outcomes, vec![ok(); 50]);
+    assert_eq!(provider.count(Endpoint::Keys), 2);
+    assert_eq!(outcome(&mut client, &old.user(BOB)).await, ok());
+}
+
+#[tokio::test]
+async fn a_thousand_unknown_keys_are_one_fetch() {
+    let (provider, upstream, gateway) = started().await;
+    let before = provider.count(Endpoint::Keys);
+    let connection = gateway.client_http2().await;
+    let mut calls = JoinSet::new();
+    for number in 0..1000 {
+        let token = good(&provider).header("kid", format!("unknown-{number}")).build();
+        let mut client = connection.beside();
+        calls.spawn(async move { client.get_with("/any/x", &token).await.outcome() });
+    }
+    let outcomes = crate::support::within("a thousand answers", calls.join_all()).await;
+    assert_eq!(outcomes.len(), 1000);
+    for outcome in outcomes {
+        assert_eq!(outcome, refused(401, "token_invalid"));
+    }
+    assert_eq!(provider.count(Endpoint::Keys) - before, 1);
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(outcome(&mut gateway.client().await, &good(&provider)).await, ok());
+}
+
+#[tokio::test]
+async fn a_key_set_that_is_empty_or_broken_does_not_replace_the_keys() {
+    for text in [r#"{"keys":[]}"#, r#"{"keys":[{"kty":"RSA"}]}"#, "{}", "<html>", "[]", ""] {
+        let (provider, _upstream, gateway) = started().await;
+        let mut client = gateway.client().await;
+        provider.publish_text(text);
+        let unknown = good(&provider).signed_by(&keys::rsa_other());
+        let asked = outcome(&mut client, &unknown).await;
+        assert_eq!(asked, refused(503, "provider_unavailable"), "{text:?}");
+        assert_eq!(provider.count(Endpoint::Keys), 2, "{text:?}");
+        assert_eq!(outcome(&mut client, &good(&provider).user(BOB)).await, ok(), "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_outage_after_the_keys_are_there_is_not_noticed_by_good_tokens() {
+    let (provider, _upstream, gateway) = started().await;
+    let mut client = gateway.client().await;
+    let seen_before = good(&provider);
+    assert_eq!(outcome(&mut client, &seen_before).await, ok());
+    provider.stop().await;
+    assert_eq!(outcome(&mut client, &seen_before).await, ok());
+    assert_eq!(outcome(&mut client, &good(&provider).user(BOB)).await, ok());
+    // Whether this key exists can't be known.
+    let unknown = good(&provider).signed_by(&keys::rsa_other());
+    assert_eq!(outcome(&mut client, &unknown).await, refused(503, "provider_unavailable"));
+    let mut admin = Client::http1(gateway.admin_address()).await;
+    admin.is_not_a_gateway();
+    assert_eq!(admin.get("/readyz").await.status, 200, "an outage later does not flip it");
+}
+
+#[tokio::test]
+async fn a_slow_fetch_holds_up_only_those_who_need_it() {
+    let (provider, _upstream, gateway) = started().await;
+    let gate = Gate::new();
+    provider.script(Endpoint::Keys, Reply::Held(gate.clone(), Box::new(Reply::Usual)));
+    let unknown = good(&provider).signed_by(&keys::rsa_other()).build();
+    let mut waiting = gateway.client().await;
+    let waits = tokio::spawn(async move { waiting.get_with("/any/x", &unknown).await.outcome() });
+    gate.arrived(1).await;
+    let mut client = gateway.client().await;
+    assert_eq!(outcome(&mut client, &good(&provider).user(BOB)).await, ok());
+    assert!(!waits.is_finished());
+    gate.open();
+    assert_eq!(waits.await.unwrap(), refused(401, "token_invalid"));
+}
+
+#[tokio::test]
+async fn a_fetch_that_hangs_is_given_up_after_the_timeout_of_the_provider() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let file = routes_file(&provider, &upstream);
+    let file = file.replace("type: entra,", "type: entra, timeout: 1s,");
+    let gateway = Gateway::start(&file);
+    gateway.ready().await;
+    provider.always(Endpoint::Keys, Reply::Hang);
+    let unknown = good(&provider).signed_by(&keys::rsa_other());
+    let mut client = gateway.client().await;
+    assert_eq!(outcome(&mut client, &unknown).await, refused(503, "provider_unavailable"));
+    assert_eq!(outcome(&mut client, &good(&provider)).await, ok());
+}

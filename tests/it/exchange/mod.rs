@@ -1,0 +1,3 @@
+//! Which credential the upstream gets.
+
+mod never_mixed;

@@ -1,0 +1,145 @@
+//! HTTP/2 frames as they are written: for what no client library would send.
+//!
+//! Fields are sent as plain literals. Of an answer only the status is understood, and only
+//! where it is one of those in HPACK's static table (RFC 7541, appendix A).
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// One connection.
+pub struct RawHttp2 {
+    stream: TcpStream,
+    /// The peer's settings, by their number (RFC 9113 §6.5.2).
+    pub settings: Vec<(u16, u32)>,
+}
+
+/// What became of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An answer; 0 for a status that is not in the static table.
+    Answered(u16),
+    /// Reset with this error code.
+    Reset(u32),
+    /// The whole connection ends with this error code.
+    GoneAway(u32),
+    /// The connection was closed without a word.
+    Closed,
+}
+
+/// Whether more of a message follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum More {
+    Follows,
+    Ends,
+}
+
+impl RawHttp2 {
+    /// Connects and exchanges settings.
+    pub async fn connect(address: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(PREFACE).await.unwrap();
+        let mut connection = Self { stream, settings: Vec::new() };
+        connection.frame(SETTINGS, 0, 0, &[]).await;
+        let (kind, flags, _, payload) = connection.read().await.expect("settings come first");
+        assert_eq!((kind, flags), (SETTINGS, 0));
+        connection.settings = payload
+            .chunks(6)
+            .map(|setting| {
+                let (id, value) = setting.split_at(2);
+                (
+                    u16::from_be_bytes(id.try_into().unwrap()),
+                    u32::from_be_bytes(value.try_into().unwrap()),
+                )
+            })
+            .collect();
+        connection.frame(SETTINGS, ACK, 0, &[]).await;
+        connection
+    }
+
+    /// Sends a head, or trailers, as one frame.
+    pub async fn headers(&mut self, stream: u32, fields: &[(&str, &str)], more: More) {
+        let mut block = Vec::new();
+        for (name, value) in fields {
+            // A literal that is not indexed, with a new name, neither of them compressed.
+            block.push(0);
+            for text in [name, value] {
+                assert!(text.len() < 127, "longer texts have another form");
+                block.push(u8::try_from(text.len()).unwrap());
+                block.extend_from_slice(text.as_bytes());
+            }
+        }
+        let end = if more == More::Ends { END_STREAM } else { 0 };
+        self.frame(HEADERS, END_HEADERS | end, stream, &block).await;
+    }
+
+    /// Sends a piece of a body.
+    pub async fn data(&mut self, stream: u32, bytes: &[u8], more: More) {
+        let end = if more == More::Ends { END_STREAM } else { 0 };
+        self.frame(DATA, end, stream, bytes).await;
+    }
+
+    /// What becomes of `stream`; frames of others are passed over.
+    pub async fn outcome(&mut self, stream: u32) -> Outcome {
+        let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
+        loop {
+            let Some((kind, _, of, payload)) = self.read().await else { return Outcome::Closed };
+            match kind {
+                HEADERS if of == stream => return Outcome::Answered(status(&payload)),
+                RST_STREAM if of == stream => return Outcome::Reset(number(&payload)),
+                GOAWAY if number(&payload[4..8]) != 0 => {
+                    return Outcome::GoneAway(number(&payload[4..8]));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads until the peer closes. Nothing is answered: not the pings either.
+    pub async fn closed(&mut self) {
+        while self.read().await.is_some() {}
+    }
+
+    async fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut frame = vec![length[1], length[2], length[3], kind, flags];
+        frame.extend_from_slice(&stream.to_be_bytes());
+        frame.extend_from_slice(payload);
+        self.stream.write_all(&frame).await.unwrap();
+    }
+
+    /// Kind, flags, stream and payload; `None` at the end.
+    async fn read(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+        let mut head = [0; 9];
+        let read = super::within("a frame", self.stream.read_exact(&mut head)).await;
+        read.ok()?;
+        let [a, b, c, kind, flags, stream @ ..] = head;
+        let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap();
+        let mut payload = vec![0; length];
+        super::within("a payload", self.stream.read_exact(&mut payload)).await.ok()?;
+        Some((kind, flags, u32::from_be_bytes(stream), payload))
+    }
+}
+
+/// The status that a block begins with.
+fn status(block: &[u8]) -> u16 {
+    // A change of the table's size may come first.
+    let field = block.iter().find(|byte| **byte & 0xe0 != 0x20).copied();
+    match field {
+        Some(0x88) => 200,
+        Some(0x8c) => 400,
+        Some(0x8d) => 404,
+        _ => 0,
+    }
+}

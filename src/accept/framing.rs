@@ -113,16 +113,19 @@ pub(super) struct Reader {
     partial: Vec<u8>,
     max_head: usize,
     message: u64,
+    /// How many bytes of the last read stand in front of a fault in a body.
+    sound: usize,
 }
 
 impl Reader {
     /// Takes heads of at most `max_head` bytes.
     pub(super) fn new(max_head: usize) -> Self {
-        Self { state: State::Head, partial: Vec::new(), max_head, message: 0 }
+        Self { state: State::Head, partial: Vec::new(), max_head, message: 0, sound: 0 }
     }
 
     /// Reads on.
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> Result<(), Found> {
+        let whole = bytes.len();
         while !bytes.is_empty() {
             bytes = match &mut self.state {
                 State::Off => return Ok(()),
@@ -137,8 +140,10 @@ impl Reader {
                 }
                 State::Chunk(chunk) => {
                     let mut chunk = *chunk;
-                    let rest =
-                        step(&mut chunk, bytes).map_err(|fault| self.off(Found::InBody(fault)))?;
+                    let rest = step(&mut chunk, bytes).map_err(|fault| {
+                        self.sound = whole - bytes.len();
+                        self.off(Found::InBody(fault))
+                    })?;
                     if chunk == (Chunk::TrailerLf { empty: true }) && rest.1 {
                         self.next_message();
                     } else {
@@ -149,6 +154,11 @@ impl Reader {
             };
         }
         Ok(())
+    }
+
+    /// How many bytes of the last read stand in front of the fault that it found in a body.
+    pub(super) fn sound(&self) -> usize {
+        self.sound
     }
 
     fn next_message(&mut self) {

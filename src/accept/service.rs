@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{Request, Response};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Either;
 use hyper::body::Incoming;
@@ -67,6 +68,7 @@ pub(crate) fn service<H: Handler>(
         let answering = activity.request();
         let handler = handler.clone();
         async move {
+            let asks_for_head = request.method() == Method::HEAD;
             let version = request.version();
             let answered = async move { handler.handle(request, peer).await };
             let response = match AssertUnwindSafe(answered).catch_unwind().await {
@@ -76,9 +78,22 @@ pub(crate) fn service<H: Handler>(
                     answer::panic(version).map(Either::Right)
                 }
             };
-            Ok(response.map(|body| Answer { body, _answering: answering }))
+            let (mut head, body) = response.into_parts();
+            if asks_for_head {
+                keep_length(&mut head.headers, &body);
+            }
+            let answer = Answer { body, asks_for_head, _answering: answering };
+            Ok(Response::from_parts(head, answer))
         }
     })
+}
+
+/// Says how long the body would be that an answer to HEAD does not have (RFC 9110 §9.3.2).
+fn keep_length(headers: &mut HeaderMap, body: &impl Body) {
+    let length = body.size_hint().exact().filter(|length| *length > 0);
+    if let (Some(length), false) = (length, headers.contains_key(CONTENT_LENGTH)) {
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
 }
 
 pin_project_lite::pin_project! {
@@ -86,6 +101,8 @@ pin_project_lite::pin_project! {
     pub(crate) struct Answer<B> {
         #[pin]
         body: Either<B, body::Body>,
+        // hyper leaves such a body out over HTTP/1 only.
+        asks_for_head: bool,
         _answering: Answering,
     }
 }
@@ -98,14 +115,17 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for Answer<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.asks_for_head {
+            return Poll::Ready(None);
+        }
         self.project().body.poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.asks_for_head || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if self.asks_for_head { SizeHint::with_exact(0) } else { self.body.size_hint() }
     }
 }

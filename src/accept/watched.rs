@@ -30,6 +30,8 @@ pub(crate) struct Watched<S> {
     farewell: Farewell,
     /// For HTTP/1: reads along, and whom it tells.
     framing: Option<(Reader, Arc<Verdict>)>,
+    /// What was found behind the bytes that were handed on; nothing more is read.
+    broken: Option<io::Error>,
     /// Runs while a write makes no progress.
     stalled: IdleTimer,
     _slot: Slot,
@@ -55,17 +57,34 @@ impl<S> Watched<S> {
         slot: Slot,
     ) -> Self {
         let stalled = IdleTimer::new(Some(patience));
-        Self { stream, activity, ahead, farewell: Farewell::None, framing, stalled, _slot: slot }
+        Self {
+            stream,
+            activity,
+            ahead,
+            farewell: Farewell::None,
+            framing,
+            broken: None,
+            stalled,
+            _slot: slot,
+        }
     }
 
-    fn heard(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Takes note of `bytes`, and says how many of them may be read. What stands in front of a
+    /// fault may: the parser must know of a request to have it answered.
+    fn heard(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.activity.heard();
         if let Some((reader, verdict)) = &mut self.framing
             && let Err(found) = reader.read(bytes)
+            && let Err(broken) = verdict.take(&found)
         {
-            return verdict.take(&found);
+            let sound = reader.sound();
+            if sound == 0 {
+                return Err(broken);
+            }
+            self.broken = Some(broken);
+            return Ok(sound);
         }
-        Ok(())
+        Ok(bytes.len())
     }
 
     /// Passes the outcome of a write on, unless none has come for too long.
@@ -118,17 +137,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
         if this.activity.head_given_up() {
             return this.say_farewell(cx);
         }
+        if let Some(broken) = &this.broken {
+            return Poll::Ready(Err(io::Error::new(broken.kind(), broken.to_string())));
+        }
+        let before = buffer.filled().len();
         if this.ahead.has_remaining() {
             let part = this.ahead.split_to(this.ahead.len().min(buffer.remaining()));
             buffer.put_slice(&part);
-            return Poll::Ready(this.heard(&part));
+        } else {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
         }
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
-        match buffer.filled().get(before..) {
-            Some(new) if !new.is_empty() => Poll::Ready(this.heard(new)),
-            Some(_) | None => Poll::Ready(Ok(())),
+        if let Some(new) = buffer.filled().get(before..)
+            && !new.is_empty()
+        {
+            let sound = this.heard(new)?;
+            buffer.set_filled(before + sound);
         }
+        Poll::Ready(Ok(()))
     }
 }
 

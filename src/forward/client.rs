@@ -18,6 +18,7 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 use super::upstream::{Protocol, Upstream, UpstreamSettings};
@@ -60,8 +61,23 @@ struct Kept {
 }
 
 struct Idle {
-    sender: http1::SendRequest<Body>,
+    exclusive: Exclusive,
     since: Instant,
+}
+
+/// An HTTP/1.1 connection. One that is dropped ends at once, even while an upstream that takes
+/// nothing blocks it: nobody waits for what is on its way any more.
+struct Exclusive {
+    sender: http1::SendRequest<Body>,
+    task: Option<AbortHandle>,
+}
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
 }
 
 /// A connection, lent to one request.
@@ -72,7 +88,7 @@ pub(super) struct Lease {
 }
 
 enum Connection {
-    Http1 { sender: http1::SendRequest<Body>, pool: Weak<Shared> },
+    Http1 { exclusive: Exclusive, pool: Weak<Shared> },
     Http2(http2::SendRequest<Body>),
 }
 
@@ -88,18 +104,28 @@ impl Lease {
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send + use<>
     {
         match &mut self.connection {
-            Connection::Http1 { sender, .. } => Either::Left(sender.try_send_request(request)),
+            Connection::Http1 { exclusive, .. } => {
+                Either::Left(exclusive.sender.try_send_request(request))
+            }
             Connection::Http2(sender) => Either::Right(sender.try_send_request(request)),
         }
     }
 
     /// Gives the connection back: the request and its answer have ended well.
     pub(super) fn give_back(self) {
-        if let Connection::Http1 { sender, pool } = self.connection
+        if let Connection::Http1 { exclusive, pool } = self.connection
             && let Some(pool) = pool.upgrade()
-            && !sender.is_closed()
+            && !exclusive.sender.is_closed()
         {
-            pool.keep(sender);
+            pool.keep(exclusive);
+        }
+    }
+
+    /// Leaves the connection to itself: the answer has ended, and the request is still on its
+    /// way. It closes behind that.
+    pub(super) fn leave(self) {
+        if let Connection::Http1 { mut exclusive, .. } = self.connection {
+            exclusive.task = None;
         }
     }
 }
@@ -171,9 +197,9 @@ impl Shared {
         }
         loop {
             // The one used last is the one least likely to have been closed.
-            let Idle { mut sender, since } = lock(&self.kept).idle.pop_back()?;
-            if since.elapsed() < self.patience && sender.ready().await.is_ok() {
-                let connection = Connection::Http1 { sender, pool: Arc::downgrade(self) };
+            let Idle { mut exclusive, since } = lock(&self.kept).idle.pop_back()?;
+            if since.elapsed() < self.patience && exclusive.sender.ready().await.is_ok() {
+                let connection = Connection::Http1 { exclusive, pool: Arc::downgrade(self) };
                 return Some(Lease { connection, reused: true });
             }
         }
@@ -185,12 +211,12 @@ impl Shared {
         Some(Lease { connection: Connection::Http2(sender), reused: true })
     }
 
-    fn keep(self: &Arc<Self>, sender: http1::SendRequest<Body>) {
+    fn keep(self: &Arc<Self>, exclusive: Exclusive) {
         let mut kept = lock(&self.kept);
         if kept.idle.len() >= limits::MAX_IDLE_UPSTREAM_CONNECTIONS {
             return;
         }
-        kept.idle.push_back(Idle { sender, since: Instant::now() });
+        kept.idle.push_back(Idle { exclusive, since: Instant::now() });
         if !kept.reaped {
             kept.reaped = true;
             tokio::spawn(reap(Arc::downgrade(self), self.patience));
@@ -249,8 +275,8 @@ where
 {
     let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;
-    drive(connection);
-    Ok(Connection::Http1 { sender, pool: Arc::downgrade(&upstream.pool.0) })
+    let exclusive = Exclusive { sender, task: Some(drive(connection)) };
+    Ok(Connection::Http1 { exclusive, pool: Arc::downgrade(&upstream.pool.0) })
 }
 
 async fn handshake_http2<S>(upstream: &Upstream, stream: S) -> Result<Connection, ConnectError>
@@ -272,10 +298,11 @@ where
 }
 
 /// Runs a connection until it ends. Its errors reach those who use it.
-fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
-    tokio::spawn(async move {
+fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> AbortHandle {
+    let driving = tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to an upstream ended");
         }
     });
+    driving.abort_handle()
 }

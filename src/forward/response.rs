@@ -85,10 +85,11 @@ struct Returning {
 
 impl Returning {
     fn ended(&mut self) {
-        if let Some(lease) = self.lease.take()
-            && self.upload.as_ref().is_none_or(|upload| upload.ended())
-        {
+        let Some(lease) = self.lease.take() else { return };
+        if self.upload.as_ref().is_none_or(|upload| upload.ended()) {
             lease.give_back();
+        } else {
+            lease.leave();
         }
     }
 }

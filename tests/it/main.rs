@@ -26,6 +26,7 @@ mod layers;
 mod accept;
 mod authn;
 mod cli;
+mod forward;
 mod dev;
 mod exchange;
 mod gateway;

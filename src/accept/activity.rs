@@ -112,7 +112,8 @@ impl Activity {
 
     pub(crate) fn judge(&self, now: Instant, settings: &Settings) -> Verdict {
         // Whatever begins after this look can't be over before the next one.
-        let pause = settings.header_timeout.min(settings.idle_timeout).max(SHORTEST_PAUSE);
+        let shortest = settings.header_timeout.min(settings.idle_timeout);
+        let pause = shortest.min(settings.body_idle_timeout).max(SHORTEST_PAUSE);
         let soon = now + pause;
         if self.requests() > 0 {
             return Verdict::LookAgain(soon);

@@ -20,6 +20,7 @@ use crate::accept::drain::Drain;
 use crate::accept::framing::{self, Reader};
 use crate::accept::service::{Handler, service};
 use crate::accept::slots::Slot;
+use crate::accept::taking::Taking;
 use crate::accept::tls::Tls;
 use crate::accept::watched::Watched;
 use crate::accept::{Server, Settings};
@@ -106,16 +107,17 @@ where
     let patience = settings.body_idle_timeout;
     let watched = Watched::new(stream, ahead, Arc::clone(&activity), reading, patience, slot);
     let io = TokioIo::new(watched);
-    let service = service(handler, peer, Arc::clone(&activity), verdict);
+    let taking = (protocol == Protocol::Http2).then(|| Arc::new(Taking::new(begun)));
+    let service = service(handler, peer, Arc::clone(&activity), verdict, taking.clone());
     match protocol {
         Protocol::Http1 => {
             let connection = http1(settings).serve_connection(io, service).with_upgrades();
-            drive(connection, &activity, settings, &server.drain).await;
+            drive(connection, &activity, None, settings, &server.drain).await;
         }
         Protocol::Http2 => {
             activity.multiplexed();
             let connection = http2(settings).serve_connection(io, service);
-            drive(connection, &activity, settings, &server.drain).await;
+            drive(connection, &activity, taking.as_deref(), settings, &server.drain).await;
         }
     }
     Ok(())
@@ -201,7 +203,13 @@ where
     }
 }
 
-async fn drive<C: Ending>(connection: C, activity: &Activity, settings: &Settings, drain: &Drain) {
+async fn drive<C: Ending>(
+    connection: C,
+    activity: &Activity,
+    taking: Option<&Taking>,
+    settings: &Settings,
+    drain: &Drain,
+) {
     let mut connection = pin!(connection);
     let mut look = pin!(sleep_until(Instant::now() + settings.header_timeout));
     look_first(activity, settings, look.as_mut());
@@ -239,6 +247,11 @@ async fn drive<C: Ending>(connection: C, activity: &Activity, settings: &Setting
                     }
                     // A request that was on its way is answered; its last bytes are not cut off.
                     ends_by = None;
+                }
+                let (requests, patience) = (activity.requests(), settings.body_idle_timeout);
+                if taking.is_some_and(|taking| taking.has_stalled(now, requests, patience)) {
+                    tracing::debug!(requests, "a caller takes nothing of what is due to it");
+                    return;
                 }
                 match activity.judge(now, settings) {
                     Verdict::LookAgain(at) => look.as_mut().reset(at),

@@ -10,6 +10,7 @@ pub mod drain;
 mod slots;
 mod activity;
 mod framing;
+mod taking;
 pub(crate) mod answer;
 mod watched;
 mod service;
@@ -41,7 +42,7 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// Between two requests of a connection.
     pub idle_timeout: Duration,
-    /// For a caller to take a byte of an answer that is due to it (HTTP/1.1).
+    /// For a caller to take a byte of an answer that is due to it.
     pub body_idle_timeout: Duration,
     /// Size of a request's head.
     pub max_header_bytes: usize,

@@ -19,6 +19,7 @@ use hyper::service::{HttpService, service_fn};
 use crate::accept::activity::{Activity, Answering};
 use crate::accept::answer;
 use crate::accept::framing::Verdict;
+use crate::accept::taking::{Taking, Turn};
 use crate::body::{self, BoxError};
 use crate::peer::Peer;
 use crate::route::Condemned;
@@ -59,6 +60,7 @@ pub(crate) fn service<H: Handler>(
     peer: Peer,
     activity: Arc<Activity>,
     verdict: Option<Arc<Verdict>>,
+    taking: Option<Arc<Taking>>,
 ) -> impl HttpService<Incoming, ResBody = Answer<H::Body>, Error = Infallible, Future: Send + 'static>
 {
     service_fn(move |mut request: Request<Incoming>| {
@@ -67,6 +69,7 @@ pub(crate) fn service<H: Handler>(
         }
         let answering = activity.request();
         let handler = handler.clone();
+        let taking = taking.clone();
         async move {
             let asks_for_head = request.method() == Method::HEAD;
             let version = request.version();
@@ -82,7 +85,8 @@ pub(crate) fn service<H: Handler>(
             if asks_for_head {
                 keep_length(&mut head.headers, &body);
             }
-            let answer = Answer { body, asks_for_head, _answering: answering };
+            let turn = taking.as_ref().map(Taking::answer);
+            let answer = Answer { body, asks_for_head, turn, _answering: answering };
             Ok(Response::from_parts(head, answer))
         }
     })
@@ -103,6 +107,8 @@ pin_project_lite::pin_project! {
         body: Either<B, body::Body>,
         // hyper leaves such a body out over HTTP/1 only.
         asks_for_head: bool,
+        // For HTTP/2.
+        turn: Option<Turn>,
         _answering: Answering,
     }
 }
@@ -118,7 +124,14 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for Answer<B> {
         if self.asks_for_head {
             return Poll::Ready(None);
         }
-        self.project().body.poll_frame(cx)
+        let this = self.project();
+        let Some(turn) = this.turn else { return this.body.poll_frame(cx) };
+        turn.asked();
+        let frame = this.body.poll_frame(cx);
+        if let Poll::Ready(Some(_)) = &frame {
+            turn.gave();
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -76,7 +76,7 @@ impl Gateway {
             .unwrap();
         let running = outcome.recv().expect("the gateway's thread is there")?;
         Ok(Self {
-            addresses: running.addresses().to_vec(),
+            addresses: running.addresses(),
             file,
             admin: running.admin_address(),
             name,

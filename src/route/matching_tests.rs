@@ -431,6 +431,11 @@ fn no_lax_spelling_reaches_past_a_stricter_route() {
             ("GET /users/;x", BAD),
             ("GET /sp%2520ace", BAD),
             ("GET /caf%25c3%25A9", BAD),
+            ("GET /admin%2500x", BAD),
+            // Overlong dots and slashes, one encoding further down.
+            ("GET /x/%25c0%25ae%25c0%25ae/admin/y", BAD),
+            ("GET /x/%2525c0%2525ae%2525c0%2525ae/admin/y", BAD),
+            ("GET /admin%25c0%25afy", BAD),
             // And these are refused whatever routes there are.
             ("GET /x/..;/admin", BAD),
             ("GET /x%2F..%2Fadmin", BAD),

@@ -237,6 +237,7 @@ fn hostile_path() -> impl Strategy<Value = String> {
         "%C3%A9",
         "%c3%a9",
         "%25c3%25a9",
+        "%25c0%25ae",
         "%2F",
         "%5C",
         "%252F",

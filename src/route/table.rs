@@ -127,7 +127,7 @@ impl<T> RouteTable<T> {
     /// - 404: no route fits.
     /// - 405 with `Allow`: path, host and conditions fit some route, the method none.
     /// - 400: an encoded slash where the route keeps none, or a path that a lax reader would
-    ///   take to another route (see `readings.rs`).
+    ///   take to another route or could not read at all (see `readings.rs`).
     pub fn find(&self, target: &Target, headers: &HeaderMap) -> Result<Found<'_, T>, Rejection> {
         let mut other_methods = Vec::new();
         let mut search = Search::new(target.path(), self.spelling, Escapes::Encoded);
@@ -148,7 +148,7 @@ impl<T> RouteTable<T> {
         }
         let ignores_case = entry.is_some_and(|(matching, _)| matching.ignore_case);
         if (target.is_doubtful() || ignores_case)
-            && let Some(other) = self.lax_find(target, headers, found)
+            && let Some(other) = self.lax_find(target, headers, found)?
         {
             return Err(self.ambiguous(target, found, other));
         }
@@ -201,16 +201,24 @@ impl<T> RouteTable<T> {
     ///
     /// A route that ignores case stands before an upstream that does: behind it, a route that
     /// minds the case guards every spelling of what it names.
+    ///
+    /// # Errors
+    ///
+    /// 400: the path has no readings to look up.
     fn lax_find(
         &self,
         target: &Target,
         headers: &HeaderMap,
         found: Option<usize>,
-    ) -> Option<usize> {
+    ) -> Result<Option<usize>, Rejection> {
         let ignores_case = found
             .and_then(|index| self.entries.get(index))
             .is_some_and(|(matching, _)| matching.ignore_case);
-        let decoded = if target.is_doubtful() { lax_readings(target.path()) } else { Vec::new() };
+        let decoded = if target.is_doubtful() {
+            lax_readings(target.path()).ok_or_else(|| not_text(target))?
+        } else {
+            Vec::new()
+        };
         let as_it_is = ignores_case.then_some((target.path(), Escapes::Encoded));
         let readings = decoded.iter().map(|reading| (reading.as_str(), Escapes::Decoded));
         let readings = as_it_is.into_iter().chain(readings);
@@ -224,10 +232,10 @@ impl<T> RouteTable<T> {
             });
             if other == found { None } else { other }
         };
-        readings.into_iter().find_map(|(path, escapes)| {
+        Ok(readings.into_iter().find_map(|(path, escapes)| {
             other(path, escapes, &|matching| case_fits(matching, path, self.spelling, escapes))
                 .or_else(|| if ignores_case { other(path, escapes, &|_| true) } else { None })
-        })
+        }))
     }
 
     fn ambiguous(&self, target: &Target, found: Option<usize>, other: usize) -> Rejection {
@@ -298,6 +306,18 @@ fn encoded_slash(target: &Target) -> Rejection {
         format!(
             "path {} refused: it has `%2F` or `%5C`, and no route that keeps them takes it; if \
              the upstream needs them, set `encoded_slashes: keep` on its route",
+            shown(target.path()),
+        ),
+    )
+}
+
+fn not_text(target: &Target) -> Rejection {
+    Rejection::new(
+        Code::BadRequest,
+        "the path can be read in more than one way",
+        format!(
+            "ambiguous path {}: a server that decodes it again gets octets that are not UTF-8, \
+             which lenient decoders take for dots and slashes; the caller has to spell it plainly",
             shown(target.path()),
         ),
     )

@@ -373,6 +373,38 @@ fn behind_a_route_that_ignores_case_every_case_is_guarded() {
 }
 
 #[test]
+fn letters_that_only_some_upstreams_fold_never_reach_past_a_route() {
+    let routes = ["/access/{*r} ~", "/keys ~", "/id ~", "/{*open}", "/plain"];
+    check(
+        &routes,
+        &[
+            ("GET /ACCESS/x", Ok(routes[0])),
+            ("GET /acce%C5%BFs", BAD),
+            ("GET /acce\u{17F}s/x", BAD),
+            ("GET /acce%25C5%25BFs", BAD),
+            ("GET /%E2%84%AAeys", BAD),
+            ("GET /\u{130}d", BAD),
+            ("GET /\u{131}d", BAD),
+            ("GET /acce%C3%A9", Ok(routes[3])),
+            ("GET /caf\u{e9}", Ok(routes[3])),
+            // This one minds every letter.
+            ("GET /pla\u{131}n", Ok(routes[3])),
+        ],
+    );
+    // A path in ASCII may be what a literal beyond it folds to, and the guard may mind the case.
+    check(
+        &["/stra\u{DF}e ~", "/{*open}"],
+        &[("GET /STRA%C3%9FE", Ok("/stra\u{DF}e ~")), ("GET /strasse", BAD)],
+    );
+    check(
+        &["/api/{*r} ~", "/api/Access"],
+        &[("GET /api/acce%C5%BFs", BAD), ("GET /api/acce%C3%A9", Ok("/api/{*r} ~"))],
+    );
+    // Nobody ignores case here.
+    check(&["/access", "/{*open}"], &[("GET /acce%C5%BFs", Ok("/{*open}"))]);
+}
+
+#[test]
 fn encoded_slashes_are_kept_only_by_routes_that_say_so() {
     let routes =
         ["/keep/{name} keep", "/other/{*r}", "/keep/a/b", "/pair/{a}/{b} keep", "/pair/{a} keep"];

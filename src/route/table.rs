@@ -16,11 +16,11 @@ use crate::rejection::{Code, Extra, Rejection};
 use crate::route::captures::Captures;
 use crate::route::conditions::{headers_fit, method_fits, query_fits};
 use crate::route::host::{HostKind, HostPattern};
-use crate::route::pattern::PathPattern;
+use crate::route::pattern::{PathPattern, Segment};
 use crate::route::ranking::{find_ambiguities, rank};
 use crate::route::readings::lax_readings;
 use crate::route::target::Target;
-use crate::route::trie::{Escapes, Node, Search, Spelling, case_agrees};
+use crate::route::trie::{Escapes, Likeness, Node, Search, Spelling, likeness};
 
 /// What a request must have to take a route.
 #[derive(Clone, Debug)]
@@ -69,6 +69,8 @@ pub struct RouteTable<T> {
     below: HashMap<Box<str>, Node>,
     any: Node,
     spelling: Spelling,
+    /// Some literal of a table that is folded has letters beyond ASCII.
+    folds_letters: bool,
 }
 
 /// The route that a request takes.
@@ -90,12 +92,18 @@ impl<T> RouteTable<T> {
     pub fn build(entries: Vec<(RouteMatch, T)>) -> Result<Self, Vec<Ambiguity>> {
         let folded = entries.iter().any(|(matching, _)| matching.ignore_case);
         let spelling = if folded { Spelling::Folded } else { Spelling::Exact };
+        let folds_letters = folded
+            && entries
+                .iter()
+                .flat_map(|(matching, _)| &matching.path.segments)
+                .any(|segment| matches!(segment, Segment::Literal(text) if !text.is_ascii()));
         let mut table = Self {
             entries,
             exact: HashMap::new(),
             below: HashMap::new(),
             any: Node::default(),
             spelling,
+            folds_letters,
         };
         for (index, (matching, _)) in table.entries.iter().enumerate() {
             if matching.hosts.is_empty() {
@@ -132,8 +140,9 @@ impl<T> RouteTable<T> {
         let mut other_methods = Vec::new();
         let mut search = Search::new(target.path(), self.spelling, Escapes::Encoded);
         let found = self.first(target, &mut search, |index, matching| {
-            let fits = case_fits(matching, target.path(), self.spelling, Escapes::Encoded)
-                && conditions_fit(matching, target, headers);
+            let fits =
+                self.case_fits(matching, target.path(), Escapes::Encoded, Case::AsConfigured)
+                    && conditions_fit(matching, target, headers);
             if fits && !method_fits(&matching.methods, target.method()) {
                 other_methods.push(index);
                 return false;
@@ -147,7 +156,7 @@ impl<T> RouteTable<T> {
             return Err(encoded_slash(target));
         }
         let ignores_case = entry.is_some_and(|(matching, _)| matching.ignore_case);
-        if (target.is_doubtful() || ignores_case)
+        if (target.is_doubtful() || ignores_case || self.has_doubtful_case(target.path()))
             && let Some(other) = self.lax_find(target, headers, found)?
         {
             return Err(self.ambiguous(target, found, other));
@@ -199,8 +208,8 @@ impl<T> RouteTable<T> {
 
     /// Another entry than `found` that some lax reading of the path leads to.
     ///
-    /// A route that ignores case stands before an upstream that does: behind it, a route that
-    /// minds the case guards every spelling of what it names.
+    /// A route that ignores case stands before an upstream that does, in its own way of folding
+    /// letters: behind it, a route that minds the case guards every spelling of what it names.
     ///
     /// # Errors
     ///
@@ -219,23 +228,49 @@ impl<T> RouteTable<T> {
         } else {
             Vec::new()
         };
-        let as_it_is = ignores_case.then_some((target.path(), Escapes::Encoded));
+        let as_it_is = match self.spelling {
+            Spelling::Exact => None,
+            Spelling::Folded => Some((target.path(), Escapes::Encoded)),
+        };
         let readings = decoded.iter().map(|reading| (reading.as_str(), Escapes::Decoded));
-        let readings = as_it_is.into_iter().chain(readings);
 
-        let other = |path: &str, escapes, fits_case: &dyn Fn(&RouteMatch) -> bool| {
+        let other = |path: &str, escapes, case| {
             let mut search = Search::new(path, self.spelling, escapes);
             let other = self.first(target, &mut search, |_, matching| {
-                fits_case(matching)
+                self.case_fits(matching, path, escapes, case)
                     && conditions_fit(matching, target, headers)
                     && method_fits(&matching.methods, target.method())
             });
             if other == found { None } else { other }
         };
-        Ok(readings.into_iter().find_map(|(path, escapes)| {
-            other(path, escapes, &|matching| case_fits(matching, path, self.spelling, escapes))
-                .or_else(|| if ignores_case { other(path, escapes, &|_| true) } else { None })
+        Ok(as_it_is.into_iter().chain(readings).find_map(|(path, escapes)| {
+            other(path, escapes, Case::AsConfigured)
+                .or_else(|| {
+                    let doubtful = self.has_doubtful_case(path) || escapes == Escapes::Encoded;
+                    if doubtful { other(path, escapes, Case::FoldedWhereIgnored) } else { None }
+                })
+                .or_else(|| if ignores_case { other(path, escapes, Case::Folded) } else { None })
         }))
+    }
+
+    /// Whether readers that ignore case may disagree on the letters of `path`.
+    fn has_doubtful_case(&self, path: &str) -> bool {
+        self.spelling == Spelling::Folded && (self.folds_letters || !path.is_ascii())
+    }
+
+    /// Whether the case of `path` suits the entry: a table where some route ignores case finds
+    /// entries in every case of letters.
+    fn case_fits(&self, matching: &RouteMatch, path: &str, escapes: Escapes, case: Case) -> bool {
+        let least = match (self.spelling, case, matching.ignore_case) {
+            (Spelling::Exact, _, _)
+            | (Spelling::Folded, Case::Folded, _)
+            | (Spelling::Folded, Case::FoldedWhereIgnored, true) => return true,
+            (Spelling::Folded, Case::AsConfigured, true) => Likeness::ButForCase,
+            (Spelling::Folded, Case::AsConfigured | Case::FoldedWhereIgnored, false) => {
+                Likeness::Exact
+            }
+        };
+        likeness(&matching.path, path, escapes) >= least
     }
 
     fn ambiguous(&self, target: &Target, found: Option<usize>, other: usize) -> Rejection {
@@ -290,13 +325,15 @@ fn conditions_fit(matching: &RouteMatch, target: &Target, headers: &HeaderMap) -
     headers_fit(&matching.headers, headers) && query_fits(&matching.query, target.query())
 }
 
-/// Whether the case of `path` suits the entry: a table where some route ignores case finds
-/// entries in every case of letters.
-fn case_fits(matching: &RouteMatch, path: &str, spelling: Spelling, escapes: Escapes) -> bool {
-    match spelling {
-        Spelling::Exact => true,
-        Spelling::Folded => matching.ignore_case || case_agrees(&matching.path, path, escapes),
-    }
+/// Whose case of letters is minded in a lookup.
+#[derive(Clone, Copy)]
+enum Case {
+    /// That of routes that don't ignore it; the others take lower and upper case alike.
+    AsConfigured,
+    /// The others take whatever any upstream might fold to their path.
+    FoldedWhereIgnored,
+    /// Nobody's.
+    Folded,
 }
 
 fn encoded_slash(target: &Target) -> Rejection {

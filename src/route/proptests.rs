@@ -99,10 +99,12 @@ fn reference(
         let takes_method = route.methods.is_empty()
             || route.methods.contains(&method)
             || (method == "HEAD" && route.methods.contains(&"GET"));
-        let takes_query = route
-            .query
-            .iter()
-            .all(|(k, v)| query.split('&').any(|pair| pair == format!("{k}={v}")));
+        let takes_query = route.query.iter().all(|(k, v)| {
+            let values = query.split('&').filter_map(|pair| pair.split_once('='));
+            let values: Vec<&str> =
+                values.filter(|(key, _)| key == k).map(|(_, value)| value).collect();
+            !values.is_empty() && values.iter().all(|value| value == v)
+        });
         if !takes_method || !takes_query {
             return None;
         }
@@ -293,7 +295,7 @@ proptest! {
         slash in any::<bool>(),
         method in select(vec!["GET", "HEAD", "POST", "PUT"]),
         host in select(vec!["h.x", "g.x", "g.h.x", "x"]),
-        query in select(vec!["", "q=1", "r=2&q=1", "q=2"]),
+        query in select(vec!["", "q=1", "r=2&q=1", "q=2", "q=1&q=2", "q=1&q=1"]),
     ) {
         let (routes, table) = table(routes);
         let mut path = format!("/{}", segments.join("/"));

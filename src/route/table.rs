@@ -33,7 +33,8 @@ pub struct RouteMatch {
     pub methods: Vec<Method>,
     /// All of these headers, each with this value; several lines of one name count as one list.
     pub headers: Vec<(HeaderName, String)>,
-    /// All of these parameters, compared decoded, anywhere in the query.
+    /// All of these parameters, anywhere in the query, compared decoded; one that is repeated
+    /// has this value each time.
     pub query: Vec<(String, String)>,
     /// The upstream does not tell upper from lower case in paths.
     pub ignore_case: bool,

@@ -314,10 +314,14 @@ proptest! {
             Ok(found) => prop_assert_eq!(Some(*found.route), best.take()),
             Err(rejection) => {
                 prop_assert_eq!(best, None);
-                let some_other_method = ["GET", "POST", "PUT"].iter().any(|method| {
-                    reference(&routes, &split(&path), method, host, query, false).is_some()
-                });
-                let code = if some_other_method { Code::MethodNotAllowed } else { Code::RouteNotFound };
+                // Without conditions the path fits some route by some method, but not by this one.
+                let bare: Vec<Plain> =
+                    routes.iter().map(|route| Plain { query: &[], ..route.clone() }).collect();
+                let fits = |method| {
+                    reference(&bare, &split(&path), method, host, query, false).is_some()
+                };
+                let wrong_method = !fits(method) && ["GET", "POST"].into_iter().any(fits);
+                let code = if wrong_method { Code::MethodNotAllowed } else { Code::RouteNotFound };
                 prop_assert_eq!(rejection.code(), code);
             }
         }

@@ -134,21 +134,24 @@ impl<T> RouteTable<T> {
     /// # Errors
     ///
     /// - 404: no route fits.
-    /// - 405 with `Allow`: path, host and conditions fit some route, the method none.
+    /// - 405 with `Allow`: host and path fit some route, and the method none of those, whatever
+    ///   their conditions.
     /// - 400: an encoded slash where the route keeps none, or a path that a lax reader would
     ///   take to another route or could not read at all (see `readings.rs`).
     pub fn find(&self, target: &Target, headers: &HeaderMap) -> Result<Found<'_, T>, Rejection> {
         let mut other_methods = Vec::new();
+        let mut method_is_taken = false;
         let mut search = Search::new(target.path(), self.spelling, Escapes::Encoded);
         let found = self.first(target, &mut search, |index, matching| {
-            let fits =
-                self.case_fits(matching, target.path(), Escapes::Encoded, Case::AsConfigured)
-                    && conditions_fit(matching, target, headers);
-            if fits && !method_fits(&matching.methods, target.method()) {
+            if !self.case_fits(matching, target.path(), Escapes::Encoded, Case::AsConfigured) {
+                return false;
+            }
+            if !method_fits(&matching.methods, target.method()) {
                 other_methods.push(index);
                 return false;
             }
-            fits
+            method_is_taken = true;
+            conditions_fit(matching, target, headers)
         });
         let entry = found.and_then(|index| self.entries.get(index));
 
@@ -164,7 +167,7 @@ impl<T> RouteTable<T> {
         }
         match entry {
             Some((_, route)) => Ok(Found { route, captures: search.captures() }),
-            None if other_methods.is_empty() => Err(not_found(target)),
+            None if method_is_taken || other_methods.is_empty() => Err(not_found(target)),
             None => Err(self.method_not_allowed(target, &other_methods)),
         }
     }

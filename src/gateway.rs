@@ -23,7 +23,7 @@ use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
 use crate::observe::recorded_body::RecordedBody;
 use crate::observe::request_id::{RequestId, X_REQUEST_ID};
 use crate::peer::{Peer, TrustedProxies};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::respond::{self, Canned, Redirect};
 use crate::route::{RouteTable, Target};
 
@@ -120,11 +120,7 @@ impl Gateway {
         // A bug costs one request, and that one is answered and logged like any other.
         let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_panic| {
             let reason = "a panic: see the log above this line, and report it";
-            Err(Rejection::new(
-                Code::Internal,
-                "The gateway failed to answer this request.",
-                reason,
-            ))
+            Err(Rejection::internal(reason))
         });
         let mut response = answer.unwrap_or_else(|rejection| {
             record.refused(&rejection);
@@ -134,8 +130,9 @@ impl Gateway {
         record.complete(response)
     }
 
-    /// The order is security: nothing of the request is looked at before its target is
-    /// canonical; the policy judges only who was authenticated; a credential is made only with
+    /// The order is security: no route is looked for, and no token read, before the target is
+    /// canonical (what `handle` read before is for the log alone, and the request's id); the
+    /// policy judges only who was authenticated; a credential is made only with
     /// a permit, and only what used up a permit is sent.
     async fn proxy(
         &self,

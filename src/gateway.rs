@@ -22,9 +22,10 @@ use crate::observe::access_log::{AccessRecord, Observer};
 use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
 use crate::observe::recorded_body::RecordedBody;
 use crate::observe::request_id::{RequestId, X_REQUEST_ID};
+use crate::own_answer::{Canned, Redirect};
 use crate::peer::{Peer, TrustedProxies};
 use crate::rejection::Rejection;
-use crate::respond::{self, Canned, Redirect};
+use crate::respond;
 use crate::route::{RouteTable, Target};
 
 /// One configuration, whole: what a request meets from its first byte to its last.

@@ -21,7 +21,7 @@ use crate::exchange::TokenPlan;
 use crate::forward::headers::Asserted;
 use crate::forward::{ForwardedClaim, Forwarding, Patience};
 use crate::gateway::{Action, Forward, Route};
-use crate::respond::{Canned, Redirect};
+use crate::own_answer::{Canned, Redirect};
 use crate::route::{EncodedSlashes, HostPattern, PathPattern, Rewrite, RouteMatch, RouteTable};
 
 /// Resolves all routes; `None` if they don't make a table.

@@ -1,7 +1,7 @@
 //! A refusal: what the caller is told, what the operator is told, and who is to blame.
 //!
-//! Each phase builds a [`Rejection`] with the constructor of its [`Code`]; one exhaustive
-//! `match` ([`Code::answer`]) gives status, title and the rest. It does not know how a
+//! Each phase builds a [`Rejection`] with the [`Code`] that names it; one exhaustive `match`
+//! ([`Code::answer`]) gives status, title and the rest. It does not know how a
 //! response is written: that is `respond.rs`.
 
 use std::borrow::Cow;
@@ -197,6 +197,11 @@ impl Rejection {
             closes: false,
             source: None,
         }))
+    }
+
+    /// A broken invariant: the caller is told no more than that, the operator `reason`.
+    pub fn internal(reason: impl Into<String>) -> Self {
+        Self::new(Code::Internal, "Something went wrong in the gateway.", reason)
     }
 
     /// Adds headers.

@@ -36,7 +36,7 @@ pub struct Provider {
 }
 
 /// Tells one provider from another, and from an earlier one of its name, within this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ProviderId(u64);
 
 /// How a provider is doing, for readiness and the admin port.

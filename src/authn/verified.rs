@@ -1,32 +1,43 @@
 //! The verified tokens, so that a signature is checked once a token and not once a request.
 //!
-//! Only what passed whole verification is put in, under the digest of the whole token. An
-//! entry counts only while the same provider verifies by keys of the same generation, and
-//! before the token's `exp` (without leeway: within the leeway each request is judged anew).
+//! Only what passed whole verification is put in, under the provider that verified it and the
+//! digest of the whole token. An entry counts only while that provider would be chosen to
+//! verify the token again (an earlier one of the route's list may want it), by keys of the same
+//! generation, and before the token's `exp` (without leeway: within the leeway each request is
+//! judged anew). So a route's verdict never depends on the routes a token was seen on before.
 //! A token that is refused is not remembered.
 
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use serde_json::{Map, Value};
 
 use crate::clock::SharedClock;
 use crate::identity::Identity;
 use crate::secret::TokenDigest;
 
+use super::claims;
 use super::provider::{Provider, ProviderId};
+use super::settings::ProviderSettings;
 
 /// A bounded cache of verified tokens, shared by all routes and kept across reloads.
 #[derive(Debug)]
 pub struct VerifiedTokens {
-    entries: DashMap<TokenDigest, Entry>,
+    entries: DashMap<Key, Entry>,
     clock: SharedClock,
     max_entries: usize,
+}
+
+/// A token as one provider reads it: two providers may take other claims for roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    provider: ProviderId,
+    token: TokenDigest,
 }
 
 #[derive(Debug)]
 struct Entry {
     identity: Arc<Identity>,
-    provider: ProviderId,
     generation: u64,
 }
 
@@ -50,20 +61,22 @@ impl VerifiedTokens {
         self.entries.is_empty()
     }
 
-    /// Forgets everything.
-    pub fn clear(&self) {
-        self.entries.clear();
-    }
-
-    /// The identity of a token that one of `providers` has verified and would verify again.
+    /// The identity of a token that the one of `providers` which is to judge it has verified,
+    /// and would verify again.
     pub(super) fn find(
         &self,
-        digest: &TokenDigest,
+        token: &TokenDigest,
         providers: &[Arc<Provider>],
     ) -> Option<Arc<Identity>> {
-        let entry = self.entries.get(digest)?;
-        let provider = providers.iter().find(|provider| provider.id() == entry.provider)?;
-        let holds = provider.generation() == Some(entry.generation)
+        let (place, provider, entry) = providers.iter().enumerate().find_map(|(place, own)| {
+            let entry = self.entries.get(&Key { provider: own.id(), token: *token })?;
+            Some((place, own, entry))
+        })?;
+        // One before it in the list that takes the token, and has not judged it yet, goes first.
+        let is_chosen =
+            !providers.iter().take(place).any(|own| takes(own.settings(), &entry.identity.claims));
+        let holds = is_chosen
+            && provider.generation() == Some(entry.generation)
             && self.clock.now() < entry.identity.expires_at;
         holds.then(|| Arc::clone(&entry.identity))
     }
@@ -71,7 +84,7 @@ impl VerifiedTokens {
     /// Remembers a token that `provider` verified with a key of `generation`.
     pub(super) fn remember(
         &self,
-        digest: TokenDigest,
+        token: TokenDigest,
         provider: &Provider,
         generation: u64,
         identity: &Arc<Identity>,
@@ -83,7 +96,7 @@ impl VerifiedTokens {
             self.make_room();
         }
         let identity = Arc::clone(identity);
-        self.entries.insert(digest, Entry { identity, provider: provider.id(), generation });
+        self.entries.insert(Key { provider: provider.id(), token }, Entry { identity, generation });
     }
 
     fn make_room(&self) {
@@ -97,4 +110,11 @@ impl VerifiedTokens {
             self.entries.remove(&any);
         }
     }
+}
+
+/// Whether a provider with these settings would be chosen for these claims, were it the first.
+/// When in doubt it would, and the token is verified anew.
+fn takes(settings: &ProviderSettings, claims: &Map<String, Value>) -> bool {
+    claims::issuer(claims).map_or(true, |issuer| settings.kind.issues(issuer))
+        && claims::meets_audience(claims, settings).unwrap_or(true)
 }

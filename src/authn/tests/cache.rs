@@ -37,6 +37,53 @@ async fn a_remembered_token_counts_only_where_its_provider_does() {
 }
 
 #[tokio::test]
+async fn which_provider_reads_a_token_does_not_depend_on_the_routes_visited_before() {
+    let clock = Arc::new(Hand(AtomicU64::new(NOW)));
+    let signer = Signer::p256("k");
+    let keys = json!({"keys": [signer.jwk()]});
+    let named = |name: &str, audience: &str, roles: &str| {
+        let (audiences, roles_claims) = (vec![audience.to_owned()], vec![roles.to_owned()]);
+        let settings = sso_settings(&keys);
+        provider(
+            &clock,
+            ProviderSettings { name: name.into(), audiences, roles_claims, ..settings },
+        )
+    };
+    let (a, b) = (named("a", "orders", "mild"), named("b", "account", "strong"));
+    let entra = provider(&clock, entra_settings(&json!({"keys": [Signer::rsa("rsa").jwk()]})));
+    let routes = [
+        vec![Arc::clone(&a)],
+        vec![Arc::clone(&b)],
+        vec![Arc::clone(&a), Arc::clone(&b)],
+        vec![Arc::clone(&b), Arc::clone(&a)],
+        vec![entra, Arc::clone(&b), a],
+    ];
+    let reading =
+        async |route: &[Arc<Provider>], token: &InboundToken, verified: &VerifiedTokens| {
+            let judged = identify(token, route, verified).await;
+            judged.map(|caller| (caller.provider.to_string(), caller.roles.clone())).ok()
+        };
+    for aud in [json!(["account", "orders"]), json!("orders"), json!("account"), json!("other")] {
+        let claims = with(&sso(), json!({"aud": aud, "mild": "m", "strong": "s"}));
+        let token = inbound(&signer.token(Algorithm::Es256, &claims));
+        for first in &routes {
+            for second in &routes {
+                let untouched = VerifiedTokens::new(Arc::clone(&clock) as _, 10);
+                let cold = reading(second, &token, &untouched).await;
+                let visited = VerifiedTokens::new(Arc::clone(&clock) as _, 10);
+                reading(first, &token, &visited).await;
+                assert_eq!(reading(second, &token, &visited).await, cold, "{aud}");
+            }
+        }
+    }
+    let token = inbound(&signer.token(Algorithm::Es256, &with(&sso(), json!({"aud": "account"}))));
+    let verified = VerifiedTokens::new(Arc::clone(&clock) as _, 10);
+    let first = identify(&token, &routes[1], &verified).await.unwrap();
+    let again = identify(&token, &routes[2], &verified).await.unwrap();
+    assert!(Arc::ptr_eq(&first, &again), "an earlier provider that does not take it is no bar");
+}
+
+#[tokio::test]
 async fn the_cache_of_verified_tokens_is_bounded() {
     let world = World::new();
     let identity = world.accepted(&world.ed.token(Algorithm::EdDsa, &sso())).await;

@@ -49,7 +49,7 @@ impl fmt::Debug for Secret {
 ///
 /// All of the token is digested, not its signature alone: header and payload could
 /// otherwise be swapped under a known signature.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenDigest([u8; 32]);
 
 impl TokenDigest {

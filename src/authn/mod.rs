@@ -165,7 +165,7 @@ async fn verify(
     let (key, generation) = provider.key(unverified.kid()).await?;
     let claims = unverified.verify(&key)?;
     let identity = Arc::new(claims::judge(claims, &key, settings, provider.now())?);
-    verified.remember(token.digest(), provider, generation, &identity);
+    verified.remember(token, provider, generation, &identity);
     Ok(identity)
 }
 

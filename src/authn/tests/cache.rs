@@ -83,33 +83,70 @@ async fn which_provider_reads_a_token_does_not_depend_on_the_routes_visited_befo
     assert!(Arc::ptr_eq(&first, &again), "an earlier provider that does not take it is no bar");
 }
 
+/// Something of `bytes` bytes that is a token to the cache; the `n`th of them.
+fn sized(n: usize, bytes: usize) -> InboundToken {
+    inbound(&format!("{n:0>bytes$}"))
+}
+
 #[tokio::test]
-async fn the_cache_of_verified_tokens_is_bounded() {
+async fn the_cache_of_verified_tokens_is_bounded_in_number() {
     let world = World::new();
     let identity = world.accepted(&world.ed.token(Algorithm::EdDsa, &sso())).await;
     let Requirement::Token { providers, .. } = &world.requirement else { panic!() };
-    let digest = |n: u32| crate::secret::TokenDigest::of(&n.to_be_bytes());
     for max in [1, 2, 50] {
         let verified = VerifiedTokens::new(Arc::clone(&world.clock) as _, max);
         for n in 0..500 {
-            verified.remember(digest(n), &providers[1], 0, &identity);
-            assert!(verified.len() <= max);
-            assert!(verified.find(&digest(n), providers).is_some());
+            verified.remember(&sized(n, 8), &providers[1], 0, &identity);
+            assert_eq!(verified.len(), max.min(n + 1));
+            assert!(verified.find(&sized(n, 8).digest(), providers).is_some());
         }
+        verified.remember(&sized(499, 8), &providers[1], 0, &identity);
+        assert_eq!(verified.len(), max, "the same token is counted once");
     }
-    let expired = Arc::new(Identity { expires_at: UnixTime(NOW + 1), ..(*identity).clone() });
-    let verified = VerifiedTokens::new(Arc::clone(&world.clock) as _, 50);
-    for n in 0..50 {
-        verified.remember(digest(n), &providers[1], 0, &expired);
-    }
-    world.clock.0.store(NOW + 1, Ordering::SeqCst);
-    verified.remember(digest(99), &providers[1], 0, &identity);
-    assert_eq!(verified.len(), 1, "the expired ones went first");
-    verified.remember(digest(100), &providers[1], 0, &expired);
-    assert_eq!(verified.len(), 1, "what has expired is not remembered");
     let none = VerifiedTokens::new(Arc::clone(&world.clock) as _, 0);
-    none.remember(digest(1), &providers[1], 0, &identity);
+    none.remember(&sized(1, 8), &providers[1], 0, &identity);
     assert!(none.is_empty());
+}
+
+#[tokio::test]
+async fn the_cache_of_verified_tokens_is_bounded_in_bytes() {
+    let world = World::new();
+    let identity = world.accepted(&world.ed.token(Algorithm::EdDsa, &sso())).await;
+    let Requirement::Token { providers, .. } = &world.requirement else { panic!() };
+    let full = limits::MAX_TOKEN_BYTES;
+    let one = VerifiedTokens::cost(&sized(0, full));
+    for (room, kept) in [(3 * one, 3), (3 * one - 1, 2), (one, 1), (one - 1, 0)] {
+        let clock = Arc::clone(&world.clock) as _;
+        let verified = VerifiedTokens::within(clock, 1000, room);
+        for n in 0..9 {
+            verified.remember(&sized(n, full), &providers[1], 0, &identity);
+            let last = verified.find(&sized(n, full).digest(), providers);
+            assert_eq!(last.is_some(), kept > 0, "{n}");
+        }
+        verified.remember(&sized(8, full), &providers[1], 0, &identity);
+        assert_eq!((verified.len(), verified.bytes()), (kept, kept * one));
+    }
+}
+
+#[tokio::test]
+async fn what_has_expired_makes_room_in_small_steps() {
+    let world = World::new();
+    let identity = world.accepted(&world.ed.token(Algorithm::EdDsa, &sso())).await;
+    let Requirement::Token { providers, .. } = &world.requirement else { panic!() };
+    let expired = Arc::new(Identity { expires_at: UnixTime(NOW + 1), ..(*identity).clone() });
+    let verified = VerifiedTokens::new(Arc::clone(&world.clock) as _, 1000);
+    let dead = limits::MAX_EXPIRED_SWEPT + 1;
+    for n in 0..dead {
+        verified.remember(&sized(n, 8), &providers[1], 0, &expired);
+    }
+    assert_eq!(verified.len(), dead);
+    world.clock.0.store(NOW + 1, Ordering::SeqCst);
+    verified.remember(&sized(1000, 8), &providers[1], 0, &identity);
+    assert_eq!(verified.len(), 2, "long before the cache is full, and no more at once");
+    verified.remember(&sized(1001, 8), &providers[1], 0, &identity);
+    assert_eq!(verified.len(), 2);
+    verified.remember(&sized(1002, 8), &providers[1], 0, &expired);
+    assert_eq!(verified.len(), 2, "what has expired is not remembered");
 }
 
 #[tokio::test]

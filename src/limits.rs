@@ -40,6 +40,16 @@ pub const LOAD_BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Most verified tokens remembered, so that a signature is checked once a token.
 pub const MAX_VERIFIED_TOKENS: usize = 100_000;
 
+/// Most bytes that verified tokens are charged, whatever their number: room for the whole
+/// [`MAX_VERIFIED_TOKENS`] of ordinary size (1.1 KiB), and for 8000 of the largest.
+pub const MAX_VERIFIED_BYTES: usize = 512 * 1024 * 1024;
+
+/// What a byte of a verified token is charged in bytes of memory: the token is not kept, its
+/// claims are. Parsed, a list of group ids or roles, the worst of what providers send, takes
+/// about 3 times its share of the token (a value of 32 bytes and a text of its own for each, once
+/// more where it names roles); the rest is the allocator's.
+pub const VERIFIED_BYTES_PER_TOKEN_BYTE: usize = 4;
+
 /// How long an outbound token must still live to be used: the time it takes to reach the
 /// upstream and be judged there, plus what the clocks differ.
 pub const OUTBOUND_EXPIRY_MARGIN: Duration = Duration::from_secs(30);
@@ -86,7 +96,7 @@ pub const MAX_CLAIMS_BYTES: usize = 8 * 1024;
 /// scope set that is throttled, and those are few.
 pub const MAX_THROTTLES: usize = 10_000;
 
-/// Most expired outbound tokens thrown away when one is put into the cache: more than come
+/// Most expired tokens thrown away when one is put into a cache of tokens: more than come
 /// in, so that the dead never pile up, and few enough that no request waits for the broom.
 pub const MAX_EXPIRED_SWEPT: usize = 64;
 

@@ -197,7 +197,7 @@ impl Exchanger {
 
     /// Changes how many tokens are kept at most; what is too many is dropped at once.
     pub fn set_max_entries(&self, max_entries: usize) {
-        self.cache.set_max_entries(max_entries);
+        self.cache.set_max_entries(max_entries, self.clock.now());
         self.metrics.token_cache_entries(self.cache.len());
     }
 

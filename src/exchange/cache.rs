@@ -1,6 +1,6 @@
 //! Outbound tokens in memory, ready to be sent.
 //!
-//! A token is kept under the terms of its exchange and the digest of the inbound token, and
+//! A token is kept under the terms of its exchange, its upstream among them, and the digest of the inbound token, and
 //! is handed out only before its own expiry less a margin and before the inbound token's
 //! expiry; both are looked at when it is put in and again when it is taken out. Bounded in
 //! entries and bytes: what has expired makes room first, then what was put in longest ago, so

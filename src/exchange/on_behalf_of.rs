@@ -126,6 +126,7 @@ impl OnBehalfOf {
             tenant: identity.tenant.as_deref(),
             client_id: &desk.client.client_id,
             scopes: &self.scopes,
+            upstream: &self.upstream,
             token_endpoint,
             authorization_endpoint: endpoints.authorization.as_deref(),
         }));

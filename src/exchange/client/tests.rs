@@ -175,6 +175,7 @@ async fn one_call(answer: String, timeout: Duration) -> (Result<Granted, Rejecti
         tenant: Some("10000000-0000-4000-8000-000000000001"),
         client_id: "client",
         scopes: &["api://x/.default".to_owned()],
+        upstream: "graph",
         token_endpoint: &endpoint,
         authorization_endpoint: None,
     });

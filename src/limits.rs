@@ -44,6 +44,15 @@ pub const MAX_VERIFIED_TOKENS: usize = 100_000;
 /// upstream and be judged there, plus what the clocks differ.
 pub const OUTBOUND_EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
+/// Shortest time between two drops of a user's outbound token that an upstream refused: one
+/// that was exchanged a moment ago and is refused will be refused again, and each drop costs
+/// an exchange.
+pub const REFUSED_TOKEN_FLOOR: Duration = Duration::from_secs(10);
+
+/// Most such drops remembered, over all users: so many in [`REFUSED_TOKEN_FLOOR`], and no more,
+/// can upstreams make us exchange anew.
+pub const MAX_REFUSED_TOKENS: usize = 10_000;
+
 /// Most bytes of outbound tokens held in memory, whatever `cache.max_entries` says; a token
 /// is 1.5 to 4 KiB.
 pub const MAX_CACHED_TOKEN_BYTES: usize = 512 * 1024 * 1024;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
+use super::refused::Refused;
 use super::terms::Key;
 use crate::clock::UnixTime;
 use crate::limits;
@@ -73,6 +74,7 @@ struct Order {
     /// Keys by the number of their token; later ones have higher numbers.
     by_age: BTreeMap<u64, Key>,
     next_serial: u64,
+    refused: Refused,
     bytes: usize,
 }
 
@@ -123,13 +125,18 @@ impl TokenCache {
         self.evict(&mut order, now);
     }
 
-    /// Drops the token under `key` if it still is `header`: an upstream refused that one.
+    /// Drops the token under `key` if it still is `header`: an upstream refused that one. Does
+    /// so once in [`limits::REFUSED_TOKEN_FLOOR`] for each key.
     pub(super) fn forget(&self, key: &Key, header: &SecretHeader) {
         let mut order = self.lock();
+        if !order.refused.may_drop(key) {
+            return;
+        }
         let removed =
             self.tokens.remove_if(key, |_, entry| entry.header.expose() == header.expose());
         if let Some((key, entry)) = removed {
             order.remove(&key, &entry);
+            order.refused.dropped(key);
         }
     }
 
@@ -364,5 +371,19 @@ mod tests {
         assert_eq!(cache.len(), 1);
         cache.forget(&key("a"), &granted("new", None).header);
         assert_eq!((cache.len(), cache.tokens.len(), cache.lock().bytes), (0, 0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_token_in_place_of_a_refused_one_stays_a_while() {
+        let cache = cache();
+        let (first, second) = (granted("first", Some(3600)), granted("second", Some(3600)));
+        cache.put(key("a"), &first, FAR, NOW);
+        cache.forget(&key("a"), &first.header);
+        cache.put(key("a"), &second, FAR, NOW);
+        cache.forget(&key("a"), &second.header);
+        assert!(cache.find(&key("a"), FAR, NOW).is_some());
+        tokio::time::advance(limits::REFUSED_TOKEN_FLOOR).await;
+        cache.forget(&key("a"), &second.header);
+        assert!(cache.find(&key("a"), FAR, NOW).is_none());
     }
 }

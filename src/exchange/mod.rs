@@ -20,6 +20,7 @@ mod failure;
 mod flight;
 mod grant;
 mod on_behalf_of;
+mod refused;
 mod terms;
 mod throttle;
 
@@ -203,6 +204,11 @@ impl Exchanger {
 
     /// Drops the token of `credential` from the cache, because its upstream refused it. A newer
     /// token of the same exchange stays; a credential that is no token is left alone.
+    ///
+    /// The token exchanged in its place is dropped no sooner than
+    /// [`limits::REFUSED_TOKEN_FLOOR`] after it: an upstream that refuses a fresh token refuses
+    /// the next one too, and one user there must not make us storm the provider, which would
+    /// throttle everybody.
     pub fn forget(&self, credential: &UpstreamCredential) {
         if let (Some(exchanged), Some((_, header))) = (&credential.exchanged, &credential.header) {
             self.cache.forget(&exchanged.key, header);

@@ -19,6 +19,7 @@ mod client;
 mod failure;
 mod flight;
 mod grant;
+mod lanes;
 mod on_behalf_of;
 mod refused;
 mod terms;
@@ -45,6 +46,7 @@ use self::cache::{Granted, TokenCache};
 use self::client::{Call, Office};
 use self::failure::ExchangeError;
 use self::flight::{Flights, Outcome, Seat};
+use self::lanes::Lanes;
 use self::terms::Key;
 use self::throttle::Throttles;
 
@@ -84,12 +86,13 @@ struct Exchanged {
     took: Option<Duration>,
 }
 
-/// What exchanges share, over reloads: outbound tokens, exchanges under way, waits that
-/// providers asked for.
+/// What exchanges share, over reloads: outbound tokens, exchanges under way, calls to
+/// providers, waits that those asked for.
 pub struct Exchanger {
     cache: TokenCache,
     flights: Arc<Flights>,
     throttles: Throttles,
+    lanes: Lanes,
     clock: SharedClock,
     metrics: Metrics,
 }
@@ -191,6 +194,7 @@ impl Exchanger {
             cache: TokenCache::new(max_entries, limits::MAX_CACHED_TOKEN_BYTES),
             flights: Arc::default(),
             throttles: Throttles::default(),
+            lanes: Lanes::default(),
             clock,
             metrics,
         })
@@ -217,7 +221,12 @@ impl Exchanger {
     }
 
     fn office(&self) -> Office<'_> {
-        Office { throttles: &self.throttles, clock: &*self.clock, metrics: &self.metrics }
+        Office {
+            throttles: &self.throttles,
+            lanes: &self.lanes,
+            clock: &*self.clock,
+            metrics: &self.metrics,
+        }
     }
 
     /// The token under `key`, if one is there that may still be used.

@@ -6,9 +6,24 @@
 //! to know how a token is verified, and how a request is sent. When no credential can be had
 //! the request is refused; there is no other one to fall back to.
 //!
-//! ```compile_fail
+//! ```
 //! use obo_gateway::exchange::UpstreamCredential;
-//! // The fields are private: a credential can't be made up, nor bound to another upstream.
+//! fn bound_to(credential: &UpstreamCredential) -> &str {
+//!     credential.upstream()
+//! }
+//! ```
+//!
+//! ```compile_fail,E0616
+//! use obo_gateway::exchange::UpstreamCredential;
+//! // The fields are private: a credential can't be bound to another upstream.
+//! fn bound_to(credential: &UpstreamCredential) -> &str {
+//!     &credential.upstream
+//! }
+//! ```
+//!
+//! ```compile_fail,E0451
+//! use obo_gateway::exchange::UpstreamCredential;
+//! // Nor made up, with all its fields named.
 //! let made_up = UpstreamCredential { upstream: "graph".into(), header: None, exchanged: None };
 //! ```
 

@@ -41,7 +41,7 @@ async fn a_refused_token_is_exchanged_anew_by_the_next_request() {
         statuses.push(client.get_with("/me", &token).await.status.as_u16());
     }
     assert_eq!((statuses, provider.issued_count()), (vec![401, 200, 200], 2));
-    let seen: Vec<_> = upstream.seen().iter().map(|seen| seen.bearer()).collect();
+    let seen: Vec<_> = upstream.seen().iter().map(crate::support::seen::Seen::bearer).collect();
     assert!(seen[0] != seen[1] && seen[1] == seen[2]);
 }
 

@@ -54,12 +54,33 @@ pub const VERIFIED_BYTES_PER_TOKEN_BYTE: usize = 4;
 /// upstream and be judged there, plus what the clocks differ.
 pub const OUTBOUND_EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
+/// Shortest time between two drops of a user's outbound token that an upstream refused: one
+/// that was exchanged a moment ago and is refused will be refused again, and each drop costs
+/// an exchange.
+pub const REFUSED_TOKEN_FLOOR: Duration = Duration::from_secs(10);
+
+/// Most such drops remembered, over all users: so many in [`REFUSED_TOKEN_FLOOR`], and no more,
+/// can upstreams make us exchange anew.
+pub const MAX_REFUSED_TOKENS: usize = 10_000;
+
 /// Most bytes of outbound tokens held in memory, whatever `cache.max_entries` says; a token
 /// is 1.5 to 4 KiB.
 pub const MAX_CACHED_TOKEN_BYTES: usize = 512 * 1024 * 1024;
 
 /// Largest outbound token in bytes: what still fits into the header limit of common servers.
 pub const MAX_OUTBOUND_TOKEN_BYTES: usize = 32 * 1024;
+
+/// Calls to one provider's token endpoint at a time: an answer takes about 100 ms, so this is
+/// some 600 new users a second, and more would rather be throttled.
+pub const MAX_EXCHANGES: usize = 64;
+
+/// Exchanges that wait for one of [`MAX_EXCHANGES`] at one provider; about what is answered in
+/// [`EXCHANGE_QUEUE_WAIT`].
+pub const MAX_QUEUED_EXCHANGES: usize = 4096;
+
+/// How long an exchange waits for its turn: after a restart a thousand users come at once, and
+/// are served a little later rather than refused.
+pub const EXCHANGE_QUEUE_WAIT: Duration = Duration::from_secs(5);
 
 /// Pause before the one further try after a provider's 5xx or failed connection (MSAL does the same).
 pub const EXCHANGE_RETRY_PAUSE: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
@@ -213,6 +213,10 @@ impl Head {
 
     /// The request as HTTP/1.1 has it: path alone, and a `Host` field.
     pub(super) fn into_http1(mut self, body: Body) -> Request<Body> {
+        if !body.is_end_stream() && !self.headers.contains_key(CONTENT_LENGTH) {
+            // hyper sends no body with GET and the like, unless it is told that there is one.
+            self.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let mut request = Request::new(body);
         self.headers.insert(http::header::HOST, self.authority);
         *request.method_mut() = self.method;

@@ -31,9 +31,9 @@ pub(super) enum BadAnswer {
     Switching,
 }
 
-/// Takes an answer and the connection it comes over; the connection goes back when the answer
-/// has ended well all of `upload`
-/// has been sent: a connection whose request is still on its way can't carry another.
+/// Takes an answer and the connection it comes over. The connection goes back when the answer
+/// has ended well and all of `upload` has been sent: one whose request is still on its way can't
+/// carry another.
 pub(super) fn receive(
     response: Response<Incoming>,
     lease: Lease,

@@ -51,6 +51,37 @@ async fn a_body_keeps_its_framing() {
 }
 
 #[tokio::test]
+async fn a_body_of_unknown_length_is_not_lost_whatever_the_method() {
+    let upstream = Upstream::start();
+    for protocol in ["http1", "http2"] {
+        let gateway = Gateway::start(&open(&upstream.url(), &format!("protocol: {protocol}"), ""));
+        for http2 in [false, true] {
+            for method in ["GET", "HEAD", "DELETE", "OPTIONS", "POST"] {
+                let mut client =
+                    if http2 { gateway.client_http2().await } else { gateway.client().await };
+                let (send, body) = pieces();
+                let request = Request::builder().method(method).uri("/x");
+                // The client's own hyper is told in the same way.
+                let request =
+                    if http2 { request } else { request.header("transfer-encoding", "chunked") };
+                let sending = async {
+                    send.send(piece("hel")).await.unwrap();
+                    send.send(piece("lo")).await.unwrap();
+                    drop(send);
+                };
+                let request = request.body(body).unwrap();
+                let (response, ()) = tokio::join!(client.start(request), sending);
+                assert_eq!(response.unwrap().status(), 200, "{method} {protocol} {http2}");
+                let seen = upstream.last();
+                assert_eq!(seen.method.as_str(), method);
+                let body = (seen.body.complete, &seen.body.start[..]);
+                assert_eq!(body, (true, &b"hello"[..]), "{method} {protocol} {http2}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_answer_may_come_while_the_body_is_on_its_way() {
     let upstream = Upstream::start();
     for protocol in ["http1", "http2"] {

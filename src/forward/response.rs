@@ -121,6 +121,13 @@ impl http_body::Body for Download {
                 if self.incoming.is_end_stream() {
                     self.lease.ended();
                 }
+                let frame = match frame.into_trailers() {
+                    Ok(mut trailers) => {
+                        headers::clean_response_trailers(&mut trailers);
+                        Frame::trailers(trailers)
+                    }
+                    Err(data) => data,
+                };
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),

@@ -44,6 +44,9 @@ pub(super) fn receive(
     check_framing(parts.status, &parts.headers)?;
     headers::clean_response(&mut parts.headers);
     parts.extensions.clear();
+    if let Some(upload) = &upload {
+        upload.answer_begun();
+    }
     let mut lease = Returning { lease: Some(lease), upload };
     if incoming.is_end_stream() {
         lease.ended();
@@ -86,10 +89,21 @@ struct Returning {
 impl Returning {
     fn ended(&mut self) {
         let Some(lease) = self.lease.take() else { return };
+        if let Some(upload) = &self.upload {
+            upload.answer_over();
+        }
         if self.upload.as_ref().is_none_or(|upload| upload.ended()) {
             lease.give_back();
         } else {
             lease.leave();
+        }
+    }
+}
+
+impl Drop for Returning {
+    fn drop(&mut self) {
+        if let Some(upload) = &self.upload {
+            upload.answer_over();
         }
     }
 }

@@ -210,6 +210,52 @@ async fn a_body_that_pauses_too_long_is_408() {
 }
 
 #[tokio::test]
+async fn a_body_may_pause_while_its_answer_comes_and_in_a_grpc_call() {
+    let upstream = Upstream::start();
+    for protocol in ["http1", "http2"] {
+        let yaml = open(&upstream.url(), &format!("protocol: {protocol}"), "")
+            .replace("server: {  }", "server: { body_idle_timeout: 100ms }");
+        let gateway = Gateway::start(&yaml);
+        let pause = || tokio::time::sleep(Duration::from_millis(350));
+        for (http2, grpc) in [(false, false), (true, false), (true, true)] {
+            let mut client =
+                if http2 { gateway.client_http2().await } else { gateway.client().await };
+            let (answer, down) = Answer::stream();
+            let gate = Gate::new();
+            let mut answer = Some(if grpc { answer.held_by(&gate) } else { answer });
+            upstream.answer(move |_| answer.take().unwrap());
+            let (up, body) = pieces();
+            let content_type = if grpc { "application/grpc+proto" } else { "text/plain" };
+            let request = Request::post("/x").header("content-type", content_type).body(body);
+            let call = tokio::spawn(async move { client.start(request.unwrap()).await });
+            up.send(piece("one")).await.unwrap();
+            if grpc {
+                // The head is not there yet, and the other side just listens.
+                gate.arrived(1).await;
+                pause().await;
+                gate.open();
+            }
+            let mut answer = call.await.unwrap().unwrap().into_body();
+            pause().await;
+            up.send(piece("two")).await.unwrap();
+            let came = |seen: &[crate::support::seen::Seen]| seen.last().unwrap().body.length == 6;
+            upstream.seen_when("the piece", came).await;
+            down.send(Ok("heard".into())).await.unwrap();
+            let frame = within("the answer", answer.frame()).await.unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap(), "heard", "{protocol} {http2} {grpc}");
+            drop((up, down));
+            within("the end", answer.collect()).await.unwrap();
+        }
+        // Once the answer is over, what is left must come in time.
+        upstream.answer(|_| Answer { reading: Reading::Beside, ..Answer::ok("early") });
+        let mut raw = Raw::connect(gateway.address()).await;
+        raw.send(b"POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhello").await;
+        assert_eq!(raw.reply().await.unwrap().status, 200);
+        assert!(raw.is_closed().await);
+    }
+}
+
+#[tokio::test]
 async fn a_broken_body_is_the_callers_fault() {
     let upstream = Upstream::start();
     let gateway = Gateway::start(&open(&upstream.url(), "", ""));

@@ -45,11 +45,19 @@ pub(super) struct Pool(Arc<Shared>);
 
 struct Shared {
     kept: Mutex<Kept>,
-    http2: Mutex<Option<http2::SendRequest<Body>>>,
+    http2: Mutex<Common>,
     /// Held while a connection is made that may turn out to be one that all share.
     making: tokio::sync::Mutex<()>,
     may_share: AtomicBool,
     patience: Duration,
+}
+
+/// The HTTP/2 connection that all share.
+#[derive(Default)]
+struct Common {
+    sender: Option<http2::SendRequest<Body>>,
+    /// Counts those that were made: a higher one is newer. 0: there was none.
+    number: u64,
 }
 
 #[derive(Default)]
@@ -89,12 +97,21 @@ pub(super) struct Lease {
 
 enum Connection {
     Http1 { exclusive: Exclusive, pool: Weak<Shared> },
-    Http2(http2::SendRequest<Body>),
+    Http2 { sender: http2::SendRequest<Body>, number: u64 },
 }
 
 impl Lease {
     pub(super) fn is_http2(&self) -> bool {
-        matches!(self.connection, Connection::Http2(_))
+        matches!(self.connection, Connection::Http2 { .. })
+    }
+
+    /// What to ask for when this one has failed.
+    pub(super) fn newer(&self) -> Wanted {
+        match self.connection {
+            // Had there been a shared one, it would have been lent: any is newer than this.
+            Connection::Http1 { .. } => Wanted::NewerThan(0),
+            Connection::Http2 { number, .. } => Wanted::NewerThan(number),
+        }
     }
 
     /// Sends a request. The error gives it back if nothing of it was sent.
@@ -107,7 +124,7 @@ impl Lease {
             Connection::Http1 { exclusive, .. } => {
                 Either::Left(exclusive.sender.try_send_request(request))
             }
-            Connection::Http2(sender) => Either::Right(sender.try_send_request(request)),
+            Connection::Http2 { sender, .. } => Either::Right(sender.try_send_request(request)),
         }
     }
 
@@ -147,52 +164,60 @@ impl Pool {
     }
 }
 
-/// Lends a connection: a kept one, unless `fresh` is asked for, or a new one.
+/// Lends a connection: a kept one, if that will do, or a new one.
 ///
 /// # Cancel safety
 ///
 /// A connection that is being made is dropped; a kept one that was taken is closed.
-pub(super) async fn lease(upstream: &Upstream, fresh: Fresh) -> Result<Lease, ConnectError> {
+pub(super) async fn lease(upstream: &Upstream, wanted: Wanted) -> Result<Lease, ConnectError> {
     let pool = &upstream.pool.0;
-    if fresh == Fresh::No
+    if wanted == Wanted::Any
         && let Some(lease) = pool.take().await
     {
         return Ok(lease);
     }
     // Rare, and its state is ten times that of all else: it is not to be part of every request.
-    Box::pin(make(upstream, fresh)).await
+    Box::pin(async {
+        // Waiting for somebody else's attempt is part of it: one that hangs holds up those
+        // behind it no longer than itself.
+        let patience = upstream.settings.timeouts.connect;
+        let made = timeout(patience, make(upstream, wanted)).await;
+        made.map_err(|_elapsed| ConnectError::Timeout(patience))?
+    })
+    .await
 }
 
 /// A new connection, or one that somebody else just made for all.
-async fn make(upstream: &Upstream, fresh: Fresh) -> Result<Lease, ConnectError> {
+async fn make(upstream: &Upstream, wanted: Wanted) -> Result<Lease, ConnectError> {
     let pool = &upstream.pool.0;
-    let _making = if pool.may_share.load(Ordering::Relaxed) {
-        let making = pool.making.lock().await;
-        // While we waited, somebody else may have made the one that all share.
-        if let Some(lease) = pool.shared().filter(|_| fresh == Fresh::No) {
+    let mut making = None;
+    if pool.may_share.load(Ordering::Relaxed) {
+        let waited = pool.making.lock().await;
+        // While we waited, somebody else may have made the one that all share, or found out
+        // that there will be none.
+        if let Some(lease) = pool.shared(wanted) {
             return Ok(lease);
         }
-        Some(making)
-    } else {
-        None
-    };
-    let patience = upstream.settings.timeouts.connect;
-    let connection = timeout(patience, connect(upstream)).await;
-    let connection = connection.map_err(|_elapsed| ConnectError::Timeout(patience))??;
+        making = Some(waited).filter(|_| pool.may_share.load(Ordering::Relaxed));
+    }
+    let connection = connect(upstream).await?;
+    drop(making);
     Ok(Lease { connection, reused: false })
 }
 
-/// Whether a kept connection will do.
+/// Which connection will do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fresh {
-    Yes,
-    No,
+pub(super) enum Wanted {
+    /// A kept one or a new one.
+    Any,
+    /// A new one, or a shared one that is newer than this.
+    NewerThan(u64),
 }
 
 impl Shared {
     /// A kept connection that is still good.
     async fn take(self: &Arc<Self>) -> Option<Lease> {
-        if let Some(lease) = self.shared() {
+        if let Some(lease) = self.shared(Wanted::Any) {
             return Some(lease);
         }
         loop {
@@ -205,10 +230,25 @@ impl Shared {
         }
     }
 
-    /// The HTTP/2 connection, if there is one and it is open.
-    fn shared(&self) -> Option<Lease> {
-        let sender = lock(&self.http2).as_ref().filter(|sender| sender.is_ready()).cloned()?;
-        Some(Lease { connection: Connection::Http2(sender), reused: true })
+    /// The HTTP/2 connection, if there is one, it is open and it will do.
+    fn shared(&self, wanted: Wanted) -> Option<Lease> {
+        let common = lock(&self.http2);
+        let number = common.number;
+        let will_do = match wanted {
+            Wanted::Any => true,
+            Wanted::NewerThan(failed) => number > failed,
+        };
+        let sender = common.sender.as_ref().filter(|sender| will_do && sender.is_ready())?;
+        let connection = Connection::Http2 { sender: sender.clone(), number };
+        Some(Lease { connection, reused: true })
+    }
+
+    /// Shares a connection that was just made.
+    fn share(&self, sender: http2::SendRequest<Body>) -> Connection {
+        let mut common = lock(&self.http2);
+        common.number += 1;
+        common.sender = Some(sender.clone());
+        Connection::Http2 { sender, number: common.number }
     }
 
     fn keep(self: &Arc<Self>, exclusive: Exclusive) {
@@ -289,12 +329,12 @@ where
         .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
         .keep_alive_interval(Some(limits::H2_PING_INTERVAL))
         .keep_alive_timeout(limits::H2_PING_TIMEOUT)
+        .keep_alive_while_idle(true)
         .handshake(TokioIo::new(stream))
         .await;
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;
     drive(connection);
-    *lock(&upstream.pool.0.http2) = Some(sender.clone());
-    Ok(Connection::Http2(sender))
+    Ok(upstream.pool.0.share(sender))
 }
 
 /// Runs a connection until it ends. Its errors reach those who use it.

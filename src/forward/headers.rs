@@ -6,8 +6,9 @@
 //! can't use it to strip one of ours.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -171,6 +172,25 @@ pub(super) fn clean_request_trailers(trailers: &mut HeaderMap, asserted: &Assert
 pub(super) fn clean_response(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
     headers.remove(X_REQUEST_ID);
+}
+
+/// Removes from the trailers of an answer what may not stand there: what means one connection
+/// only, framing, how the content is read, credentials (RFC 9110 §6.5.1). A caller who merges
+/// trailers into the head would get them past the route's rules.
+pub(super) fn clean_response_trailers(trailers: &mut HeaderMap) {
+    clean_response(trailers);
+    for name in [
+        CONTENT_LENGTH,
+        CONTENT_ENCODING,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        HOST,
+        TRAILER,
+        SET_COOKIE,
+        WWW_AUTHENTICATE,
+    ] {
+        trailers.remove(name);
+    }
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -380,6 +400,25 @@ mod tests {
             ("grpc-status", "0"),
         ]);
         clean_request_trailers(&mut trailers, &Asserted::default());
+        assert_eq!(list(&trailers), [("grpc-status".into(), "0".into())]);
+    }
+
+    #[test]
+    fn trailers_of_an_answer_are_about_its_content_alone() {
+        let mut trailers = map(&[
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+            ("keep-alive", "1"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "1"),
+            ("content-type", "text/html"),
+            ("trailer", "x"),
+            ("set-cookie", "a=b"),
+            ("www-authenticate", "Bearer"),
+            ("x-request-id", "theirs"),
+            ("grpc-status", "0"),
+        ]);
+        clean_response_trailers(&mut trailers);
         assert_eq!(list(&trailers), [("grpc-status".into(), "0".into())]);
     }
 

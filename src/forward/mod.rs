@@ -28,7 +28,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::body::Body;
 use crate::rejection::{Code, Rejection};
-use client::{ConnectError, Fresh, Lease};
+use client::{ConnectError, Lease, Wanted};
 use request::Head;
 use response::BadAnswer;
 use upload::Progress;
@@ -69,7 +69,7 @@ async fn exchange(
     upload: Option<&Progress>,
 ) -> Result<(Response<Incoming>, Lease), SendError> {
     let patience = plan.response_timeout.with(head.content_type());
-    let mut lease = client::lease(&plan.upstream, Fresh::No).await?;
+    let mut lease = client::lease(&plan.upstream, Wanted::Any).await?;
     // A kept connection may have been closed by the upstream just now.
     let spare = lease.reused.then(|| head.clone());
     let request = encode(&lease, head, body)?;
@@ -92,18 +92,21 @@ async fn exchange(
     };
     tracing::debug!(upstream = %plan.upstream.name(), "a kept connection was stale; sending on a new one");
     // Rare: its state is not to be part of every request.
-    Box::pin(again(plan, head, body, upload, patience)).await
+    let wanted = lease.newer();
+    drop(lease);
+    Box::pin(again(plan, wanted, head, body, upload, patience)).await
 }
 
 /// The second and last time, on a new connection.
 async fn again(
     plan: &Forwarding,
+    wanted: Wanted,
     head: Head,
     body: Body,
     upload: Option<&Progress>,
     patience: Option<Duration>,
 ) -> Result<(Response<Incoming>, Lease), SendError> {
-    let mut lease = client::lease(&plan.upstream, Fresh::Yes).await?;
+    let mut lease = client::lease(&plan.upstream, wanted).await?;
     let request = encode(&lease, head, body)?;
     let answer = within(patience, upload, pin!(lease.send(request))).await?;
     let response = answer.map_err(|failed| SendError::Http(failed.into_error()))?;

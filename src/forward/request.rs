@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
@@ -11,8 +11,8 @@ use hyper::body::{Body as _, Incoming};
 
 use super::claims::{self, ForwardedClaim};
 use super::headers::{self, Asserted, Downstream, HeaderRules};
-use super::upload::{Progress, Upload};
-use super::upstream::{HostHeader, Patience, Upstream};
+use super::upload::{Pace, Progress, Upload};
+use super::upstream::{HostHeader, Patience, Upstream, is_grpc};
 use crate::authz::Permit;
 use crate::body::Body;
 use crate::exchange::UpstreamCredential;
@@ -141,8 +141,12 @@ pub fn prepare<'a>(
     if body.is_end_stream() {
         return Ok(UpstreamRequest { plan, head, body: Body::empty(), upload: None, exchanged });
     }
+    // gRPC is HTTP/2, where pings find out whether the caller is still there.
+    let grpc = parts.version == Version::HTTP_2 && head.content_type().is_some_and(is_grpc);
+    let pace = if grpc { Pace::Unhurried } else { Pace::Steady };
     let asserted = Arc::clone(&plan.asserted);
-    let upload = Upload::new(body, plan.max_body_bytes, plan.body_idle_timeout, bytes_in, asserted);
+    let (most, patience) = (plan.max_body_bytes, plan.body_idle_timeout);
+    let upload = Upload::new(body, most, patience, pace, bytes_in, asserted);
     let progress = upload.progress();
     let (body, upload) = (Body::stream(upload), Some(progress));
     Ok(UpstreamRequest { plan, head, body, upload, exchanged })
@@ -213,6 +217,10 @@ impl Head {
 
     /// The request as HTTP/1.1 has it: path alone, and a `Host` field.
     pub(super) fn into_http1(mut self, body: Body) -> Request<Body> {
+        if !body.is_end_stream() && !self.headers.contains_key(CONTENT_LENGTH) {
+            // hyper sends no body with GET and the like, unless it is told that there is one.
+            self.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let mut request = Request::new(body);
         self.headers.insert(http::header::HOST, self.authority);
         *request.method_mut() = self.method;

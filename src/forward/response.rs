@@ -31,9 +31,9 @@ pub(super) enum BadAnswer {
     Switching,
 }
 
-/// Takes an answer and the connection it comes over; the connection goes back when the answer
-/// has ended well all of `upload`
-/// has been sent: a connection whose request is still on its way can't carry another.
+/// Takes an answer and the connection it comes over. The connection goes back when the answer
+/// has ended well and all of `upload` has been sent: one whose request is still on its way can't
+/// carry another.
 pub(super) fn receive(
     response: Response<Incoming>,
     lease: Lease,
@@ -44,6 +44,9 @@ pub(super) fn receive(
     check_framing(parts.status, &parts.headers)?;
     headers::clean_response(&mut parts.headers);
     parts.extensions.clear();
+    if let Some(upload) = &upload {
+        upload.answer_begun();
+    }
     let mut lease = Returning { lease: Some(lease), upload };
     if incoming.is_end_stream() {
         lease.ended();
@@ -86,10 +89,21 @@ struct Returning {
 impl Returning {
     fn ended(&mut self) {
         let Some(lease) = self.lease.take() else { return };
+        if let Some(upload) = &self.upload {
+            upload.answer_over();
+        }
         if self.upload.as_ref().is_none_or(|upload| upload.ended()) {
             lease.give_back();
         } else {
             lease.leave();
+        }
+    }
+}
+
+impl Drop for Returning {
+    fn drop(&mut self) {
+        if let Some(upload) = &self.upload {
+            upload.answer_over();
         }
     }
 }
@@ -121,6 +135,13 @@ impl http_body::Body for Download {
                 if self.incoming.is_end_stream() {
                     self.lease.ended();
                 }
+                let frame = match frame.into_trailers() {
+                    Ok(mut trailers) => {
+                        headers::clean_response_trailers(&mut trailers);
+                        Frame::trailers(trailers)
+                    }
+                    Err(data) => data,
+                };
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),

@@ -50,6 +50,8 @@ impl UploadFault {
 pub(super) struct Progress {
     fault: OnceLock<UploadFault>,
     ended: AtomicBool,
+    /// Whether the body may pause for as long as it likes.
+    unhurried: AtomicBool,
     moved_at: Mutex<Instant>,
 }
 
@@ -64,6 +66,16 @@ impl Progress {
         self.ended.load(Ordering::Acquire)
     }
 
+    /// The answer has begun: it and the body are a conversation, and whoever listens is silent.
+    pub(super) fn answer_begun(&self) {
+        self.unhurried.store(true, Ordering::Release);
+    }
+
+    /// The answer is over; what is left of the body must come in time.
+    pub(super) fn answer_over(&self) {
+        self.unhurried.store(false, Ordering::Release);
+    }
+
     /// When the last frame went through.
     pub(super) fn moved_at(&self) -> Instant {
         *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner)
@@ -72,6 +84,15 @@ impl Progress {
     fn moved(&self) {
         *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
+}
+
+/// Whether a body must keep coming before its answer has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// It must.
+    Steady,
+    /// gRPC: a stream that is silent for as long as it likes.
+    Unhurried,
 }
 
 /// The body, limits and all.
@@ -86,18 +107,21 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// Passes `incoming` on: at most `most` bytes, at most `patience` without a byte. Of its
-    /// trailers, the fields in `asserted` are left out.
+    /// Passes `incoming` on: at most `most` bytes, at most `patience` without a byte, unless `pace`
+    /// or an answer that has begun allow longer pauses. Of its trailers, the fields in `asserted`
+    /// are left out.
     pub(super) fn new(
         incoming: Incoming,
         most: Option<u64>,
         patience: Duration,
+        pace: Pace,
         counter: ByteCounter,
         asserted: Arc<Asserted>,
     ) -> Self {
         let progress = Progress {
             fault: OnceLock::new(),
             ended: AtomicBool::new(false),
+            unhurried: AtomicBool::new(pace == Pace::Unhurried),
             moved_at: Mutex::new(Instant::now()),
         };
         Self {
@@ -166,10 +190,14 @@ impl http_body::Body for Upload {
                 self.progress.ended.store(true, Ordering::Release);
                 Poll::Ready(None)
             }
-            Poll::Pending => {
+            Poll::Pending => loop {
                 let patience = ready!(self.idle.poll_expired(cx));
-                self.fail(UploadFault::Idle(patience))
-            }
+                if !self.progress.unhurried.load(Ordering::Acquire) {
+                    return self.fail(UploadFault::Idle(patience));
+                }
+                // Asked again in a while: the answer may be over by then.
+                self.idle.moved();
+            },
         }
     }
 

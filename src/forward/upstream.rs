@@ -69,10 +69,17 @@ impl Patience {
 }
 
 fn is_stream(content_type: &HeaderValue) -> bool {
-    let text = content_type.as_bytes();
-    [&b"text/event-stream"[..], b"application/grpc"].iter().any(|stream| {
-        text.get(..stream.len()).is_some_and(|start| start.eq_ignore_ascii_case(stream))
-    })
+    is_grpc(content_type) || starts_with(content_type, b"text/event-stream")
+}
+
+/// Whether this is the media type of a gRPC call, whatever its messages are made of.
+pub(super) fn is_grpc(content_type: &HeaderValue) -> bool {
+    starts_with(content_type, b"application/grpc")
+}
+
+fn starts_with(content_type: &HeaderValue, start: &[u8]) -> bool {
+    let text = content_type.as_bytes().get(..start.len());
+    text.is_some_and(|text| text.eq_ignore_ascii_case(start))
 }
 
 /// What the routes file says of an upstream. Two that are equal may share connections.

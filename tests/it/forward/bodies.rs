@@ -51,6 +51,37 @@ async fn a_body_keeps_its_framing() {
 }
 
 #[tokio::test]
+async fn a_body_of_unknown_length_is_not_lost_whatever_the_method() {
+    let upstream = Upstream::start();
+    for protocol in ["http1", "http2"] {
+        let gateway = Gateway::start(&open(&upstream.url(), &format!("protocol: {protocol}"), ""));
+        for http2 in [false, true] {
+            for method in ["GET", "HEAD", "DELETE", "OPTIONS", "POST"] {
+                let mut client =
+                    if http2 { gateway.client_http2().await } else { gateway.client().await };
+                let (send, body) = pieces();
+                let request = Request::builder().method(method).uri("/x");
+                // The client's own hyper is told in the same way.
+                let request =
+                    if http2 { request } else { request.header("transfer-encoding", "chunked") };
+                let sending = async {
+                    send.send(piece("hel")).await.unwrap();
+                    send.send(piece("lo")).await.unwrap();
+                    drop(send);
+                };
+                let request = request.body(body).unwrap();
+                let (response, ()) = tokio::join!(client.start(request), sending);
+                assert_eq!(response.unwrap().status(), 200, "{method} {protocol} {http2}");
+                let seen = upstream.last();
+                assert_eq!(seen.method.as_str(), method);
+                let body = (seen.body.complete, &seen.body.start[..]);
+                assert_eq!(body, (true, &b"hello"[..]), "{method} {protocol} {http2}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_answer_may_come_while_the_body_is_on_its_way() {
     let upstream = Upstream::start();
     for protocol in ["http1", "http2"] {
@@ -176,6 +207,52 @@ async fn a_body_that_pauses_too_long_is_408() {
     let response = client.start(Request::post("/b").body(body).unwrap()).await.unwrap();
     assert_eq!(response.status(), 408);
     drop(send);
+}
+
+#[tokio::test]
+async fn a_body_may_pause_while_its_answer_comes_and_in_a_grpc_call() {
+    let upstream = Upstream::start();
+    for protocol in ["http1", "http2"] {
+        let yaml = open(&upstream.url(), &format!("protocol: {protocol}"), "")
+            .replace("server: {  }", "server: { body_idle_timeout: 100ms }");
+        let gateway = Gateway::start(&yaml);
+        let pause = || tokio::time::sleep(Duration::from_millis(350));
+        for (http2, grpc) in [(false, false), (true, false), (true, true)] {
+            let mut client =
+                if http2 { gateway.client_http2().await } else { gateway.client().await };
+            let (answer, down) = Answer::stream();
+            let gate = Gate::new();
+            let mut answer = Some(if grpc { answer.held_by(&gate) } else { answer });
+            upstream.answer(move |_| answer.take().unwrap());
+            let (up, body) = pieces();
+            let content_type = if grpc { "application/grpc+proto" } else { "text/plain" };
+            let request = Request::post("/x").header("content-type", content_type).body(body);
+            let call = tokio::spawn(async move { client.start(request.unwrap()).await });
+            up.send(piece("one")).await.unwrap();
+            if grpc {
+                // The head is not there yet, and the other side just listens.
+                gate.arrived(1).await;
+                pause().await;
+                gate.open();
+            }
+            let mut answer = call.await.unwrap().unwrap().into_body();
+            pause().await;
+            up.send(piece("two")).await.unwrap();
+            let came = |seen: &[crate::support::seen::Seen]| seen.last().unwrap().body.length == 6;
+            upstream.seen_when("the piece", came).await;
+            down.send(Ok("heard".into())).await.unwrap();
+            let frame = within("the answer", answer.frame()).await.unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap(), "heard", "{protocol} {http2} {grpc}");
+            drop((up, down));
+            within("the end", answer.collect()).await.unwrap();
+        }
+        // Once the answer is over, what is left must come in time.
+        upstream.answer(|_| Answer { reading: Reading::Beside, ..Answer::ok("early") });
+        let mut raw = Raw::connect(gateway.address()).await;
+        raw.send(b"POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhello").await;
+        assert_eq!(raw.reply().await.unwrap().status, 200);
+        assert!(raw.is_closed().await);
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{open, piece, pieces};
 use crate::support::gateway::Gateway;
+use crate::support::raw_upstream::{RawUpstream, Then};
 use crate::support::servers::Server;
 use crate::support::upstream::{Answer, AnswerBody, Upstream};
 
@@ -61,6 +62,33 @@ async fn bodies_and_trailers_pass_in_all_four_combinations() {
             assert_eq!((seen.body.complete, seen.body.length), (true, 5));
             assert_eq!(seen.body.trailers, Some(trailers("x-checksum")), "{protocol}");
         }
+    }
+}
+
+#[tokio::test]
+async fn trailers_of_an_answer_are_cleaned() {
+    let upstream = RawUpstream::start();
+    let gateway = Gateway::start(&open(&upstream.url(), "", ""));
+    for mut client in [gateway.client().await, gateway.client_http2().await] {
+        upstream.answer(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\
+             trailer: x-sum, x-request-id, connection, keep-alive, upgrade, x-hop\r\n\r\n\
+             2\r\nok\r\n0\r\nx-sum: 1\r\nx-request-id: theirs\r\nconnection: x-hop\r\n\
+             keep-alive: timeout=5\r\nupgrade: h2c\r\nx-hop: 1\r\n\r\n",
+            Then::KeepOpen,
+        );
+        let reply = client.send(Request::get("/x").header("te", "trailers"), "").await;
+        assert_eq!((reply.status.as_u16(), &reply.body[..]), (200, &b"ok"[..]));
+        assert_eq!(reply.trailers, Some(trailers("x-sum")), "{:?}", reply.version);
+        // One of which nothing is left ends well, too.
+        upstream.answer(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: upgrade\r\n\r\n\
+             2\r\nok\r\n0\r\nupgrade: h2c\r\n\r\n",
+            Then::KeepOpen,
+        );
+        let reply = client.send(Request::get("/x").header("te", "trailers"), "").await;
+        assert_eq!((reply.status.as_u16(), &reply.body[..]), (200, &b"ok"[..]));
+        assert!(reply.trailers.is_none_or(|trailers| trailers.is_empty()));
     }
 }
 

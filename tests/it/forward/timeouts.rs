@@ -49,6 +49,22 @@ async fn a_handshake_that_hangs_is_504() {
 }
 
 #[tokio::test]
+async fn those_who_wait_for_a_handshake_that_hangs_do_not_queue() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let gateway = Gateway::start(&open(&url, "timeouts: { connect: 500ms }", ""));
+    let client = gateway.client_http2().await;
+    let began = std::time::Instant::now();
+    let calls = (0..8).map(|_| {
+        let mut client = client.beside();
+        async move { assert_eq!(client.get("/x").await.outcome().0, 504) }
+    });
+    futures_util::future::join_all(calls).await;
+    // One after the other they would take 4 s.
+    assert!(began.elapsed() < std::time::Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn an_upstream_that_does_not_answer_is_504() {
     let upstream = Upstream::start();
     let gate = Gate::new();

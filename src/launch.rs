@@ -352,11 +352,16 @@ impl Running {
         tracing::info!("draining");
         let cut_off = self.ends.drain.finish(grace).await;
         self.ends.admin.finish(std::time::Duration::ZERO).await;
-        tracing::info!(
-            connections = cut_off.connections,
-            requests = cut_off.requests,
-            "drained; these were cut off"
-        );
+        let CutOff { connections, requests } = cut_off;
+        if connections > 0 {
+            tracing::warn!(
+                connections,
+                requests,
+                "drained; these did not end within `shutdown_grace` and were cut off"
+            );
+        } else {
+            tracing::info!("drained; nothing was cut off");
+        }
         cut_off
     }
 

@@ -29,9 +29,6 @@ pub enum TrustError {
     /// A certificate that rustls can't use as a root.
     #[error("a certificate of the CA file can't be used as a root")]
     Certificate(#[source] rustls::Error),
-    /// The system has no roots at all.
-    #[error("the system has no web roots: install `ca-certificates`, or set `ca_file`")]
-    NoSystemRoots,
     /// The crypto provider refuses the defaults.
     #[error("TLS can't be set up")]
     Setup(#[source] rustls::Error),
@@ -58,7 +55,7 @@ impl Roots {
 
     fn store(&self) -> Result<Arc<RootCertStore>, TrustError> {
         match self {
-            Self::System => system_store(),
+            Self::System => Ok(system_store()),
             Self::Only(certificates) => {
                 let mut store = RootCertStore::empty();
                 for certificate in certificates {
@@ -71,15 +68,19 @@ impl Roots {
 }
 
 /// The system's roots, read once: they are about 140 certificates in one file.
-fn system_store() -> Result<Arc<RootCertStore>, TrustError> {
+fn system_store() -> Arc<RootCertStore> {
     static STORE: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let store = STORE.get_or_init(|| {
         let mut store = RootCertStore::empty();
         // Single roots that rustls can't read are left out, as every other program does.
         store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        // Not an error: what is all on loopback needs none, and without them nothing is believed.
+        if store.is_empty() {
+            tracing::warn!("the system has no web roots, so no https can be called: install `ca-certificates`, or set `ca_file`");
+        }
         Arc::new(store)
     });
-    if store.is_empty() { Err(TrustError::NoSystemRoots) } else { Ok(Arc::clone(store)) }
+    Arc::clone(store)
 }
 
 #[cfg(test)]

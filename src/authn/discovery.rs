@@ -43,7 +43,7 @@ pub(super) enum MetadataError {
     #[error("`{0}` in the metadata is not a string")]
     NotText(&'static str),
     /// A URL that must not be called.
-    #[error("`{member}` in the metadata is {}: only https is called, and http on loopback", shown(.url))]
+    #[error("`{member}` in the metadata is {}: only https is called, and http on loopback for an issuer there", shown(.url))]
     Unsafe {
         /// Which URL.
         member: &'static str,
@@ -61,10 +61,10 @@ pub(super) fn read(text: &[u8], wanted: &str) -> Result<Metadata, MetadataError>
         return Err(MetadataError::Issuer { found, wanted });
     }
     Ok(Metadata {
-        jwks_uri: url_member(&document, "jwks_uri")?,
+        jwks_uri: url_member(&document, "jwks_uri", wanted)?,
         endpoints: Endpoints {
-            token: url_member(&document, "token_endpoint")?,
-            authorization: url_member(&document, "authorization_endpoint")?,
+            token: url_member(&document, "token_endpoint", wanted)?,
+            authorization: url_member(&document, "authorization_endpoint", wanted)?,
         },
     })
 }
@@ -94,9 +94,12 @@ fn text_member<'a>(
 fn url_member(
     document: &Map<String, Value>,
     member: &'static str,
+    issuer: &str,
 ) -> Result<Option<String>, MetadataError> {
     let Some(url) = text_member(document, member)? else { return Ok(None) };
-    if !may_be_called(url) {
+    let is_https = |url: &str| Url::parse(url).is_ok_and(|url| url.scheme() == "https");
+    // A provider out there has no business with this machine's own ports.
+    if !may_be_called(url) || (is_https(issuer) && !is_https(url)) {
         return Err(MetadataError::Unsafe { member, url: url.to_owned() });
     }
     // As the parser spells it: a quote or a control character can't get into a header.
@@ -119,13 +122,13 @@ mod tests {
         let metadata = read(&json!({
             "issuer": ISSUER,
             "jwks_uri": "https://keys.example.com/jwks?v=1",
-            "token_endpoint": "http://127.0.0.1:9010/token",
+            "token_endpoint": "https://127.0.0.1:9010/token",
             "authorization_endpoint": "https://sso.example.com/authorize?x=\"y",
             "scopes_supported": ["openid"],
         }))
         .unwrap();
         assert_eq!(metadata.jwks_uri.as_deref(), Some("https://keys.example.com/jwks?v=1"));
-        assert_eq!(metadata.endpoints.token.as_deref(), Some("http://127.0.0.1:9010/token"));
+        assert_eq!(metadata.endpoints.token.as_deref(), Some("https://127.0.0.1:9010/token"));
         let authorization = metadata.endpoints.authorization.unwrap();
         assert_eq!(authorization, "https://sso.example.com/authorize?x=%22y");
     }

@@ -43,6 +43,10 @@ enum Material {
     Ed25519(Vec<u8>),
 }
 
+/// Longest RSA exponent: the library verifies nothing with a longer one, and a key that verifies
+/// nothing must not take the place of one that does. Real ones are 65537.
+const MAX_EXPONENT_BITS: usize = 33;
+
 /// The usable keys of a provider, by `kid`.
 #[derive(Debug, Default)]
 pub struct KeySet {
@@ -85,6 +89,12 @@ pub enum Flaw {
     /// The private half is published with it: anyone can sign.
     #[error("its private key is published with it")]
     Private,
+    /// It stands behind the [`limits::MAX_KEYS`] that are read.
+    #[error(
+        "the set has more than {} keys, and this and those behind it are not read",
+        limits::MAX_KEYS
+    )]
+    TooMany,
     /// Another, different key has the same `kid`.
     #[error("two different keys have this `kid`")]
     Ambiguous,
@@ -100,6 +110,7 @@ impl Flaw {
             | Self::Weak
             | Self::Invalid
             | Self::Private
+            | Self::TooMany
             | Self::Ambiguous => false,
         }
     }
@@ -161,6 +172,10 @@ impl KeySet {
                     }
                 }
             }
+        }
+        if let Some(first) = published.get(limits::MAX_KEYS) {
+            let kid = first.get("kid").and_then(Value::as_str).map(str::to_owned);
+            dropped.push(Dropped { kid, why: Flaw::TooMany });
         }
         let keys: HashMap<_, _> =
             found.into_iter().filter_map(|(kid, key)| Some((kid, key?))).collect();
@@ -308,6 +323,7 @@ impl Material {
                     || !odd(modulus)
                     || !odd(exponent)
                     || !at_least_three
+                    || bits(exponent) > MAX_EXPONENT_BITS
                 {
                     return Err(Flaw::Weak);
                 }

@@ -90,6 +90,10 @@ pub(super) fn words<'a>(
     name: &str,
 ) -> Result<Option<Vec<&'a str>>, Rejection> {
     let texts = texts(claims, name)?;
+    // An element of an array is one word, whatever is in it.
+    if claim(claims, name).is_some_and(Value::is_array) {
+        return Ok(texts);
+    }
     Ok(texts.map(|texts| {
         texts.into_iter().flat_map(|text| text.split(' ')).filter(|word| !word.is_empty()).collect()
     }))
@@ -162,6 +166,7 @@ mod tests {
         let words = |value| words(&one(value), "c").map(|words| words.map(|words| words.join("|")));
         assert_eq!(words(json!("a b  c")).unwrap().unwrap(), "a|b|c");
         assert_eq!(words(json!(["a", "b"])).unwrap().unwrap(), "a|b");
+        assert_eq!(words(json!(["a b", "c"])).unwrap().unwrap(), "a b|c");
         assert_eq!(words(json!("")).unwrap().unwrap(), "");
         for value in [json!(null), json!(1), json!(["a", 1]), json!({"a": "b"})] {
             assert!(words(value.clone()).is_err(), "{value}");

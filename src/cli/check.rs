@@ -9,8 +9,7 @@ use crate::launch;
 use crate::observe::Metrics;
 
 pub(super) fn main(config: &str) -> ExitCode {
-    match launch::prepare(Box::new(File(config.into())), Arc::new(SystemClock), Metrics::default())
-    {
+    match launch::prepare(Box::new(File::new(config)), Arc::new(SystemClock), Metrics::default()) {
         Ok(prepared) => {
             if !prepared.warnings().is_empty() {
                 super::to_stderr(&prepared.warnings().to_string());

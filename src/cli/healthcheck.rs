@@ -3,7 +3,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,9 +15,8 @@ use tokio::net::TcpStream;
 use super::run::File;
 use crate::body::BoxError;
 use crate::chain::with_sources;
-use crate::clock::SystemClock;
-use crate::launch;
-use crate::observe::Metrics;
+use crate::config::{self, Problems, resolve};
+use crate::launch::Origin;
 
 /// In all; Docker and Kubernetes give a probe a few seconds.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -27,19 +25,18 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 pub(super) fn main(config: &str) -> ExitCode {
-    let prepared =
-        launch::prepare(Box::new(File(config.into())), Arc::new(SystemClock), Metrics::default());
-    let resolved = match &prepared {
-        Ok(prepared) => prepared.resolved(),
+    let asked = admin_address(config);
+    let admin = match asked {
+        Ok(Some(admin)) => admin,
+        Ok(None) => {
+            return super::failure("there is no admin port to ask: `admin.address` is `off`");
+        }
         Err(problems) => {
             super::to_stderr(&problems.to_string());
             return ExitCode::FAILURE;
         }
     };
-    let Some(admin) = &resolved.admin else {
-        return super::failure("there is no admin port to ask: `admin.address` is `off`");
-    };
-    let address = reachable(admin.address);
+    let address = reachable(admin);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return super::failure(&format!("no runtime: {error}")),
@@ -59,6 +56,16 @@ pub(super) fn main(config: &str) -> ExitCode {
             TIMEOUT.as_secs()
         )),
     }
+}
+
+/// Where the file says that the admin port is. What else is wrong with the file is not asked: a
+/// gateway that serves on with the one before is healthy.
+fn admin_address(config: &str) -> Result<Option<SocketAddr>, Problems> {
+    let origin = File::new(config);
+    let source = origin.source()?;
+    let reading = config::read(&source.text, &source.name, &origin.environment(&source));
+    let Some(file) = reading.file else { return Err(reading.problems) };
+    Ok(resolve::admin_address(&file))
 }
 
 /// Where an address that stands for all of the machine can be reached from the machine.

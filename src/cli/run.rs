@@ -1,8 +1,8 @@
 //! `run`: parse everything, then the runtime, then the sockets, then serve until a signal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,12 +14,29 @@ use crate::launch::{self, Origin, Prepared, Running};
 use crate::observe::Metrics;
 use crate::observe::sink::LogSink;
 
-/// A routes file on disk, with the environment of the process.
-pub(super) struct File(pub(super) PathBuf);
+/// A routes file on disk or from stdin, with the environment of the process.
+pub(super) struct File {
+    path: PathBuf,
+    /// What came from stdin, which can be read once only: a reload reads it again from here.
+    stdin: OnceLock<Source>,
+}
+
+impl File {
+    pub(super) fn new(config: &str) -> Self {
+        Self { path: config.into(), stdin: OnceLock::new() }
+    }
+}
 
 impl Origin for File {
     fn source(&self) -> Result<Source, Problems> {
-        Source::open(&self.0)
+        if let Some(source) = self.stdin.get() {
+            return Ok(source.clone());
+        }
+        let source = Source::open(&self.path)?;
+        if self.path == Path::new("-") {
+            self.stdin.get_or_init(|| source.clone());
+        }
+        Ok(source)
     }
 
     fn environment(&self, source: &Source) -> Environment {
@@ -29,7 +46,7 @@ impl Origin for File {
 
 pub(super) fn main(config: &str, sink: &LogSink, metrics: Metrics) -> ExitCode {
     let prepared =
-        match launch::prepare(Box::new(File(config.into())), Arc::new(SystemClock), metrics) {
+        match launch::prepare(Box::new(File::new(config)), Arc::new(SystemClock), metrics) {
             Ok(prepared) => prepared,
             Err(problems) => {
                 super::to_stderr(&problems.to_string());

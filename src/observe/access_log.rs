@@ -234,7 +234,10 @@ impl AccessRecord {
                 self.upstream_took.unwrap_or_default() + self.exchange_took.unwrap_or_default();
             route.overhead(answered.after.saturating_sub(elsewhere));
         }
-        if let (Some(upstream), Some(took)) = (&self.upstream, self.upstream_took) {
+        // Only where a head came: an upstream that is down would look fast.
+        if let (Some(upstream), Some(took), None) =
+            (&self.upstream, self.upstream_took, self.refused)
+        {
             upstream.answered(took);
         }
         if let Some(code) = self.refused

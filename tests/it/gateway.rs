@@ -109,13 +109,16 @@ async fn a_thousand_first_requests_of_one_user_are_one_exchange() {
     assert_eq!((statuses.len(), statuses.iter().all(|status| *status == 200)), (1000, true));
     assert_eq!((provider.count(Endpoint::Token), upstream.count()), (1, 1000));
     let metrics = gateway.metrics().await;
-    for (result, count) in [("miss", 1), ("coalesced", 999)] {
-        let counted = metrics.lines().find(|line| {
+    let counted = |result: &str| {
+        let wanted = format!("result=\"{result}\"");
+        let line = metrics.lines().find(|line| {
             line.starts_with("obo_gateway_token_cache_requests_total{upstream=\"graph\"")
-                && line.contains(&format!("result=\"{result}\""))
+                && line.contains(&wanted)
         });
-        assert!(counted.is_some_and(|line| line.ends_with(&format!(" {count}"))), "{counted:?}");
-    }
+        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap())
+    };
+    // One that was slow to ask may have found the token already.
+    assert_eq!((counted("miss"), counted("coalesced") + counted("hit")), (1, 999));
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use crate::observe::Metrics;
 use crate::observe::access_log::AccessLog;
 use crate::peer::TrustedProxies;
 
-pub use server::{Admin, Listener, Server};
+pub use server::{Admin, Listener, Server, admin_address};
 
 /// What outlives a configuration: it is handed from one to the next.
 #[derive(Clone, Debug)]

@@ -95,15 +95,19 @@ pub(super) fn admin(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Admi
     if let Some(token) = token {
         finding.warn_of_literal("`admin.token`", token);
     }
-    let (address, place) = match &file.admin.address {
-        None => (file::Admin::DEFAULT_ADDRESS.parse().ok()?, None),
-        Some(address) => match address.value {
-            AdminAddress::Off => return None,
-            AdminAddress::At(at) => (at, Some(address.place)),
-        },
-    };
+    let address = admin_address(file)?;
+    let place = file.admin.address.as_ref().map(|address| address.place);
     refuse_callers(address, place, file, finding);
     Some(Admin { address, token: token.map(|token| token.value.clone()) })
+}
+
+/// Where the admin port is; `None` for `off`.
+pub fn admin_address(file: &RoutesFile) -> Option<SocketAddr> {
+    match file.admin.address.as_ref().map(|address| address.value) {
+        None => file::Admin::DEFAULT_ADDRESS.parse().ok(),
+        Some(AdminAddress::Off) => None,
+        Some(AdminAddress::At(at)) => Some(at),
+    }
 }
 
 /// Says that callers would reach the admin port: it is a listener too. `place` is that of its

@@ -383,3 +383,39 @@ fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -
     });
     driving.abort_handle()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(lease: Option<Lease>) -> Option<u64> {
+        match lease?.newer() {
+            Wanted::NewerThan(number) => Some(number),
+            Wanted::Any => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shared_connection_will_do_if_it_is_newer_than_the_one_that_failed() {
+        let shared = Arc::new(Shared {
+            kept: Mutex::default(),
+            http2: Mutex::default(),
+            making: tokio::sync::Mutex::default(),
+            may_share: AtomicBool::new(true),
+            patience: Duration::from_secs(90),
+        });
+        assert_eq!(number(shared.shared(Wanted::Any)), None);
+        let mut peers = Vec::new();
+        for made in 1..=2 {
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            peers.push(theirs);
+            let builder = http2::Builder::new(TokioExecutor::new());
+            let (sender, connection) = builder.handshake(TokioIo::new(ours)).await.unwrap();
+            drive(connection);
+            drop(shared.share(sender));
+            assert_eq!(number(shared.shared(Wanted::Any)), Some(made));
+            assert_eq!(number(shared.shared(Wanted::NewerThan(made - 1))), Some(made));
+            assert_eq!(number(shared.shared(Wanted::NewerThan(made))), None);
+        }
+    }
+}

@@ -218,7 +218,7 @@ async fn an_http2_connection_that_went_away_is_made_anew() {
 
 #[tokio::test]
 async fn an_http2_connection_is_let_go_when_nobody_uses_it() {
-    let (ended, mut endings) = tokio::sync::mpsc::unbounded_channel();
+    let (ended, mut endings) = tokio::sync::mpsc::channel(8);
     let (down, events) = tokio::sync::watch::channel(());
     let upstream = Server::start(std::sync::Arc::new(move |stream| {
         let (ended, events) = (ended.clone(), events.clone());
@@ -238,7 +238,7 @@ async fn an_http2_connection_is_let_go_when_nobody_uses_it() {
             });
             let builder = http2::Builder::new(TokioExecutor::new());
             builder.serve_connection(TokioIo::new(stream), service).await.ok();
-            ended.send(()).unwrap();
+            ended.send(()).await.unwrap();
         })
     }));
     let url = format!("http://{}", upstream.address());

@@ -22,9 +22,10 @@ use crate::observe::access_log::{AccessRecord, Observer};
 use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
 use crate::observe::recorded_body::RecordedBody;
 use crate::observe::request_id::{RequestId, X_REQUEST_ID};
+use crate::own_answer::{Canned, Redirect};
 use crate::peer::{Peer, TrustedProxies};
-use crate::rejection::{Code, Rejection};
-use crate::respond::{self, Canned, Redirect};
+use crate::rejection::Rejection;
+use crate::respond;
 use crate::route::{RouteTable, Target};
 
 /// One configuration, whole: what a request meets from its first byte to its last.
@@ -120,11 +121,7 @@ impl Gateway {
         // A bug costs one request, and that one is answered and logged like any other.
         let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_panic| {
             let reason = "a panic: see the log above this line, and report it";
-            Err(Rejection::new(
-                Code::Internal,
-                "The gateway failed to answer this request.",
-                reason,
-            ))
+            Err(Rejection::internal(reason))
         });
         let mut response = answer.unwrap_or_else(|rejection| {
             record.refused(&rejection);
@@ -134,8 +131,9 @@ impl Gateway {
         record.complete(response)
     }
 
-    /// The order is security: nothing of the request is looked at before its target is
-    /// canonical; the policy judges only who was authenticated; a credential is made only with
+    /// The order is security: no route is looked for, and no token read, before the target is
+    /// canonical (what `handle` read before is for the log alone, and the request's id); the
+    /// policy judges only who was authenticated; a credential is made only with
     /// a permit, and only what used up a permit is sent.
     async fn proxy(
         &self,

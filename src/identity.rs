@@ -1,7 +1,8 @@
 //! Who a caller is, once a provider's token has been verified.
 //!
-//! Plain data for authorisation, forwarded claims and the log. It does not know how a
-//! token is verified: `authn/` makes an [`Identity`], nothing else in the product does.
+//! Plain data for authorisation, forwarded claims and the log, which anyone can write down: an
+//! [`Identity`] by itself proves nothing. What proves that a token was verified is
+//! [`Authenticated`](crate::authn::Authenticated), which only `authn/` can make.
 
 use std::sync::Arc;
 

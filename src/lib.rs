@@ -26,6 +26,7 @@ pub mod forward;
 
 // Assembly.
 pub mod respond;
+pub mod own_answer;
 pub mod gateway;
 
 // Sockets in.

@@ -40,9 +40,28 @@ pub const LOAD_BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Most verified tokens remembered, so that a signature is checked once a token.
 pub const MAX_VERIFIED_TOKENS: usize = 100_000;
 
+/// Most bytes that verified tokens are charged, whatever their number: room for the whole
+/// [`MAX_VERIFIED_TOKENS`] of ordinary size (1.1 KiB), and for 8000 of the largest.
+pub const MAX_VERIFIED_BYTES: usize = 512 * 1024 * 1024;
+
+/// What a byte of a verified token is charged in bytes of memory: the token is not kept, its
+/// claims are. Parsed, a list of group ids or roles, the worst of what providers send, takes
+/// about 3 times its share of the token (a value of 32 bytes and a text of its own for each, once
+/// more where it names roles); the rest is the allocator's.
+pub const VERIFIED_BYTES_PER_TOKEN_BYTE: usize = 4;
+
 /// How long an outbound token must still live to be used: the time it takes to reach the
 /// upstream and be judged there, plus what the clocks differ.
 pub const OUTBOUND_EXPIRY_MARGIN: Duration = Duration::from_secs(30);
+
+/// Shortest time between two drops of a user's outbound token that an upstream refused: one
+/// that was exchanged a moment ago and is refused will be refused again, and each drop costs
+/// an exchange.
+pub const REFUSED_TOKEN_FLOOR: Duration = Duration::from_secs(10);
+
+/// Most such drops remembered, over all users: so many in [`REFUSED_TOKEN_FLOOR`], and no more,
+/// can upstreams make us exchange anew.
+pub const MAX_REFUSED_TOKENS: usize = 10_000;
 
 /// Most bytes of outbound tokens held in memory, whatever `cache.max_entries` says; a token
 /// is 1.5 to 4 KiB.
@@ -50,6 +69,18 @@ pub const MAX_CACHED_TOKEN_BYTES: usize = 512 * 1024 * 1024;
 
 /// Largest outbound token in bytes: what still fits into the header limit of common servers.
 pub const MAX_OUTBOUND_TOKEN_BYTES: usize = 32 * 1024;
+
+/// Calls to one provider's token endpoint at a time: an answer takes about 100 ms, so this is
+/// some 600 new users a second, and more would rather be throttled.
+pub const MAX_EXCHANGES: usize = 64;
+
+/// Exchanges that wait for one of [`MAX_EXCHANGES`] at one provider; about what is answered in
+/// [`EXCHANGE_QUEUE_WAIT`].
+pub const MAX_QUEUED_EXCHANGES: usize = 4096;
+
+/// How long an exchange waits for its turn: after a restart a thousand users come at once, and
+/// are served a little later rather than refused.
+pub const EXCHANGE_QUEUE_WAIT: Duration = Duration::from_secs(5);
 
 /// Pause before the one further try after a provider's 5xx or failed connection (MSAL does the same).
 pub const EXCHANGE_RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -86,7 +117,7 @@ pub const MAX_CLAIMS_BYTES: usize = 8 * 1024;
 /// scope set that is throttled, and those are few.
 pub const MAX_THROTTLES: usize = 10_000;
 
-/// Most expired outbound tokens thrown away when one is put into the cache: more than come
+/// Most expired tokens thrown away when one is put into a cache of tokens: more than come
 /// in, so that the dead never pile up, and few enough that no request waits for the broom.
 pub const MAX_EXPIRED_SWEPT: usize = 64;
 

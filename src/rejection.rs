@@ -1,7 +1,7 @@
-//! A refusal: what the caller is told, what the operator is told, and who is to blame.
+//! A refusal: what the caller is told and what the operator is told.
 //!
-//! Each phase builds a [`Rejection`] with the constructor of its [`Code`]; one exhaustive
-//! `match` ([`Code::answer`]) gives status, title and the rest. It does not know how a
+//! Each phase builds a [`Rejection`] with the [`Code`] that names it; one exhaustive `match`
+//! ([`Code::answer`]) gives status, title and the rest. It does not know how a
 //! response is written: that is `respond.rs`.
 
 use std::borrow::Cow;
@@ -58,19 +58,6 @@ pub enum Code {
     UpstreamTimeout,
 }
 
-/// Who has to act on a refusal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
-    /// The caller sent something that can't be served.
-    Caller,
-    /// The gateway itself, or its configuration.
-    Gateway,
-    /// An identity provider.
-    Provider,
-    /// The service behind the gateway.
-    Upstream,
-}
-
 /// What a [`Code`] means on the wire.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
@@ -80,62 +67,48 @@ pub struct Answer {
     pub name: &'static str,
     /// The `title` member: the same for every occurrence (RFC 9457 §3.1.3).
     pub title: &'static str,
-    /// Who has to act.
-    pub blame: Blame,
 }
 
 impl Code {
-    /// Status, name, title and blame of this code.
+    /// Status, name and title of this code.
     pub fn answer(self) -> Answer {
-        use Blame::{Caller, Gateway, Provider, Upstream};
-        let (status, name, title, blame) = match self {
-            Self::BadRequest => (400, "bad_request", "Bad request", Caller),
-            Self::TokenMissing => (401, "token_missing", "A bearer token is required", Caller),
-            Self::TokenInvalid => {
-                (401, "token_invalid", "The bearer token is not accepted", Caller)
-            }
-            Self::TokenExpired => (401, "token_expired", "The bearer token has expired", Caller),
-            Self::ClaimsChallenge => {
-                (401, "claims_challenge", "The user has to sign in again", Caller)
-            }
+        let (status, name, title) = match self {
+            Self::BadRequest => (400, "bad_request", "Bad request"),
+            Self::TokenMissing => (401, "token_missing", "A bearer token is required"),
+            Self::TokenInvalid => (401, "token_invalid", "The bearer token is not accepted"),
+            Self::TokenExpired => (401, "token_expired", "The bearer token has expired"),
+            Self::ClaimsChallenge => (401, "claims_challenge", "The user has to sign in again"),
             Self::InsufficientScope => {
-                (403, "insufficient_scope", "The token lacks a scope or role", Caller)
+                (403, "insufficient_scope", "The token lacks a scope or role")
             }
             Self::CallerNotAllowed => {
-                (403, "caller_not_allowed", "This caller is not allowed here", Caller)
+                (403, "caller_not_allowed", "This caller is not allowed here")
             }
-            Self::ConsentRequired => {
-                (403, "consent_required", "Consent to the service is missing", Caller)
-            }
-            Self::RouteNotFound => (404, "route_not_found", "No such route", Caller),
-            Self::MethodNotAllowed => (405, "method_not_allowed", "Method not allowed", Caller),
-            Self::RequestTimeout => {
-                (408, "request_timeout", "The request took too long to arrive", Caller)
-            }
-            Self::BodyTooLarge => (413, "body_too_large", "The request body is too large", Caller),
+            Self::ConsentRequired => (403, "consent_required", "Consent to the service is missing"),
+            Self::RouteNotFound => (404, "route_not_found", "No such route"),
+            Self::MethodNotAllowed => (405, "method_not_allowed", "Method not allowed"),
+            Self::RequestTimeout => (408, "request_timeout", "The request took too long to arrive"),
+            Self::BodyTooLarge => (413, "body_too_large", "The request body is too large"),
             Self::HeadersTooLarge => {
-                (431, "headers_too_large", "The request's headers are too large", Caller)
+                (431, "headers_too_large", "The request's headers are too large")
             }
-            Self::Internal => (500, "internal", "Internal error", Gateway),
+            Self::Internal => (500, "internal", "Internal error"),
             Self::UpstreamUnreachable => {
-                (502, "upstream_unreachable", "The service can't be reached", Upstream)
+                (502, "upstream_unreachable", "The service can't be reached")
             }
-            Self::ExchangeFailed => (502, "exchange_failed", "The token exchange failed", Gateway),
+            Self::ExchangeFailed => (502, "exchange_failed", "The token exchange failed"),
             Self::ProviderUnavailable => {
-                (503, "provider_unavailable", "The identity provider is unavailable", Provider)
+                (503, "provider_unavailable", "The identity provider is unavailable")
             }
-            Self::UpstreamOverloaded => {
-                (503, "upstream_overloaded", "The service is overloaded", Upstream)
-            }
+            Self::UpstreamOverloaded => (503, "upstream_overloaded", "The service is overloaded"),
             Self::UpstreamTimeout => {
-                (504, "upstream_timeout", "The service did not answer in time", Upstream)
+                (504, "upstream_timeout", "The service did not answer in time")
             }
         };
         Answer {
             status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             name,
             title,
-            blame,
         }
     }
 }
@@ -197,6 +170,11 @@ impl Rejection {
             closes: false,
             source: None,
         }))
+    }
+
+    /// A broken invariant: the caller is told no more than that, the operator `reason`.
+    pub fn internal(reason: impl Into<String>) -> Self {
+        Self::new(Code::Internal, "Something went wrong in the gateway.", reason)
     }
 
     /// Adds headers.

@@ -4,15 +4,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
-};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version};
 use serde::Serialize;
 
 use crate::body::Body;
 use crate::rejection::{Code, Extra, Rejection};
-use crate::route::{Captures, Rewrite, Target};
 
 /// The protection space of RFC 9110 §11.5: one gateway is one.
 const REALM: &str = "obo-gateway";
@@ -143,73 +140,6 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
     // Only visible ASCII was put in.
     if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);
-    }
-}
-
-/// What a `respond` route answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Canned {
-    /// The status.
-    pub status: StatusCode,
-    /// The header fields.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The body.
-    pub body: bytes::Bytes,
-}
-
-impl Canned {
-    /// The answer.
-    pub fn response(&self) -> Response<Body> {
-        let mut response = Response::new(Body::full(self.body.clone()));
-        *response.status_mut() = self.status;
-        for (name, value) in &self.headers {
-            response.headers_mut().append(name, value.clone());
-        }
-        response
-    }
-}
-
-/// What a `redirect` route answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Redirect {
-    /// 301, 302, 303, 307 or 308.
-    pub status: StatusCode,
-    /// Scheme and authority of the new place; empty for this gateway.
-    pub origin: String,
-    /// Its path, with names from `match.path`.
-    pub path: Rewrite,
-    /// What stands behind the path: a query or fragment of its own. Empty: the caller's query is kept.
-    pub suffix: String,
-}
-
-impl Redirect {
-    /// The answer.
-    ///
-    /// # Errors
-    ///
-    /// The caller's path or query can't stand in `Location`.
-    pub fn response(
-        &self,
-        target: &Target,
-        captures: &Captures,
-    ) -> Result<Response<Body>, Rejection> {
-        let mut location =
-            format!("{}{}{}", self.origin, self.path.apply(target.path(), captures), self.suffix);
-        if self.suffix.is_empty()
-            && let Some(query) = target.query()
-        {
-            location.push('?');
-            location.push_str(query);
-        }
-        let location = HeaderValue::try_from(location).map_err(|error| {
-            let reason = "the new place can't stand in `Location`";
-            Rejection::new(Code::BadRequest, "The request target can't be redirected.", reason)
-                .caused_by(error)
-        })?;
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = self.status;
-        response.headers_mut().insert(LOCATION, location);
-        Ok(response)
     }
 }
 

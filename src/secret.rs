@@ -1,7 +1,9 @@
 //! Types that hold what must never be printed: secrets of the gateway and tokens of callers.
 //!
 //! `Debug` shows only that something is there; there is no `Display`, no `Serialize`. The
-//! bytes are reached by a method whose name says so, and are wiped when the last holder goes.
+//! bytes are reached by a method whose name says so. Those of a [`Secret`] are wiped when the
+//! last holder goes; those of tokens are not: they share the buffers of the header fields they
+//! came or go in, which the HTTP library owns, and they expire by themselves.
 
 use std::fmt;
 use std::sync::Arc;
@@ -49,7 +51,7 @@ impl fmt::Debug for Secret {
 ///
 /// All of the token is digested, not its signature alone: header and payload could
 /// otherwise be swapped under a known signature.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenDigest([u8; 32]);
 
 impl TokenDigest {

@@ -30,6 +30,9 @@ pub(crate) struct Activity {
     /// When the phase began, in milliseconds after `accepted`.
     since: AtomicU64,
     requests: AtomicUsize,
+    /// Bytes of an answer wait for the caller to take them: the parser is done with the answer,
+    /// the caller is not.
+    writing: AtomicBool,
     /// Bytes of a head don't show: HTTP/2 mixes them with others.
     multiplexed: AtomicBool,
     heard: AtomicBool,
@@ -54,6 +57,7 @@ impl Activity {
             phase: AtomicU8::new(FIRST_HEAD),
             since: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
+            writing: AtomicBool::new(false),
             multiplexed: AtomicBool::new(false),
             heard: AtomicBool::new(false),
             overdue: AtomicBool::new(false),
@@ -76,6 +80,23 @@ impl Activity {
         if idle && !self.multiplexed.load(Ordering::Relaxed) {
             self.enter(HEAD);
         }
+    }
+
+    /// A write waits for the caller, or has gone through.
+    pub(crate) fn writes(&self, waiting: bool) {
+        if self.writing.swap(waiting, Ordering::AcqRel)
+            && !waiting
+            && self.requests() == 0
+            && self.phase.load(Ordering::Relaxed) == IDLE
+        {
+            // It is only now that the caller has its answer, and the time between requests begins.
+            self.enter(IDLE);
+        }
+    }
+
+    /// Whether a request is being answered, or its answer is still on its way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.requests() > 0 || self.writing.load(Ordering::Acquire)
     }
 
     /// Whether a head has begun that nobody has read whole.
@@ -107,7 +128,7 @@ impl Activity {
     pub(crate) fn rests(&self, now: Instant, long: Duration) -> bool {
         let since = self.accepted + Duration::from_millis(self.since.load(Ordering::Relaxed));
         let idle = self.phase.load(Ordering::Relaxed) == IDLE;
-        idle && self.requests() == 0 && since + long <= now
+        idle && !self.is_busy() && since + long <= now
     }
 
     pub(crate) fn judge(&self, now: Instant, settings: &Settings) -> Verdict {
@@ -115,7 +136,7 @@ impl Activity {
         let shortest = settings.header_timeout.min(settings.idle_timeout);
         let pause = shortest.min(settings.body_idle_timeout).max(SHORTEST_PAUSE);
         let soon = now + pause;
-        if self.requests() > 0 {
+        if self.is_busy() {
             return Verdict::LookAgain(soon);
         }
         let since = self.accepted + Duration::from_millis(self.since.load(Ordering::Relaxed));
@@ -189,6 +210,25 @@ mod tests {
         drop(activity.request());
         after(75 * S).await;
         assert_eq!(judge(), Verdict::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_not_idle_while_its_last_bytes_wait_for_the_caller() {
+        let settings = settings();
+        let activity = Arc::new(Activity::new(Instant::now()));
+        drop(activity.request());
+        activity.writes(true);
+        tokio::time::advance(1000 * S).await;
+        assert!(matches!(activity.judge(Instant::now(), &settings), Verdict::LookAgain(_)));
+        assert!(!activity.rests(Instant::now(), S));
+        activity.writes(false);
+        tokio::time::advance(74 * S).await;
+        assert_eq!(
+            activity.judge(Instant::now(), &settings),
+            Verdict::LookAgain(Instant::now() + S)
+        );
+        tokio::time::advance(S).await;
+        assert_eq!(activity.judge(Instant::now(), &settings), Verdict::Idle);
     }
 
     #[tokio::test(start_paused = true)]

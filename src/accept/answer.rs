@@ -32,8 +32,7 @@ pub(super) fn overdue_head() -> Bytes {
 }
 
 pub(super) fn panic(version: Version) -> Response<Body> {
-    let detail = "The gateway failed to answer this request.";
-    answer(&Rejection::new(Code::Internal, detail, ""), version)
+    answer(&Rejection::internal("a panic: see the log above, and report it"), version)
 }
 
 /// The answer to a refusal, with a request id of its own.

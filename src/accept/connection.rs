@@ -242,7 +242,7 @@ async fn drive<C: Ending>(
             () = &mut look => {
                 let now = Instant::now();
                 if ends_by.is_some_and(|by| by <= now) {
-                    if activity.requests() == 0 {
+                    if !activity.is_busy() {
                         return;
                     }
                     // A request that was on its way is answered; its last bytes are not cut off.

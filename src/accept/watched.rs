@@ -93,6 +93,7 @@ impl<S> Watched<S> {
         cx: &mut Context<'_>,
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        self.activity.writes(outcome.is_pending());
         if outcome.is_ready() {
             self.stalled.moved();
             return outcome;

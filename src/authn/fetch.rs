@@ -31,10 +31,10 @@ pub struct Fetched {
 /// Why there is no answer. None of the texts holds a URL: queries can hold secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// No connection: name, address, TLS.
+    /// No connection: name, address, TLS, or none within [`limits::PROVIDER_CONNECT_TIMEOUT`].
     #[error("can't connect")]
     Connect(#[source] reqwest::Error),
-    /// The time was up.
+    /// The time of the whole call was up.
     #[error("no answer in time")]
     Timeout,
     /// The connection broke, or what came is not HTTP.
@@ -48,10 +48,12 @@ pub enum FetchError {
 impl FetchError {
     fn from_reqwest(error: reqwest::Error) -> Self {
         let error = error.without_url();
-        if error.is_timeout() {
-            Self::Timeout
-        } else if error.is_connect() {
+        // In this order: a connection that was not made in time is both, and nobody has taken
+        // the request then.
+        if error.is_connect() {
             Self::Connect(error)
+        } else if error.is_timeout() {
+            Self::Timeout
         } else {
             Self::Broken(error)
         }
@@ -120,5 +122,47 @@ impl Fetcher {
             body.extend_from_slice(&chunk);
         }
         Ok(Fetched { status, headers, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What comes of a call to a server that takes the first byte and says nothing.
+    async fn call_of_the_silent(scheme: &str, timeout: Duration) -> (FetchError, Duration) {
+        let ca = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let roots = Roots::from_pem(ca.cert.pem().as_bytes()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("{scheme}://{}/", listener.local_addr().unwrap());
+        let call = tokio::spawn(async move {
+            let fetcher = Fetcher::new(&roots, timeout).unwrap();
+            fetcher.json(&url).await.unwrap_err()
+        });
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.read_u8().await.unwrap();
+        // From here on time passes by itself, and nothing but the client's own limits ends this.
+        tokio::time::pause();
+        let paused = tokio::time::Instant::now();
+        (call.await.unwrap(), paused.elapsed())
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_takes_too_long_is_a_failed_one() {
+        let (error, took) = call_of_the_silent("https", Duration::from_secs(10)).await;
+        assert_eq!(error.to_string(), "can't connect");
+        let FetchError::Connect(source) = error else { panic!("{error:?}") };
+        assert!(source.is_timeout() && source.is_connect(), "it is both: {source:?}");
+        assert!(took < limits::PROVIDER_CONNECT_TIMEOUT * 2, "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_takes_too_long_is_a_timeout() {
+        let (error, took) = call_of_the_silent("http", Duration::from_secs(10)).await;
+        assert!(matches!(error, FetchError::Timeout), "{error:?}");
+        assert!(took > limits::PROVIDER_CONNECT_TIMEOUT * 2, "{took:?}");
     }
 }

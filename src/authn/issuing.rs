@@ -72,7 +72,12 @@ impl Issuing {
     /// Whether tokens with this `iss` are its own.
     pub fn issues(&self, iss: &str) -> bool {
         match self {
-            Self::Entra { v1_issuer, .. } => iss == v1_issuer || iss == self.issuer(),
+            // In pieces and not against `issuer()`: this is asked for each request.
+            Self::Entra { tenant, authority, v1_issuer } => {
+                let path = iss.strip_prefix(authority.trim_end_matches('/'));
+                let rest = path.and_then(|path| path.strip_prefix('/')?.strip_prefix(&**tenant));
+                iss == v1_issuer || rest == Some("/v2.0")
+            }
             Self::Oidc { issuer } => iss == issuer,
         }
     }

@@ -123,12 +123,21 @@ pub async fn authenticate(
         }
         Requirement::Token { providers, verified } => {
             let token = bearer::token(headers)?;
-            let identity = match verified.find(&token.digest(), providers) {
-                Some(identity) => identity,
-                None => verify(&token, providers, verified).await?,
-            };
+            let identity = identify(&token, providers, verified).await?;
             Ok(Authenticated { caller: Some(Caller { token, identity }) })
         }
+    }
+}
+
+/// What a token says of its caller, from memory or by verification: the outcome is the same.
+async fn identify(
+    token: &InboundToken,
+    providers: &[Arc<Provider>],
+    verified: &VerifiedTokens,
+) -> Result<Arc<Identity>, Rejection> {
+    match verified.find(&token.digest(), providers) {
+        Some(identity) => Ok(identity),
+        None => verify(token, providers, verified).await,
     }
 }
 
@@ -156,7 +165,7 @@ async fn verify(
     let (key, generation) = provider.key(unverified.kid()).await?;
     let claims = unverified.verify(&key)?;
     let identity = Arc::new(claims::judge(claims, &key, settings, provider.now())?);
-    verified.remember(token.digest(), provider, generation, &identity);
+    verified.remember(token, provider, generation, &identity);
     Ok(identity)
 }
 

@@ -20,7 +20,7 @@ use super::discovery::{self, Endpoints, MetadataError};
 use super::fetch::{FetchError, Fetched, Fetcher};
 use super::issuing::Issuing;
 use super::keys::{Dropped, Key, KeySet, KeySetError};
-use super::refresh::{self, KeyStore, Lookup};
+use super::refresh::{KeyStore, Lookup};
 use super::refusal::{self, shown};
 use super::settings::ProviderSettings;
 
@@ -36,7 +36,7 @@ pub struct Provider {
 }
 
 /// Tells one provider from another, and from an earlier one of its name, within this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ProviderId(u64);
 
 /// How a provider is doing, for readiness and the admin port.
@@ -132,7 +132,8 @@ impl Provider {
         &self.fetcher
     }
 
-    /// Its endpoints; `None` until discovery has succeeded once, if that is needed to know them.
+    /// Its endpoints: Entra's and a configured one at once, others once [`Self::keep_keys`] has
+    /// read the metadata; `None` until then.
     pub fn endpoints(&self) -> Option<Arc<Endpoints>> {
         self.endpoints.load_full()
     }
@@ -154,20 +155,17 @@ impl Provider {
 
     /// Loads metadata and keys, with back-off, and keeps them fresh. The caller spawns it, once.
     ///
-    /// Returns only if there is nothing to keep: keys from a file, and the endpoints known.
+    /// Returns only if there is nothing to keep: with keys from a file no call is made at all.
+    /// Where its keys are known without the metadata (`jwks_file`, `jwks_uri`), that is not
+    /// fetched for the endpoints either: exchanges use Entra alone, whose are known by layout.
     ///
     /// # Cancel safety
     ///
     /// Dropping it ends the fetching; keys that are loaded stay.
     pub async fn keep_keys(self: Arc<Self>) {
-        let refresh = self.settings.metadata_refresh;
-        let keep = self.store.keep(self.name(), refresh, || self.fetch_keys());
-        match (&self.settings.jwks, &self.settings.jwks_uri) {
-            (Some(_), _) => self.find_endpoints().await,
-            (None, Some(_)) => {
-                tokio::join!(keep, self.find_endpoints());
-            }
-            (None, None) => keep.await,
+        if self.settings.jwks.is_none() {
+            let refresh = self.settings.metadata_refresh;
+            self.store.keep(self.name(), refresh, || self.fetch_keys()).await;
         }
     }
 
@@ -247,27 +245,6 @@ impl Provider {
             authorization: found.authorization.or(known.authorization),
         })));
         Ok(metadata.jwks_uri)
-    }
-
-    /// Where keys need no discovery: finds the endpoints by it, if they are not known.
-    async fn find_endpoints(&self) {
-        let mut failures = 0;
-        while self.endpoints.load().is_none() {
-            let Err(failure) = self.discover().await else { return };
-            if failures == 0 {
-                tracing::warn!(
-                    "the endpoints of provider `{}` are not known: {}; set `token_endpoint` if it has no metadata",
-                    self.name(),
-                    with_sources(&failure)
-                );
-            }
-            failures += 1;
-            // The first tries as for keys, then as seldom as metadata is refreshed.
-            let patient = failures > 10;
-            let pause =
-                if patient { self.settings.metadata_refresh } else { refresh::back_off(failures) };
-            tokio::time::sleep(pause).await;
-        }
     }
 }
 

@@ -7,10 +7,12 @@
 //! fetched is not known here.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use futures_util::FutureExt;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -39,6 +41,8 @@ pub(super) struct Published {
 /// How far the fetching is. Locked for moments only, and not at all by requests whose key is known.
 #[derive(Debug, Default)]
 struct Progress {
+    /// The task that fetches is gone (dropped, or it has panicked); there is no second one.
+    ended: bool,
     /// A fetch is going on, or was asked for and is about to begin.
     in_flight: bool,
     /// How many fetches have ended.
@@ -184,7 +188,7 @@ impl KeyStore {
     }
 
     /// Joins the fetch that goes on, or asks for one if the floor allows it; gives the number of
-    /// fetches that ended before.
+    /// fetches that ended before. `None` if there is none to wait for.
     fn join_or_ask(&self) -> Option<u64> {
         let mut joined = None;
         let mut ask = false;
@@ -192,7 +196,8 @@ impl KeyStore {
             let now = Instant::now();
             let rested =
                 progress.forced_at.is_none_or(|at| now - at >= limits::FORCED_REFRESH_FLOOR);
-            if !progress.in_flight && rested {
+            let may_ask = rested && !progress.ended;
+            if !progress.in_flight && may_ask {
                 progress.in_flight = true;
                 progress.forced_at = Some(now);
                 ask = true;
@@ -207,20 +212,25 @@ impl KeyStore {
     }
 
     /// Fetches the keys now, every `refresh` (10 % more or less, so that replicas drift apart),
-    /// when asked, and after a failure with back-off. Never returns.
+    /// when asked, and after a failure with back-off. A fetch that panics is one that failed.
+    /// Never returns.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it ends the fetching; requests that wait are told so.
+    /// Dropping it ends the fetching; requests that wait are told so, and later ones don't wait.
     pub(super) async fn keep<F, Fut>(&self, name: &str, refresh: Duration, mut fetch: F)
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<KeySet, String>>,
     {
+        let _keeping = Keeping(self);
         let mut failures = 0_u32;
         loop {
             let flight = Flight::begin(self);
-            let pause = match fetch().await {
+            // Nothing outlives a fetch but its outcome, so that none is left half changed.
+            let fetched = AssertUnwindSafe(async { fetch().await }).catch_unwind().await;
+            let fetched = fetched.unwrap_or_else(|_| Err("the fetch panicked; see the log".into()));
+            let pause = match fetched {
                 Ok(keys) => {
                     log_loaded(name, &keys, failures > 0 || self.published().is_none());
                     failures = 0;
@@ -249,6 +259,21 @@ impl KeyStore {
             before.map_or(0, |before| before.generation + u64::from(!keys.keeps(&before.keys)));
         let published = Published { keys, generation, fetched: Some(Instant::now()) };
         self.published.store(Some(Arc::new(published)));
+    }
+}
+
+/// The fetching as a whole: when it ends, by whatever, nobody goes on to wait for it.
+struct Keeping<'a>(&'a KeyStore);
+
+impl Drop for Keeping<'_> {
+    fn drop(&mut self) {
+        self.0.progress.send_modify(|progress| {
+            progress.ended = true;
+            // One that was asked for and had not begun; those who wait for it are told.
+            progress.finished += u64::from(progress.in_flight);
+            progress.in_flight = false;
+            progress.failure = Some(Arc::from("the fetching of its keys has ended"));
+        });
     }
 }
 
@@ -290,7 +315,7 @@ impl Drop for Flight<'_> {
 }
 
 /// The pause after so many failures in a row: doubles to a limit, half of it at random.
-pub(super) fn back_off(failures: u32) -> Duration {
+fn back_off(failures: u32) -> Duration {
     let doubled = limits::LOAD_BACKOFF_MIN.saturating_mul(1 << failures.saturating_sub(1).min(16));
     doubled.min(limits::LOAD_BACKOFF_MAX).mul_f64(0.5 + 0.5 * fastrand::f64())
 }

@@ -1,69 +1,103 @@
 //! The verified tokens, so that a signature is checked once a token and not once a request.
 //!
-//! Only what passed whole verification is put in, under the digest of the whole token. An
-//! entry counts only while the same provider verifies by keys of the same generation, and
-//! before the token's `exp` (without leeway: within the leeway each request is judged anew).
+//! Only what passed whole verification is put in, under the provider that verified it and the
+//! digest of the whole token. An entry counts only while that provider would be chosen to
+//! verify the token again (an earlier one of the route's list may want it), by keys of the same
+//! generation, and before the token's `exp` (without leeway: within the leeway each request is
+//! judged anew). So a route's verdict never depends on the routes a token was seen on before.
 //! A token that is refused is not remembered.
+//!
+//! Bounded in entries and bytes. A hit locks a shard for reading; only those who change the
+//! cache meet at a lock, and each of them does a small, bounded part of the cleaning.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
+use serde_json::{Map, Value};
 
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, UnixTime};
 use crate::identity::Identity;
-use crate::secret::TokenDigest;
+use crate::limits;
+use crate::secret::{InboundToken, TokenDigest};
 
+use super::claims;
 use super::provider::{Provider, ProviderId};
+use super::settings::ProviderSettings;
+
+/// What an entry costs beside its claims, in bytes: the key twice, the identity, a map's slack.
+const ENTRY_OVERHEAD: usize = 512;
 
 /// A bounded cache of verified tokens, shared by all routes and kept across reloads.
 #[derive(Debug)]
 pub struct VerifiedTokens {
-    entries: DashMap<TokenDigest, Entry>,
+    entries: DashMap<Key, Entry>,
+    order: Mutex<Order>,
     clock: SharedClock,
     max_entries: usize,
+    max_bytes: usize,
+}
+
+/// What is in the cache, by expiry: whoever changes `entries` holds this.
+#[derive(Debug, Default)]
+struct Order {
+    by_expiry: BTreeSet<(UnixTime, Key)>,
+    bytes: usize,
+}
+
+/// A token as one provider reads it: two providers may take other claims for roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Key {
+    provider: ProviderId,
+    token: TokenDigest,
 }
 
 #[derive(Debug)]
 struct Entry {
     identity: Arc<Identity>,
-    provider: ProviderId,
     generation: u64,
+    cost: usize,
 }
 
-/// When the cache is full, one in so many of its entries makes room, beside all expired ones:
-/// the price of the scan is shared by the many insertions that follow.
-const EVICTED_SHARE: usize = 16;
-
 impl VerifiedTokens {
-    /// A cache of at most `max_entries` tokens; 0 remembers nothing.
+    /// A cache of at most `max_entries` tokens and [`limits::MAX_VERIFIED_BYTES`]; 0 tokens
+    /// remembers nothing.
     pub fn new(clock: SharedClock, max_entries: usize) -> Self {
-        Self { entries: DashMap::new(), clock, max_entries }
+        Self::within(clock, max_entries, limits::MAX_VERIFIED_BYTES)
     }
 
-    /// How many tokens are remembered.
+    /// A cache of at most `max_entries` tokens that are charged at most `max_bytes` bytes.
+    pub(super) fn within(clock: SharedClock, max_entries: usize, max_bytes: usize) -> Self {
+        let (entries, order) = (DashMap::new(), Mutex::default());
+        Self { entries, order, clock, max_entries, max_bytes }
+    }
+
+    /// How many tokens are remembered, the expired ones that were not swept yet among them.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.lock().by_expiry.len()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
-    /// Forgets everything.
-    pub fn clear(&self) {
-        self.entries.clear();
-    }
-
-    /// The identity of a token that one of `providers` has verified and would verify again.
+    /// The identity of a token that the one of `providers` which is to judge it has verified,
+    /// and would verify again.
     pub(super) fn find(
         &self,
-        digest: &TokenDigest,
+        token: &TokenDigest,
         providers: &[Arc<Provider>],
     ) -> Option<Arc<Identity>> {
-        let entry = self.entries.get(digest)?;
-        let provider = providers.iter().find(|provider| provider.id() == entry.provider)?;
-        let holds = provider.generation() == Some(entry.generation)
+        let (place, provider, entry) = providers.iter().enumerate().find_map(|(place, own)| {
+            let entry = self.entries.get(&Key { provider: own.id(), token: *token })?;
+            Some((place, own, entry))
+        })?;
+        // One before it in the list that takes the token, and has not judged it yet, goes first.
+        let is_chosen =
+            !providers.iter().take(place).any(|own| takes(own.settings(), &entry.identity.claims));
+        let holds = is_chosen
+            && provider.generation() == Some(entry.generation)
             && self.clock.now() < entry.identity.expires_at;
         holds.then(|| Arc::clone(&entry.identity))
     }
@@ -71,30 +105,73 @@ impl VerifiedTokens {
     /// Remembers a token that `provider` verified with a key of `generation`.
     pub(super) fn remember(
         &self,
-        digest: TokenDigest,
+        token: &InboundToken,
         provider: &Provider,
         generation: u64,
         identity: &Arc<Identity>,
     ) {
-        if self.max_entries == 0 || self.clock.now() >= identity.expires_at {
+        let now = self.clock.now();
+        let cost = Self::cost(token);
+        if self.max_entries == 0 || cost > self.max_bytes || now >= identity.expires_at {
             return;
         }
-        if self.entries.len() >= self.max_entries {
-            self.make_room();
+        let key = Key { provider: provider.id(), token: token.digest() };
+        let mut order = self.lock();
+        self.sweep(&mut order, now);
+        self.remove(&mut order, &key);
+        // Before it is put in: the newest is the one that will be asked for, however soon it ends.
+        while order.by_expiry.len() >= self.max_entries || order.bytes + cost > self.max_bytes {
+            let Some((_, soonest)) = order.by_expiry.pop_first() else { break };
+            self.remove(&mut order, &soonest);
         }
-        let identity = Arc::clone(identity);
-        self.entries.insert(digest, Entry { identity, provider: provider.id(), generation });
+        order.bytes += cost;
+        order.by_expiry.insert((identity.expires_at, key));
+        self.entries.insert(key, Entry { identity: Arc::clone(identity), generation, cost });
     }
 
-    fn make_room(&self) {
-        let now = self.clock.now();
-        self.entries.retain(|_, entry| {
-            now < entry.identity.expires_at && fastrand::usize(..EVICTED_SHARE) != 0
-        });
-        // Chance may have spared all of a small cache.
-        while self.entries.len() >= self.max_entries {
-            let Some(any) = self.entries.iter().next().map(|entry| *entry.key()) else { return };
-            self.entries.remove(&any);
+    /// What remembering `token` is charged, in bytes.
+    pub(super) fn cost(token: &InboundToken) -> usize {
+        token.expose().len() * limits::VERIFIED_BYTES_PER_TOKEN_BYTE + ENTRY_OVERHEAD
+    }
+
+    /// Drops some of what has expired.
+    fn sweep(&self, order: &mut Order, now: UnixTime) {
+        for _ in 0..limits::MAX_EXPIRED_SWEPT {
+            match order.by_expiry.first().copied() {
+                Some(first) if first.0 <= now => {
+                    order.by_expiry.remove(&first);
+                    self.remove(order, &first.1);
+                }
+                Some(_) | None => return,
+            }
         }
     }
+
+    fn remove(&self, order: &mut Order, key: &Key) {
+        if let Some((key, entry)) = self.entries.remove(key) {
+            order.bytes -= entry.cost;
+            order.by_expiry.remove(&(entry.identity.expires_at, key));
+        }
+    }
+
+    // Never taken while a shard of `entries` is locked: `find` locks only shards, all others
+    // this first.
+    fn lock(&self) -> MutexGuard<'_, Order> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl VerifiedTokens {
+    /// What all that is remembered is charged.
+    pub(super) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+}
+
+/// Whether a provider with these settings would be chosen for these claims, were it the first.
+/// When in doubt it would, and the token is verified anew.
+fn takes(settings: &ProviderSettings, claims: &Map<String, Value>) -> bool {
+    claims::issuer(claims).map_or(true, |issuer| settings.kind.issues(issuer))
+        && claims::meets_audience(claims, settings).unwrap_or(true)
 }

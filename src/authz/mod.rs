@@ -20,7 +20,7 @@ mod rules;
 use std::collections::BTreeMap;
 
 use crate::authn::{Authenticated, Caller};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 
 /// What a route asks of a verified caller. Every list that is not empty has to be met; the
 /// default asks for nothing (`auth: any`, and open routes).
@@ -83,9 +83,7 @@ pub fn authorize(policy: &Policy, authenticated: Authenticated) -> Result<Permit
         None if *policy == Policy::default() => {}
         // Fail closed: a policy that nobody is judged by must not be passed by.
         None => {
-            return Err(Rejection::new(
-                Code::Internal,
-                "The request can't be authorised",
+            return Err(Rejection::internal(
                 "the route has a policy, and its caller was not authenticated",
             ));
         }

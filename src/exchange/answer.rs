@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::advice::{self, Class, Row};
 use super::failure::ExchangeError;
 use super::terms::Terms;
+use crate::authn::json;
 use crate::limits;
 use crate::rejection::Extra;
 use crate::secret::SecretHeader;
@@ -42,7 +43,7 @@ pub(super) struct Refusal {
     claims: Option<String>,
 }
 
-/// The members of an answer that are looked at; a repeated one makes it invalid.
+/// The members of an answer that are looked at; a repeated one of any name makes it invalid.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Members {
@@ -71,7 +72,7 @@ pub(super) fn read(status: StatusCode, body: &[u8]) -> Result<Grant, Refusal> {
         Some(members) => Err(refusal(status, &members)),
         None if status == StatusCode::OK => Err(no_token(
             status,
-            "not a JSON object; is the token endpoint of provider `{provider}` the right one?",
+            "not a JSON object that reads in one way only; is the token endpoint of provider `{provider}` the right one?",
         )),
         None => Err(refusal(status, &Members::default())),
     }
@@ -156,34 +157,10 @@ impl Members {
     }
 }
 
+/// The members of `body`; `None` if it is not one JSON object that reads in one way only.
 fn parse(body: &[u8]) -> Option<Members> {
-    if deeper_than(limits::MAX_JSON_DEPTH, body) {
-        return None;
-    }
-    // `Members` would also be read from an array.
-    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return None;
-    }
-    serde_json::from_slice(body).ok()
-}
-
-/// Whether brackets of `json` nest deeper than `depth`; those inside strings don't count.
-fn deeper_than(depth: usize, json: &[u8]) -> bool {
-    let (mut open, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in json {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => open += 1,
-            b'}' | b']' if !in_string => open = open.saturating_sub(1),
-            _ => {}
-        }
-        if open > depth {
-            return true;
-        }
-    }
-    false
+    let members = json::object(body).ok()?;
+    serde_json::from_value(Value::Object(members)).ok()
 }
 
 fn token(status: StatusCode, members: &Members) -> Result<Grant, Refusal> {
@@ -266,8 +243,8 @@ fn refusal(status: StatusCode, members: &Members) -> Refusal {
     let marks = marks(status, members, &numbers, error, suberror);
 
     if let Some(claims) = members.claims() {
-        let usable = claims.len() <= limits::MAX_CLAIMS_BYTES
-            && serde_json::from_str::<Map<String, Value>>(&claims).is_ok();
+        let usable =
+            claims.len() <= limits::MAX_CLAIMS_BYTES && json::object(claims.as_bytes()).is_ok();
         let (advice, claims) = if usable {
             (
                 "more claims are asked for; the client has to sign the user in again with the `claims` of our answer",

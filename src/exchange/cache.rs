@@ -1,25 +1,27 @@
 //! Outbound tokens in memory, ready to be sent.
 //!
-//! A token is kept under the terms of its exchange and the digest of the inbound token, and
+//! A token is kept under the terms of its exchange, its upstream among them, and the digest of the inbound token, and
 //! is handed out only before its own expiry less a margin and before the inbound token's
 //! expiry; both are looked at when it is put in and again when it is taken out. Bounded in
-//! entries and bytes. A hit locks one shard for reading and allocates nothing; only those who
+//! entries and bytes: what has expired makes room first, then what was put in longest ago, so
+//! that a new token of a short life is not pushed out by old ones of a long one. A hit locks one shard for reading and allocates nothing; only those who
 //! change the cache meet at a lock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
 
+use super::refused::Refused;
 use super::terms::Key;
 use crate::clock::UnixTime;
 use crate::limits;
 use crate::secret::SecretHeader;
 
-/// What an entry costs beside its token, in bytes: two keys, times, pointers, a map's slack.
-const ENTRY_OVERHEAD: usize = 320;
+/// What an entry costs beside its token, in bytes: three keys, times, pointers, the slack of maps.
+const ENTRY_OVERHEAD: usize = 416;
 
 /// A token that an exchange gave, and how long it lives by itself.
 #[derive(Clone, Debug)]
@@ -48,9 +50,12 @@ impl Granted {
     }
 }
 
+#[derive(Clone)]
 struct Entry {
     header: SecretHeader,
     usable_until: UnixTime,
+    /// Its place in [`Order::by_age`].
+    serial: u64,
 }
 
 /// The cache.
@@ -61,10 +66,15 @@ pub(super) struct TokenCache {
     max_bytes: usize,
 }
 
-/// What is in the cache, by the time it is of no more use: whoever changes `tokens` holds this.
+/// What is in the cache, in the two orders in which it leaves: whoever changes `tokens` holds
+/// this.
 #[derive(Default)]
 struct Order {
     by_expiry: BTreeSet<(UnixTime, Key)>,
+    /// Keys by the number of their token; later ones have higher numbers.
+    by_age: BTreeMap<u64, Key>,
+    next_serial: u64,
+    refused: Refused,
     bytes: usize,
 }
 
@@ -104,67 +114,63 @@ impl TokenCache {
         if usable_until <= now || usable_until > inbound_expires_at || granted.is_expired(now) {
             return;
         }
-        let entry = Entry { header: granted.header.clone(), usable_until };
         let mut order = self.lock();
         self.sweep(&mut order, now);
-        order.bytes += cost(&entry);
-        order.by_expiry.insert((usable_until, key));
-        if let Some(old) = self.tokens.insert(key, entry) {
-            order.bytes -= cost(&old);
-            if old.usable_until != usable_until {
-                order.by_expiry.remove(&(old.usable_until, key));
-            }
+        let entry =
+            Entry { header: granted.header.clone(), usable_until, serial: order.next_serial };
+        if let Some(old) = self.tokens.insert(key, entry.clone()) {
+            order.remove(&key, &old);
         }
-        self.evict(&mut order);
+        order.add(key, &entry);
+        self.evict(&mut order, now);
     }
 
-    /// Drops the token under `key` if it still is `header`: an upstream refused that one.
+    /// Drops the token under `key` if it still is `header`: an upstream refused that one. Does
+    /// so once in [`limits::REFUSED_TOKEN_FLOOR`] for each key.
     pub(super) fn forget(&self, key: &Key, header: &SecretHeader) {
         let mut order = self.lock();
+        if !order.refused.may_drop(key) {
+            return;
+        }
         let removed =
             self.tokens.remove_if(key, |_, entry| entry.header.expose() == header.expose());
         if let Some((key, entry)) = removed {
-            order.bytes -= cost(&entry);
-            order.by_expiry.remove(&(entry.usable_until, key));
+            order.remove(&key, &entry);
+            order.refused.dropped(key);
         }
     }
 
     /// Changes how many tokens are kept at most, and drops what is too many.
-    pub(super) fn set_max_entries(&self, max_entries: usize) {
+    pub(super) fn set_max_entries(&self, max_entries: usize, now: UnixTime) {
         self.max_entries.store(max_entries, Ordering::Relaxed);
-        self.evict(&mut self.lock());
+        self.evict(&mut self.lock(), now);
     }
 
     /// How many tokens are kept, the expired ones that were not swept yet among them.
     pub(super) fn len(&self) -> usize {
-        self.lock().by_expiry.len()
+        self.lock().by_age.len()
     }
 
     /// Drops some of what is of no more use.
     fn sweep(&self, order: &mut Order, now: UnixTime) {
         for _ in 0..limits::MAX_EXPIRED_SWEPT {
-            match order.by_expiry.first() {
-                Some((usable_until, _)) if *usable_until <= now => self.drop_first(order),
-                Some(_) | None => return,
-            }
+            let Some(key) = order.first_expired(now) else { return };
+            self.drop_one(order, &key);
         }
     }
 
-    /// Drops what is of use for the shortest time, until the rest fits.
-    fn evict(&self, order: &mut Order) {
+    /// Drops the expired, then the oldest, until the rest fits.
+    fn evict(&self, order: &mut Order, now: UnixTime) {
         let max_entries = self.max_entries.load(Ordering::Relaxed);
-        while order.by_expiry.len() > max_entries || order.bytes > self.max_bytes {
-            if order.by_expiry.is_empty() {
-                return;
-            }
-            self.drop_first(order);
+        while order.by_age.len() > max_entries || order.bytes > self.max_bytes {
+            let Some(key) = order.first_expired(now).or_else(|| order.oldest()) else { return };
+            self.drop_one(order, &key);
         }
     }
 
-    fn drop_first(&self, order: &mut Order) {
-        let Some((_, key)) = order.by_expiry.pop_first() else { return };
-        if let Some((_, entry)) = self.tokens.remove(&key) {
-            order.bytes -= cost(&entry);
+    fn drop_one(&self, order: &mut Order, key: &Key) {
+        if let Some((key, entry)) = self.tokens.remove(key) {
+            order.remove(&key, &entry);
         }
     }
 
@@ -172,6 +178,29 @@ impl TokenCache {
     // this first.
     fn lock(&self) -> MutexGuard<'_, Order> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Order {
+    fn add(&mut self, key: Key, entry: &Entry) {
+        self.bytes += cost(entry);
+        self.by_expiry.insert((entry.usable_until, key));
+        self.by_age.insert(entry.serial, key);
+        self.next_serial = entry.serial + 1;
+    }
+
+    fn remove(&mut self, key: &Key, entry: &Entry) {
+        self.bytes -= cost(entry);
+        self.by_expiry.remove(&(entry.usable_until, *key));
+        self.by_age.remove(&entry.serial);
+    }
+
+    fn first_expired(&self, now: UnixTime) -> Option<Key> {
+        self.by_expiry.first().filter(|(usable_until, _)| *usable_until <= now).map(|(_, key)| *key)
+    }
+
+    fn oldest(&self) -> Option<Key> {
+        self.by_age.first_key_value().map(|(_, key)| *key)
     }
 }
 
@@ -256,19 +285,43 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_bounded_and_the_shortest_lived_go_first() {
+    fn entries_are_bounded_and_the_oldest_go_first() {
         let cache = TokenCache::new(2, limits::MAX_CACHED_TOKEN_BYTES);
-        for (name, life) in [("short", 100), ("long", 3600), ("middle", 1000)] {
+        for (name, life) in [("first", 1000), ("second", 3600), ("third", 100)] {
             cache.put(key(name), &granted(name, Some(life)), FAR, NOW);
         }
         assert_eq!(cache.len(), 2);
-        assert!(cache.find(&key("short"), FAR, NOW).is_none());
-        assert!(cache.find(&key("long"), FAR, NOW).is_some());
-        cache.set_max_entries(1);
-        assert!(cache.find(&key("middle"), FAR, NOW).is_none());
-        assert!(cache.find(&key("long"), FAR, NOW).is_some());
-        cache.set_max_entries(0);
+        assert!(cache.find(&key("first"), FAR, NOW).is_none());
+        assert!(cache.find(&key("second"), FAR, NOW).is_some());
+        cache.set_max_entries(1, NOW);
+        assert!(cache.find(&key("second"), FAR, NOW).is_none());
+        assert!(cache.find(&key("third"), FAR, NOW).is_some());
+        cache.set_max_entries(0, NOW);
         assert_eq!((cache.len(), cache.lock().bytes, cache.tokens.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_new_token_is_kept_however_long_the_others_live() {
+        let cache = TokenCache::new(3, limits::MAX_CACHED_TOKEN_BYTES);
+        for name in ["a", "b", "c"] {
+            cache.put(key(name), &granted(name, Some(86_400)), FAR, NOW);
+        }
+        // Put in again it is a new one, and `b` is the oldest.
+        cache.put(key("a"), &granted("again", Some(86_400)), FAR, NOW);
+        cache.put(key("new"), &granted("new", Some(3600)), FAR, NOW);
+        assert!(cache.find(&key("new"), FAR, NOW).is_some());
+        assert!(cache.find(&key("a"), FAR, NOW).is_some());
+        assert!(cache.find(&key("b"), FAR, NOW).is_none());
+        assert_eq!((cache.len(), cache.lock().by_expiry.len()), (3, 3));
+    }
+
+    #[test]
+    fn fewer_entries_cost_the_expired_first() {
+        let cache = cache();
+        cache.put(key("old"), &granted("a", Some(1000)), FAR, NOW);
+        cache.put(key("dead"), &granted("a", Some(100)), FAR, NOW);
+        cache.set_max_entries(1, at(70));
+        assert!(cache.find(&key("old"), FAR, at(70)).is_some());
     }
 
     #[test]
@@ -285,12 +338,13 @@ mod tests {
     #[test]
     fn bytes_are_bounded() {
         let token = "x".repeat(1000);
-        let one = cost(&Entry { header: granted(&token, None).header, usable_until: NOW });
+        let header = granted(&token, None).header;
+        let one = cost(&Entry { header, usable_until: NOW, serial: 0 });
         for (room, kept) in [(3 * one, 3), (3 * one - 1, 2)] {
             let cache = TokenCache::new(100, room);
-            for life in 1..=5 {
-                let name = life.to_string();
-                cache.put(key(&name), &granted(&token, Some(1000 * life)), FAR, NOW);
+            for name in 1..=5 {
+                let name = name.to_string();
+                cache.put(key(&name), &granted(&token, Some(1000)), FAR, NOW);
             }
             assert_eq!(cache.len(), kept);
             assert_eq!(cache.lock().bytes, kept * one);
@@ -317,5 +371,19 @@ mod tests {
         assert_eq!(cache.len(), 1);
         cache.forget(&key("a"), &granted("new", None).header);
         assert_eq!((cache.len(), cache.tokens.len(), cache.lock().bytes), (0, 0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_token_in_place_of_a_refused_one_stays_a_while() {
+        let cache = cache();
+        let (first, second) = (granted("first", Some(3600)), granted("second", Some(3600)));
+        cache.put(key("a"), &first, FAR, NOW);
+        cache.forget(&key("a"), &first.header);
+        cache.put(key("a"), &second, FAR, NOW);
+        cache.forget(&key("a"), &second.header);
+        assert!(cache.find(&key("a"), FAR, NOW).is_some());
+        tokio::time::advance(limits::REFUSED_TOKEN_FLOOR).await;
+        cache.forget(&key("a"), &second.header);
+        assert!(cache.find(&key("a"), FAR, NOW).is_none());
     }
 }

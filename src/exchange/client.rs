@@ -17,6 +17,7 @@ use super::cache::Granted;
 use super::failure::ExchangeError;
 use super::flight::Outcome;
 use super::grant::{self, ClientCredential};
+use super::lanes::{Lanes, Turn};
 use super::terms::Terms;
 use super::throttle::{Throttles, retry_after};
 use crate::authn::fetch::{FetchError, Fetched, Fetcher};
@@ -41,6 +42,7 @@ pub(super) struct Call {
 /// What exchanges share.
 pub(super) struct Office<'a> {
     pub(super) throttles: &'a Throttles,
+    pub(super) lanes: &'a Lanes,
     pub(super) clock: &'a dyn Clock,
     pub(super) metrics: &'a Metrics,
 }
@@ -70,12 +72,11 @@ where
 {
     let mut tries_left = 1_u8;
     loop {
-        // Before each try: another exchange may have been told to wait during our pause.
-        if let Some(left) = office.throttles.wait(terms.throttle_key()) {
-            return Err(Arc::new(held_back(terms, left)));
-        }
+        // For each try: our pause is no call.
+        let turn = turn(terms, office).await.map_err(Arc::new)?;
         let (asked_at, started) = (office.clock.now(), Instant::now());
         let answer = post().await;
+        drop(turn);
         let judged = judge(answer, terms, office.clock);
         let outcome = match &judged {
             Ok(_) => "success",
@@ -98,6 +99,20 @@ where
         tries_left -= 1;
         sleep(limits::EXCHANGE_RETRY_PAUSE).await;
     }
+}
+
+/// Waits until the provider may be called.
+async fn turn(terms: &Terms, office: &Office<'_>) -> Result<Turn, ExchangeError> {
+    not_held_back(terms, office)?;
+    let turn = office.lanes.enter(&terms.provider).await.ok_or_else(|| full(terms))?;
+    // Another exchange may have been told to wait while this one waited for its turn.
+    not_held_back(terms, office)?;
+    Ok(turn)
+}
+
+fn not_held_back(terms: &Terms, office: &Office<'_>) -> Result<(), ExchangeError> {
+    let left = office.throttles.wait(terms.throttle_key());
+    left.map_or(Ok(()), |left| Err(held_back(terms, left)))
 }
 
 /// A try that gave no token.
@@ -161,6 +176,16 @@ fn held_back(terms: &Terms, left: Duration) -> ExchangeError {
         terms.scope(),
     );
     ExchangeError::unavailable(reason, Some(left))
+}
+
+fn full(terms: &Terms) -> ExchangeError {
+    let reason = format!(
+        "{} exchanges with provider `{}` are under way, and this one's turn did not come in {} s: the provider is slow, or more users came at once than it serves; see how long its exchanges take",
+        limits::MAX_EXCHANGES,
+        terms.provider,
+        limits::EXCHANGE_QUEUE_WAIT.as_secs(),
+    );
+    ExchangeError::unavailable(reason, None)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use url::form_urlencoded::Serializer;
 
 use super::terms::Terms;
+use crate::authn::is_guid;
 use crate::secret::{InboundToken, Secret};
 
 /// How the gateway shows a token endpoint that it is its client.
@@ -64,13 +65,11 @@ pub(super) fn headers(anchor: Option<HeaderValue>) -> HeaderMap {
     headers
 }
 
-/// The routing hint `Oid:{oid}@{tid}`; only for what looks like two GUIDs, as a claim must
+/// The routing hint `Oid:{oid}@{tid}`; only for two GUIDs, as a claim must
 /// not be able to shape a header.
 pub(super) fn anchor(oid: Option<&str>, tenant: Option<&str>) -> Option<HeaderValue> {
-    let plain = |text: &&str| {
-        text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
-    };
-    let (oid, tenant) = (oid.filter(plain)?, tenant.filter(plain)?);
+    let guid = |text: &&str| is_guid(text);
+    let (oid, tenant) = (oid.filter(guid)?, tenant.filter(guid)?);
     HeaderValue::try_from(format!("Oid:{oid}@{tenant}")).ok()
 }
 
@@ -127,6 +126,7 @@ mod tests {
         assert!(anchor(Some(guid), Some(guid)).is_some());
         assert_eq!(anchor(Some("alice\r\nx: y"), Some(guid)), None);
         assert_eq!(anchor(Some(guid), Some("contoso.example")), None);
+        assert_eq!(anchor(Some(&"-".repeat(36)), Some(guid)), None);
         assert_eq!(anchor(None, Some(guid)), None);
     }
 }

@@ -6,9 +6,24 @@
 //! to know how a token is verified, and how a request is sent. When no credential can be had
 //! the request is refused; there is no other one to fall back to.
 //!
-//! ```compile_fail
+//! ```
 //! use obo_gateway::exchange::UpstreamCredential;
-//! // The fields are private: a credential can't be made up, nor bound to another upstream.
+//! fn bound_to(credential: &UpstreamCredential) -> &str {
+//!     credential.upstream()
+//! }
+//! ```
+//!
+//! ```compile_fail,E0616
+//! use obo_gateway::exchange::UpstreamCredential;
+//! // The fields are private: a credential can't be bound to another upstream.
+//! fn bound_to(credential: &UpstreamCredential) -> &str {
+//!     &credential.upstream
+//! }
+//! ```
+//!
+//! ```compile_fail,E0451
+//! use obo_gateway::exchange::UpstreamCredential;
+//! // Nor made up, with all its fields named.
 //! let made_up = UpstreamCredential { upstream: "graph".into(), header: None, exchanged: None };
 //! ```
 
@@ -19,7 +34,9 @@ mod client;
 mod failure;
 mod flight;
 mod grant;
+mod lanes;
 mod on_behalf_of;
+mod refused;
 mod terms;
 mod throttle;
 
@@ -44,6 +61,7 @@ use self::cache::{Granted, TokenCache};
 use self::client::{Call, Office};
 use self::failure::ExchangeError;
 use self::flight::{Flights, Outcome, Seat};
+use self::lanes::Lanes;
 use self::terms::Key;
 use self::throttle::Throttles;
 
@@ -83,12 +101,13 @@ struct Exchanged {
     took: Option<Duration>,
 }
 
-/// What exchanges share, over reloads: outbound tokens, exchanges under way, waits that
-/// providers asked for.
+/// What exchanges share, over reloads: outbound tokens, exchanges under way, calls to
+/// providers, waits that those asked for.
 pub struct Exchanger {
     cache: TokenCache,
     flights: Arc<Flights>,
     throttles: Throttles,
+    lanes: Lanes,
     clock: SharedClock,
     metrics: Metrics,
 }
@@ -190,6 +209,7 @@ impl Exchanger {
             cache: TokenCache::new(max_entries, limits::MAX_CACHED_TOKEN_BYTES),
             flights: Arc::default(),
             throttles: Throttles::default(),
+            lanes: Lanes::default(),
             clock,
             metrics,
         })
@@ -197,12 +217,17 @@ impl Exchanger {
 
     /// Changes how many tokens are kept at most; what is too many is dropped at once.
     pub fn set_max_entries(&self, max_entries: usize) {
-        self.cache.set_max_entries(max_entries);
+        self.cache.set_max_entries(max_entries, self.clock.now());
         self.metrics.token_cache_entries(self.cache.len());
     }
 
     /// Drops the token of `credential` from the cache, because its upstream refused it. A newer
     /// token of the same exchange stays; a credential that is no token is left alone.
+    ///
+    /// The token exchanged in its place is dropped no sooner than
+    /// [`limits::REFUSED_TOKEN_FLOOR`] after it: an upstream that refuses a fresh token refuses
+    /// the next one too, and one user there must not make us storm the provider, which would
+    /// throttle everybody.
     pub fn forget(&self, credential: &UpstreamCredential) {
         if let (Some(exchanged), Some((_, header))) = (&credential.exchanged, &credential.header) {
             self.cache.forget(&exchanged.key, header);
@@ -211,7 +236,12 @@ impl Exchanger {
     }
 
     fn office(&self) -> Office<'_> {
-        Office { throttles: &self.throttles, clock: &*self.clock, metrics: &self.metrics }
+        Office {
+            throttles: &self.throttles,
+            lanes: &self.lanes,
+            clock: &*self.clock,
+            metrics: &self.metrics,
+        }
     }
 
     /// The token under `key`, if one is there that may still be used.

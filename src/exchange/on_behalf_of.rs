@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 
 use super::advice::Class;
 use super::failure::ExchangeError;
@@ -55,14 +55,22 @@ pub struct OnBehalfOf {
     upstream: Arc<str>,
 }
 
-/// A client, and the terms that its last request had: most requests have the same, and their
+/// Most terms that a client remembers: v1 and v2 tokens of a few tenants.
+const REMEMBERED_TERMS: usize = 8;
+
+/// A client, and the terms that its last requests had: most requests have the same, and their
 /// digest need not be made again.
 struct Desk {
     client: OAuthClient,
-    last: ArcSwapOption<Last>,
+    memory: Memory,
 }
 
-struct Last {
+/// At most [`REMEMBERED_TERMS`], the newest first.
+#[derive(Default)]
+struct Memory(ArcSwap<Vec<Remembered>>);
+
+#[derive(Clone)]
+struct Remembered {
     endpoints: Arc<Endpoints>,
     terms: Arc<Terms>,
 }
@@ -74,10 +82,11 @@ impl OnBehalfOf {
             OAuthClients::Named(client) => (vec![client], true),
             OAuthClients::OfCaller(clients) => (clients, false),
         };
-        let clients =
-            clients.into_iter().map(|client| Desk { client, last: ArcSwapOption::empty() });
         Self {
-            clients: clients.collect(),
+            clients: clients
+                .into_iter()
+                .map(|client| Desk { client, memory: Memory::default() })
+                .collect(),
             named,
             scopes: settings.scopes,
             upstream: settings.upstream,
@@ -113,10 +122,8 @@ impl OnBehalfOf {
         let provider = &desk.client.provider;
         let endpoints =
             provider.endpoints().ok_or_else(|| not_loaded(provider.name()).rejection())?;
-        if let Some(last) = &*desk.last.load()
-            && last.fits(&endpoints, identity)
-        {
-            return Ok((&desk.client, Arc::clone(&last.terms)));
+        if let Some(terms) = desk.memory.find(&endpoints, identity) {
+            return Ok((&desk.client, terms));
         }
         let token_endpoint =
             endpoints.token.as_deref().ok_or_else(|| no_endpoint(provider.name()).rejection())?;
@@ -126,16 +133,31 @@ impl OnBehalfOf {
             tenant: identity.tenant.as_deref(),
             client_id: &desk.client.client_id,
             scopes: &self.scopes,
+            upstream: &self.upstream,
             token_endpoint,
             authorization_endpoint: endpoints.authorization.as_deref(),
         }));
-        let last = Last { endpoints: Arc::clone(&endpoints), terms: Arc::clone(&terms) };
-        desk.last.store(Some(Arc::new(last)));
+        desk.memory.add(Remembered { endpoints, terms: Arc::clone(&terms) });
         Ok((&desk.client, terms))
     }
 }
 
-impl Last {
+impl Memory {
+    fn find(&self, endpoints: &Arc<Endpoints>, identity: &Identity) -> Option<Arc<Terms>> {
+        let remembered = self.0.load();
+        let found = remembered.iter().find(|one| one.fits(endpoints, identity))?;
+        Some(Arc::clone(&found.terms))
+    }
+
+    /// Two who remember at once may lose one of theirs, which is then made again.
+    fn add(&self, new: Remembered) {
+        let old = self.0.load();
+        let kept = old.iter().take(REMEMBERED_TERMS - 1).cloned();
+        self.0.store(Arc::new(std::iter::once(new).chain(kept).collect()));
+    }
+}
+
+impl Remembered {
     /// Whether a request of `identity` by way of `endpoints` has these terms: all that is not
     /// fixed by the routes file is compared.
     fn fits(&self, endpoints: &Arc<Endpoints>, identity: &Identity) -> bool {
@@ -249,7 +271,7 @@ mod tests {
             token: Some(terms.token_endpoint.clone()),
             authorization: terms.authorization_endpoint.clone(),
         });
-        let last = Last { endpoints: Arc::clone(&endpoints), terms: Arc::new(terms) };
+        let last = Remembered { endpoints: Arc::clone(&endpoints), terms: Arc::new(terms) };
         let user = identity(CallerKind::User);
         assert!(last.fits(&endpoints, &user));
         assert!(last.fits(&Arc::new(Endpoints::clone(&endpoints)), &user));
@@ -261,5 +283,27 @@ mod tests {
         other.issuer = Arc::from("https://sts.example/t1/");
         assert!(!last.fits(&endpoints, &other));
         assert!(!last.fits(&Arc::default(), &user));
+    }
+    #[test]
+    fn issuers_that_take_turns_keep_their_terms() {
+        let endpoints = Arc::new(Endpoints::default());
+        let terms_of = |issuer: usize| {
+            let issuer = Arc::from(format!("https://login.example/{issuer}"));
+            let mut terms = super::super::terms::tests::terms("c", &["s"]);
+            terms.issuer = issuer;
+            Arc::new(terms)
+        };
+        let memory = Memory::default();
+        for issuer in 0..=REMEMBERED_TERMS {
+            let terms = terms_of(issuer);
+            memory.add(Remembered { endpoints: Arc::clone(&endpoints), terms });
+        }
+        let found = |issuer: usize| {
+            let issuer = terms_of(issuer).issuer.clone();
+            memory.find(&endpoints, &Identity { issuer, ..identity(CallerKind::User) })
+        };
+        assert!(found(0).is_none(), "one more than are remembered");
+        assert!((1..=REMEMBERED_TERMS).all(|issuer| found(issuer).is_some()));
+        assert_eq!(memory.0.load().len(), REMEMBERED_TERMS);
     }
 }

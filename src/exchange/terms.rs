@@ -1,4 +1,4 @@
-//! The terms of an exchange: who asks which provider, as whom, and for what.
+//! The terms of an exchange: who asks which provider, as whom, for what, and for which upstream.
 //!
 //! Everything that makes two exchanges different but the inbound token itself is here, and
 //! its digest is the one half of a cache key. Plain data: knows no network and no cache.
@@ -40,6 +40,9 @@ pub(super) struct Parts<'a> {
     pub(super) tenant: Option<&'a str>,
     pub(super) client_id: &'a str,
     pub(super) scopes: &'a [String],
+    /// The one upstream that the token is for: two with the same scopes share none, as the one
+    /// could use it at the other, and its refusals would cost the other its token.
+    pub(super) upstream: &'a str,
     pub(super) token_endpoint: &'a str,
     pub(super) authorization_endpoint: Option<&'a str>,
 }
@@ -82,6 +85,7 @@ impl Terms {
             parts.client_id,
             ON_BEHALF_OF,
             parts.token_endpoint,
+            parts.upstream,
             // No claims are asked for yet: `cp1` is declared when the challenge loop works.
             "no claims",
         ] {
@@ -160,6 +164,7 @@ pub(super) mod tests {
             tenant: Some("t1"),
             client_id,
             scopes: &scopes,
+            upstream: "u",
             token_endpoint: "https://login.example/t1/oauth2/v2.0/token",
             authorization_endpoint: Some("https://login.example/t1/oauth2/v2.0/authorize"),
         })
@@ -175,6 +180,7 @@ pub(super) mod tests {
             tenant: Some("t"),
             client_id: "c",
             scopes: &scopes,
+            upstream: "u",
             token_endpoint: "e",
             authorization_endpoint: None,
         };
@@ -190,11 +196,16 @@ pub(super) mod tests {
             Parts { scopes: &scopes[..1], ..base() },
             Parts { scopes: &joined, ..base() },
             Parts { token_endpoint: "x", ..base() },
+            Parts { upstream: "x", ..base() },
         ];
         let digest = TokenDigest::of(b"token");
         let keys: std::collections::BTreeSet<Key> =
             all.iter().map(|parts| Terms::new(parts).key(digest)).collect();
         assert_eq!(keys.len(), all.len());
+
+        // Throttling is the provider's, whichever upstream the token is for.
+        let (one, other) = (Terms::new(&base()), Terms::new(&Parts { upstream: "x", ..base() }));
+        assert_eq!(one.throttle_key(), other.throttle_key());
 
         let terms = Terms::new(&base());
         assert!(terms.key(digest) != terms.key(TokenDigest::of(b"other")));

@@ -115,7 +115,7 @@ pub fn prepare<'a>(
             credential.upstream(),
             upstream.name()
         );
-        return Err(Rejection::new(Code::Internal, "", reason));
+        return Err(Rejection::internal(reason));
     }
     refuse_declared_size(plan, &parts.headers)?;
 

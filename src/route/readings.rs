@@ -6,35 +6,36 @@
 //! An open route in front of such a server would let `/open;/..%2Fadmin`-like spellings reach
 //! what another route guards. `table.rs` looks each reading up, and refuses the path where one
 //! leads elsewhere. Only paths with `%` or `;` have readings.
-
-use std::borrow::Cow;
+//!
+//! A path that a deeper decoding turns into something that is not UTF-8 has no readings to
+//! compare: a lenient decoder makes `..` of `%25C0%25AE%25C0%25AE`, another one something else.
 
 use crate::route::canonical::{decode_once, resolve};
 
 /// Stands in a reading for an encoded slash that is not read as one: no file has it in a path.
 const KEPT_SLASH: &str = "\u{F8FF}";
 
-/// The readings of `path`, decoded and resolved, none twice; at most 64.
-pub(super) fn lax_readings(path: &str) -> Vec<String> {
+/// The readings of `path`, decoded and resolved, none twice; at most 64. `None` where decoding
+/// on and on leaves what is not UTF-8.
+pub(super) fn lax_readings(path: &str) -> Option<Vec<String>> {
     let mut texts = vec![path.to_owned()];
     branch(&mut texts, |text| {
         let kept = text.replace("%2F", KEPT_SLASH).replace("%2f", KEPT_SLASH);
         (kept != text).then_some(kept)
     });
     branch(&mut texts, without_parameters);
-    texts = texts
-        .iter()
-        .flat_map(|text| [decode_once(text).into_owned(), decode_fully(text)])
-        .collect();
+    let decoded: Option<Vec<String>> = texts.iter().map(|text| decode_fully(text)).collect();
+    // A canonical path is UTF-8 when it is decoded once.
+    texts = texts.iter().map(|text| decode_once(text).into_owned()).chain(decoded?).collect();
     branch(&mut texts, |text| text.contains('\\').then(|| text.replace('\\', "/")));
     branch(&mut texts, without_parameters);
-    branch(&mut texts, |text| text.split_once(['?', '#']).map(|(path, _)| path.to_owned()));
+    branch(&mut texts, |text| text.split_once(['?', '#', '\0']).map(|(path, _)| path.to_owned()));
     for text in &mut texts {
         *text = resolve(text);
     }
     texts.sort_unstable();
     texts.dedup();
-    texts
+    Some(texts)
 }
 
 /// Adds what `change` makes of each text.
@@ -54,8 +55,8 @@ fn without_parameters(text: &str) -> Option<String> {
 }
 
 /// `text` decoded until there is nothing left to decode, in one pass: an octet that completes
-/// an escape is taken back together with it.
-fn decode_fully(text: &str) -> String {
+/// an escape is taken back together with it. `None` if that is not UTF-8.
+fn decode_fully(text: &str) -> Option<String> {
     let mut octets: Vec<u8> = Vec::with_capacity(text.len());
     for octet in text.bytes() {
         octets.push(octet);
@@ -64,10 +65,7 @@ fn decode_fully(text: &str) -> String {
             octets.push(decoded);
         }
     }
-    match String::from_utf8_lossy(&octets) {
-        Cow::Borrowed(text) => text.to_owned(),
-        Cow::Owned(text) => text,
-    }
+    String::from_utf8(octets).ok()
 }
 
 fn escape_at_end(octets: &[u8]) -> Option<u8> {
@@ -104,22 +102,33 @@ mod tests {
             ("/;x/a", "/a"),
             ("/a%3Fb", "/a"),
             ("/a%23b", "/a"),
+            ("/a%2500b", "/a"),
             ("/a/;x", "/a/"),
         ] {
-            let readings = lax_readings(path);
+            let readings = lax_readings(path).unwrap();
             assert!(readings.iter().any(|found| found == reading), "{path}: {readings:?}");
         }
     }
 
     #[test]
     fn a_plain_path_has_one_reading_and_the_worst_has_few() {
-        assert_eq!(lax_readings("/a/b"), ["/a/b"]);
-        assert!(lax_readings("/a;b%3Bc%253Bd%5C%2Fe%3Ff%252541").len() <= 64);
+        assert_eq!(lax_readings("/a/b").unwrap(), ["/a/b"]);
+        assert!(lax_readings("/a;b%3Bc%253Bd%5C%2Fe%3Ff%252541").unwrap().len() <= 64);
+    }
+
+    #[test]
+    fn what_is_not_utf8_further_down_has_no_readings() {
+        for path in ["/%25c0%25ae", "/%2525c0%2525af", "/a;%25ff", "/%25c3%253bx", "/%C3%A9%25A9"] {
+            assert_eq!(lax_readings(path), None, "{path}");
+        }
+        for path in ["/%25c3%25a9", "/%C3%A9", "/100%25", "/%25zz", "/a;%25c3%2525a9"] {
+            assert!(lax_readings(path).is_some(), "{path}");
+        }
     }
 
     #[test]
     fn deeply_nested_escapes_take_one_pass() {
         let nested = format!("/%{}61", "25".repeat(30_000));
-        assert_eq!(decode_fully(&nested), "/a");
+        assert_eq!(decode_fully(&nested).unwrap(), "/a");
     }
 }

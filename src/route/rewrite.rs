@@ -79,6 +79,11 @@ pub enum RewriteError {
         "`{{{0}}}` stands for the rest of the path, which may be empty; put it between slashes"
     )]
     RestInSegment(String),
+    /// Dots that a name's text may turn into a dot segment.
+    #[error(
+        "`{0}` has only dots beside a name, and `;x` or `%2Fx` in its place makes a dot segment of them; put a letter, a digit or a slash between"
+    )]
+    DotsBesideName(String),
     /// What is not a canonical path.
     #[error("`{text}` does not make a path: {why}")]
     NotAPath {
@@ -126,8 +131,10 @@ impl Rewrite {
     /// Names that `pattern` does not have, and what would not be a canonical path.
     pub fn template(text: &str, pattern: &PathPattern) -> Result<Self, RewriteError> {
         let mut pieces = Vec::new();
-        // With an `x` for each name, the template itself must be a canonical path.
+        // With an `x` for each name, the template itself must be a canonical path; and dots of
+        // its own must not become a segment, beside a text that lax readers take for nothing.
         let mut sample = String::new();
+        let mut hostile = String::new();
         let mut rest = text;
         while let Some(open) = rest.find(['{', '}']) {
             let (literal, after) = rest.split_at_checked(open).unwrap_or((rest, ""));
@@ -136,6 +143,7 @@ impl Rewrite {
                 .and_then(|after| after.split_once('}'))
                 .ok_or_else(|| RewriteError::Braces(text.to_owned()))?;
             sample.push_str(literal);
+            hostile.push_str(literal);
             if !literal.is_empty() {
                 pieces.push(Piece::Literal(literal.into()));
             }
@@ -146,14 +154,17 @@ impl Rewrite {
                 return Err(RewriteError::RestInSegment(name.to_owned()));
             }
             sample.push('x');
+            hostile.push_str("%2F;x%2F");
             pieces.push(Piece::Capture(index));
             rest = tail;
         }
         sample.push_str(rest);
+        hostile.push_str(rest);
         if !rest.is_empty() {
             pieces.push(Piece::Literal(rest.into()));
         }
         check_sample(&sample, text)?;
+        canonicalise(&hostile).map_err(|_hidden| RewriteError::DotsBesideName(text.to_owned()))?;
         Ok(Self::Template(Template { pieces }))
     }
 
@@ -299,6 +310,9 @@ mod tests {
             ("/{a}/{b}", "/{b}/x-{a}.json", "/1/2", "/2/x-1.json"),
             ("/{a}", "/fixed", "/1", "/fixed"),
             ("/{a}", "/{a}{a}", "/%20", "/%20%20"),
+            ("/{a}", "/v1.{a}.json", "/;x", "/v1.;x.json"),
+            ("/{a}", "/...{a}", "/;x", "/...;x"),
+            ("/{a}", "/.x{a}", "/%2Fx", "/.x%2Fx"),
         ] {
             let pattern = PathPattern::parse(pattern).unwrap();
             let rewrite = Rewrite::template(template, &pattern).unwrap();
@@ -327,6 +341,13 @@ mod tests {
             ("/a?b", "no query"),
             ("/a b", "%20"),
             ("/é", "escapes"),
+            ("/..{version}", "only dots beside a name"),
+            ("/.{version}/x", "only dots beside a name"),
+            ("/{version}..", "only dots beside a name"),
+            ("/{version}.;v=1", "only dots beside a name"),
+            ("/{version}..{version}", "only dots beside a name"),
+            ("/%2E{version}", "needless escapes"),
+            ("/a%2F..{version}", "only dots beside a name"),
         ] {
             let error = Rewrite::template(template, &pattern).unwrap_err().to_string();
             assert!(error.contains(hint), "{template}: {error}");

@@ -16,11 +16,11 @@ use crate::rejection::{Code, Extra, Rejection};
 use crate::route::captures::Captures;
 use crate::route::conditions::{headers_fit, method_fits, query_fits};
 use crate::route::host::{HostKind, HostPattern};
-use crate::route::pattern::PathPattern;
+use crate::route::pattern::{PathPattern, Segment};
 use crate::route::ranking::{find_ambiguities, rank};
 use crate::route::readings::lax_readings;
 use crate::route::target::Target;
-use crate::route::trie::{Escapes, Node, Search, Spelling, case_agrees};
+use crate::route::trie::{Escapes, Likeness, Node, Search, Spelling, likeness};
 
 /// What a request must have to take a route.
 #[derive(Clone, Debug)]
@@ -33,7 +33,8 @@ pub struct RouteMatch {
     pub methods: Vec<Method>,
     /// All of these headers, each with this value; several lines of one name count as one list.
     pub headers: Vec<(HeaderName, String)>,
-    /// All of these parameters, compared decoded, anywhere in the query.
+    /// All of these parameters, anywhere in the query, compared decoded; one that is repeated
+    /// has this value each time.
     pub query: Vec<(String, String)>,
     /// The upstream does not tell upper from lower case in paths.
     pub ignore_case: bool,
@@ -69,6 +70,8 @@ pub struct RouteTable<T> {
     below: HashMap<Box<str>, Node>,
     any: Node,
     spelling: Spelling,
+    /// Some literal of a table that is folded has letters beyond ASCII.
+    folds_letters: bool,
 }
 
 /// The route that a request takes.
@@ -90,12 +93,18 @@ impl<T> RouteTable<T> {
     pub fn build(entries: Vec<(RouteMatch, T)>) -> Result<Self, Vec<Ambiguity>> {
         let folded = entries.iter().any(|(matching, _)| matching.ignore_case);
         let spelling = if folded { Spelling::Folded } else { Spelling::Exact };
+        let folds_letters = folded
+            && entries
+                .iter()
+                .flat_map(|(matching, _)| &matching.path.segments)
+                .any(|segment| matches!(segment, Segment::Literal(text) if !text.is_ascii()));
         let mut table = Self {
             entries,
             exact: HashMap::new(),
             below: HashMap::new(),
             any: Node::default(),
             spelling,
+            folds_letters,
         };
         for (index, (matching, _)) in table.entries.iter().enumerate() {
             if matching.hosts.is_empty() {
@@ -125,20 +134,24 @@ impl<T> RouteTable<T> {
     /// # Errors
     ///
     /// - 404: no route fits.
-    /// - 405 with `Allow`: path, host and conditions fit some route, the method none.
+    /// - 405 with `Allow`: host and path fit some route, and the method none of those, whatever
+    ///   their conditions.
     /// - 400: an encoded slash where the route keeps none, or a path that a lax reader would
-    ///   take to another route (see `readings.rs`).
+    ///   take to another route or could not read at all (see `readings.rs`).
     pub fn find(&self, target: &Target, headers: &HeaderMap) -> Result<Found<'_, T>, Rejection> {
         let mut other_methods = Vec::new();
+        let mut method_is_taken = false;
         let mut search = Search::new(target.path(), self.spelling, Escapes::Encoded);
         let found = self.first(target, &mut search, |index, matching| {
-            let fits = case_fits(matching, target.path(), self.spelling, Escapes::Encoded)
-                && conditions_fit(matching, target, headers);
-            if fits && !method_fits(&matching.methods, target.method()) {
+            if !self.case_fits(matching, target.path(), Escapes::Encoded, Case::AsConfigured) {
+                return false;
+            }
+            if !method_fits(&matching.methods, target.method()) {
                 other_methods.push(index);
                 return false;
             }
-            fits
+            method_is_taken = true;
+            conditions_fit(matching, target, headers)
         });
         let entry = found.and_then(|index| self.entries.get(index));
 
@@ -147,14 +160,14 @@ impl<T> RouteTable<T> {
             return Err(encoded_slash(target));
         }
         let ignores_case = entry.is_some_and(|(matching, _)| matching.ignore_case);
-        if (target.is_doubtful() || ignores_case)
-            && let Some(other) = self.lax_find(target, headers, found)
+        if (target.is_doubtful() || ignores_case || self.has_doubtful_case(target.path()))
+            && let Some(other) = self.lax_find(target, headers, found)?
         {
             return Err(self.ambiguous(target, found, other));
         }
         match entry {
             Some((_, route)) => Ok(Found { route, captures: search.captures() }),
-            None if other_methods.is_empty() => Err(not_found(target)),
+            None if method_is_taken || other_methods.is_empty() => Err(not_found(target)),
             None => Err(self.method_not_allowed(target, &other_methods)),
         }
     }
@@ -199,35 +212,69 @@ impl<T> RouteTable<T> {
 
     /// Another entry than `found` that some lax reading of the path leads to.
     ///
-    /// A route that ignores case stands before an upstream that does: behind it, a route that
-    /// minds the case guards every spelling of what it names.
+    /// A route that ignores case stands before an upstream that does, in its own way of folding
+    /// letters: behind it, a route that minds the case guards every spelling of what it names.
+    ///
+    /// # Errors
+    ///
+    /// 400: the path has no readings to look up.
     fn lax_find(
         &self,
         target: &Target,
         headers: &HeaderMap,
         found: Option<usize>,
-    ) -> Option<usize> {
+    ) -> Result<Option<usize>, Rejection> {
         let ignores_case = found
             .and_then(|index| self.entries.get(index))
             .is_some_and(|(matching, _)| matching.ignore_case);
-        let decoded = if target.is_doubtful() { lax_readings(target.path()) } else { Vec::new() };
-        let as_it_is = ignores_case.then_some((target.path(), Escapes::Encoded));
+        let decoded = if target.is_doubtful() {
+            lax_readings(target.path()).ok_or_else(|| not_text(target))?
+        } else {
+            Vec::new()
+        };
+        let as_it_is = match self.spelling {
+            Spelling::Exact => None,
+            Spelling::Folded => Some((target.path(), Escapes::Encoded)),
+        };
         let readings = decoded.iter().map(|reading| (reading.as_str(), Escapes::Decoded));
-        let readings = as_it_is.into_iter().chain(readings);
 
-        let other = |path: &str, escapes, fits_case: &dyn Fn(&RouteMatch) -> bool| {
+        let other = |path: &str, escapes, case| {
             let mut search = Search::new(path, self.spelling, escapes);
             let other = self.first(target, &mut search, |_, matching| {
-                fits_case(matching)
+                self.case_fits(matching, path, escapes, case)
                     && conditions_fit(matching, target, headers)
                     && method_fits(&matching.methods, target.method())
             });
             if other == found { None } else { other }
         };
-        readings.into_iter().find_map(|(path, escapes)| {
-            other(path, escapes, &|matching| case_fits(matching, path, self.spelling, escapes))
-                .or_else(|| if ignores_case { other(path, escapes, &|_| true) } else { None })
-        })
+        Ok(as_it_is.into_iter().chain(readings).find_map(|(path, escapes)| {
+            other(path, escapes, Case::AsConfigured)
+                .or_else(|| {
+                    let doubtful = self.has_doubtful_case(path) || escapes == Escapes::Encoded;
+                    if doubtful { other(path, escapes, Case::FoldedWhereIgnored) } else { None }
+                })
+                .or_else(|| if ignores_case { other(path, escapes, Case::Folded) } else { None })
+        }))
+    }
+
+    /// Whether readers that ignore case may disagree on the letters of `path`.
+    fn has_doubtful_case(&self, path: &str) -> bool {
+        self.spelling == Spelling::Folded && (self.folds_letters || !path.is_ascii())
+    }
+
+    /// Whether the case of `path` suits the entry: a table where some route ignores case finds
+    /// entries in every case of letters.
+    fn case_fits(&self, matching: &RouteMatch, path: &str, escapes: Escapes, case: Case) -> bool {
+        let least = match (self.spelling, case, matching.ignore_case) {
+            (Spelling::Exact, _, _)
+            | (Spelling::Folded, Case::Folded, _)
+            | (Spelling::Folded, Case::FoldedWhereIgnored, true) => return true,
+            (Spelling::Folded, Case::AsConfigured, true) => Likeness::ButForCase,
+            (Spelling::Folded, Case::AsConfigured | Case::FoldedWhereIgnored, false) => {
+                Likeness::Exact
+            }
+        };
+        likeness(&matching.path, path, escapes) >= least
     }
 
     fn ambiguous(&self, target: &Target, found: Option<usize>, other: usize) -> Rejection {
@@ -282,13 +329,15 @@ fn conditions_fit(matching: &RouteMatch, target: &Target, headers: &HeaderMap) -
     headers_fit(&matching.headers, headers) && query_fits(&matching.query, target.query())
 }
 
-/// Whether the case of `path` suits the entry: a table where some route ignores case finds
-/// entries in every case of letters.
-fn case_fits(matching: &RouteMatch, path: &str, spelling: Spelling, escapes: Escapes) -> bool {
-    match spelling {
-        Spelling::Exact => true,
-        Spelling::Folded => matching.ignore_case || case_agrees(&matching.path, path, escapes),
-    }
+/// Whose case of letters is minded in a lookup.
+#[derive(Clone, Copy)]
+enum Case {
+    /// That of routes that don't ignore it; the others take lower and upper case alike.
+    AsConfigured,
+    /// The others take whatever any upstream might fold to their path.
+    FoldedWhereIgnored,
+    /// Nobody's.
+    Folded,
 }
 
 fn encoded_slash(target: &Target) -> Rejection {
@@ -298,6 +347,18 @@ fn encoded_slash(target: &Target) -> Rejection {
         format!(
             "path {} refused: it has `%2F` or `%5C`, and no route that keeps them takes it; if \
              the upstream needs them, set `encoded_slashes: keep` on its route",
+            shown(target.path()),
+        ),
+    )
+}
+
+fn not_text(target: &Target) -> Rejection {
+    Rejection::new(
+        Code::BadRequest,
+        "the path can be read in more than one way",
+        format!(
+            "ambiguous path {}: a server that decodes it again gets octets that are not UTF-8, \
+             which lenient decoders take for dots and slashes; the caller has to spell it plainly",
             shown(target.path()),
         ),
     )

@@ -1,9 +1,13 @@
 //! What a request is aimed at: method, host, path and query in the one form that the rest of
 //! the gateway works with.
 //!
-//! [`Target::parse`] is the only maker, so that nothing is matched, logged or forwarded that
-//! did not pass it. It does not know routes: whether an encoded slash is allowed, and whether
-//! a doubtful path is ambiguous, is decided in `table.rs`.
+//! [`Target::parse`] is the only maker, so that nothing is matched or forwarded that did not
+//! pass it; the access log shows the path as it came. It does not know routes: whether an
+//! encoded slash is allowed, and whether a doubtful path is ambiguous, is decided in `table.rs`.
+//!
+//! It sees what [`http::Uri`] kept: a `#` and what is behind it (which HTTP/1 refuses in
+//! `accept/framing.rs`) is cut off an HTTP/2 `:path` before. What is matched and what is
+//! forwarded is the same path without it.
 //!
 //! ```compile_fail
 //! // A target that nobody canonicalised can't be made: its fields are private.

@@ -19,7 +19,7 @@ use crate::route::pattern::{PathPattern, Segment};
 pub(super) enum Spelling {
     /// As they are.
     Exact,
-    /// In lower case; whether an entry minds the case is asked of the caller.
+    /// Folded as far as any upstream might; what case an entry minds is asked of the caller.
     Folded,
 }
 
@@ -168,25 +168,55 @@ fn spell(text: &str, spelling: Spelling) -> Cow<'_, str> {
     }
 }
 
-/// `text` in the case in which paths without case are compared.
+/// `text` without what any reader that ignores case might lose: `ſ` is `s`, `ß` is `ss`, the
+/// Kelvin sign is `k`, `İ` is `i`. Texts that are equal in lower case are equal here.
 fn fold(text: &str) -> Cow<'_, str> {
-    if text.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii()) {
-        Cow::Owned(text.to_lowercase())
+    const DOT_ABOVE: char = '\u{307}'; // what is left of `İ` beside the `i`
+    if !text.is_ascii() {
+        let folded = text.chars().flat_map(char::to_lowercase).flat_map(char::to_uppercase);
+        let folded = folded.flat_map(char::to_lowercase);
+        Cow::Owned(folded.filter(|letter| *letter != DOT_ABOVE).collect())
+    } else if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(text.to_ascii_lowercase())
     } else {
         Cow::Borrowed(text)
     }
 }
 
-/// Whether the literals of `pattern`, which `path` fits but for case, have the path's case too.
-pub(super) fn case_agrees(pattern: &PathPattern, path: &str, escapes: Escapes) -> bool {
+/// How near the literals of a pattern are to a path that fits it in a folded tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Likeness {
+    /// Only when both are folded.
+    Folded,
+    /// But for lower and upper case of the same letters.
+    ButForCase,
+    /// To the letter.
+    Exact,
+}
+
+/// How near the literals of `pattern`, which `path` fits in a folded tree, are to the path.
+pub(super) fn likeness(pattern: &PathPattern, path: &str, escapes: Escapes) -> Likeness {
     let segments = path.strip_prefix('/').unwrap_or(path).split('/');
-    pattern.segments.iter().zip(segments).all(|(wanted, found)| match wanted {
-        Segment::Literal(text) => match escapes {
-            Escapes::Encoded => decode_once(found) == **text,
-            Escapes::Decoded => *found == **text,
-        },
-        Segment::Name(_) | Segment::Rest(_) => true,
-    })
+    let likenesses = pattern.segments.iter().zip(segments).filter_map(|(wanted, found)| {
+        let Segment::Literal(wanted) = wanted else { return None };
+        let found = match escapes {
+            Escapes::Encoded => decode_once(found),
+            Escapes::Decoded => Cow::Borrowed(found),
+        };
+        Some(if found == **wanted {
+            Likeness::Exact
+        } else if found.eq_ignore_ascii_case(wanted) || differs_in_case_only(&found, wanted) {
+            Likeness::ButForCase
+        } else {
+            Likeness::Folded
+        })
+    });
+    likenesses.min().unwrap_or(Likeness::Exact)
+}
+
+/// Asked of both cases: the Kelvin sign has the lower case of `k` and not its upper case.
+fn differs_in_case_only(one: &str, other: &str) -> bool {
+    one.to_lowercase() == other.to_lowercase() && one.to_uppercase() == other.to_uppercase()
 }
 
 #[cfg(test)]
@@ -260,6 +290,26 @@ mod tests {
                 assert_eq!(captures.text(index, path), Some(*place), "{pattern} {path}");
             }
             assert_eq!(captures.text(places.len(), path), None);
+        }
+    }
+
+    #[test]
+    fn folding_loses_at_least_what_lower_case_does() {
+        for (text, folded) in [
+            ("Acce\u{17F}\u{17F}", "access"),
+            ("\u{212A}EYS", "keys"),
+            ("\u{130}D", "id"),
+            ("\u{131}d", "id"),
+            ("stra\u{DF}e", "strasse"),
+            ("STRA\u{1E9E}E", "strasse"),
+            ("\u{3A3}\u{391}\u{3C2}", "\u{3C3}\u{3B1}\u{3C3}"),
+            ("caf\u{C9}", "caf\u{E9}"),
+        ] {
+            assert_eq!(fold(text), folded, "{text}");
+        }
+        for letter in '\0'..='\u{1FFFF}' {
+            let letter = letter.to_string();
+            assert_eq!(fold(&letter.to_lowercase()), fold(&letter), "{letter:?}");
         }
     }
 

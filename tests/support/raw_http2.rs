@@ -48,10 +48,19 @@ pub enum More {
 impl RawHttp2 {
     /// Connects and exchanges settings.
     pub async fn connect(address: SocketAddr) -> Self {
+        Self::connect_with(address, &[]).await
+    }
+
+    /// Connects and lets the peer send no byte of a body (`SETTINGS_INITIAL_WINDOW_SIZE` of 0).
+    pub async fn connect_without_window(address: SocketAddr) -> Self {
+        Self::connect_with(address, &[0, 4, 0, 0, 0, 0]).await
+    }
+
+    async fn connect_with(address: SocketAddr, settings: &[u8]) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(PREFACE).await.unwrap();
         let mut connection = Self { stream, settings: Vec::new() };
-        connection.frame(SETTINGS, 0, 0, &[]).await;
+        connection.frame(SETTINGS, 0, 0, settings).await;
         let (kind, flags, _, payload) = connection.read().await.expect("settings come first");
         assert_eq!((kind, flags), (SETTINGS, 0));
         connection.settings = payload

@@ -12,6 +12,7 @@ struct Remote {
     answer: Mutex<Option<Vec<u8>>>,
     fetches: std::sync::atomic::AtomicUsize,
     delay: Mutex<Duration>,
+    panics: std::sync::atomic::AtomicBool,
 }
 
 impl Remote {
@@ -24,6 +25,11 @@ impl Remote {
     fn publish(&self, signers: &[&Signer]) {
         let keys: Vec<_> = signers.iter().map(|signer| signer.jwk()).collect();
         *self.answer.lock().unwrap() = Some(json!({ "keys": keys }).to_string().into_bytes());
+        self.panics.store(false, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn panics(&self) {
+        self.panics.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 
     fn fail(&self) {
@@ -43,6 +49,7 @@ impl Remote {
         let answer = self.answer.lock().unwrap().clone();
         let delay = *self.delay.lock().unwrap();
         tokio::time::sleep(delay).await;
+        assert!(!self.panics.load(std::sync::atomic::Ordering::SeqCst), "told to");
         let answer = answer.ok_or("it is down")?;
         let (keys, _) = KeySet::read(&answer, &Algorithm::ALL).map_err(|e| e.to_string())?;
         Ok(keys)
@@ -272,6 +279,48 @@ async fn those_who_wait_are_told_when_the_fetching_stops() {
     let before = Instant::now();
     assert!(matches!(waiting.await.unwrap(), Lookup::Unavailable(_)));
     assert!(before.elapsed() < PATIENCE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_panics_is_a_failed_fetch() {
+    let (a, b) = (Signer::ed25519("a"), Signer::ed25519("b"));
+    let remote = Remote::publishing(&[&a]);
+    let (store, _task) = start(&remote);
+    loaded(&store).await;
+    remote.panics();
+    let before = Instant::now();
+    let Lookup::Unavailable(outage) = store.find("b", PATIENCE).await else { panic!() };
+    assert!(outage.why.contains("panicked"), "{}", outage.why);
+    assert_eq!(before.elapsed(), Duration::ZERO);
+    assert!(is_found(&store.find("a", PATIENCE).await));
+    remote.publish(&[&a, &b]);
+    tokio::time::sleep(limits::LOAD_BACKOFF_MAX).await;
+    assert!(is_found(&store.find("b", PATIENCE).await), "the fetching goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_the_fetching_has_ended_nobody_waits_for_it() {
+    let a = Signer::ed25519("a");
+    for asked_before in [false, true] {
+        let remote = Remote::publishing(&[&a]);
+        let (store, task) = start(&remote);
+        loaded(&store).await;
+        if asked_before {
+            // Asked for, and the task is gone before it has begun.
+            assert_eq!(store.join_or_ask(), Some(1));
+        }
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        for _ in 0..2 {
+            let before = Instant::now();
+            let Lookup::Unavailable(outage) = store.find("b", PATIENCE).await else { panic!() };
+            assert!(outage.why.contains("has ended"), "{}", outage.why);
+            assert_eq!(before.elapsed(), Duration::ZERO);
+            tokio::time::advance(limits::FORCED_REFRESH_FLOOR).await;
+        }
+        assert!(is_found(&store.find("a", PATIENCE).await));
+        assert_eq!(remote.fetches(), 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,32 +37,116 @@ async fn a_remembered_token_counts_only_where_its_provider_does() {
 }
 
 #[tokio::test]
-async fn the_cache_of_verified_tokens_is_bounded() {
+async fn which_provider_reads_a_token_does_not_depend_on_the_routes_visited_before() {
+    let clock = Arc::new(Hand(AtomicU64::new(NOW)));
+    let signer = Signer::p256("k");
+    let keys = json!({"keys": [signer.jwk()]});
+    let named = |name: &str, audience: &str, roles: &str| {
+        let (audiences, roles_claims) = (vec![audience.to_owned()], vec![roles.to_owned()]);
+        let settings = sso_settings(&keys);
+        provider(
+            &clock,
+            ProviderSettings { name: name.into(), audiences, roles_claims, ..settings },
+        )
+    };
+    let (a, b) = (named("a", "orders", "mild"), named("b", "account", "strong"));
+    let entra = provider(&clock, entra_settings(&json!({"keys": [Signer::rsa("rsa").jwk()]})));
+    let routes = [
+        vec![Arc::clone(&a)],
+        vec![Arc::clone(&b)],
+        vec![Arc::clone(&a), Arc::clone(&b)],
+        vec![Arc::clone(&b), Arc::clone(&a)],
+        vec![entra, Arc::clone(&b), a],
+    ];
+    let reading =
+        async |route: &[Arc<Provider>], token: &InboundToken, verified: &VerifiedTokens| {
+            let judged = identify(token, route, verified).await;
+            judged.map(|caller| (caller.provider.to_string(), caller.roles.clone())).ok()
+        };
+    for aud in [json!(["account", "orders"]), json!("orders"), json!("account"), json!("other")] {
+        let claims = with(&sso(), json!({"aud": aud, "mild": "m", "strong": "s"}));
+        let token = inbound(&signer.token(Algorithm::Es256, &claims));
+        for first in &routes {
+            for second in &routes {
+                let untouched = VerifiedTokens::new(Arc::clone(&clock) as _, 10);
+                let cold = reading(second, &token, &untouched).await;
+                let visited = VerifiedTokens::new(Arc::clone(&clock) as _, 10);
+                reading(first, &token, &visited).await;
+                assert_eq!(reading(second, &token, &visited).await, cold, "{aud}");
+            }
+        }
+    }
+    let token = inbound(&signer.token(Algorithm::Es256, &with(&sso(), json!({"aud": "account"}))));
+    let verified = VerifiedTokens::new(Arc::clone(&clock) as _, 10);
+    let first = identify(&token, &routes[1], &verified).await.unwrap();
+    let again = identify(&token, &routes[2], &verified).await.unwrap();
+    assert!(Arc::ptr_eq(&first, &again), "an earlier provider that does not take it is no bar");
+}
+
+/// Something of `bytes` bytes that is a token to the cache; the `n`th of them.
+fn sized(n: usize, bytes: usize) -> InboundToken {
+    inbound(&format!("{n:0>bytes$}"))
+}
+
+#[tokio::test]
+async fn the_cache_of_verified_tokens_is_bounded_in_number() {
     let world = World::new();
     let identity = world.accepted(&world.ed.token(Algorithm::EdDsa, &sso())).await;
     let Requirement::Token { providers, .. } = &world.requirement else { panic!() };
-    let digest = |n: u32| crate::secret::TokenDigest::of(&n.to_be_bytes());
     for max in [1, 2, 50] {
         let verified = VerifiedTokens::new(Arc::clone(&world.clock) as _, max);
         for n in 0..500 {
-            verified.remember(digest(n), &providers[1], 0, &identity);
-            assert!(verified.len() <= max);
-            assert!(verified.find(&digest(n), providers).is_some());
+            verified.remember(&sized(n, 8), &providers[1], 0, &identity);
+            assert_eq!(verified.len(), max.min(n + 1));
+            assert!(verified.find(&sized(n, 8).digest(), providers).is_some());
         }
+        verified.remember(&sized(499, 8), &providers[1], 0, &identity);
+        assert_eq!(verified.len(), max, "the same token is counted once");
     }
-    let expired = Arc::new(Identity { expires_at: UnixTime(NOW + 1), ..(*identity).clone() });
-    let verified = VerifiedTokens::new(Arc::clone(&world.clock) as _, 50);
-    for n in 0..50 {
-        verified.remember(digest(n), &providers[1], 0, &expired);
-    }
-    world.clock.0.store(NOW + 1, Ordering::SeqCst);
-    verified.remember(digest(99), &providers[1], 0, &identity);
-    assert_eq!(verified.len(), 1, "the expired ones went first");
-    verified.remember(digest(100), &providers[1], 0, &expired);
-    assert_eq!(verified.len(), 1, "what has expired is not remembered");
     let none = VerifiedTokens::new(Arc::clone(&world.clock) as _, 0);
-    none.remember(digest(1), &providers[1], 0, &identity);
+    none.remember(&sized(1, 8), &providers[1], 0, &identity);
     assert!(none.is_empty());
+}
+
+#[tokio::test]
+async fn the_cache_of_verified_tokens_is_bounded_in_bytes() {
+    let world = World::new();
+    let identity = world.accepted(&world.ed.token(Algorithm::EdDsa, &sso())).await;
+    let Requirement::Token { providers, .. } = &world.requirement else { panic!() };
+    let full = limits::MAX_TOKEN_BYTES;
+    let one = VerifiedTokens::cost(&sized(0, full));
+    for (room, kept) in [(3 * one, 3), (3 * one - 1, 2), (one, 1), (one - 1, 0)] {
+        let clock = Arc::clone(&world.clock) as _;
+        let verified = VerifiedTokens::within(clock, 1000, room);
+        for n in 0..9 {
+            verified.remember(&sized(n, full), &providers[1], 0, &identity);
+            let last = verified.find(&sized(n, full).digest(), providers);
+            assert_eq!(last.is_some(), kept > 0, "{n}");
+        }
+        verified.remember(&sized(8, full), &providers[1], 0, &identity);
+        assert_eq!((verified.len(), verified.bytes()), (kept, kept * one));
+    }
+}
+
+#[tokio::test]
+async fn what_has_expired_makes_room_in_small_steps() {
+    let world = World::new();
+    let identity = world.accepted(&world.ed.token(Algorithm::EdDsa, &sso())).await;
+    let Requirement::Token { providers, .. } = &world.requirement else { panic!() };
+    let expired = Arc::new(Identity { expires_at: UnixTime(NOW + 1), ..(*identity).clone() });
+    let verified = VerifiedTokens::new(Arc::clone(&world.clock) as _, 1000);
+    let dead = limits::MAX_EXPIRED_SWEPT + 1;
+    for n in 0..dead {
+        verified.remember(&sized(n, 8), &providers[1], 0, &expired);
+    }
+    assert_eq!(verified.len(), dead);
+    world.clock.0.store(NOW + 1, Ordering::SeqCst);
+    verified.remember(&sized(1000, 8), &providers[1], 0, &identity);
+    assert_eq!(verified.len(), 2, "long before the cache is full, and no more at once");
+    verified.remember(&sized(1001, 8), &providers[1], 0, &identity);
+    assert_eq!(verified.len(), 2);
+    verified.remember(&sized(1002, 8), &providers[1], 0, &expired);
+    assert_eq!(verified.len(), 2, "what has expired is not remembered");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A provider on a real socket, on loopback.
 
+use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -103,6 +104,24 @@ async fn a_provider_on_a_socket_is_discovered_rotated_and_lost() {
     judge(&new).await.unwrap();
     assert_eq!(judge(&lost).await.unwrap_err().0, Code::TokenInvalid, "the last fetch was good");
     keeper.abort();
+}
+
+#[tokio::test]
+async fn with_keys_from_a_file_there_is_nothing_to_fetch() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let issuer = format!("http://{}", listener.local_addr().unwrap());
+    let clock = Arc::new(Hand(AtomicU64::new(NOW)));
+    let keys = json!({"keys": [Signer::rsa("k").jwk()]});
+    let kind = Issuing::Oidc { issuer: issuer.clone() };
+    let oidc = ProviderSettings { kind, ..sso_settings(&keys) };
+    let kind = Issuing::entra(TENANT, Cloud::Public, Some(&issuer));
+    let entra = ProviderSettings { kind, ..entra_settings(&keys) };
+    for settings in [oidc, entra] {
+        let provider = provider(&clock, settings);
+        let kept = Arc::clone(&provider).keep_keys().now_or_never();
+        assert!(kept.is_some(), "it ends without waiting for anything, so for no network");
+        assert_eq!(provider.status(), Status { keys: Some(1), age: None, failure: None });
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use super::forge::{Signer, encoded, inbound};
 use super::*;
 use crate::clock::{Clock, UnixTime};
 use crate::identity::CallerKind;
+use crate::limits;
 use crate::observe::metrics::Metrics;
 use crate::rejection::Code;
 use crate::trust::Roots;

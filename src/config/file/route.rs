@@ -70,7 +70,7 @@ pub struct Match {
     /// Each of these headers with this value.
     #[serde(default)]
     pub headers: Table<Spanned<String>>,
-    /// Each of these query parameters with this value.
+    /// Each of these query parameters with this value; a repeated one has it each time.
     #[serde(default)]
     pub query: Table<Spanned<String>>,
     /// Whether the path's letters match in either case. Default: `false`.

@@ -21,7 +21,7 @@ use crate::exchange::TokenPlan;
 use crate::forward::headers::Asserted;
 use crate::forward::{ForwardedClaim, Forwarding, Patience};
 use crate::gateway::{Action, Forward, Route};
-use crate::respond::{Canned, Redirect};
+use crate::own_answer::{Canned, Redirect};
 use crate::route::{
     EncodedSlashes, HostPattern, PathPattern, Rewrite, RewriteError, RouteMatch, RouteTable,
 };
@@ -358,7 +358,7 @@ impl<'a> Resolver<'a, '_> {
     fn say_rewrite(&mut self, text: &Spanned<Text>, error: &RewriteError, pattern: &PathPattern) {
         let problem = Problem::error(text.place, with_sources(error));
         self.finding.problems.push(match error {
-            RewriteError::NotAPath { .. } => problem,
+            RewriteError::NotAPath { .. } | RewriteError::DotsBesideName(_) => problem,
             RewriteError::Prefix(_)
             | RewriteError::NotAPrefix { .. }
             | RewriteError::UnknownName { .. }

@@ -163,6 +163,8 @@ const OTHERS: &[(u16, &str, &str, &str)] = &[
     (200, r#"{"access_token":"t\r\nx: y","token_type":"Bearer"}"#, "502 exchange_failed", "header"),
     (200, r#"{"access_token":"té","token_type":"Bearer"}"#, "502 exchange_failed", "header"),
     (200, r#"{"access_token":"a","access_token":"b","token_type":"Bearer"}"#, "502 exchange_failed", "not a JSON"),
+    (200, r#"{"access_token":"a","token_type":"Bearer","x":1,"x":1}"#, "502 exchange_failed", "not a JSON"),
+    (200, r#"{"access_token":"a","token_type":"Bearer","x":{"y":1,"y":2}}"#, "502 exchange_failed", "not a JSON"),
     (200, r#"{"access_token":"t","token_type":"Bearer","expires_in":0}"#, "502 exchange_failed", "already expired"),
     (200, r#"{"access_token":"t","token_type":"Bearer","expires_in":"-5"}"#, "502 exchange_failed", "already expired"),
     (201, r#"{"access_token":"t","token_type":"Bearer"}"#, "502 exchange_failed", "status 201"),
@@ -246,6 +248,7 @@ fn claims_that_cant_be_passed_on_still_ask_for_interaction() {
     assert!(!passed_on(&at_limit(limits::MAX_CLAIMS_BYTES + 1)));
     assert!(!passed_on("not json"));
     assert!(!passed_on("[1]"));
+    assert!(!passed_on(r#"{"a":1,"a":2}"#));
     // No claims at all are no challenge.
     for body in
         [r#"{"error":"invalid_grant","claims":""}"#, r#"{"error":"invalid_grant","claims":null}"#]

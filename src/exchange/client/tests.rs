@@ -1,7 +1,8 @@
 //! Retries and waits under paused time, and a whole call over a loopback socket.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
+use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -43,7 +44,8 @@ async fn ask_scripted(
 ) -> (Result<Granted, Rejection>, usize) {
     let answers = RefCell::new(answers.into_iter());
     let metrics = Metrics::default();
-    let office = Office { throttles, clock: &Fixed, metrics: &metrics };
+    let lanes = Lanes::default();
+    let office = Office { throttles, lanes: &lanes, clock: &Fixed, metrics: &metrics };
     let result = ask(terms, "graph", &office, || {
         let answer = answers.borrow_mut().next().expect("no more calls than answers");
         async { answer }
@@ -155,6 +157,37 @@ async fn what_one_user_may_not_do_holds_nobody_back() {
     assert!(ask_scripted(&throttles, &terms, script).await.0.is_ok());
 }
 
+#[tokio::test(start_paused = true)]
+async fn no_more_calls_are_under_way_than_the_limit() {
+    let (throttles, lanes, metrics) = (Throttles::default(), Lanes::default(), Metrics::default());
+    let office = Office { throttles: &throttles, lanes: &lanes, clock: &Fixed, metrics: &metrics };
+    let terms = terms("c", &["a"]);
+    let (under_way, most) = (Cell::new(0), Cell::new(0));
+    // A provider that takes `takes` for an answer.
+    let exchange = |takes: Duration| {
+        let (office, terms, under_way, most) = (&office, &terms, &under_way, &most);
+        ask(terms, "graph", office, move || async move {
+            under_way.set(under_way.get() + 1);
+            most.set(most.get().max(under_way.get()));
+            sleep(takes).await;
+            under_way.set(under_way.get() - 1);
+            answer(200, None, TOKEN)
+        })
+    };
+    let few = limits::MAX_EXCHANGES + 1;
+    let all = join_all((0..few).map(|_| exchange(limits::EXCHANGE_QUEUE_WAIT / 2))).await;
+    assert!(all.iter().all(Result::is_ok), "the one too many has waited");
+    assert_eq!(most.get(), limits::MAX_EXCHANGES);
+
+    let all = join_all((0..few).map(|_| exchange(limits::EXCHANGE_QUEUE_WAIT * 2))).await;
+    let refused: Vec<_> = all.into_iter().filter_map(Result::err).collect();
+    let [refused] = &refused[..] else { panic!("one too many: {}", refused.len()) };
+    let rejection = refused.rejection();
+    assert_eq!(rejection.code(), Code::ProviderUnavailable);
+    assert_eq!(*rejection.extra(), Extra::RetryAfter(limits::DEFAULT_RETRY_AFTER));
+    assert!(rejection.reason().starts_with("64 exchanges with provider `entra` are under way"));
+}
+
 /// A provider on loopback that gives one `answer` to one call; gives back the call.
 async fn one_call(answer: String, timeout: Duration) -> (Result<Granted, Rejection>, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -175,6 +208,7 @@ async fn one_call(answer: String, timeout: Duration) -> (Result<Granted, Rejecti
         tenant: Some("10000000-0000-4000-8000-000000000001"),
         client_id: "client",
         scopes: &["api://x/.default".to_owned()],
+        upstream: "graph",
         token_endpoint: &endpoint,
         authorization_endpoint: None,
     });
@@ -188,7 +222,9 @@ async fn one_call(answer: String, timeout: Duration) -> (Result<Granted, Rejecti
         upstream: Arc::from("graph"),
     };
     let (throttles, metrics) = (Throttles::default(), Metrics::default());
-    let office = Office { throttles: &throttles, clock: &SystemClock, metrics: &metrics };
+    let lanes = Lanes::default();
+    let office =
+        Office { throttles: &throttles, lanes: &lanes, clock: &SystemClock, metrics: &metrics };
     let result = call.make(office).await.map_err(|error| error.rejection());
     // The stream lives until the result is there: a hanging provider does not hang up.
     let (seen, _stream) = server.await.unwrap();

@@ -51,6 +51,24 @@ async fn a_request_names_one_host() {
 }
 
 #[tokio::test]
+async fn a_fragment_is_neither_matched_nor_forwarded() {
+    let (upstream, gateway) = started();
+    for (path, target) in [
+        ("/open/x#/../../admin", "/open/x"),
+        ("/open/x#?q=1", "/open/x"),
+        ("/open/x?q=1#f", "/open/x?q=1"),
+    ] {
+        let fields =
+            [(":method", "GET"), (":scheme", "http"), (":authority", "gateway"), (":path", path)];
+        let mut raw = RawHttp2::connect(gateway.address()).await;
+        raw.headers(1, &fields, More::Ends).await;
+        assert_eq!(raw.outcome(1).await, Outcome::Answered(200), "{path}");
+        assert_eq!(upstream.last().target, target, "forwarded without the fragment");
+    }
+    assert_eq!(upstream.count(), 3);
+}
+
+#[tokio::test]
 async fn fields_of_a_connection_are_no_fields_of_http2() {
     let (upstream, gateway) = started();
     let authority = (":authority", "gateway");

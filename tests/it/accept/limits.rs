@@ -174,6 +174,24 @@ async fn a_caller_who_takes_nothing_is_given_up_and_stops_nobody() {
 }
 
 #[tokio::test]
+async fn a_caller_of_http2_who_takes_nothing_is_given_up() {
+    let (upstream, gateway) = started("body_idle_timeout: 300ms");
+    upstream.answer(|_| Answer { body: AnswerBody::Bulk(1024 * 1024), ..Answer::ok("") });
+    let mut lazy = RawHttp2::connect_without_window(gateway.address()).await;
+    for stream in [1, 3] {
+        let fields =
+            [(":method", "GET"), (":scheme", "http"), (":authority", "g"), (":path", "/open/bulk")];
+        lazy.headers(stream, &fields, More::Ends).await;
+    }
+    // It is told the heads, never takes a byte, and then has no connection.
+    lazy.closed().await;
+    let event = gateway.log().event_when("/open/bulk").await;
+    assert_eq!(event["status"], 499);
+    // One frame was made ready for it.
+    assert!(event["bytes_out"].as_u64().unwrap() < 1024 * 1024, "{event:?}");
+}
+
+#[tokio::test]
 async fn a_caller_who_sends_nothing_of_a_body_that_is_due_is_408() {
     let (upstream, gateway) = started("body_idle_timeout: 300ms");
     upstream.answer(|_| Answer { reading: Reading::Before, ..Answer::ok("ok") });

@@ -1,3 +1,4 @@
 //! Which credential the upstream gets.
 
 mod never_mixed;
+mod refused;

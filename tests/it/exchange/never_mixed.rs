@@ -1,9 +1,12 @@
 //! Users, scopes and upstreams under a storm: callers who hang up, a provider that fails and a
-//! clock that jumps. Whatever happens, a token reaches only the upstream, on behalf of only the
-//! user and for only the scope that it was issued for.
+//! clock that jumps. Whatever happens, a token is used on behalf of only the user and for only
+//! the scope that it was issued for, and what one upstream was shown no other ever is, though
+//! both are asked for with the same scopes. The provider issues no token twice, so tokens are
+//! compared by their bytes.
 //!
 //! The storm is drawn from a seed; a failure names it.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -146,6 +149,7 @@ async fn storm(seed: u64) {
             }
         }
     }
+    let mut shown_to: HashMap<String, &str> = HashMap::new();
     for (name, upstream) in &upstreams {
         for seen in upstream.seen() {
             let steps: Vec<_> = seen.target.trim_start_matches('/').split('/').collect();
@@ -158,6 +162,8 @@ async fn storm(seed: u64) {
                 "seed {seed}: {}",
                 seen.target
             );
+            let first = *shown_to.entry(bearer).or_insert(name);
+            assert_eq!(first, *name, "seed {seed}: shown to both upstreams: {}", seen.target);
         }
     }
 }

@@ -55,9 +55,16 @@ struct Shared {
 /// The HTTP/2 connection that all share.
 #[derive(Default)]
 struct Common {
-    sender: Option<http2::SendRequest<Body>>,
+    open: Option<Open>,
     /// Counts those that were made: a higher one is newer. 0: there was none.
     number: u64,
+}
+
+struct Open {
+    sender: http2::SendRequest<Body>,
+    /// One more for each lease.
+    in_use: Arc<()>,
+    since: Instant,
 }
 
 #[derive(Default)]
@@ -97,7 +104,7 @@ pub(super) struct Lease {
 
 enum Connection {
     Http1 { exclusive: Exclusive, pool: Weak<Shared> },
-    Http2 { sender: http2::SendRequest<Body>, number: u64 },
+    Http2 { sender: http2::SendRequest<Body>, number: u64, _in_use: Arc<()> },
 }
 
 impl Lease {
@@ -192,13 +199,13 @@ async fn make(upstream: &Upstream, wanted: Wanted) -> Result<Lease, ConnectError
     let pool = &upstream.pool.0;
     let mut making = None;
     if pool.may_share.load(Ordering::Relaxed) {
-        let waited = pool.making.lock().await;
+        let guard = pool.making.lock().await;
         // While we waited, somebody else may have made the one that all share, or found out
         // that there will be none.
         if let Some(lease) = pool.shared(wanted) {
             return Ok(lease);
         }
-        making = Some(waited).filter(|_| pool.may_share.load(Ordering::Relaxed));
+        making = Some(guard).filter(|_| pool.may_share.load(Ordering::Relaxed));
     }
     let connection = connect(upstream).await?;
     drop(making);
@@ -232,23 +239,28 @@ impl Shared {
 
     /// The HTTP/2 connection, if there is one, it is open and it will do.
     fn shared(&self, wanted: Wanted) -> Option<Lease> {
-        let common = lock(&self.http2);
+        let mut common = lock(&self.http2);
         let number = common.number;
         let will_do = match wanted {
             Wanted::Any => true,
             Wanted::NewerThan(failed) => number > failed,
         };
-        let sender = common.sender.as_ref().filter(|sender| will_do && sender.is_ready())?;
-        let connection = Connection::Http2 { sender: sender.clone(), number };
-        Some(Lease { connection, reused: true })
+        let open = common.open.as_mut().filter(|open| will_do && open.sender.is_ready())?;
+        open.since = Instant::now();
+        Some(Lease { connection: open.lend(number), reused: true })
     }
 
     /// Shares a connection that was just made.
-    fn share(&self, sender: http2::SendRequest<Body>) -> Connection {
-        let mut common = lock(&self.http2);
-        common.number += 1;
-        common.sender = Some(sender.clone());
-        Connection::Http2 { sender, number: common.number }
+    fn share(self: &Arc<Self>, sender: http2::SendRequest<Body>) -> Connection {
+        let connection = {
+            let mut common = lock(&self.http2);
+            common.number += 1;
+            let number = common.number;
+            let open = Open { sender, in_use: Arc::default(), since: Instant::now() };
+            common.open.insert(open).lend(number)
+        };
+        self.see_to_reaping(&mut lock(&self.kept));
+        connection
     }
 
     fn keep(self: &Arc<Self>, exclusive: Exclusive) {
@@ -257,9 +269,32 @@ impl Shared {
             return;
         }
         kept.idle.push_back(Idle { exclusive, since: Instant::now() });
+        self.see_to_reaping(&mut kept);
+    }
+
+    fn see_to_reaping(self: &Arc<Self>, kept: &mut Kept) {
         if !kept.reaped {
             kept.reaped = true;
             tokio::spawn(reap(Arc::downgrade(self), self.patience));
+        }
+    }
+}
+
+impl Open {
+    fn lend(&self, number: u64) -> Connection {
+        let sender = self.sender.clone();
+        Connection::Http2 { sender, number, _in_use: Arc::clone(&self.in_use) }
+    }
+}
+
+impl Common {
+    /// Lets go of the connection if nobody used it for `patience`: without a sender it ends.
+    fn reap(&mut self, patience: Duration) {
+        let Some(open) = &mut self.open else { return };
+        if Arc::strong_count(&open.in_use) > 1 {
+            open.since = Instant::now();
+        } else if open.since.elapsed() >= patience {
+            self.open = None;
         }
     }
 }
@@ -273,7 +308,9 @@ async fn reap(pool: Weak<Shared>, patience: Duration) {
         while kept.idle.front().is_some_and(|oldest| oldest.since.elapsed() >= patience) {
             kept.idle.pop_front();
         }
-        if kept.idle.is_empty() {
+        let mut common = lock(&pool.http2);
+        common.reap(patience);
+        if kept.idle.is_empty() && common.open.is_none() {
             kept.reaped = false;
             return;
         }
@@ -345,4 +382,40 @@ fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -
         }
     });
     driving.abort_handle()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(lease: Option<Lease>) -> Option<u64> {
+        match lease?.newer() {
+            Wanted::NewerThan(number) => Some(number),
+            Wanted::Any => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shared_connection_will_do_if_it_is_newer_than_the_one_that_failed() {
+        let shared = Arc::new(Shared {
+            kept: Mutex::default(),
+            http2: Mutex::default(),
+            making: tokio::sync::Mutex::default(),
+            may_share: AtomicBool::new(true),
+            patience: Duration::from_secs(90),
+        });
+        assert_eq!(number(shared.shared(Wanted::Any)), None);
+        let mut peers = Vec::new();
+        for made in 1..=2 {
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            peers.push(theirs);
+            let builder = http2::Builder::new(TokioExecutor::new());
+            let (sender, connection) = builder.handshake(TokioIo::new(ours)).await.unwrap();
+            drive(connection);
+            drop(shared.share(sender));
+            assert_eq!(number(shared.shared(Wanted::Any)), Some(made));
+            assert_eq!(number(shared.shared(Wanted::NewerThan(made - 1))), Some(made));
+            assert_eq!(number(shared.shared(Wanted::NewerThan(made))), None);
+        }
+    }
 }

@@ -2,13 +2,18 @@
 //! turn out to be dead.
 
 use http::Request;
-use http_body_util::BodyExt as _;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::{event, open, piece, pieces};
 use crate::support::client::full;
 use crate::support::gateway::Gateway;
 use crate::support::raw::Raw;
 use crate::support::raw_upstream::{RawUpstream, Then};
+use crate::support::servers::Server;
 use crate::support::upstream::{Answer, AnswerBody, Upstream};
 use crate::support::within;
 
@@ -209,6 +214,53 @@ async fn an_http2_connection_that_went_away_is_made_anew() {
         upstream.answer(|_| Answer::ok("ok"));
     }
     assert_eq!(client.get("/x").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_http2_connection_is_let_go_when_nobody_uses_it() {
+    let (ended, mut endings) = tokio::sync::mpsc::channel(8);
+    let (down, events) = tokio::sync::watch::channel(());
+    let upstream = Server::start(std::sync::Arc::new(move |stream| {
+        let (ended, events) = (ended.clone(), events.clone());
+        Box::pin(async move {
+            let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+                let mut events = events.clone();
+                async move {
+                    let frames = futures_util::stream::once(async move {
+                        if request.uri().path() == "/long" {
+                            events.changed().await.unwrap();
+                        }
+                        Ok::<_, std::convert::Infallible>(Frame::data(bytes::Bytes::from("ok")))
+                    });
+                    let body = StreamBody::new(Box::pin(frames));
+                    Ok::<_, std::convert::Infallible>(http::Response::new(body))
+                }
+            });
+            let builder = http2::Builder::new(TokioExecutor::new());
+            builder.serve_connection(TokioIo::new(stream), service).await.ok();
+            ended.send(()).await.unwrap();
+        })
+    }));
+    let url = format!("http://{}", upstream.address());
+    let keys = "protocol: http2, timeouts: { idle: 100ms }";
+    let gateway = Gateway::start(&open(&url, keys, ""));
+    let mut client = gateway.client().await;
+    for _ in 0..2 {
+        assert_eq!(client.get("/x").await.status, 200);
+        within("the end", endings.recv()).await.unwrap();
+    }
+    // One that carries an answer is in use, and others share it meanwhile.
+    let request = Request::get("/long").body(full("")).unwrap();
+    let mut long = client.start(request).await.unwrap().into_body();
+    for _ in 0..3 {
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+        assert_eq!(gateway.client().await.get("/x").await.status, 200);
+    }
+    endings.try_recv().unwrap_err();
+    down.send(()).unwrap();
+    assert_eq!(within("the rest", long.frame()).await.unwrap().unwrap().into_data().unwrap(), "ok");
+    within("the end", endings.recv()).await.unwrap();
+    endings.try_recv().unwrap_err();
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Every limit that the routes file does not set, with its unit and its reason.
 //!
-//! Defaults of limits that the routes file does set stand beside their keys in `config/file.rs`.
+//! Defaults of limits that the routes file does set stand beside their keys in `config/file/`.
 
 use std::time::Duration;
 

@@ -92,14 +92,14 @@ pub enum EntraCredential {
     ManagedIdentity(NotYet),
 }
 
-/// A provider of `type: oidc`.
+/// A provider of `type: oidc`. Defaults are those of [`crate::authn::ProviderSettings::new`].
 #[derive(Clone, Debug, Deserialize)]
 pub struct Oidc {
     /// What tokens have in `iss`, byte for byte. Required.
     pub issuer: Spanned<HttpUrl>,
     /// What tokens for the gateway have in `aud`. Required.
     pub audiences: List<Spanned<Text>>,
-    /// How tokens may be signed. Default: [`Oidc::DEFAULT_ALGORITHMS`].
+    /// How tokens may be signed. Default: `RS256`, `PS256`, `ES256`, `EdDSA`.
     pub algorithms: Option<List<Spanned<Algorithm>>>,
     /// Who the gateway is at the provider.
     pub client_id: Option<Spanned<Text>>,
@@ -108,29 +108,17 @@ pub struct Oidc {
     /// How tokens are exchanged.
     pub exchange: Option<NotYet>,
     /// Claims with the token's scopes, the first that is there: a string with spaces between,
-    /// or an array. Default: [`Oidc::DEFAULT_SCOPE_CLAIMS`].
+    /// or an array. Default: `scp`, `scope`.
     pub scope_claims: Option<OneOrMany<Spanned<Text>>>,
     /// The claim with the caller's roles; a dotted path for a nested one. Default:
-    /// [`Oidc::DEFAULT_ROLES_CLAIM`].
+    /// `roles`.
     pub roles_claim: Option<OneOrMany<Spanned<Text>>>,
     /// Claims with the client's id, the first that is there. Default:
-    /// [`Oidc::DEFAULT_CLIENT_CLAIMS`].
+    /// `azp`, `appid`, `client_id`, `cid`.
     pub client_claims: Option<OneOrMany<Spanned<Text>>>,
     /// How the provider is called, and what overrides its metadata.
     #[serde(rename = "$beside")]
     pub calls: ProviderCalls,
-}
-
-impl Oidc {
-    /// Asymmetric ones that need no more than a published key.
-    pub const DEFAULT_ALGORITHMS: [Algorithm; 4] =
-        [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA];
-    /// Entra's name and that of RFC 9068 §2.2.3.
-    pub const DEFAULT_SCOPE_CLAIMS: [&'static str; 2] = ["scp", "scope"];
-    /// The name of RFC 9068 §2.2.3.1.
-    pub const DEFAULT_ROLES_CLAIM: &'static str = "roles";
-    /// OpenID Connect's name, Entra's in v1 tokens, and that of RFC 9068 §2.2.
-    pub const DEFAULT_CLIENT_CLAIMS: [&'static str; 3] = ["azp", "appid", "client_id"];
 }
 
 /// Keys that both kinds of provider have.

@@ -321,9 +321,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_end_is_refused() {
+    fn a_file_without_end_and_one_that_is_too_large_are_refused() {
         let environment = Environment::of([("", ""); 0], "/");
         let error = environment.read(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(error.to_string(), "it is not a regular file");
+        let folder = tempfile::tempdir().unwrap();
+        let large = folder.path().join("large");
+        fs::File::create(&large).unwrap().set_len(MAX_NAMED_FILE_BYTES + 1).unwrap();
+        let error = environment.read(&large).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }
 }

@@ -1,7 +1,7 @@
 //! What a route asks of a request beside host and path: method, headers and query.
 
 use http::header::HeaderName;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use url::form_urlencoded;
 
 /// Whether a route with these `methods` takes `method`; none listed takes all, GET takes HEAD
@@ -19,19 +19,25 @@ pub(super) fn methods_overlap(one: &[Method], other: &[Method]) -> bool {
 }
 
 /// Whether each header has the wanted value. Several lines of one name are one list, as they
-/// are for every reader of the message (RFC 9110 §5.3): a second line never hides the first.
+/// are for every reader of the message (RFC 9110 §5.3): a second line never hides the first. Space
+/// around a value is no part of it (§5.5); HTTP/2 may carry it to us, and an HTTP/1.1 upstream
+/// would not see it.
 pub(super) fn headers_fit(wanted: &[(HeaderName, String)], headers: &HeaderMap) -> bool {
     wanted.iter().all(|(name, wanted)| {
         let mut lines = headers.get_all(name).iter();
         let Some(first) = lines.next() else { return false };
-        let Some(second) = lines.next() else { return first.as_bytes() == wanted.as_bytes() };
-        let mut joined = first.as_bytes().to_vec();
+        let Some(second) = lines.next() else { return value(first) == wanted.as_bytes() };
+        let mut joined = value(first).to_vec();
         for line in std::iter::once(second).chain(lines) {
             joined.extend_from_slice(b", ");
-            joined.extend_from_slice(line.as_bytes());
+            joined.extend_from_slice(value(line));
         }
         joined == wanted.as_bytes()
     })
+}
+
+fn value(line: &HeaderValue) -> &[u8] {
+    line.as_bytes().trim_ascii()
 }
 
 /// Whether each key stands in the query, and each time with the wanted value, form-decoded (`+`
@@ -49,7 +55,6 @@ pub(super) fn query_fits(wanted: &[(String, String)], query: Option<&str>) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     #[test]
     fn get_takes_head_and_no_list_takes_all() {
@@ -67,6 +72,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         assert!(!headers_fit(&wanted, &headers));
         headers.append("x-v", HeaderValue::from_static("2"));
+        assert!(headers_fit(&wanted, &headers));
+        headers.insert("x-v", HeaderValue::from_static(" 2\t"));
         assert!(headers_fit(&wanted, &headers));
         headers.append("x-v", HeaderValue::from_static("3"));
         assert!(!headers_fit(&wanted, &headers));

@@ -30,6 +30,8 @@
 mod advice;
 mod answer;
 mod cache;
+pub mod challenge;
+mod claims;
 mod client;
 mod credential;
 mod failure;

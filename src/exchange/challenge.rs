@@ -78,7 +78,7 @@ pub fn claims_wanted(headers: &HeaderMap) -> Option<Claims> {
 
 /// The same for one field.
 pub fn claims_in(field: &str) -> Option<Claims> {
-    Challenges { rest: field }.find_map(|challenge| challenge.claims())
+    Challenges { rest: field }.find_map(Challenge::claims)
 }
 
 /// One challenge: a scheme, and those of its parameters that matter here.

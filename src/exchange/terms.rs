@@ -96,6 +96,16 @@ pub(super) struct Key {
     inbound: [u8; 32],
 }
 
+impl Key {
+    /// Names the exchange for the same token that asks for `claims` as well.
+    pub(super) fn with_claims(&self, claims: &str) -> Self {
+        let mut exchange = Digest::new("claims v1");
+        exchange.0.update(&self.exchange);
+        exchange.add(claims);
+        Self { exchange: exchange.finish(), inbound: self.inbound }
+    }
+}
+
 /// Names all exchanges that a provider's `Retry-After` holds back together: those of one
 /// provider, tenant, client and scope set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -68,6 +68,14 @@ impl Caller {
     }
 }
 
+#[cfg(test)]
+impl Caller {
+    /// For tests only: a caller whom nobody verified.
+    pub(crate) fn forged(token: InboundToken, identity: Identity) -> Self {
+        Self { token, identity: Arc::new(identity) }
+    }
+}
+
 /// The outcome of authentication: a verified caller, or nobody on an open route.
 #[derive(Debug)]
 pub struct Authenticated {

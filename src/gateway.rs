@@ -24,6 +24,7 @@ use crate::observe::recorded_body::RecordedBody;
 use crate::observe::request_id::{RequestId, X_REQUEST_ID};
 use crate::own_answer::{Canned, Redirect};
 use crate::peer::{Peer, TrustedProxies};
+use crate::public_url::PublicUrl;
 use crate::rejection::Rejection;
 use crate::respond;
 use crate::route::{RouteTable, Target};
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Whose `X-Forwarded-*` and `X-Request-Id` are believed.
     pub trusted_proxies: TrustedProxies,
+    /// What callers call the gateway, if the file says so.
+    pub public_url: Option<Arc<PublicUrl>>,
 }
 
 /// One entry of `routes:`.

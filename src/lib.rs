@@ -10,6 +10,7 @@ pub mod clock;
 pub mod peer;
 pub mod idle_timer;
 pub mod trust;
+pub mod public_url;
 pub mod body;
 
 // How we speak about requests.

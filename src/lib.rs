@@ -28,6 +28,7 @@ pub mod forward;
 // Assembly.
 pub mod respond;
 pub mod own_answer;
+pub mod metadata;
 pub mod gateway;
 
 // Sockets in.

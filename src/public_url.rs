@@ -1,6 +1,6 @@
 //! The URL by which callers know this gateway: `server.public_url`.
 //!
-//! What is built with it (the metadata of protected resources, the `htu` that a DPoP proof has to
+//! What is built with it (the metadata of protected resources, the `htu` that a `DPoP` proof has to
 //! name) never depends on what a request says of its host. It decides what such a URL looks
 //! like; who uses it is not known here.
 

@@ -26,14 +26,26 @@ struct ProblemDocument<'a> {
 }
 
 /// The answer to a refused request. hyper leaves the body out where the method is HEAD.
-pub fn refusal(rejection: &Rejection, request_id: &str, version: Version) -> Response<Body> {
+///
+/// `resource_metadata` is where the metadata of the route's protected resource is, if it has any;
+/// every challenge names it (RFC 9728 §5.1).
+pub fn refusal(
+    rejection: &Rejection,
+    request_id: &str,
+    version: Version,
+    resource_metadata: Option<&str>,
+) -> Response<Body> {
     let answer = rejection.code().answer();
     let mut response = Response::new(Body::full(document(rejection, request_id)));
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(challenge) = challenge(rejection) {
+    if let Some(mut challenge) = challenge(rejection) {
+        // Behind all else: the form that Microsoft's libraries parse stands in front.
+        if let Some(url) = resource_metadata {
+            parameter(&mut challenge, "resource_metadata", url);
+        }
         insert(headers, WWW_AUTHENTICATE, challenge);
     }
     match rejection.extra() {
@@ -149,7 +161,7 @@ mod tests {
     use std::time::Duration;
 
     fn authenticate(rejection: &Rejection) -> Option<String> {
-        let response = refusal(rejection, "id", Version::HTTP_11);
+        let response = refusal(rejection, "id", Version::HTTP_11, None);
         response.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned())
     }
 
@@ -197,12 +209,12 @@ mod tests {
     fn headers_of_refusals() {
         let throttled = Rejection::new(Code::ProviderUnavailable, "x", "")
             .with(Extra::RetryAfter(Duration::from_millis(1500)));
-        assert_eq!(refusal(&throttled, "id", Version::HTTP_11).headers()[RETRY_AFTER], "2");
+        assert_eq!(refusal(&throttled, "id", Version::HTTP_11, None).headers()[RETRY_AFTER], "2");
         let methods = Rejection::new(Code::MethodNotAllowed, "x", "")
             .with(Extra::Allow(vec![Method::GET, Method::HEAD]));
-        assert_eq!(refusal(&methods, "id", Version::HTTP_11).headers()[ALLOW], "GET, HEAD");
+        assert_eq!(refusal(&methods, "id", Version::HTTP_11, None).headers()[ALLOW], "GET, HEAD");
         let broken = Rejection::new(Code::BadRequest, "x", "").closing();
-        assert_eq!(refusal(&broken, "id", Version::HTTP_11).headers()[CONNECTION], "close");
-        assert!(!refusal(&broken, "id", Version::HTTP_2).headers().contains_key(CONNECTION));
+        assert_eq!(refusal(&broken, "id", Version::HTTP_11, None).headers()[CONNECTION], "close");
+        assert!(!refusal(&broken, "id", Version::HTTP_2, None).headers().contains_key(CONNECTION));
     }
 }

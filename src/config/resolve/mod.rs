@@ -7,6 +7,7 @@
 mod headers;
 mod names;
 mod providers;
+mod resources;
 mod routes;
 mod server;
 mod tokens;
@@ -150,7 +151,7 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
     let public_url = server::public_url(file, finding);
     let providers = providers::resolve(&file.providers, finding);
     let upstreams = upstreams::resolve(&file.upstreams, &providers, finding);
-    let routes = routes::resolve(file, &providers, &upstreams, finding)?;
+    let routes = routes::resolve(file, &providers, &upstreams, public_url.as_ref(), finding)?;
     // What a route with problems would have used is not known.
     if !finding.problems.refuse() {
         upstreams::warn_of_unused(file, finding);

@@ -107,7 +107,7 @@ impl Describing {
     }
 
     /// All resources, as callers of `public_url` see them.
-    pub fn finish(self, public_url: Arc<PublicUrl>) -> Resources {
+    pub fn finish(self, public_url: &Arc<PublicUrl>) -> Resources {
         let described = self.0.into_iter().map(|(path, document)| {
             let (origin, base) = (public_url.origin(), public_url.base_path());
             let metadata_url = format!("{origin}{WELL_KNOWN}{base}{path}");
@@ -117,7 +117,7 @@ impl Describing {
             let document = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
             (path, Arc::new(ProtectedResource { metadata_url, document }))
         });
-        Resources { by_path: described.collect(), public_url: Arc::clone(&public_url) }
+        Resources { by_path: described.collect(), public_url: Arc::clone(public_url) }
     }
 }
 
@@ -226,7 +226,12 @@ fn not_allowed(method: &Method) -> Rejection {
 
 /// The path of a resource in the spelling of callers; empty for that of the whole gateway.
 fn path_of<'s>(segments: impl Iterator<Item = &'s str>) -> String {
-    segments.map(|segment| format!("/{}", utf8_percent_encode(segment, IN_SEGMENT))).collect()
+    let mut path = String::new();
+    for segment in segments {
+        path.push('/');
+        path.extend(utf8_percent_encode(segment, IN_SEGMENT));
+    }
+    path
 }
 
 /// The issuer identifier below which clients find the provider's own metadata (RFC 8414 §2).

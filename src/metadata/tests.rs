@@ -39,7 +39,7 @@ fn described(at: &str, routes: &[(&str, &[Arc<Provider>], &[&str])]) -> Resource
         let scopes: Vec<String> = scopes.iter().map(|&scope| scope.to_owned()).collect();
         describing.add(&PathPattern::parse(path).unwrap(), providers, &scopes);
     }
-    describing.finish(public_url(at))
+    describing.finish(&public_url(at))
 }
 
 fn read(resource: &ProtectedResource) -> Value {

@@ -31,7 +31,7 @@ pub(super) fn add(
             Requirement::Token { .. } | Requirement::Open => None,
         })
         .collect();
-    let resources = Arc::new(describing.finish(Arc::clone(public_url)));
+    let resources = Arc::new(describing.finish(public_url));
     for ((_, route), path) in entries.iter_mut().zip(paths) {
         route.resource = path.and_then(|path| resources.at(&path).cloned());
     }

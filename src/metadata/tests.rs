@@ -32,8 +32,11 @@ fn public_url(text: &str) -> Arc<PublicUrl> {
     Arc::new(PublicUrl::new(&Url::parse(text).unwrap()).unwrap())
 }
 
-/// The resources of routes with these paths, providers and scopes.
-fn described(at: &str, routes: &[(&str, &[Arc<Provider>], &[&str])]) -> Resources {
+/// A route that asks for a token: its path, providers and scopes.
+type Asking<'a> = (&'a str, &'a [Arc<Provider>], &'a [&'a str]);
+
+/// The resources of `routes`, for callers of the URL `at`.
+fn described(at: &str, routes: &[Asking<'_>]) -> Resources {
     let mut describing = Describing::default();
     for (path, providers, scopes) in routes {
         let scopes: Vec<String> = scopes.iter().map(|&scope| scope.to_owned()).collect();

@@ -26,8 +26,8 @@ from azure.core.rest import HttpRequest
 from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
 
 from test_msal import (
-    ACCESS_AS_USER, BASE, CA_FILE, GATEWAY, PUBLIC_CLIENT, TENANT, LoopbackPorts, claims_of,
-    http_client, public_client, settings,
+    ACCESS_AS_USER, BASE, CA_FILE, GATEWAY, PUBLIC_CLIENT, TENANT, claims_of, http_client,
+    public_client, settings,
 )
 
 import msal
@@ -78,9 +78,19 @@ class Credential:
 
     def __init__(self, name, **more):
         self.name = f"{name}@dev.local"
-        self.client = msal.PublicClientApplication(PUBLIC_CLIENT, **settings(), **more)
-        self.claims = []
-        self.tokens = []
+        session = http_client()
+        session.hooks["response"].append(self.record)
+        self.client = msal.PublicClientApplication(
+            PUBLIC_CLIENT, **{**settings(), "http_client": session}, **more)
+        self.claims = []  # what it was asked for, call by call
+        self.tokens = []  # what it gave
+        self.forms = []  # what MSAL sent to the token endpoint
+
+    def record(self, response, **_):
+        if response.request.method == "POST":
+            body = response.request.body
+            text = body.decode() if isinstance(body, bytes) else body
+            self.forms.append(dict(urllib.parse.parse_qsl(text)))
 
     def get_token(self, *scopes, claims=None, **_):
         self.claims.append(claims)
@@ -95,19 +105,6 @@ class Credential:
         assert "access_token" in answer, answer
         self.tokens.append(answer["access_token"])
         return AccessToken(answer["access_token"], int(time.time()) + answer["expires_in"])
-
-
-class Recorder(LoopbackPorts):
-    """Also remembers the forms that MSAL sends to the token endpoint."""
-
-    forms = []
-
-    def send(self, request, **kwargs):
-        response = super().send(request, **kwargs)
-        if request.method == "POST":
-            body = request.body.decode() if isinstance(request.body, bytes) else request.body
-            Recorder.forms.append(dict(urllib.parse.parse_qsl(body)))
-        return response
 
 
 class ClaimsChallenge(unittest.TestCase):
@@ -138,7 +135,8 @@ class ClaimsChallenge(unittest.TestCase):
         else:
             raise AssertionError("the gateway did not start:\n" + "".join(log))
         # Whatever it logs later must not fill the pipe.
-        threading.Thread(target=cls.gateway.stderr.read, daemon=True).start()
+        cls.reading = threading.Thread(target=cls.gateway.stderr.read, daemon=True)
+        cls.reading.start()
         cls.base = "http://" + addresses["listening"]
         cls.ready("http://" + addresses["admin port"] + "/readyz")
 
@@ -155,6 +153,8 @@ class ClaimsChallenge(unittest.TestCase):
     def tearDownClass(cls):
         cls.gateway.terminate()
         code = cls.gateway.wait(timeout=60)
+        cls.reading.join()
+        cls.gateway.stderr.close()
         cls.upstream.shutdown()
         cls.upstream.server_close()
         cls.folder.cleanup()
@@ -162,7 +162,6 @@ class ClaimsChallenge(unittest.TestCase):
 
     def setUp(self):
         Upstream.tokens.clear()
-        Recorder.forms.clear()
 
     def call(self, policy):
         """One request through a pipeline of azure-core; `enforce_https` is off on loopback only."""
@@ -171,13 +170,8 @@ class ClaimsChallenge(unittest.TestCase):
             request = HttpRequest("GET", self.base + "/graph/v1.0/me")
             return pipeline.run(request, enforce_https=False).http_response
 
-    def credential(self, name, **more):
-        credential = Credential(name, **more)
-        credential.client.http_client.mount("https://localhost/", Recorder())
-        return credential
-
     def test_an_ordinary_user_is_asked_for_nothing(self):
-        credential = self.credential("alice")
+        credential = Credential("alice")
         response = self.call(BearerTokenCredentialPolicy(credential, ACCESS_AS_USER))
         self.assertEqual(response.status_code, 200)
         self.assertEqual(credential.claims, [None])
@@ -186,7 +180,7 @@ class ClaimsChallenge(unittest.TestCase):
         for policy in (BearerTokenCredentialPolicy, ARMChallengeAuthenticationPolicy):
             with self.subTest(policy=policy.__name__):
                 self.setUp()
-                credential = self.credential("mfa")
+                credential = Credential("mfa")
                 response = self.call(policy(credential, ACCESS_AS_USER))
                 self.assertEqual(response.status_code, 200)
 
@@ -194,7 +188,7 @@ class ClaimsChallenge(unittest.TestCase):
                 none, claims = credential.claims
                 self.assertIsNone(none)
                 self.assertIn("polids", json.loads(claims)["access_token"])
-                sent = [form["claims"] for form in Recorder.forms if "claims" in form]
+                sent = [form["claims"] for form in credential.forms if "claims" in form]
                 self.assertEqual([json.loads(one) for one in sent], [json.loads(claims)])
                 first, second = credential.tokens
                 self.assertNotIn("amr", claims_of(first))
@@ -207,16 +201,16 @@ class ClaimsChallenge(unittest.TestCase):
                 self.assertEqual(claims_of(outbound)["upn"], "mfa@dev.local")
 
     def test_msal_merges_the_challenge_with_its_own_capabilities(self):
-        credential = self.credential("mfa", client_capabilities=["cp1"])
+        credential = Credential("mfa", client_capabilities=["cp1"])
         response = self.call(BearerTokenCredentialPolicy(credential, ACCESS_AS_USER))
         self.assertEqual(response.status_code, 200)
-        merged = json.loads(Recorder.forms[-1]["claims"])["access_token"]
+        merged = json.loads(credential.forms[-1]["claims"])["access_token"]
         self.assertEqual(merged["xms_cc"], {"values": ["cp1"]})
         self.assertIn("polids", merged)
         self.assertEqual(claims_of(credential.tokens[-1])["xms_cc"], ["cp1"])
 
     def test_each_parameter_is_read_as_it_was_meant(self):
-        token = self.credential("mfa").get_token(ACCESS_AS_USER).token
+        token = Credential("mfa").get_token(ACCESS_AS_USER).token
         response = http_client().get(
             self.base + "/graph/v1.0/me", headers={"authorization": "Bearer " + token})
         self.assertEqual(response.status_code, 401)

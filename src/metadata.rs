@@ -98,7 +98,8 @@ impl Describing {
         let path = path_of(pattern.literal_prefix());
         let document = self.0.entry(path.clone()).or_default();
         for settings in providers.iter().map(|provider| provider.settings()) {
-            add(&mut document.authorization_servers, authorization_server(&settings.kind));
+            // Below it clients find the provider's own metadata (RFC 8414 §3, OpenID Discovery §4).
+            add(&mut document.authorization_servers, settings.kind.issuer());
             for scope in requested(settings, scopes) {
                 add(&mut document.scopes_supported, scope);
             }
@@ -232,22 +233,6 @@ fn path_of<'s>(segments: impl Iterator<Item = &'s str>) -> String {
         path.extend(utf8_percent_encode(segment, IN_SEGMENT));
     }
     path
-}
-
-/// The issuer identifier below which clients find the provider's own metadata (RFC 8414 §2).
-fn authorization_server(kind: &Issuing) -> String {
-    match kind {
-        Issuing::Entra { .. } => {
-            // Of a provider for many tenants the issuer is a template that nobody can fetch; what
-            // can be fetched is where its own metadata is.
-            let metadata = kind.metadata_url();
-            metadata
-                .strip_suffix("/.well-known/openid-configuration")
-                .unwrap_or(&metadata)
-                .to_owned()
-        }
-        Issuing::Oidc { issuer } => issuer.clone(),
-    }
 }
 
 /// What a client writes into `scope` of its request to the provider to get a token with one of

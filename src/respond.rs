@@ -119,7 +119,10 @@ fn challenge(rejection: &Rejection) -> Option<String> {
 /// The form that Microsoft's client libraries parse; `claims` is base64 with padding.
 fn claims_challenge(authorization_uri: &str, client_id: &str, claims: Option<&str>) -> String {
     let mut text = String::from("Bearer realm=\"\"");
-    parameter(&mut text, "authorization_uri", authorization_uri);
+    // A provider that publishes none can still be asked by who knows it.
+    if !authorization_uri.is_empty() {
+        parameter(&mut text, "authorization_uri", authorization_uri);
+    }
     parameter(&mut text, "client_id", client_id);
     if let Some(claims) = claims {
         parameter(&mut text, "error", "insufficient_claims");
@@ -203,6 +206,50 @@ mod tests {
         let text =
             authenticate(&Rejection::new(Code::ClaimsChallenge, "x", "").with(extra)).unwrap();
         assert!(text.ends_with(r#"error="interaction_required""#), "{text}");
+    }
+
+    #[test]
+    fn every_challenge_ends_with_where_the_metadata_is() {
+        let named = |rejection: &Rejection, url| {
+            let response = refusal(rejection, "id", Version::HTTP_2, Some(url));
+            let value = response.headers().get(WWW_AUTHENTICATE);
+            value.map(|value| value.to_str().unwrap().to_owned())
+        };
+        let url = "https://a.example/.well-known/oauth-protected-resource/x";
+        let end = format!(", resource_metadata=\"{url}\"");
+        for code in [
+            Code::TokenMissing,
+            Code::TokenInvalid,
+            Code::TokenExpired,
+            Code::ClaimsChallenge,
+            Code::InsufficientScope,
+        ] {
+            let text = named(&Rejection::new(code, "x", ""), url).unwrap();
+            assert!(text.ends_with(&end), "{text}");
+        }
+        let missing = named(&Rejection::new(Code::TokenMissing, "x", ""), url).unwrap();
+        assert!(!missing.contains("error"), "{missing}");
+        for code in [Code::RouteNotFound, Code::CallerNotAllowed, Code::ProviderUnavailable] {
+            assert_eq!(named(&Rejection::new(code, "x", ""), url), None);
+        }
+        // Nothing in it could end the quotes, whatever made the URL.
+        let odd =
+            named(&Rejection::new(Code::TokenMissing, "x", ""), "https://a\", x=\"\\").unwrap();
+        assert_eq!(odd.matches('"').count(), 4, "{odd}");
+    }
+
+    #[test]
+    fn a_challenge_names_no_place_that_is_not_known() {
+        let extra = Extra::Claims {
+            authorization_uri: String::new(),
+            client_id: "id".into(),
+            claims: Some("{}".into()),
+        };
+        let text = authenticate(&Rejection::new(Code::ClaimsChallenge, "x", "").with(extra));
+        assert_eq!(
+            text.unwrap(),
+            r#"Bearer realm="", client_id="id", error="insufficient_claims", claims="e30=""#
+        );
     }
 
     #[test]

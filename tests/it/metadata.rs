@@ -43,6 +43,8 @@ const ROUTES: &str = r#"
   - { match: { path: /mixed, methods: [GET] }, auth: none, upstream: plain }
   - { match: { path: /mixed, methods: [POST] }, auth: { providers: [sso], scopes: [post] }, upstream: plain }
   - { match: { path: "/open/{*rest}" }, auth: none, upstream: plain }
+  - { match: { path: "/café au lait/{id}" }, auth: { providers: [sso], scopes: [milk] }, upstream: plain }
+  - { match: { path: "/Legacy/{*rest}", ignore_case: true }, auth: { providers: [sso], scopes: [old] }, upstream: plain }
   - { match: { path: /here, hosts: [api.example.com] }, auth: { providers: [sso], scopes: [here] }, upstream: plain }
   - { match: { path: "/{*rest}", hosts: [other.example.com] }, auth: { providers: [sso], scopes: [other] }, upstream: plain }
 "#;
@@ -161,6 +163,9 @@ async fn each_path_has_the_metadata_of_the_route_that_it_would_meet() {
         ("/orders/7", "/orders", json!(["read", "write"])),
         ("/orders", "/orders", json!(["read", "write"])),
         ("/mixed", "/mixed", json!(["post"])),
+        ("/caf%C3%A9%20au%20lait", "/caf%C3%A9%20au%20lait", json!(["milk"])),
+        ("/caf%c3%a9%20au%20lait/1", "/caf%C3%A9%20au%20lait", json!(["milk"])),
+        ("/legacy/x", "/Legacy", json!(["old"])),
         // A route of the public URL's own host, whatever host is asked.
         ("/here", "/here", json!(["here"])),
     ] {
@@ -185,6 +190,23 @@ async fn each_path_has_the_metadata_of_the_route_that_it_would_meet() {
         assert_eq!(client.get(&format!("{WELL_KNOWN}{path}")).await.status, 400, "{path}");
     }
     assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn a_path_with_other_letters_is_challenged_with_a_url_that_leads_back() {
+    let (_provider, _upstream, gateway) = public(ROUTES).await;
+    let mut client = gateway.client().await;
+    for (path, resource) in [
+        ("/caf%c3%a9%20au%20lait/1", "/caf%C3%A9%20au%20lait"),
+        ("/LEGACY/x", "/Legacy"),
+        ("/orders/%22,%20x=%22%5B", "/orders"),
+    ] {
+        let challenge = client.get(path).await.header("www-authenticate").unwrap().to_owned();
+        let metadata = parameter(&challenge, "resource_metadata").unwrap();
+        assert_eq!(metadata, format!("{PUBLIC_URL}{WELL_KNOWN}{resource}"));
+        let document = client.get(target_of(metadata)).await.json();
+        assert_eq!(document["resource"], format!("{PUBLIC_URL}{resource}"));
+    }
 }
 
 #[tokio::test]
@@ -302,6 +324,17 @@ async fn what_the_file_says_of_a_well_known_path_goes_before_and_a_catch_all_doe
     client.meets_configured_answers();
     assert_eq!(client.get("/.well-known/security.txt").await.status, 203);
     assert_eq!(client.get(WELL_KNOWN).await.json()["resource"], PUBLIC_URL);
+}
+
+#[tokio::test]
+async fn a_route_of_the_file_keeps_its_name_for_itself() {
+    let routes = "  - { name: oauth-protected-resource, match: { path: /x }, auth: { providers: [sso] }, upstream: plain }\n";
+    let (_provider, _upstream, gateway) = public(routes).await;
+    let mut client = gateway.client().await;
+    let target = format!("{WELL_KNOWN}/x");
+    assert_eq!(client.get(&target).await.status, 200);
+    let event = gateway.log().event_when(&target).await;
+    assert_eq!(event["route"], "oauth-protected-resource-2");
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ impl Default for Admin {
 pub struct Server {
     /// What callers call the gateway: scheme, host, port, and a path where a proxy in front strips
     /// one. With it the metadata of protected resources (RFC 9728) is served and every 401 names it.
-    /// Default: none; what a request says of its host is never used for that.
+    /// Default: none; what a request says of its host is never used for either.
     pub public_url: Option<Spanned<HttpUrl>>,
     /// Whose `X-Forwarded-*` and `X-Request-Id` are believed. Default: nobody's.
     pub trusted_proxies: Vec<Spanned<Network>>,

@@ -71,11 +71,11 @@ use self::terms::{Key, Terms};
 use self::throttle::Throttles;
 
 pub use self::credential::ClientCredential;
-pub use self::grant::Grant;
+pub use self::grant::{Grant, UnfitParameter, UserGrant, may_be_added};
 pub use self::plan::{
     AppCallers, ExchangePlan, ExchangeSettings, InNameOf, OAuthClient, OAuthClients,
 };
-pub use self::terms::Requested;
+pub use self::terms::{Requested, default_scope};
 
 /// `token:` of an upstream or route, resolved.
 #[derive(Clone, Debug)]

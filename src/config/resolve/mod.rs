@@ -4,6 +4,7 @@
 //! The only maker of a [`Snapshot`]. It opens no socket and asks no network, so that `check`
 //! can do all of it.
 
+mod exchanges;
 mod headers;
 mod names;
 mod providers;

@@ -342,6 +342,8 @@ impl Exchanger {
                     pilot.land(Ok(granted.clone()));
                     return (CacheResult::Hit, Ok(granted));
                 }
+                // Who finds no token under `key` meanwhile waits for this one, which is better.
+                let beside = (flight != key).then(|| self.flights.board(key));
                 let (exchanger, call) = (Arc::clone(self), call());
                 // A task of its own: the request that starts the exchange may go away.
                 tokio::spawn(async move {
@@ -352,6 +354,9 @@ impl Exchanger {
                         exchanger.metrics.token_cache_entries(exchanger.cache.len());
                     }
                     // After the cache has it: who does not find the flight finds the token.
+                    if let Some(Seat::Pilot(beside, _)) = beside {
+                        beside.land(outcome.clone());
+                    }
                     pilot.land(outcome);
                 });
                 (CacheResult::Miss, passenger)

@@ -14,7 +14,7 @@ use super::names::{self, Section};
 use super::providers::{Known as Provider, Providers};
 use super::tokens::{self, Token};
 use super::upstreams::{self, Known as Upstream, Upstreams};
-use super::{Finding, headers};
+use super::{Finding, headers, resources};
 use crate::authn::Requirement;
 use crate::authz::{Callers, Policy};
 use crate::chain::with_sources;
@@ -23,6 +23,7 @@ use crate::forward::headers::Asserted;
 use crate::forward::{ForwardedClaim, Forwarding, Patience};
 use crate::gateway::{Action, Forward, Route};
 use crate::own_answer::{Canned, Redirect};
+use crate::public_url::PublicUrl;
 use crate::route::{
     EncodedSlashes, HostPattern, PathPattern, Rewrite, RewriteError, RouteMatch, RouteTable,
 };
@@ -32,6 +33,7 @@ pub(super) fn resolve(
     file: &RoutesFile,
     providers: &Providers,
     upstreams: &Upstreams,
+    public_url: Option<&Arc<PublicUrl>>,
     finding: &mut Finding<'_>,
 ) -> Option<RouteTable<Route>> {
     let mut resolver = Resolver { file, providers, upstreams, finding, names: Vec::new() };
@@ -42,6 +44,9 @@ pub(super) fn resolve(
             places.push(route.r#match.path.place);
             entries.push(entry);
         }
+    }
+    if let Some(public_url) = public_url {
+        resources::add(&mut entries, public_url, finding);
     }
     match RouteTable::build(entries) {
         Ok(table) => Some(table),
@@ -98,7 +103,7 @@ impl<'a> Resolver<'a, '_> {
             },
         };
         let metrics = self.finding.lasting.metrics.route(&name);
-        Some((matches?, Route { metrics, requirement, policy, action }))
+        Some((matches?, Route { metrics, requirement, policy, resource: None, action }))
     }
 
     /// Its name, or one made from its path; two of one name could not be told apart in the log.

@@ -1,5 +1,6 @@
 //! Which credential the upstream gets.
 
+mod cae;
 mod grants;
 mod never_mixed;
 mod refused;

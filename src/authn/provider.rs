@@ -3,26 +3,29 @@
 //! It fetches metadata and keys; when it does so is decided in `refresh.rs`, and what a token
 //! must be like in `token.rs` and `claims.rs`. The keys of two providers never meet.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use http::StatusCode;
 
 use crate::chain::with_sources;
 use crate::clock::{SharedClock, UnixTime};
+use crate::limits;
 use crate::observe::metrics::Metrics;
 use crate::rejection::Rejection;
 use crate::trust::TrustError;
 
 use super::discovery::{self, Endpoints, MetadataError};
+use super::endpoints::{self, EndpointStore, NoEndpoints};
 use super::fetch::{FetchError, Fetched, Fetcher};
-use super::issuing::Issuing;
+use super::issuing::{Issuing, Version};
 use super::keys::{Dropped, Key, KeySet, KeySetError};
 use super::refresh::{KeyStore, Lookup};
 use super::refusal::{self, shown};
 use super::settings::ProviderSettings;
+use super::tenants::Tenants;
 
 /// An identity provider, as the routes file names it.
 pub struct Provider {
@@ -32,7 +35,10 @@ pub struct Provider {
     clock: SharedClock,
     metrics: Metrics,
     store: KeyStore,
-    endpoints: ArcSwapOption<Endpoints>,
+    endpoints: EndpointStore,
+    /// The id of the tenant that the file names by a domain, once metadata has said it. It stays:
+    /// whoever gets hold of a domain does not become the tenant.
+    learned: OnceLock<String>,
 }
 
 /// Tells one provider from another, and from an earlier one of its name, within this process.
@@ -105,7 +111,7 @@ impl Provider {
                 KeyStore::fixed(keys)
             }
         };
-        let endpoints = known_endpoints(&settings).map(Arc::new);
+        let endpoints = EndpointStore::new(&settings);
         Ok(Arc::new(Self {
             id: ProviderId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
             settings,
@@ -113,7 +119,8 @@ impl Provider {
             clock,
             metrics,
             store,
-            endpoints: ArcSwapOption::new(endpoints),
+            endpoints,
+            learned: OnceLock::new(),
         }))
     }
 
@@ -133,9 +140,25 @@ impl Provider {
     }
 
     /// Its endpoints: Entra's and a configured one at once, others once [`Self::keep_keys`] has
-    /// read the metadata; `None` until then.
+    /// read the metadata; `None` until then, and for several tenants, which have no common ones.
     pub fn endpoints(&self) -> Option<Arc<Endpoints>> {
-        self.endpoints.load_full()
+        self.endpoints.one()
+    }
+
+    /// Its endpoints for a caller of `tenant` (a GUID in lower case, as in
+    /// [`Identity::tenant`](crate::identity::Identity)). Of several tenants each is asked at its
+    /// own endpoint, never at `organizations` or `common`; others have one for all callers.
+    ///
+    /// # Errors
+    ///
+    /// They are not known yet, or the caller is of none of several tenants.
+    pub fn endpoints_for(&self, tenant: Option<&str>) -> Result<Arc<Endpoints>, NoEndpoints> {
+        self.endpoints.of(tenant, &self.settings, self.store.failure())
+    }
+
+    /// Whether it has several tenants, so that without a caller there is nobody to ask.
+    pub fn has_several_tenants(&self) -> bool {
+        matches!(self.settings.kind, Issuing::Entra { tenants: Tenants::Several { .. }, .. })
     }
 
     /// Whether its keys have been loaded once.
@@ -155,18 +178,74 @@ impl Provider {
 
     /// Loads metadata and keys, with back-off, and keeps them fresh. The caller spawns it, once.
     ///
-    /// Returns only if there is nothing to keep: with keys from a file no call is made at all.
-    /// Where its keys are known without the metadata (`jwks_file`, `jwks_uri`), that is not
-    /// fetched for the endpoints either: exchanges use Entra alone, whose are known by layout.
+    /// Returns only if there is nothing to keep: with keys from a file no call is made at all,
+    /// unless tokens are exchanged there and the endpoint is not configured. A provider whose keys
+    /// are known without the metadata is ready, and judges tokens, whatever becomes of that call.
     ///
     /// # Cancel safety
     ///
     /// Dropping it ends the fetching; keys that are loaded stay.
     pub async fn keep_keys(self: Arc<Self>) {
-        if self.settings.jwks.is_none() {
-            let refresh = self.settings.metadata_refresh;
-            self.store.keep(self.name(), refresh, || self.fetch_keys()).await;
+        let refresh = self.settings.metadata_refresh;
+        let keys = async {
+            if self.settings.jwks.is_none() {
+                self.store.keep(self.name(), refresh, || self.fetch_keys()).await;
+            }
+        };
+        let endpoints = async {
+            if endpoints::are_discovered_alone(&self.settings) {
+                self.endpoints.keep(self.name(), refresh, || self.fetch_endpoints()).await;
+            }
+        };
+        tokio::join!(keys, endpoints);
+    }
+
+    /// Whether tokens with this `iss` are its own, as far as is known yet.
+    pub(super) fn issues(&self, iss: &str) -> bool {
+        match &self.settings.kind {
+            Issuing::Entra { .. } => self.tenant_of(iss).is_some(),
+            Issuing::Oidc { issuer } => iss == issuer,
         }
+    }
+
+    /// The tenant that its own tokens with this `iss` are of, in lower case.
+    pub(super) fn tenant_of<'i>(&self, iss: &'i str) -> Option<(&'i str, Version)> {
+        let Issuing::Entra { tenants, .. } = &self.settings.kind else { return None };
+        let (tenant, version) = self.settings.kind.tenant_in(iss)?;
+        let is_own = match tenants {
+            Tenants::One(own) => tenant == own,
+            Tenants::Domain(_) => self.learned.get().is_some_and(|own| tenant == own),
+            Tenants::Several { allowed, .. } => allowed.contains(tenant),
+        };
+        is_own.then_some((tenant, version))
+    }
+
+    /// Why it can't be said yet whether tokens with this `iss` are its own; `None` where it can.
+    pub(super) fn may_issue(&self, iss: &str) -> Option<Rejection> {
+        let Issuing::Entra { tenants: Tenants::Domain(domain), .. } = &self.settings.kind else {
+            return None;
+        };
+        if self.learned.get().is_some() || self.settings.kind.tenant_in(iss).is_none() {
+            return None;
+        }
+        let failure = self.store.failure().map(|why| format!(" ({why})")).unwrap_or_default();
+        let name = self.name();
+        Some(refusal::unavailable(
+            format!(
+                "provider `{name}` is unavailable: which tenant `{domain}` is has not been learned from its metadata yet{failure}"
+            ),
+            limits::DEFAULT_RETRY_AFTER,
+        ))
+    }
+
+    /// The tenant that this `iss` names, and the tenants that are allowed, if it is none of them.
+    pub(super) fn stranger<'i>(&self, iss: &'i str) -> Option<(&'i str, &BTreeSet<String>)> {
+        let kind = &self.settings.kind;
+        let Issuing::Entra { tenants: Tenants::Several { allowed, .. }, .. } = kind else {
+            return None;
+        };
+        let (tenant, _) = kind.tenant_in(iss)?;
+        (!allowed.contains(tenant)).then_some((tenant, allowed))
     }
 
     pub(super) fn id(&self) -> ProviderId {
@@ -222,6 +301,11 @@ impl Provider {
 
     async fn try_fetch_keys(&self) -> Result<KeySet, FetchFailure> {
         let url = match &self.settings.jwks_uri {
+            // Without its id nothing can be judged by a tenant's keys.
+            Some(url) if self.is_domain() => {
+                self.discover().await?;
+                url.clone()
+            }
             Some(url) => url.clone(),
             None => self.discover().await?.ok_or(FetchFailure::NoJwksUri)?,
         };
@@ -231,40 +315,50 @@ impl Provider {
         Ok(keys)
     }
 
+    fn is_domain(&self) -> bool {
+        matches!(self.settings.kind, Issuing::Entra { tenants: Tenants::Domain(_), .. })
+    }
+
+    async fn fetch_endpoints(&self) -> Result<(), String> {
+        self.discover().await.map(drop).map_err(|failure| with_sources(&failure))
+    }
+
     /// Fetches the metadata, takes the endpoints from it, and gives its `jwks_uri`.
     async fn discover(&self) -> Result<Option<String>, FetchFailure> {
         let settings = &self.settings;
         let well_known = || settings.kind.metadata_url();
         let url = settings.metadata_url.clone().unwrap_or_else(well_known);
         let answer = self.fetcher.json(&url).await;
-        let metadata = discovery::read(&body(METADATA, answer)?, &settings.kind.issuer())?;
-        let known = known_endpoints(settings).unwrap_or_default();
-        let found = metadata.endpoints;
-        self.endpoints.store(Some(Arc::new(Endpoints {
-            token: settings.token_endpoint.clone().or(found.token).or(known.token),
-            authorization: found.authorization.or(known.authorization),
-        })));
+        let metadata = discovery::read(&body(METADATA, answer)?, &settings.kind)?;
+        if let Some(tenant) = &metadata.tenant {
+            self.learn(tenant)?;
+        }
+        self.endpoints.discovered(metadata.endpoints, metadata.tenant.as_deref(), settings);
         Ok(metadata.jwks_uri)
+    }
+
+    /// Takes the tenant that a domain turned out to be; it must be the same each time.
+    fn learn(&self, tenant: &str) -> Result<(), MetadataError> {
+        let known = self.learned.get_or_init(|| {
+            let domain = self.settings.kind.issuer();
+            tracing::info!("provider `{}`: `{domain}` is of tenant `{tenant}`", self.name());
+            tenant.to_owned()
+        });
+        if known == tenant {
+            return Ok(());
+        }
+        let domain = match &self.settings.kind {
+            Issuing::Entra { tenants, .. } => tenants.name(),
+            Issuing::Oidc { issuer } => issuer,
+        };
+        let (domain, known, found) = (domain.to_owned(), known.clone(), tenant.to_owned());
+        Err(MetadataError::Moved { domain, known, found })
     }
 }
 
 impl std::fmt::Debug for Provider {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Provider").field("name", self.name()).finish_non_exhaustive()
-    }
-}
-
-/// The endpoints that are known without discovery: Entra's by its layout, another's if configured.
-fn known_endpoints(settings: &ProviderSettings) -> Option<Endpoints> {
-    let configured = settings.token_endpoint.clone();
-    match &settings.kind {
-        kind @ Issuing::Entra { .. } => Some(Endpoints {
-            token: configured.or_else(|| kind.entra_endpoint("token")),
-            authorization: kind.entra_endpoint("authorize"),
-        }),
-        Issuing::Oidc { .. } => {
-            configured.map(|token| Endpoints { token: Some(token), authorization: None })
-        }
     }
 }
 

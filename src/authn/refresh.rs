@@ -315,7 +315,7 @@ impl Drop for Flight<'_> {
 }
 
 /// The pause after so many failures in a row: doubles to a limit, half of it at random.
-fn back_off(failures: u32) -> Duration {
+pub(super) fn back_off(failures: u32) -> Duration {
     let doubled = limits::LOAD_BACKOFF_MIN.saturating_mul(1 << failures.saturating_sub(1).min(16));
     doubled.min(limits::LOAD_BACKOFF_MAX).mul_f64(0.5 + 0.5 * fastrand::f64())
 }

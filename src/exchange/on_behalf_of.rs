@@ -11,7 +11,7 @@ use super::advice::Class;
 use super::failure::ExchangeError;
 use super::grant::ClientCredential;
 use super::terms::{Parts, Terms};
-use crate::authn::{Endpoints, Provider};
+use crate::authn::{Endpoints, NoEndpoints, Provider};
 use crate::identity::{CallerKind, Identity};
 use crate::rejection::{Code, Rejection};
 
@@ -120,8 +120,9 @@ impl OnBehalfOf {
             .find(|desk| self.named || **desk.client.provider.name() == *identity.provider)
             .ok_or_else(|| no_client(&identity.provider, &self.upstream).rejection())?;
         let provider = &desk.client.provider;
-        let endpoints =
-            provider.endpoints().ok_or_else(|| not_loaded(provider.name()).rejection())?;
+        let endpoints = provider
+            .endpoints_for(identity.tenant.as_deref())
+            .map_err(|lack| no_endpoints(&lack).rejection())?;
         if let Some(terms) = desk.memory.find(&endpoints, identity) {
             return Ok((&desk.client, terms));
         }
@@ -191,13 +192,13 @@ fn no_client(provider: &str, upstream: &str) -> ExchangeError {
     )
 }
 
-fn not_loaded(provider: &str) -> ExchangeError {
-    ExchangeError::unavailable(
-        format!(
-            "the endpoints of provider `{provider}` are not known: its discovery document has not been loaded yet"
-        ),
-        None,
-    )
+fn no_endpoints(lack: &NoEndpoints) -> ExchangeError {
+    match lack {
+        NoEndpoints::NotLoaded { .. } => ExchangeError::unavailable(lack.to_string(), None),
+        NoEndpoints::NoTenant { .. } | NoEndpoints::Stranger { .. } => {
+            ExchangeError::new(Class::Gateway, lack.to_string())
+        }
+    }
 }
 
 fn no_endpoint(provider: &str) -> ExchangeError {

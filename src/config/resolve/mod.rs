@@ -9,6 +9,7 @@ mod names;
 mod providers;
 mod routes;
 mod server;
+mod tenants;
 mod tokens;
 mod upstreams;
 

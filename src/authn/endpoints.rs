@@ -124,14 +124,18 @@ impl EndpointStore {
         learned: Option<&str>,
         settings: &ProviderSettings,
     ) {
-        let known = match &settings.kind {
+        let (found, known) = match &settings.kind {
             // Metadata of several tenants names endpoints that are nobody's.
             Issuing::Entra { tenants: Tenants::Several { .. }, .. } => return,
-            Issuing::Entra { tenants: Tenants::One(tenant) | Tenants::Domain(tenant), .. } => {
-                by_layout(settings, learned.unwrap_or(tenant))
+            Issuing::Entra { tenants: Tenants::One(tenant), .. } => {
+                (found, by_layout(settings, tenant))
+            }
+            // By its id, whatever the metadata of the domain says: tokens name the id, too.
+            Issuing::Entra { tenants: Tenants::Domain(domain), .. } => {
+                (Endpoints::default(), by_layout(settings, learned.unwrap_or(domain)))
             }
             Issuing::Oidc { .. } => {
-                Endpoints { token: settings.token_endpoint.clone(), authorization: None }
+                (found, Endpoints { token: settings.token_endpoint.clone(), authorization: None })
             }
         };
         let is_configured = settings.token_endpoint.is_some();

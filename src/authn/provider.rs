@@ -161,6 +161,24 @@ impl Provider {
         matches!(self.settings.kind, Issuing::Entra { tenants: Tenants::Several { .. }, .. })
     }
 
+    /// Whether it has endpoints for every caller whose token `other` accepts, as far as the file
+    /// says: of several tenants only their own callers have.
+    pub fn has_endpoints_for_callers_of(&self, other: &Self) -> bool {
+        let Issuing::Entra { tenants: Tenants::Several { allowed, .. }, .. } = &self.settings.kind
+        else {
+            return true;
+        };
+        match &other.settings.kind {
+            Issuing::Entra { tenants, .. } => match tenants {
+                Tenants::One(tenant) => allowed.contains(tenant),
+                // Which it is turns out later.
+                Tenants::Domain(_) => true,
+                Tenants::Several { allowed: theirs, .. } => theirs.is_subset(allowed),
+            },
+            Issuing::Oidc { .. } => false,
+        }
+    }
+
     /// Whether its keys have been loaded once.
     pub fn has_keys(&self) -> bool {
         self.store.published().is_some()

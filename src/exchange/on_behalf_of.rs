@@ -93,9 +93,9 @@ impl OnBehalfOf {
         }
     }
 
-    /// Whether the file names the provider, so that the caller's own makes no difference.
-    pub fn asks_named_provider(&self) -> bool {
-        self.named
+    /// The provider that the file names, if it does, so that the caller's own makes no difference.
+    pub fn named_provider(&self) -> Option<&Arc<Provider>> {
+        self.clients.first().filter(|_| self.named).map(|desk| &desk.client.provider)
     }
 
     /// The upstream that the tokens are for.

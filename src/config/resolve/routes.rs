@@ -323,7 +323,19 @@ impl<'a> Resolver<'a, '_> {
             let hint = "ask for a token (`auth: any`, or what it must have), or write `token: { none: true }` in the route";
             self.finding.problems.push(problem.related(token.place, TOKEN).hint(hint));
         }
-        if plan.asks_named_provider() {
+        if let Some(named) = plan.named_provider() {
+            let lacks = |known: &&&Provider| !named.has_endpoints_for_callers_of(&known.provider);
+            for known in asked_of.iter().filter(lacks) {
+                let (name, named) = (known.provider.name(), named.name());
+                let message = format!(
+                    "callers of provider `{name}` can't get a token for the upstream: they are of no tenant, or of another than those of `allowed_tenants` of provider `{named}`, which is asked"
+                );
+                let problem = Problem::error(route.auth.key_place(), message);
+                let hint = format!(
+                    "exchange at a provider with one `tenant`; or list the route's `providers` without `{name}`"
+                );
+                self.finding.problems.push(problem.related(token.place, TOKEN).hint(hint));
+            }
             return;
         }
         for known in asked_of.iter().filter(|known| tokens::client(known).is_none()) {

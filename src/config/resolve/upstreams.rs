@@ -112,13 +112,10 @@ fn address(
 ) -> Option<Url> {
     let Some(url) = &upstream.url else {
         let preset = upstream.preset.as_ref()?;
-        let cloud = match named_cloud(upstream, providers) {
-            Some(cloud) => cloud,
-            None => {
-                refuse_several_clouds(preset.place, providers, finding);
-                cloud(providers)
-            }
-        };
+        let cloud = named_cloud(upstream, providers).unwrap_or_else(|| {
+            refuse_several_clouds(preset.place, providers, finding);
+            cloud(providers)
+        });
         let url = Url::parse(service(preset.value, cloud));
         if url.is_err() {
             finding.error(place, "the preset has no URL in this cloud", "set `url`");

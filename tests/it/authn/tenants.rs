@@ -321,3 +321,45 @@ async fn metadata_of_one_tenant_is_not_that_of_several() {
     assert!(reason.contains("{tenantid}"), "{reason}");
     assert_eq!(provider.count(Endpoint::Keys), 0);
 }
+
+#[tokio::test]
+async fn a_reload_takes_tenants_away_and_keeps_what_did_not_change() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    provider.publish_for_all(&[keys::rsa()]);
+    let both = routes_file(&provider, &upstream, &several("organizations"));
+    let gateway = Gateway::start(&both);
+    gateway.ready().await;
+    let token = Token::entra_v2(&provider.entra_issuer());
+    let other = token.clone().of_tenant(OTHER_TENANT);
+    assert_eq!(asked(&gateway, "/graph/1", &other).await.0, 200);
+    assert_eq!(asked(&gateway, "/graph/2", &token).await.0, 200);
+
+    // Only the order of the list, and its case: the same tenants.
+    let list = format!("[{TENANT}, {}]", OTHER_TENANT.to_uppercase());
+    gateway.write_file(&both.replace(&list, &format!("[{OTHER_TENANT}, {TENANT}]")));
+    gateway.running().reload().unwrap();
+    assert_eq!(asked(&gateway, "/graph/3", &other).await.0, 200);
+    assert_eq!(provider.count(Endpoint::Keys), 1, "the provider is kept");
+
+    gateway.write_file(&both.replace(&list, &format!("[{TENANT}]")));
+    gateway.running().reload().unwrap();
+    gateway.ready().await;
+    let (status, code, reason) = asked(&gateway, "/graph/4", &other).await;
+    assert_eq!((status, &*code), (401, "token_invalid"), "also one that was verified: {reason}");
+    assert_eq!(asked(&gateway, "/graph/5", &token).await.0, 200);
+    assert_eq!(provider.count(Endpoint::Token), 2, "what was exchanged is kept");
+}
+
+#[tokio::test]
+async fn a_reload_keeps_what_a_domain_turned_out_to_be() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let file = routes_file(&provider, &upstream, &format!("tenant: {DOMAIN}"));
+    let gateway = Gateway::start(&file);
+    gateway.ready().await;
+    provider.always(Endpoint::Discovery, Reply::Hang);
+    gateway.write_file(&file.replace("/other/", "/else/").replace(DOMAIN, "Contoso.EXAMPLE"));
+    gateway.running().reload().unwrap();
+    let token = Token::entra_v2(&provider.entra_issuer());
+    assert_eq!(asked(&gateway, "/any/x", &token).await.0, 200);
+    assert_eq!(provider.count(Endpoint::Discovery), 1);
+}

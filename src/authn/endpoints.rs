@@ -95,6 +95,13 @@ impl EndpointStore {
         self.one.load_full()
     }
 
+    /// Begins with what another store found, where nothing is known yet.
+    pub(super) fn inherit(&self, other: &Self) {
+        if let (None, true, Some(found)) = (self.one(), self.of_tenants.is_empty(), other.one()) {
+            self.one.store(Some(found));
+        }
+    }
+
     /// Those for a caller of `tenant`. `failure` is why the keys could not be fetched, if so.
     pub(super) fn of(
         &self,

@@ -123,6 +123,33 @@ impl Issuing {
         format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'))
     }
 
+    /// Whether the metadata of `other` is its own, too: which of several tenants are allowed makes
+    /// no difference.
+    pub(super) fn has_the_metadata_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Entra { tenants, authority, cloud },
+                Self::Entra { tenants: theirs, authority: their_authority, cloud: their_cloud },
+            ) => {
+                let is_same = match (tenants, theirs) {
+                    (
+                        Tenants::Several { directory, .. },
+                        Tenants::Several { directory: their_directory, .. },
+                    ) => directory == their_directory,
+                    (
+                        Tenants::One(_) | Tenants::Domain(_) | Tenants::Several { .. },
+                        Tenants::One(_) | Tenants::Domain(_) | Tenants::Several { .. },
+                    ) => tenants == theirs,
+                };
+                is_same && (authority, cloud) == (their_authority, their_cloud)
+            }
+            (Self::Oidc { issuer }, Self::Oidc { issuer: theirs }) => issuer == theirs,
+            (Self::Entra { .. }, Self::Oidc { .. }) | (Self::Oidc { .. }, Self::Entra { .. }) => {
+                false
+            }
+        }
+    }
+
     /// Where Entra answers for `tenant`, by its documented layout: an endpoint is known without
     /// discovery. `None` for other providers.
     pub fn entra_endpoint(&self, tenant: &str, name: &str) -> Option<String> {
@@ -250,6 +277,29 @@ mod tests {
         let domain = Tenants::Domain("contoso.onmicrosoft.com".to_owned());
         let entra = Issuing::entra_of(domain, Cloud::Public, Some("http://127.0.0.1:9010/"));
         assert_eq!(entra.issuer(), "http://127.0.0.1:9010/contoso.onmicrosoft.com/v2.0");
+    }
+
+    #[test]
+    fn metadata_is_the_same_whichever_tenants_are_allowed() {
+        let several = |directory, tenant: &str| Tenants::Several {
+            directory,
+            allowed: [tenant.to_owned()].into(),
+        };
+        let entra = |tenants| Issuing::entra_of(tenants, Cloud::Public, None);
+        let own = entra(several(Directory::Common, TENANT));
+        assert!(own.has_the_metadata_of(&entra(several(Directory::Common, "x"))));
+        for other in [
+            entra(several(Directory::Organizations, TENANT)),
+            entra(Tenants::One(TENANT.to_owned())),
+            Issuing::entra_of(several(Directory::Common, TENANT), Cloud::China, None),
+            Issuing::entra_of(several(Directory::Common, TENANT), Cloud::Public, Some("https://a")),
+            Issuing::Oidc { issuer: "https://a".to_owned() },
+        ] {
+            assert!(!own.has_the_metadata_of(&other) && !other.has_the_metadata_of(&own));
+        }
+        let one = |tenant: &str| entra(Tenants::One(tenant.to_owned()));
+        assert!(one(TENANT).has_the_metadata_of(&one(TENANT)));
+        assert!(!one(TENANT).has_the_metadata_of(&one("x")));
     }
 
     #[test]

@@ -124,6 +124,23 @@ impl Provider {
         }))
     }
 
+    /// Takes over what `before`, a provider of an earlier configuration, has loaded, if it is from
+    /// the same place: a reload that changes audiences or tenants leaves no moment without keys.
+    pub fn inherit(&self, before: &Self) {
+        if !self.settings.has_the_keys_of(&before.settings) {
+            return;
+        }
+        if let Some(tenant) = before.learned.get() {
+            self.learned.get_or_init(|| tenant.clone());
+        }
+        if self.settings.token_endpoint == before.settings.token_endpoint {
+            self.endpoints.inherit(&before.endpoints);
+        } else if let Some(tenant) = before.learned.get() {
+            self.endpoints.discovered(Endpoints::default(), Some(tenant), &self.settings);
+        }
+        self.store.inherit(&before.store);
+    }
+
     /// Its name in the routes file.
     pub fn name(&self) -> &Arc<str> {
         &self.settings.name

@@ -103,6 +103,13 @@ impl KeyStore {
         store
     }
 
+    /// Begins with the keys of another store, as old as they are, if it has none of its own.
+    pub(super) fn inherit(&self, other: &Self) {
+        if let (None, Some(keys)) = (self.published(), other.published()) {
+            self.published.store(Some(keys));
+        }
+    }
+
     /// What was published last, however old.
     pub(super) fn published(&self) -> Option<Arc<Published>> {
         self.published.load_full()

@@ -63,6 +63,16 @@ pub enum Exchanges {
 }
 
 impl ProviderSettings {
+    /// Whether `other` has its keys from the same place, and takes the same ones.
+    pub(super) fn has_the_keys_of(&self, other: &Self) -> bool {
+        let source = |own: &Self| {
+            (own.metadata_url.clone(), own.jwks_uri.clone(), own.jwks.clone(), own.roots.clone())
+        };
+        self.kind.has_the_metadata_of(&other.kind)
+            && self.algorithms == other.algorithms
+            && source(self) == source(other)
+    }
+
     /// A provider with the defaults of its kind.
     pub fn new(name: &str, kind: Issuing, audiences: Vec<String>) -> Self {
         let strings = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();

@@ -89,9 +89,15 @@ fn one(
     let kept = finding.previous.and_then(|previous| {
         previous.providers.iter().find(|before| *before.settings() == settings).cloned()
     });
-    let provider = match kept {
-        Some(provider) => provider,
-        None => made(settings, provider, finding)?,
+    let provider = if let Some(provider) = kept {
+        provider
+    } else {
+        let made = made(settings, provider, finding)?;
+        let before = finding.previous.map_or(&[][..], |previous| &previous.providers);
+        for before in before.iter().filter(|before| before.name() == made.name()) {
+            made.inherit(before);
+        }
+        made
     };
     Some(Known { provider, client_id, credential, cloud })
 }

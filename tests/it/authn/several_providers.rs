@@ -131,6 +131,19 @@ async fn of_one_issuer_each_audience_has_its_own_rules() {
             ("b for several", b.claim("aud", "api://several"), [401, 401, 401]),
             // One tenant of several, and the one tenant of another authority.
             ("one of several", at_b.clone().claim("aud", "api://several"), [200, 401, 200]),
+            (
+                "one of several, v1 of its cloud",
+                Token::entra_v1()
+                    .claim("iss", format!("https://sts.chinacloudapi.cn/{TENANT}/"))
+                    .claim("aud", "api://several")
+                    .signed_by(&of_other),
+                [200, 401, 200],
+            ),
+            (
+                "one of several, v1 of another cloud",
+                Token::entra_v1().claim("aud", "api://several").signed_by(&of_other),
+                [401, 401, 401],
+            ),
             ("one of several, audience of b", at_b, [401, 401, 401]),
             ("nobody's audience", at_a.claim("aud", "api://nobody"), [401, 401, 401]),
         ])

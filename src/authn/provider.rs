@@ -3,7 +3,6 @@
 //! It fetches metadata and keys; when it does so is decided in `refresh.rs`, and what a token
 //! must be like in `token.rs` and `claims.rs`. The keys of two providers never meet.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,7 +11,6 @@ use http::StatusCode;
 
 use crate::chain::with_sources;
 use crate::clock::{SharedClock, UnixTime};
-use crate::limits;
 use crate::observe::metrics::Metrics;
 use crate::rejection::Rejection;
 use crate::trust::TrustError;
@@ -20,12 +18,13 @@ use crate::trust::TrustError;
 use super::discovery::{self, Endpoints, MetadataError};
 use super::endpoints::{self, EndpointStore, NoEndpoints};
 use super::fetch::{FetchError, Fetched, Fetcher};
-use super::issuing::{Issuing, Version};
+
 use super::keys::{Dropped, Key, KeySet, KeySetError};
 use super::refresh::{KeyStore, Lookup};
 use super::refusal::{self, shown};
 use super::settings::ProviderSettings;
-use super::tenants::Tenants;
+
+mod tenancy;
 
 /// An identity provider, as the routes file names it.
 pub struct Provider {
@@ -173,29 +172,6 @@ impl Provider {
         self.endpoints.of(tenant, &self.settings, self.store.failure())
     }
 
-    /// Whether it has several tenants, so that without a caller there is nobody to ask.
-    pub fn has_several_tenants(&self) -> bool {
-        matches!(self.settings.kind, Issuing::Entra { tenants: Tenants::Several { .. }, .. })
-    }
-
-    /// Whether it has endpoints for every caller whose token `other` accepts, as far as the file
-    /// says: of several tenants only their own callers have.
-    pub fn has_endpoints_for_callers_of(&self, other: &Self) -> bool {
-        let Issuing::Entra { tenants: Tenants::Several { allowed, .. }, .. } = &self.settings.kind
-        else {
-            return true;
-        };
-        match &other.settings.kind {
-            Issuing::Entra { tenants, .. } => match tenants {
-                Tenants::One(tenant) => allowed.contains(tenant),
-                // Which it is turns out later.
-                Tenants::Domain(_) => true,
-                Tenants::Several { allowed: theirs, .. } => theirs.is_subset(allowed),
-            },
-            Issuing::Oidc { .. } => false,
-        }
-    }
-
     /// Whether its keys have been loaded once.
     pub fn has_keys(&self) -> bool {
         self.store.published().is_some()
@@ -233,54 +209,6 @@ impl Provider {
             }
         };
         tokio::join!(keys, endpoints);
-    }
-
-    /// Whether tokens with this `iss` are its own, as far as is known yet.
-    pub(super) fn issues(&self, iss: &str) -> bool {
-        match &self.settings.kind {
-            Issuing::Entra { .. } => self.tenant_of(iss).is_some(),
-            Issuing::Oidc { issuer } => iss == issuer,
-        }
-    }
-
-    /// The tenant that its own tokens with this `iss` are of, in lower case.
-    pub(super) fn tenant_of<'i>(&self, iss: &'i str) -> Option<(&'i str, Version)> {
-        let Issuing::Entra { tenants, .. } = &self.settings.kind else { return None };
-        let (tenant, version) = self.settings.kind.tenant_in(iss)?;
-        let is_own = match tenants {
-            Tenants::One(own) => tenant == own,
-            Tenants::Domain(_) => self.learned.get().is_some_and(|own| tenant == own),
-            Tenants::Several { allowed, .. } => allowed.contains(tenant),
-        };
-        is_own.then_some((tenant, version))
-    }
-
-    /// Why it can't be said yet whether tokens with this `iss` are its own; `None` where it can.
-    pub(super) fn may_issue(&self, iss: &str) -> Option<Rejection> {
-        let Issuing::Entra { tenants: Tenants::Domain(domain), .. } = &self.settings.kind else {
-            return None;
-        };
-        if self.learned.get().is_some() || self.settings.kind.tenant_in(iss).is_none() {
-            return None;
-        }
-        let failure = self.store.failure().map(|why| format!(" ({why})")).unwrap_or_default();
-        let name = self.name();
-        Some(refusal::unavailable(
-            format!(
-                "provider `{name}` is unavailable: which tenant `{domain}` is has not been learned from its metadata yet{failure}"
-            ),
-            limits::DEFAULT_RETRY_AFTER,
-        ))
-    }
-
-    /// The tenant that this `iss` names, and the tenants that are allowed, if it is none of them.
-    pub(super) fn stranger<'i>(&self, iss: &'i str) -> Option<(&'i str, &BTreeSet<String>)> {
-        let kind = &self.settings.kind;
-        let Issuing::Entra { tenants: Tenants::Several { allowed, .. }, .. } = kind else {
-            return None;
-        };
-        let (tenant, _) = kind.tenant_in(iss)?;
-        (!allowed.contains(tenant)).then_some((tenant, allowed))
     }
 
     pub(super) fn id(&self) -> ProviderId {
@@ -350,10 +278,6 @@ impl Provider {
         Ok(keys)
     }
 
-    fn is_domain(&self) -> bool {
-        matches!(self.settings.kind, Issuing::Entra { tenants: Tenants::Domain(_), .. })
-    }
-
     async fn fetch_endpoints(&self) -> Result<(), String> {
         self.discover().await.map(drop).map_err(|failure| with_sources(&failure))
     }
@@ -370,24 +294,6 @@ impl Provider {
         }
         self.endpoints.discovered(metadata.endpoints, metadata.tenant.as_deref(), settings);
         Ok(metadata.jwks_uri)
-    }
-
-    /// Takes the tenant that a domain turned out to be; it must be the same each time.
-    fn learn(&self, tenant: &str) -> Result<(), MetadataError> {
-        let known = self.learned.get_or_init(|| {
-            let domain = self.settings.kind.issuer();
-            tracing::info!("provider `{}`: `{domain}` is of tenant `{tenant}`", self.name());
-            tenant.to_owned()
-        });
-        if known == tenant {
-            return Ok(());
-        }
-        let domain = match &self.settings.kind {
-            Issuing::Entra { tenants, .. } => tenants.name(),
-            Issuing::Oidc { issuer } => issuer,
-        };
-        let (domain, known, found) = (domain.to_owned(), known.clone(), tenant.to_owned());
-        Err(MetadataError::Moved { domain, known, found })
     }
 }
 

@@ -18,7 +18,6 @@ use crate::trust::TrustError;
 use super::discovery::{self, Endpoints, MetadataError};
 use super::endpoints::{self, EndpointStore, NoEndpoints};
 use super::fetch::{FetchError, Fetched, Fetcher};
-
 use super::keys::{Dropped, Key, KeySet, KeySetError};
 use super::refresh::{KeyStore, Lookup};
 use super::refusal::{self, shown};

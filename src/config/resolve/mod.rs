@@ -11,6 +11,7 @@ mod providers;
 mod resources;
 mod routes;
 mod server;
+mod tenants;
 mod tokens;
 mod upstreams;
 

@@ -339,7 +339,7 @@ mod tests {
 
     fn asserted(trusted: &[&str], peer: &str, fields: &[(&str, &str)]) -> Vec<(String, String)> {
         let trusted = TrustedProxies::new(trusted.iter().map(|net| net.parse().unwrap()).collect());
-        let peer = Peer { address: peer.parse().unwrap(), tls: true };
+        let peer = Peer { address: peer.parse().unwrap(), tls: true, certificate: None };
         let mut headers = map(fields);
         let request_id = HeaderValue::from_static("id");
         let authority = Some("api.example.com:8443");

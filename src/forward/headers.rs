@@ -12,6 +12,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::authn::DPOP;
 use crate::observe::request_id::X_REQUEST_ID;
 use crate::peer::{Peer, TrustedProxies, X_FORWARDED_FOR};
 
@@ -86,6 +87,8 @@ pub(super) fn clean_request(headers: &mut HeaderMap, asserted: &Asserted) {
     remove_hop_by_hop(headers);
     join_cookies(headers);
     headers.remove(AUTHORIZATION);
+    // A proof is for the gateway, and for its URL.
+    headers.remove(DPOP);
     headers.remove(HOST);
     let unwanted: Vec<HeaderName> =
         headers.keys().filter(|name| is_unwanted(name, asserted)).cloned().collect();

@@ -2,3 +2,4 @@
 
 pub mod hostile_tokens;
 mod keys;
+mod proof;

@@ -60,11 +60,11 @@ pub const MAX_JTI_BYTES: usize = 256;
 /// How far `iat` of a DPoP proof may lie before or behind our time: what the clocks of callers
 /// differ, and the time that a request is on its way. A proof is made for one request, so this is
 /// short (RFC 9449 §11.1), and has nothing to do with the `clock_skew` of a provider.
-pub const PROOF_WINDOW: Duration = Duration::from_secs(60);
+pub const PROOF_WINDOW: Duration = Duration::from_mins(1);
 
-/// Most DPoP proofs remembered at once, about 25 MB: of one key 2,000 requests a second for the
-/// two minutes in which a proof could come again. With more, the key with the most has its
-/// oldest forgotten, and those it made so long ago refused.
+/// Most DPoP proofs remembered at once, for the minute or two in which each could come again: 2,000
+/// requests a second, in about 20 MB; at worst, each of another key, 120 MB. With more, the key
+/// with the most has its oldest forgotten, and what it made so long ago is refused.
 pub const MAX_REMEMBERED_PROOFS: usize = 262_144;
 
 /// How long an outbound token must still live to be used: the time it takes to reach the

@@ -174,17 +174,17 @@ fn check_request(
             shown(asked)
         )));
     }
-    let url = text(claims, "htu")?;
+    let named = PublicPlace::read(text(claims, "htu")?);
     let called = PublicPlace::of_request(presented);
-    let named = PublicPlace::read(url);
     if named.is_none() || named != called {
+        // Never as it is written: there may be a query in it, and in that a secret.
+        let shown = |place: Option<PublicPlace>, else_it_is: &str| {
+            place.map_or_else(|| else_it_is.to_owned(), |place| shown(&place.to_string()))
+        };
         return Err(refuse(format!(
             "it is for {} (`htu`), and this request for {}; the caller has to sign the URL that it calls, and `server.public_url` has to be that",
-            shown(url),
-            called.map_or_else(
-                || "a URL without a host".to_owned(),
-                |called| shown(&called.to_string())
-            )
+            shown(named, "what is no URL of a gateway"),
+            shown(called, "a URL without a host")
         )));
     }
     let hash = URL_SAFE_NO_PAD.decode(text(claims, "ath")?).unwrap_or_default();

@@ -114,8 +114,8 @@ pub enum Requirement {
     },
 }
 
-/// What of a request its authentication looks at.
-#[derive(Clone, Copy, Debug)]
+/// What of a request its authentication looks at. It has no `Debug`: tokens are in the headers.
+#[derive(Clone, Copy)]
 pub struct Presented<'a> {
     /// What it is aimed at.
     pub target: &'a Target,

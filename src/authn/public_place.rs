@@ -26,13 +26,11 @@ impl PublicPlace {
     /// one, else at the host that the request names. `None` if it names none (HTTP/1.0).
     pub(super) fn of_request(presented: &Presented<'_>) -> Option<Self> {
         let path = presented.target.path();
-        Self::read(&match presented.public_url {
-            Some(url) => format!("{}{path}", url.trim_end_matches('/')),
-            None => {
-                let scheme = if presented.peer.tls { "https" } else { "http" };
-                format!("{scheme}://{}{path}", presented.target.authority()?)
-            }
-        })
+        if let Some(url) = presented.public_url {
+            return Self::read(&format!("{}{path}", url.trim_end_matches('/')));
+        }
+        let scheme = if presented.peer.tls { "https" } else { "http" };
+        Self::read(&format!("{scheme}://{}{path}", presented.target.authority()?))
     }
 
     /// The place that an absolute URL names; its query and fragment don't count. `None` for what

@@ -44,6 +44,14 @@ const OVERRIDES: [HeaderName; 5] = [
     HeaderName::from_static("x-method-override"),
 ];
 
+/// Fields in which a proxy that ends TLS tells of the caller's certificate (RFC 9440 §2, and Azure's
+/// own): from the caller itself they are forged. The gateway does not tell.
+const CERTIFICATES: [HeaderName; 3] = [
+    HeaderName::from_static("client-cert"),
+    HeaderName::from_static("client-cert-chain"),
+    HeaderName::from_static("x-arr-clientcert"),
+];
+
 /// Fields that only the gateway sets on a route: those of `forward_claims` and the one that
 /// carries the upstream's credential.
 #[derive(Debug, Default)]
@@ -103,7 +111,11 @@ pub(super) fn clean_request(headers: &mut HeaderMap, asserted: &Asserted) {
 /// Fields with `_` are read as `-` by CGI-like servers, so that `X_User` would pass for `X-User`.
 fn is_unwanted(name: &HeaderName, asserted: &Asserted) -> bool {
     let text = name.as_str();
-    text.contains('_') || is_claim_of_azure(text) || OVERRIDES.contains(name) || asserted.has(name)
+    text.contains('_')
+        || is_claim_of_azure(text)
+        || OVERRIDES.contains(name)
+        || CERTIFICATES.contains(name)
+        || asserted.has(name)
 }
 
 /// What App Service and Container Apps assert about a user they signed in.
@@ -294,6 +306,10 @@ mod tests {
             "x_user_id",
             "x-user-id",
             "x-original-url",
+            "client-cert",
+            "client-cert-chain",
+            "x-arr-clientcert",
+            "dpop",
             "x-http-method-override",
             "x-ms-client-principal-id",
             "x-ms-token-aad-access-token",

@@ -148,7 +148,7 @@ async fn a_token_that_is_bound_to_a_certificate_is_worth_nothing_without_it() {
     }
     let before = scene.reached();
     for alpn in ["http/1.1", "h2"] {
-        let mut thieves = vec![
+        let mut thieves = [
             scene.connect(OPTIONAL, Some(&other), alpn).await,
             scene.connect(OPTIONAL, None, alpn).await,
             scene.connect(REQUIRED, Some(&other), alpn).await,

@@ -35,6 +35,7 @@ mod failure;
 mod flight;
 mod grant;
 mod lanes;
+mod managed_identity;
 mod on_behalf_of;
 mod refused;
 mod terms;

@@ -220,7 +220,7 @@ mod tests {
     const FAR: UnixTime = UnixTime(9_000_000);
 
     fn key(name: &str) -> Key {
-        terms("client", &["scope"]).key(TokenDigest::of(name.as_bytes()))
+        terms("client", &["scope"]).key(Some(TokenDigest::of(name.as_bytes())))
     }
 
     fn granted(token: &str, life: Option<u64>) -> Granted {

@@ -31,12 +31,13 @@ mod advice;
 mod answer;
 mod cache;
 mod client;
+mod credential;
 mod failure;
 mod flight;
 mod grant;
 mod lanes;
 mod managed_identity;
-mod on_behalf_of;
+mod plan;
 mod refused;
 mod terms;
 mod throttle;
@@ -55,7 +56,7 @@ use crate::authz::Permit;
 use crate::clock::{SharedClock, UnixTime};
 use crate::limits;
 use crate::observe::metrics::{CacheResult, Metrics};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::Rejection;
 use crate::secret::SecretHeader;
 
 use self::cache::{Granted, TokenCache};
@@ -63,11 +64,20 @@ use self::client::{Call, Office};
 use self::failure::ExchangeError;
 use self::flight::{Flights, Outcome, Seat};
 use self::lanes::Lanes;
+use self::plan::TokenRequest;
 use self::terms::Key;
 use self::throttle::Throttles;
 
-pub use self::grant::ClientCredential;
-pub use self::on_behalf_of::{OAuthClient, OAuthClients, OnBehalfOf, OnBehalfOfSettings};
+pub use self::credential::ClientCredential;
+pub use self::grant::Grant;
+pub use self::managed_identity::{
+    KEY_DIRECTORY, ManagedIdentity, ManagedIdentityHost, ManagedIdentityPlan, MetadataService,
+    may_be_asked,
+};
+pub use self::plan::{
+    AppCallers, ExchangePlan, ExchangeSettings, InNameOf, OAuthClient, OAuthClients,
+};
+pub use self::terms::Requested;
 
 /// `token:` of an upstream or route, resolved.
 #[derive(Clone, Debug)]
@@ -83,8 +93,10 @@ pub enum TokenPlan {
         /// Its value.
         value: SecretHeader,
     },
-    /// A token on behalf of the caller.
-    OnBehalfOf(Arc<OnBehalfOf>),
+    /// A token that a provider gives, for the caller's or in the gateway's own name.
+    Exchange(Arc<ExchangePlan>),
+    /// A token that the machine gives the gateway, in the name of its managed identity.
+    ManagedIdentity(Arc<ManagedIdentityPlan>),
 }
 
 /// What an upstream is shown, bound to that upstream by name.
@@ -145,62 +157,53 @@ async fn credential_of(
             (AUTHORIZATION, SecretHeader::new(caller.token().expose_header().clone()))
         }),
         TokenPlan::Header { name, value } => Some((name.clone(), value.clone())),
-        TokenPlan::OnBehalfOf(plan) => {
-            let caller = caller.ok_or_else(|| {
-                broken("`on_behalf_of` on an open route, which the configuration refuses")
-            })?;
-            return on_behalf_of(exchanger, plan, upstream, caller).await;
-        }
+        TokenPlan::Exchange(plan) => return exchanged(exchanger, plan, upstream, caller).await,
+        TokenPlan::ManagedIdentity(plan) => return plan.credential(exchanger, upstream).await,
     };
     Ok(UpstreamCredential { upstream: Arc::clone(upstream), header, exchanged: None })
 }
 
-async fn on_behalf_of(
+async fn exchanged(
     exchanger: &Arc<Exchanger>,
-    plan: &OnBehalfOf,
+    plan: &ExchangePlan,
     upstream: &Arc<str>,
-    caller: &Caller,
+    caller: Option<&Caller>,
 ) -> Result<UpstreamCredential, Rejection> {
     if **plan.upstream() != **upstream {
-        return Err(broken("a token of one upstream was asked for another"));
+        return Err(Rejection::internal("a token of one upstream was asked for another"));
     }
-    let identity = caller.identity();
-    let (client, terms) = plan.terms(identity)?;
-    let key = terms.key(caller.token().digest());
+    let request = plan.request(caller)?;
+    let (key, expires_at) = (request.key(), request.subject_expires_at());
 
     let bound = |header, cache, took| UpstreamCredential {
         upstream: Arc::clone(upstream),
         header: Some((AUTHORIZATION, header)),
         exchanged: Some(Exchanged { key, cache, took }),
     };
-    if let Some(header) = exchanger.cached(&key, identity.expires_at) {
+    if let Some(header) = exchanger.cached(&key, expires_at) {
         exchanger.metrics.token_cache(upstream, CacheResult::Hit);
         return Ok(bound(header, CacheResult::Hit, None));
     }
 
     let started = Instant::now();
     let call = || {
-        let oid = identity.claim("oid").and_then(|oid| oid.as_str());
+        let TokenRequest { client, terms, subject } = request;
+        let oid = subject.and_then(|caller| caller.identity().claim("oid")?.as_str());
         let call = Call {
             anchor: grant::anchor(oid, terms.tenant.as_deref()),
             terms,
-            credential: client.credential.clone(),
-            fetcher: client.provider.fetcher().clone(),
-            assertion: caller.token().clone(),
+            client: Arc::clone(client),
+            subject: subject.map(|caller| caller.token().clone()),
             upstream: Arc::clone(upstream),
         };
         let exchanger = Arc::clone(exchanger);
         async move { call.make(exchanger.office()).await }
     };
-    let (cache, outcome) = exchanger.fly(key, identity.expires_at, call).await;
+    let (cache, outcome) = exchanger.fly(key, expires_at, call).await;
     exchanger.metrics.token_cache(upstream, cache);
     let granted = outcome.map_err(|error| error.rejection())?;
     let took = (cache != CacheResult::Hit).then(|| started.elapsed());
     Ok(bound(granted.header, cache, took))
-}
-
-fn broken(reason: &'static str) -> Rejection {
-    Rejection::new(Code::Internal, "Something went wrong in the gateway.", reason)
 }
 
 impl Exchanger {

@@ -12,6 +12,7 @@ use super::advice::Class;
 use super::terms::tests::terms;
 use super::*;
 use crate::clock::Clock;
+use crate::rejection::Code;
 use crate::secret::TokenDigest;
 
 const START: u64 = 1_000_000;
@@ -36,7 +37,7 @@ fn exchanger(clock: &Arc<TestClock>) -> Arc<Exchanger> {
 }
 
 fn key(user: &str) -> Key {
-    terms("client", &["scope"]).key(TokenDigest::of(user.as_bytes()))
+    terms("client", &["scope"]).key(Some(TokenDigest::of(user.as_bytes())))
 }
 
 fn granted(text: &str, asked_at: UnixTime, life: Option<u64>) -> Granted {
@@ -245,9 +246,10 @@ async fn plans_without_an_exchange_need_no_provider() {
 #[tokio::test]
 async fn on_behalf_of_nobody_is_refused() {
     let exchanger = exchanger(&TestClock::at(START));
-    let plan = TokenPlan::OnBehalfOf(Arc::new(OnBehalfOf::new(OnBehalfOfSettings {
+    let plan = TokenPlan::Exchange(Arc::new(ExchangePlan::new(ExchangeSettings {
         clients: OAuthClients::OfCaller(Vec::new()),
-        scopes: vec!["api://x/.default".into()],
+        in_name_of: InNameOf::Caller { apps: AppCallers::Reject },
+        requested: Requested::scopes(vec!["api://x/.default".into()]),
         upstream: Arc::from("graph"),
     })));
     let refused = credential_of(&exchanger, &plan, &Arc::from("graph"), None).await.unwrap_err();
@@ -314,7 +316,7 @@ async fn play(events: Vec<Event>, max_entries: usize) {
                 let expires_at = UnixTime(START + (since + 1) * inbound_life[usize::from(user)]);
                 let inbound = format!("user {user}, sign-in {since}");
                 let scope = format!("api://{upstream}/.default");
-                let key = terms("client", &[&scope]).key(TokenDigest::of(inbound.as_bytes()));
+                let key = terms("client", &[&scope]).key(Some(TokenDigest::of(inbound.as_bytes())));
                 let owner = format!("{user}/{since}/{upstream}");
                 let (exchanger, waiting, clock) =
                     (Arc::clone(&exchanger), Arc::clone(&waiting), Arc::clone(&clock));

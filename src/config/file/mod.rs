@@ -17,8 +17,8 @@ pub use route::{
 };
 pub use server::{Admin, Listener, ListenerTls, Server};
 pub use upstream::{
-    AppCallers, HeaderToken, HostHeader, OnBehalfOf, OnlyFalse, OnlyTrue, Preset, Protocol,
-    Timeouts, TokenSource, Upstream, UpstreamTls,
+    AppCallers, HeaderToken, HostHeader, ManagedIdentity, OnBehalfOf, OnlyFalse, OnlyTrue, Preset,
+    Protocol, Timeouts, TokenSource, Upstream, UpstreamTls,
 };
 
 use super::rule::{Needs, Rule};

@@ -5,6 +5,7 @@
 //! can do all of it.
 
 mod headers;
+mod managed_identity;
 mod names;
 mod providers;
 mod routes;
@@ -12,6 +13,7 @@ mod server;
 mod tokens;
 mod upstreams;
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::problem::{Place, Problem, Problems};
@@ -20,7 +22,7 @@ use super::spanned::Spanned;
 use super::{Reading, RoutesFile};
 use crate::authn::VerifiedTokens;
 use crate::clock::SharedClock;
-use crate::exchange::Exchanger;
+use crate::exchange::{Exchanger, MetadataService};
 use crate::gateway::Snapshot;
 use crate::limits;
 use crate::observe::Metrics;
@@ -79,6 +81,9 @@ struct Finding<'a> {
     /// one of these is no second problem.
     provider_names: &'a [String],
     upstream_names: &'a [String],
+    /// What gives tokens of managed identities, once one is asked for; `None` inside if that has
+    /// a problem, which has been said then.
+    metadata_service: OnceCell<Option<Arc<MetadataService>>>,
 }
 
 impl Finding<'_> {
@@ -136,6 +141,7 @@ pub fn resolve(
         problems: &mut problems,
         provider_names: &provider_names,
         upstream_names: &upstream_names,
+        metadata_service: OnceCell::new(),
     };
     let resolved = resolve_file(&file, &mut finding);
     match resolved {

@@ -314,7 +314,16 @@ impl<'a> Resolver<'a, '_> {
     /// A token on behalf of nobody, or of a caller whose provider can't be asked, would fail
     /// with every request.
     fn check_token(&mut self, route: &Spanned<file::Route>, token: &Token, asked_of: &[&Provider]) {
-        let TokenPlan::OnBehalfOf(plan) = &token.plan else { return };
+        if asked_of.is_empty() && matches!(token.plan, TokenPlan::ManagedIdentity(_)) {
+            let problem = Problem::warning(
+                route.auth.key_place(),
+                "this route is open, and whoever reaches it has all the permissions of the managed identity at the upstream",
+            );
+            let hint =
+                "ask for a token (`auth: any`, or what it must have), unless that is what you want";
+            self.finding.problems.push(problem.related(token.place, TOKEN).hint(hint));
+        }
+        let TokenPlan::Exchange(plan) = &token.plan else { return };
         if asked_of.is_empty() {
             let problem = Problem::error(
                 route.auth.key_place(),

@@ -182,7 +182,7 @@ mod tests {
     fn a_key_is_a_line_of_at_most_4096_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.key");
-        let mut read = |content: &[u8]| {
+        let read = |content: &[u8]| {
             fs::write(&file, content).unwrap();
             key(&file, folder.path())
         };

@@ -10,6 +10,7 @@ mod advice;
 mod answer;
 mod azure_arc;
 mod host;
+mod plan;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +26,7 @@ use super::flight::Outcome;
 use super::throttle::retry_after;
 use crate::authn::fetch::{FetchError, Fetched, Fetcher};
 use crate::chain::with_sources;
-use crate::clock::Clock;
+use crate::clock::SharedClock;
 use crate::limits;
 use crate::observe::metrics::Metrics;
 use crate::trust::{Roots, TrustError};
@@ -35,6 +36,7 @@ use self::azure_arc::ChallengeError;
 
 pub use self::azure_arc::KEY_DIRECTORY;
 pub use self::host::{ManagedIdentityHost, may_be_asked};
+pub use self::plan::ManagedIdentityPlan;
 
 /// What managed identities are called where a provider has a name: in metrics and in the log.
 pub(super) const PROVIDER: &str = "managed_identity";
@@ -47,6 +49,8 @@ pub struct MetadataService {
     calls: Semaphore,
     /// Until when the service asked not to be called: it throttles the machine as a whole.
     held_back: Mutex<Option<Instant>>,
+    clock: SharedClock,
+    metrics: Metrics,
 }
 
 /// One identity that the machine may use.
@@ -72,10 +76,44 @@ impl MetadataService {
     /// # Errors
     ///
     /// The system's web roots can't be used.
-    pub fn new(host: ManagedIdentityHost) -> Result<Self, TrustError> {
+    pub fn new(
+        host: ManagedIdentityHost,
+        clock: SharedClock,
+        metrics: Metrics,
+    ) -> Result<Self, TrustError> {
         let fetcher = Fetcher::new(&Roots::System, limits::MANAGED_IDENTITY_TIMEOUT)?;
         let calls = Semaphore::new(limits::MAX_MANAGED_IDENTITY_CALLS);
-        Ok(Self { host, fetcher, calls, held_back: Mutex::default() })
+        Ok(Self { host, fetcher, calls, held_back: Mutex::default(), clock, metrics })
+    }
+
+    /// Whether there are no identities but the system-assigned one.
+    pub fn is_system_assigned_only(&self) -> bool {
+        matches!(self.host, ManagedIdentityHost::AzureArc { .. })
+    }
+
+    /// What the `made`th answer comes to.
+    fn judge(
+        &self,
+        answer: Result<Fetched, AskError>,
+        wanted: &Wanted<'_>,
+        made: usize,
+    ) -> Result<answer::Token, Failed> {
+        let fetched = answer.map_err(|error| unheard(&error, wanted, made))?;
+        let now = self.clock.now();
+        let refusal = match answer::read(fetched.status, &fetched.body, now) {
+            Ok(token) => return Ok(token),
+            Err(refusal) => refusal,
+        };
+        let status = fetched.status;
+        let pause = wanted.host.pause(status, made);
+        // What was not worth a try is not throttling, whatever the headers say.
+        let passing = pause.is_some() || wanted.host.pause(status, 1).is_some();
+        let wait = retry_after(&fetched.headers, now).filter(|wait| passing && !wait.is_zero());
+        if let Some(wait) = wait {
+            self.hold_back(wait);
+        }
+        let error = wanted.refused(status, &refusal, made, wait);
+        Err(Failed { error, pause: pause.filter(|_| wait.is_none()) })
     }
 
     fn hold_back(&self, wait: Duration) {
@@ -100,7 +138,7 @@ impl ManagedIdentity {
 
     /// What makes its tokens others than those of another identity, for cache keys: the kind of
     /// host, its endpoint, and the `client_id`.
-    pub(super) fn parts(&self) -> [&str; 4] {
+    fn parts(&self) -> [&str; 4] {
         let (kind, id) = match &self.client_id {
             Some(id) => ("user-assigned", id.as_str()),
             None => ("system-assigned", ""),
@@ -115,16 +153,15 @@ impl ManagedIdentity {
     /// # Cancel safety
     ///
     /// Dropping the future closes the call.
-    pub(super) async fn token(
-        &self,
-        resource: &str,
-        upstream: &str,
-        clock: &dyn Clock,
-        metrics: &Metrics,
-    ) -> Outcome {
+    pub(super) async fn token(&self, resource: &str, upstream: &str) -> Outcome {
         let Self { service, client_id } = self;
         let call = || service.host.ask(&service.fetcher, resource, client_id.as_deref());
-        self.persist(resource, upstream, clock, metrics, call).await.map_err(Arc::new)
+        self.persist(resource, upstream, call).await.map_err(Arc::new)
+    }
+
+    fn wanted<'a>(&'a self, resource: &'a str) -> Wanted<'a> {
+        let client_id = self.client_id.as_deref();
+        Wanted { host: &self.service.host, client_id, resource }
     }
 
     /// Asks by `call`, as often as the host's table says.
@@ -132,63 +169,45 @@ impl ManagedIdentity {
         &self,
         resource: &str,
         upstream: &str,
-        clock: &dyn Clock,
-        metrics: &Metrics,
         call: impl Fn() -> F,
     ) -> Result<Granted, ExchangeError>
     where
         F: Future<Output = Result<Fetched, AskError>>,
     {
         let service = &*self.service;
-        let wanted = Wanted { host: &service.host, client_id: self.client_id.as_deref(), resource };
+        let wanted = self.wanted(resource);
         let mut made = 0;
         loop {
+            let turn = service.calls.acquire().await;
+            // After the wait for a turn, in which another call may have been told to wait.
             if let Some(left) = service.wait() {
                 return Err(wanted.held_back(left));
             }
-            let turn = service.calls.acquire().await;
-            let (asked_at, started) = (clock.now(), Instant::now());
+            let (asked_at, started) = (service.clock.now(), Instant::now());
             let answer = call().await;
             drop(turn);
             made += 1;
-            let judged = self.judge(answer, &wanted, made, clock);
+            let judged = service.judge(answer, &wanted, made);
             let outcome =
                 judged.as_ref().map_or_else(|failed| failed.error.outcome(), |_| "success");
-            metrics.exchanged(PROVIDER, upstream, outcome, started.elapsed());
+            service.metrics.exchanged(PROVIDER, upstream, outcome, started.elapsed());
             match judged {
                 Ok(answer::Token { header, life }) => {
                     return Ok(Granted { header, asked_at, life });
                 }
                 Err(Failed { error, pause: None }) => return Err(error),
-                Err(Failed { error: _, pause: Some(pause) }) => sleep(pause).await,
+                Err(Failed { error, pause: Some(pause) }) => {
+                    // The requests that wait may be gone when the last word is spoken.
+                    let (reason, seconds) = (error.rejection(), pause.as_secs());
+                    tracing::warn!(
+                        upstream,
+                        reason = reason.reason(),
+                        "asking again in {seconds} s"
+                    );
+                    sleep(pause).await;
+                }
             }
         }
-    }
-
-    /// What the `made`th answer comes to.
-    fn judge(
-        &self,
-        answer: Result<Fetched, AskError>,
-        wanted: &Wanted<'_>,
-        made: usize,
-        clock: &dyn Clock,
-    ) -> Result<answer::Token, Failed> {
-        let fetched = answer.map_err(|error| unheard(&error, wanted, made))?;
-        let refusal = match answer::read(fetched.status, &fetched.body, clock.now()) {
-            Ok(token) => return Ok(token),
-            Err(refusal) => refusal,
-        };
-        let status = fetched.status;
-        let pause = wanted.host.pause(status, made);
-        // What was not worth a try is not throttling, whatever the headers say.
-        let passing = pause.is_some() || wanted.host.pause(status, 1).is_some();
-        let wait =
-            retry_after(&fetched.headers, clock.now()).filter(|wait| passing && !wait.is_zero());
-        if let Some(wait) = wait {
-            self.service.hold_back(wait);
-        }
-        let error = wanted.refused(status, &refusal, made, wait);
-        Err(Failed { error, pause: pause.filter(|_| wait.is_none()) })
     }
 }
 

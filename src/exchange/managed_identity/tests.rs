@@ -15,7 +15,10 @@ const RESOURCE: &str = "https://management.azure.com";
 const TOKEN: &str = r#"{"access_token":"outbound","token_type":"Bearer","expires_in":"3600"}"#;
 
 fn identity(host: ManagedIdentityHost) -> ManagedIdentity {
-    ManagedIdentity::new(Arc::new(MetadataService::new(host).unwrap()), None)
+    ManagedIdentity::new(
+        Arc::new(MetadataService::new(host, Arc::new(SystemClock), Metrics::default()).unwrap()),
+        None,
+    )
 }
 
 fn imds() -> ManagedIdentity {
@@ -58,9 +61,8 @@ async fn scripted(
         };
         async { next }
     };
-    let metrics = Metrics::default();
-    let outcome = identity.persist(RESOURCE, "arm", &SystemClock, &metrics, call).await;
-    let counted = metrics.text();
+    let outcome = identity.persist(RESOURCE, "arm", call).await;
+    let counted = identity.service.metrics.encode();
     assert!(
         counted.contains(r#"exchanges_total{provider="managed_identity",upstream="arm""#),
         "{counted}"
@@ -132,14 +134,13 @@ async fn a_wait_that_the_service_asks_for_is_kept_by_all() {
         asked.set(asked.get() + 1);
         async { Ok(fetched(200, TOKEN)) }
     };
-    let metrics = Metrics::default();
     let other = ManagedIdentity::new(Arc::clone(&identity.service), Some("other".into()));
-    let held = other.persist("https://r", "u", &SystemClock, &metrics, call).await;
+    let held = other.persist("https://r", "u", call).await;
     let rejection = held.unwrap_err().rejection();
     assert_eq!(*rejection.extra(), Extra::RetryAfter(Duration::from_secs(1)));
     assert_eq!(asked.get(), 0);
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert!(other.persist("https://r", "u", &SystemClock, &metrics, call).await.is_ok());
+    assert!(other.persist("https://r", "u", call).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,9 +169,7 @@ async fn where_nothing_answers_the_reason_says_so() {
     let base = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let identity = identity(ManagedIdentityHost::imds(&Url::parse(&base).unwrap()));
-    let (clock, metrics) = (SystemClock, Metrics::default());
-    let rejection =
-        identity.token(RESOURCE, "arm", &clock, &metrics).await.unwrap_err().rejection();
+    let rejection = identity.token(RESOURCE, "arm").await.unwrap_err().rejection();
     assert_eq!(rejection.code(), Code::ProviderUnavailable);
     let reason = rejection.reason();
     assert!(reason.starts_with("no token of the system-assigned identity for resource `https://management.azure.com` from IMDS: can't connect"), "{reason}");
@@ -189,8 +188,7 @@ async fn no_more_calls_are_made_than_the_service_serves() {
         under_way.set(under_way.get() - 1);
         Ok(fetched(200, TOKEN))
     };
-    let metrics = Metrics::default();
-    let ask = || identity.persist(RESOURCE, "arm", &SystemClock, &metrics, call);
+    let ask = || identity.persist(RESOURCE, "arm", call);
     let all = futures_util::future::join_all((0..20).map(|_| ask())).await;
     assert!(all.iter().all(Result::is_ok));
     assert_eq!(most.get(), limits::MAX_MANAGED_IDENTITY_CALLS);
@@ -206,7 +204,6 @@ async fn agent(answers: &[String], keys: &Path) -> (Result<Granted, Rejection>, 
         endpoint: Url::parse(&endpoint).unwrap(),
         key_directory: keys.to_owned(),
     });
-    let metrics = Metrics::default();
     let mut calls = Vec::new();
     let serve = async {
         for answer in answers {
@@ -220,7 +217,7 @@ async fn agent(answers: &[String], keys: &Path) -> (Result<Granted, Rejection>, 
         }
         std::future::pending::<()>().await;
     };
-    let asked = identity.token(RESOURCE, "arm", &SystemClock, &metrics);
+    let asked = identity.token(RESOURCE, "arm");
     let outcome = tokio::select! {
         outcome = asked => outcome,
         () = serve => unreachable!("it never ends"),

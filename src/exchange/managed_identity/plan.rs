@@ -1,0 +1,97 @@
+//! `managed_identity` of an upstream or route, resolved: the tokens that requests get by it.
+//!
+//! One token serves all callers: it is the gateway's own, and ends with nobody's. It is kept
+//! with the others, and asked for by one at a time, for an upstream.
+
+use std::sync::Arc;
+
+use http::header::AUTHORIZATION;
+use tokio::time::{Instant, timeout};
+
+use super::super::advice::Class;
+use super::super::failure::ExchangeError;
+use super::super::terms::Key;
+use super::super::{Exchanged, Exchanger, UpstreamCredential};
+use super::ManagedIdentity;
+use crate::clock::UnixTime;
+use crate::limits;
+use crate::observe::metrics::CacheResult;
+use crate::rejection::Rejection;
+
+/// The end of a token that is swapped for none.
+const NEVER: UnixTime = UnixTime(u64::MAX);
+
+/// How an upstream's token is had by a managed identity.
+pub struct ManagedIdentityPlan {
+    identity: ManagedIdentity,
+    resource: String,
+    upstream: Arc<str>,
+    key: Key,
+}
+
+impl ManagedIdentityPlan {
+    /// Tokens of `identity` for `resource`, which is written without `/.default`, for requests
+    /// to `upstream` and no other.
+    pub fn new(identity: ManagedIdentity, resource: String, upstream: Arc<str>) -> Self {
+        let [host, endpoint, kind, id] = identity.parts();
+        let parts = [host, endpoint, kind, id, &resource, &upstream];
+        let key = Key::of("managed identity v1", &parts);
+        Self { identity, resource, upstream, key }
+    }
+
+    /// The credential for a request to `upstream`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up waiting; a call that it started goes on.
+    pub(in crate::exchange) async fn credential(
+        self: &Arc<Self>,
+        exchanger: &Arc<Exchanger>,
+        upstream: &Arc<str>,
+    ) -> Result<UpstreamCredential, Rejection> {
+        if self.upstream != *upstream {
+            return Err(Rejection::internal("a token of one upstream was asked for another"));
+        }
+        let bound = |header, cache, took| UpstreamCredential {
+            upstream: Arc::clone(upstream),
+            header: Some((AUTHORIZATION, header)),
+            exchanged: Some(Exchanged { key: self.key, cache, took }),
+        };
+        if let Some(header) = exchanger.cached(&self.key, NEVER) {
+            exchanger.metrics.token_cache(upstream, CacheResult::Hit);
+            return Ok(bound(header, CacheResult::Hit, None));
+        }
+        let started = Instant::now();
+        let call = || {
+            let plan = Arc::clone(self);
+            async move { plan.identity.token(&plan.resource, &plan.upstream).await }
+        };
+        let flight = exchanger.fly(self.key, NEVER, call);
+        let Ok((cache, outcome)) = timeout(limits::MANAGED_IDENTITY_WAIT, flight).await else {
+            // Who is not there for the end of a flight started it, or came later: a miss.
+            exchanger.metrics.token_cache(upstream, CacheResult::Miss);
+            return Err(self.too_slow().rejection());
+        };
+        exchanger.metrics.token_cache(upstream, cache);
+        let granted = outcome.map_err(|error| error.rejection())?;
+        let took = (cache != CacheResult::Hit).then(|| started.elapsed());
+        Ok(bound(granted.header, cache, took))
+    }
+
+    fn too_slow(&self) -> ExchangeError {
+        let what = format!(
+            "none came in {} s; it is still being asked for, and warnings in the log tell what was answered",
+            limits::MANAGED_IDENTITY_WAIT.as_secs(),
+        );
+        self.identity.wanted(&self.resource).failed(Class::Unavailable, &what)
+    }
+}
+
+impl std::fmt::Debug for ManagedIdentityPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ManagedIdentityPlan")
+            .field("upstream", &self.upstream)
+            .field("resource", &self.resource)
+            .finish_non_exhaustive()
+    }
+}

@@ -55,7 +55,7 @@ impl ManagedIdentityPlan {
         let bound = |header, cache, took| UpstreamCredential {
             upstream: Arc::clone(upstream),
             header: Some((AUTHORIZATION, header)),
-            exchanged: Some(Exchanged { key: self.key, cache, took }),
+            exchanged: Some(Exchanged { key: self.key, for_caller: None, cache, took }),
         };
         if let Some(header) = exchanger.cached(&self.key, NEVER) {
             exchanger.metrics.token_cache(upstream, CacheResult::Hit);
@@ -66,7 +66,7 @@ impl ManagedIdentityPlan {
             let plan = Arc::clone(self);
             async move { plan.identity.token(&plan.resource, &plan.upstream).await }
         };
-        let flight = exchanger.fly(self.key, NEVER, call);
+        let flight = exchanger.fly(self.key, self.key, NEVER, call);
         let Ok((cache, outcome)) = timeout(limits::MANAGED_IDENTITY_WAIT, flight).await else {
             // Who is not there for the end of a flight started it, or came later: a miss.
             exchanger.metrics.token_cache(upstream, CacheResult::Miss);

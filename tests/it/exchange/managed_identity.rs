@@ -268,6 +268,29 @@ async fn an_upstream_that_refuses_the_token_gets_a_new_one() {
 }
 
 #[tokio::test]
+async fn a_challenge_of_the_upstream_is_not_the_callers() {
+    let (host, provider, upstream) = (MetadataHost::imds(), Provider::start(), Upstream::start());
+    let gateway = start(&host, &provider, &[("arm", &upstream, &resource(ARM))]).await;
+    let mut challenge = true;
+    upstream.answer(move |_| {
+        if std::mem::take(&mut challenge) {
+            // {"access_token":{"nbf":{"essential":true, "value":"1702682181"}}}
+            UpstreamAnswer::status(401).header("www-authenticate", r#"Bearer error="insufficient_claims", claims="eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZSwgInZhbHVlIjoiMTcwMjY4MjE4MSJ9fX0=""#)
+        } else {
+            UpstreamAnswer::status(200)
+        }
+    });
+    let mut client = gateway.client().await;
+    let token = token_of(&provider, ALICE);
+    let reply = client.get_with("/arm", &token).await;
+    assert_eq!(reply.outcome(), (502, "exchange_failed".to_owned()));
+    assert!(reply.header("www-authenticate").is_none());
+    assert_eq!(client.get_with("/arm", &token).await.status, 200);
+    // The refused token was dropped; whether IMDS has another one is its affair.
+    assert_eq!((host.asked().len(), upstream.seen().len()), (2, 2));
+}
+
+#[tokio::test]
 async fn a_reload_keeps_the_token() {
     let (host, provider, upstream) = (MetadataHost::imds(), Provider::start(), Upstream::start());
     let wanted = [("arm", &upstream, &*resource(ARM))];

@@ -102,6 +102,10 @@ pub const MAX_MANAGED_IDENTITY_CALLS: usize = 5;
 /// tries and their calls. What takes longer (IMDS is updated for up to 70 s) goes on without it.
 pub const MANAGED_IDENTITY_WAIT: Duration = Duration::from_secs(15);
 
+/// How long a refusal of a managed identity's token is remembered: IMDS throttles a machine that
+/// asks 20 times a second, and whoever assigns the identity sees it work soon after.
+pub const MANAGED_IDENTITY_REFUSAL_MEMORY: Duration = Duration::from_secs(10);
+
 /// Largest key of the Azure Arc agent in bytes, as Microsoft's libraries take it.
 pub const MAX_ARC_KEY_BYTES: u64 = 4096;
 

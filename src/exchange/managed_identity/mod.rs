@@ -29,6 +29,7 @@ use crate::chain::with_sources;
 use crate::clock::SharedClock;
 use crate::limits;
 use crate::observe::metrics::Metrics;
+use crate::rejection::Code;
 use crate::trust::{Roots, TrustError};
 
 use self::advice::Wanted;
@@ -59,6 +60,15 @@ pub struct ManagedIdentity {
     service: Arc<MetadataService>,
     /// The user-assigned identity; the system-assigned one without it.
     client_id: Option<String>,
+    refused: Arc<Mutex<Option<Refused>>>,
+}
+
+/// What the service said no to, and would again: a caller in a loop must not reach it each time.
+#[derive(Debug)]
+struct Refused {
+    resource: String,
+    until: Instant,
+    error: Arc<ExchangeError>,
 }
 
 /// Why the service was not heard, or not as it is asked.
@@ -133,7 +143,7 @@ impl MetadataService {
 impl ManagedIdentity {
     /// The user-assigned identity `client_id` of the machine, or the system-assigned one.
     pub fn new(service: Arc<MetadataService>, client_id: Option<String>) -> Self {
-        Self { service, client_id }
+        Self { service, client_id, refused: Arc::default() }
     }
 
     /// What makes its tokens others than those of another identity, for cache keys: the kind of
@@ -154,9 +164,26 @@ impl ManagedIdentity {
     ///
     /// Dropping the future closes the call.
     pub(super) async fn token(&self, resource: &str, upstream: &str) -> Outcome {
-        let Self { service, client_id } = self;
+        let Self { service, client_id, .. } = self;
         let call = || service.host.ask(&service.fetcher, resource, client_id.as_deref());
         self.persist(resource, upstream, call).await
+    }
+
+    fn refused_before(&self, resource: &str) -> Option<Arc<ExchangeError>> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let holds = |it: &&Refused| it.resource == resource && Instant::now() < it.until;
+        refused.as_ref().filter(holds).map(|it| Arc::clone(&it.error))
+    }
+
+    /// Keeps a refusal for a while; an outage may be over at any time, and is not kept.
+    fn remember(&self, resource: &str, error: &Arc<ExchangeError>) {
+        if error.rejection().code() == Code::ExchangeFailed {
+            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Refused {
+                resource: resource.to_owned(),
+                until: Instant::now() + limits::MANAGED_IDENTITY_REFUSAL_MEMORY,
+                error: Arc::clone(error),
+            });
+        }
     }
 
     fn wanted<'a>(&'a self, resource: &'a str) -> Wanted<'a> {
@@ -169,6 +196,9 @@ impl ManagedIdentity {
     where
         F: Future<Output = Result<Fetched, AskError>>,
     {
+        if let Some(error) = self.refused_before(resource) {
+            return Err(error);
+        }
         let service = &*self.service;
         let wanted = self.wanted(resource);
         let mut made = 0;
@@ -190,7 +220,10 @@ impl ManagedIdentity {
                 Ok(answer::Token { header, life }) => {
                     return Ok(Granted { header, asked_at, life });
                 }
-                Err(Failed { error, pause: None }) => return Err(error),
+                Err(Failed { error, pause: None }) => {
+                    self.remember(resource, &error);
+                    return Err(error);
+                }
                 Err(Failed { error, pause: Some(pause) }) => {
                     // The requests that wait may be gone when the last word is spoken.
                     let (reason, seconds) = (error.rejection(), pause.as_secs());

@@ -144,13 +144,41 @@ async fn a_wait_that_the_service_asks_for_is_kept_by_all() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_is_remembered_for_a_while_and_an_outage_is_not() {
+    let identity = imds();
+    let asked = Cell::new(0);
+    let answer = Cell::new(400);
+    let call = || {
+        asked.set(asked.get() + 1);
+        async { Ok(fetched(answer.get(), TOKEN)) }
+    };
+    let ask = async |resource| identity.persist(resource, "arm", call).await.is_ok();
+    assert!(!ask(RESOURCE).await && !ask(RESOURCE).await);
+    assert_eq!(asked.get(), 1);
+    answer.set(200);
+    assert!(ask("https://another").await, "that was not refused");
+    let most = limits::MANAGED_IDENTITY_REFUSAL_MEMORY;
+    tokio::time::advance(most.checked_sub(Duration::from_millis(1)).unwrap()).await;
+    assert!(!ask(RESOURCE).await);
+    assert_eq!(asked.get(), 2);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(ask(RESOURCE).await);
+
+    answer.set(500);
+    assert!(!ask(RESOURCE).await);
+    answer.set(200);
+    assert!(ask(RESOURCE).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_holds_nobody_back() {
     let identity = imds();
     let mut refused = fetched(400, "{}");
     refused.headers.insert("retry-after", HeaderValue::from_static("30"));
     let (outcome, _) = scripted(&identity, vec![Ok(refused)]).await;
     assert_eq!(outcome.unwrap_err().code(), Code::ExchangeFailed);
-    let (outcome, _) = scripted(&identity, vec![Ok(fetched(200, TOKEN))]).await;
+    let other = ManagedIdentity::new(Arc::clone(&identity.service), Some("other".into()));
+    let (outcome, _) = scripted(&other, vec![Ok(fetched(200, TOKEN))]).await;
     assert!(outcome.is_ok());
 }
 

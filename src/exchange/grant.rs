@@ -42,7 +42,10 @@ impl Grant {
 pub(super) fn form(terms: &Terms, proof: &Proof, subject: Option<&InboundToken>) -> String {
     let mut form = Serializer::new(String::new());
     form.append_pair("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
-    form.append_pair("client_id", &terms.client_id);
+    // Named in one place: `Authorization: Basic` says it too (RFC 6749 §2.3).
+    if proof.authorization.is_none() {
+        form.append_pair("client_id", &terms.client_id);
+    }
     for (name, value) in &proof.fields {
         form.append_pair(name, value.expose());
     }

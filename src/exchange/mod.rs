@@ -29,16 +29,20 @@
 
 mod advice;
 mod answer;
+mod assertion;
 mod cache;
 mod client;
 mod credential;
 mod failure;
+mod federated_file;
+mod federated_identity;
 mod flight;
 mod grant;
 mod lanes;
 mod managed_identity;
 mod plan;
 mod refused;
+mod signing_key;
 mod terms;
 mod throttle;
 
@@ -69,6 +73,8 @@ use self::terms::Key;
 use self::throttle::Throttles;
 
 pub use self::credential::ClientCredential;
+pub use self::federated_file::FederatedFile;
+pub use self::federated_identity::FederatedIdentity;
 pub use self::grant::Grant;
 pub use self::managed_identity::{
     KEY_DIRECTORY, ManagedIdentity, ManagedIdentityHost, ManagedIdentityPlan, MetadataService,
@@ -77,6 +83,7 @@ pub use self::managed_identity::{
 pub use self::plan::{
     AppCallers, ExchangePlan, ExchangeSettings, InNameOf, OAuthClient, OAuthClients,
 };
+pub use self::signing_key::{ClientCertificate, KeyError, KeyFile, SigningKey};
 pub use self::terms::Requested;
 
 /// `token:` of an upstream or route, resolved.

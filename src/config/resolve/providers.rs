@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::super::file::{self, EntraCredential, Oidc, ProviderCalls};
+use super::super::file::{self, Oidc, ProviderCalls};
 use super::super::problem::Place;
 use super::super::spanned::{OneOrMany, Spanned, Table};
 use super::super::value::{self, HttpUrl, Text};
-use super::Finding;
+use super::{Finding, credentials};
 use crate::authn::{
     self, Algorithm, Issuing, Provider, ProviderError, ProviderSettings, may_be_called,
 };
@@ -76,12 +76,16 @@ fn one(
     finding: &mut Finding<'_>,
 ) -> Option<Known> {
     let (settings, credential, cloud) = match &provider.value {
-        file::Provider::Entra(entra) => {
-            (entra_settings(name, entra, finding), entra_credential(entra, finding), entra.cloud)
-        }
-        file::Provider::Oidc(oidc) => {
-            (oidc_settings(name, oidc, finding), None, file::Cloud::Public)
-        }
+        file::Provider::Entra(entra) => (
+            entra_settings(name, entra, finding),
+            credentials::entra(name, entra, finding),
+            entra.cloud,
+        ),
+        file::Provider::Oidc(oidc) => (
+            oidc_settings(name, oidc, finding),
+            credentials::oidc(oidc, finding),
+            file::Cloud::Public,
+        ),
     };
     let settings = with_calls(settings, provider.calls(), finding)?;
     let client_id = provider.client_id().map(|client_id| client_id.value.0.clone());
@@ -154,18 +158,6 @@ fn entra_settings(
     ProviderSettings::new(name, Issuing::entra(&entra.tenant.value.0, cloud, authority), audiences)
 }
 
-fn entra_credential(entra: &file::Entra, finding: &mut Finding<'_>) -> Option<ClientCredential> {
-    match &entra.credential.as_ref()?.value {
-        EntraCredential::ClientSecret(secret) => {
-            finding.warn_of_literal("the client secret", secret);
-            Some(ClientCredential::ClientSecret(secret.value.clone()))
-        }
-        EntraCredential::Certificate(never)
-        | EntraCredential::FederatedTokenFile(never)
-        | EntraCredential::ManagedIdentity(never) => match *never {},
-    }
-}
-
 fn oidc_settings(
     name: &Spanned<String>,
     oidc: &Oidc,
@@ -192,7 +184,7 @@ fn oidc_settings(
     settings
 }
 
-fn signature(algorithm: value::Algorithm) -> Algorithm {
+pub(super) fn signature(algorithm: value::Algorithm) -> Algorithm {
     match algorithm {
         value::Algorithm::RS256 => Algorithm::Rs256,
         value::Algorithm::RS384 => Algorithm::Rs384,

@@ -9,6 +9,7 @@ use super::super::value::Text;
 use super::names::{self, Section};
 use super::providers::{Known, Providers};
 use super::{Finding, headers, managed_identity};
+use crate::authn::Issuing;
 use crate::exchange::{
     self, ExchangePlan, ExchangeSettings, Grant, InNameOf, OAuthClient, OAuthClients, Requested,
     TokenPlan,
@@ -113,6 +114,9 @@ fn named_client(
 
 /// The gateway as a client of a provider, if the file says how.
 pub(super) fn client(known: &Known) -> Option<OAuthClient> {
+    if !matches!(known.provider.settings().kind, Issuing::Entra { .. }) {
+        return None;
+    }
     let client_id = known.client_id.clone()?;
     let credential = known.credential.clone()?;
     let provider = Arc::clone(&known.provider);

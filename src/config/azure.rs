@@ -49,7 +49,7 @@ impl Filler<'_> {
     /// The provider `node`, whose name stands at `place`.
     fn provider(&mut self, place: Place, node: &Arc<Node>) -> Option<Arc<Node>> {
         let Value::Mapping(written) = &node.value else { return None };
-        if !scalar(written, "type").is_some_and(|kind| kind == "entra") {
+        if scalar(written, "type") != Some("entra") {
             return None;
         }
         let mut added = Vec::new();

@@ -143,8 +143,9 @@ mod tests {
         assert!(time("nbf") <= now.0 && (300..=600).contains(&(time("exp") - now.0)));
         // RFC 9562 §5.4: version 4, variant 10.
         let jti = claims["jti"].as_str().unwrap();
-        assert_eq!((jti.len(), &jti[14..15]), (36, "4"));
-        assert!(matches!(&jti[19..20], "8" | "9" | "a" | "b"));
+        let bytes = jti.as_bytes();
+        assert_eq!((bytes.len(), bytes[14]), (36, b'4'));
+        assert!(matches!(bytes[19], b'8' | b'9' | b'a' | b'b'));
     }
 
     #[tokio::test]

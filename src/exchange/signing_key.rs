@@ -129,9 +129,12 @@ impl ClientCertificate {
     ///
     /// Says which of the two is to blame, and for what.
     pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, KeyError> {
-        let leaf = CertificateDer::from_pem_slice(certificates).map_err(|error| match error {
-            pem::Error::NoItemsFound => KeyError::NoCertificate,
-            error => KeyError::Pem(KeyFile::Certificate, error),
+        let leaf = CertificateDer::from_pem_slice(certificates).map_err(|error| {
+            if matches!(error, pem::Error::NoItemsFound) {
+                KeyError::NoCertificate
+            } else {
+                KeyError::Pem(KeyFile::Certificate, error)
+            }
         })?;
         let der = private_key(key)?;
         // Before the pair is compared: an EC pair may match, and is of no use.

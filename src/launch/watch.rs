@@ -58,7 +58,7 @@ fn look(running: &Running, pending: Option<&FilesRead>) -> Option<FilesRead> {
     let changed = changed.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
     match running.reload() {
         Ok(()) => {
-            tracing::info!("{changed} changed: the configuration was read again and is in force")
+            tracing::info!("{changed} changed: the configuration was read again and is in force");
         }
         Err(problems) => tracing::error!(
             "{changed} changed: the configuration was read again and refused; the one before stays in force until a file changes again:\n{problems}"

@@ -2,7 +2,7 @@
 //!
 //! Pure. On-behalf-of at Entra, as `identity.md` 2.1 gathers it from Microsoft's documents:
 //! RFC 7523's grant type with `requested_token_use`. No `offline_access` (a refresh token
-//! would outlive the caller's), and no `claims`, as the gateway does not declare `cp1` yet.
+//! would outlive the caller's).
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use url::form_urlencoded::Serializer;
@@ -38,8 +38,14 @@ impl Grant {
 }
 
 /// The form of a token request: `application/x-www-form-urlencoded`, and as secret as what is
-/// in it. `subject` is the caller's token, which every grant but `client_credentials` has.
-pub(super) fn form(terms: &Terms, proof: &Proof, subject: Option<&InboundToken>) -> String {
+/// in it. `subject` is the caller's token, which every grant but `client_credentials` has;
+/// `claims` is made by `claims.rs`.
+pub(super) fn form(
+    terms: &Terms,
+    proof: &Proof,
+    subject: Option<&InboundToken>,
+    claims: Option<&str>,
+) -> String {
     let mut form = Serializer::new(String::new());
     form.append_pair("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
     // Named in one place: `Authorization: Basic` says it too (RFC 6749 §2.3).
@@ -53,6 +59,9 @@ pub(super) fn form(terms: &Terms, proof: &Proof, subject: Option<&InboundToken>)
         form.append_pair("assertion", subject.expose());
     }
     form.append_pair("scope", &terms.scope());
+    if let Some(claims) = claims {
+        form.append_pair("claims", claims);
+    }
     form.append_pair("requested_token_use", "on_behalf_of");
     form.finish()
 }
@@ -109,12 +118,12 @@ mod tests {
     fn the_form_is_entras_on_behalf_of_request() {
         let terms = terms("66666666-7777", &["https://graph.microsoft.com/.default"]);
         assert_eq!(
-            form(&terms, &proof("p~s=w&d +%é"), Some(&token())),
+            form(&terms, &proof("p~s=w&d +%é"), Some(&token()), Some("{}")),
             "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer\
              &client_id=66666666-7777\
              &client_secret=p%7Es%3Dw%26d+%2B%25%C3%A9\
              &assertion=aaa.bbb-_.ccc\
-             &scope=https%3A%2F%2Fgraph.microsoft.com%2F.default\
+             &scope=https%3A%2F%2Fgraph.microsoft.com%2F.default&claims=%7B%7D\
              &requested_token_use=on_behalf_of"
         );
     }
@@ -122,7 +131,7 @@ mod tests {
     #[test]
     fn scopes_are_joined_by_a_space_as_they_stand_in_the_file() {
         let terms = terms("c", &["api://x/b", "api://x/a"]);
-        let form = form(&terms, &proof("s"), Some(&token()));
+        let form = form(&terms, &proof("s"), Some(&token()), None);
         assert!(form.contains("&scope=api%3A%2F%2Fx%2Fb+api%3A%2F%2Fx%2Fa&"), "{form}");
         assert!(!form.contains("offline_access") && !form.contains("claims"), "{form}");
     }

@@ -85,6 +85,14 @@ impl Key {
         digest.add_all(parts);
         Self { exchange: digest.finish(), inbound: [0; 32] }
     }
+
+    /// Names the exchange for the same token that asks for `claims` as well.
+    pub(super) fn with_claims(&self, claims: &str) -> Self {
+        let mut exchange = Digest::new("claims v1");
+        exchange.0.update(&self.exchange);
+        exchange.add(claims);
+        Self { exchange: exchange.finish(), inbound: self.inbound }
+    }
 }
 
 /// Names all exchanges that a provider's `Retry-After` holds back together: those of one

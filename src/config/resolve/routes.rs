@@ -321,7 +321,8 @@ impl<'a> Resolver<'a, '_> {
             );
             let hint =
                 "ask for a token (`auth: any`, or what it must have), unless that is what you want";
-            self.finding.problems.push(problem.related(token.place, TOKEN).hint(hint));
+            let related = "the token of the managed identity is asked for here";
+            self.finding.problems.push(problem.related(token.place, related).hint(hint));
         }
         let TokenPlan::Exchange(plan) = &token.plan else { return };
         if asked_of.is_empty() {

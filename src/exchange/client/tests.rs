@@ -233,6 +233,7 @@ async fn one_call(answer: String, timeout: Duration) -> (Result<Granted, Rejecti
         terms: Arc::new(terms),
         client: Arc::new(client(timeout)),
         subject: InboundToken::new(HeaderValue::from_static("Bearer in.bound.token"), 7),
+        claims: None,
         upstream: Arc::from("graph"),
     };
     let (throttles, metrics) = (Throttles::default(), Metrics::default());

@@ -45,9 +45,10 @@ impl Wanted<'_> {
                 let (class, advice) = self.advice(status, error.as_deref());
                 let error = error.as_ref().map(|it| format!(", error `{it}`")).unwrap_or_default();
                 let what = format!("status {number}{error}{tries}: {advice}");
-                match class {
-                    Class::Unavailable => ExchangeError::unavailable(self.sentence(&what), wait),
-                    _ => self.failed(class, &what),
+                if class == Class::Unavailable {
+                    ExchangeError::unavailable(self.sentence(&what), wait)
+                } else {
+                    self.failed(class, &what)
                 }
             }
         }
@@ -55,9 +56,10 @@ impl Wanted<'_> {
 
     /// A failure of `class`; `what` says why, and what to do.
     pub(super) fn failed(&self, class: Class, what: &str) -> ExchangeError {
-        match class {
-            Class::Unavailable => ExchangeError::unavailable(self.sentence(what), None),
-            _ => ExchangeError::new(class, self.sentence(what)),
+        if class == Class::Unavailable {
+            ExchangeError::unavailable(self.sentence(what), None)
+        } else {
+            ExchangeError::new(class, self.sentence(what))
         }
     }
 
@@ -173,7 +175,7 @@ mod tests {
                     let refusal = Refusal::Status(error.map(str::to_owned));
                     let status = StatusCode::from_u16(status).unwrap();
                     let rejection = wanted.refused(status, &refusal, 1, None).rejection();
-                    (rejection.code(), rejection.reason().to_owned())
+                    (rejection.code(), rejection.reason().clone())
                 };
                 let (code, reason) = told(400, Some("invalid_request"));
                 assert_eq!(code, Code::ExchangeFailed);

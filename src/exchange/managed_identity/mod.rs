@@ -112,7 +112,7 @@ impl MetadataService {
         if let Some(wait) = wait {
             self.hold_back(wait);
         }
-        let error = wanted.refused(status, &refusal, made, wait);
+        let error = Arc::new(wanted.refused(status, &refusal, made, wait));
         Err(Failed { error, pause: pause.filter(|_| wait.is_none()) })
     }
 
@@ -156,7 +156,7 @@ impl ManagedIdentity {
     pub(super) async fn token(&self, resource: &str, upstream: &str) -> Outcome {
         let Self { service, client_id } = self;
         let call = || service.host.ask(&service.fetcher, resource, client_id.as_deref());
-        self.persist(resource, upstream, call).await.map_err(Arc::new)
+        self.persist(resource, upstream, call).await
     }
 
     fn wanted<'a>(&'a self, resource: &'a str) -> Wanted<'a> {
@@ -165,12 +165,7 @@ impl ManagedIdentity {
     }
 
     /// Asks by `call`, as often as the host's table says.
-    async fn persist<F>(
-        &self,
-        resource: &str,
-        upstream: &str,
-        call: impl Fn() -> F,
-    ) -> Result<Granted, ExchangeError>
+    async fn persist<F>(&self, resource: &str, upstream: &str, call: impl Fn() -> F) -> Outcome
     where
         F: Future<Output = Result<Fetched, AskError>>,
     {
@@ -181,7 +176,7 @@ impl ManagedIdentity {
             let turn = service.calls.acquire().await;
             // After the wait for a turn, in which another call may have been told to wait.
             if let Some(left) = service.wait() {
-                return Err(wanted.held_back(left));
+                return Err(Arc::new(wanted.held_back(left)));
             }
             let (asked_at, started) = (service.clock.now(), Instant::now());
             let answer = call().await;
@@ -213,7 +208,7 @@ impl ManagedIdentity {
 
 /// A try that gave no token.
 struct Failed {
-    error: ExchangeError,
+    error: Arc<ExchangeError>,
     /// How long to wait before the next try, if there is to be one.
     pause: Option<Duration>,
 }
@@ -222,7 +217,8 @@ fn unheard(error: &AskError, wanted: &Wanted<'_>, made: usize) -> Failed {
     let once_more = (made == 1).then_some(limits::EXCHANGE_RETRY_PAUSE);
     match error {
         AskError::Challenge(challenge) => {
-            Failed { error: wanted.failed(Class::Gateway, &with_sources(challenge)), pause: None }
+            let error = wanted.failed(Class::Gateway, &with_sources(challenge));
+            Failed { error: Arc::new(error), pause: None }
         }
         AskError::Fetch(fetch) => {
             let (class, pause) = match fetch {
@@ -232,7 +228,7 @@ fn unheard(error: &AskError, wanted: &Wanted<'_>, made: usize) -> Failed {
                 FetchError::Connect(_) | FetchError::Broken(_) => (Class::Unavailable, once_more),
             };
             let what = format!("{}; {}", with_sources(fetch), wanted.host.absent());
-            Failed { error: wanted.failed(class, &what), pause }
+            Failed { error: Arc::new(wanted.failed(class, &what)), pause }
         }
     }
 }

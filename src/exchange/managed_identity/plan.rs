@@ -55,7 +55,7 @@ impl ManagedIdentityPlan {
         let bound = |header, cache, took| UpstreamCredential {
             upstream: Arc::clone(upstream),
             header: Some((AUTHORIZATION, header)),
-            exchanged: Some(Exchanged { key: self.key, cache, took }),
+            exchanged: Some(Exchanged { key: self.key, for_caller: None, cache, took }),
         };
         if let Some(header) = exchanger.cached(&self.key, NEVER) {
             exchanger.metrics.token_cache(upstream, CacheResult::Hit);
@@ -66,7 +66,7 @@ impl ManagedIdentityPlan {
             let plan = Arc::clone(self);
             async move { plan.identity.token(&plan.resource, &plan.upstream).await }
         };
-        let flight = exchanger.fly(self.key, NEVER, call);
+        let flight = exchanger.fly(self.key, self.key, NEVER, call);
         let Ok((cache, outcome)) = timeout(limits::MANAGED_IDENTITY_WAIT, flight).await else {
             // Who is not there for the end of a flight started it, or came later: a miss.
             exchanger.metrics.token_cache(upstream, CacheResult::Miss);
@@ -93,5 +93,57 @@ impl std::fmt::Debug for ManagedIdentityPlan {
             .field("upstream", &self.upstream)
             .field("resource", &self.resource)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::super::{ManagedIdentityHost, MetadataService};
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::observe::Metrics;
+    use crate::rejection::{Code, Extra};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_does_not_wait_for_ever_and_the_call_goes_on() {
+        let metrics = Metrics::default();
+        let host = ManagedIdentityHost::imds(&Url::parse(ManagedIdentityHost::IMDS).unwrap());
+        let service =
+            Arc::new(MetadataService::new(host, Arc::new(SystemClock), metrics.clone()).unwrap());
+        let exchanger = Exchanger::new(10, Arc::new(SystemClock), metrics);
+        let upstream = Arc::from("arm");
+        let identity = ManagedIdentity::new(Arc::clone(&service), None);
+        let plan = ManagedIdentityPlan::new(identity, "https://r".into(), Arc::clone(&upstream));
+        let plan = Arc::new(plan);
+
+        // As if others called: the turn of this one does not come.
+        let all = u32::try_from(limits::MAX_MANAGED_IDENTITY_CALLS).unwrap();
+        let _turns = service.calls.acquire_many(all).await.unwrap();
+        let started = Instant::now();
+        for waited in 1..=2 {
+            let rejection = plan.credential(&exchanger, &upstream).await.unwrap_err();
+            assert_eq!(rejection.code(), Code::ProviderUnavailable);
+            assert!(matches!(rejection.extra(), Extra::RetryAfter(_)));
+            assert_eq!(started.elapsed(), limits::MANAGED_IDENTITY_WAIT * waited);
+            assert_eq!(exchanger.flights.len(), 1, "the same call");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_of_one_upstream_is_not_given_to_another() {
+        let metrics = Metrics::default();
+        let host = ManagedIdentityHost::imds(&Url::parse(ManagedIdentityHost::IMDS).unwrap());
+        let service = MetadataService::new(host, Arc::new(SystemClock), metrics.clone()).unwrap();
+        let identity = ManagedIdentity::new(Arc::new(service), None);
+        let plan = |upstream: &str| {
+            ManagedIdentityPlan::new(identity.clone(), "https://r".into(), Arc::from(upstream))
+        };
+        assert!(plan("a").key != plan("b").key);
+        let exchanger = Exchanger::new(10, Arc::new(SystemClock), metrics);
+        let rejection =
+            Arc::new(plan("a")).credential(&exchanger, &Arc::from("b")).await.unwrap_err();
+        assert_eq!(rejection.code(), Code::Internal);
     }
 }

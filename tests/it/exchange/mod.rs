@@ -1,4 +1,5 @@
 //! Which credential the upstream gets.
 
+mod managed_identity;
 mod never_mixed;
 mod refused;

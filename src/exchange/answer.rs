@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::advice::{self, Class, Row};
 use super::failure::ExchangeError;
+use super::grant::{self, Grant as TokenGrant};
 use super::terms::Terms;
 use crate::authn::json;
 use crate::limits;
@@ -49,6 +50,7 @@ pub(super) struct Refusal {
 struct Members {
     access_token: Value,
     token_type: Value,
+    issued_token_type: Value,
     expires_in: Value,
     error: Value,
     suberror: Value,
@@ -91,28 +93,50 @@ impl Refusal {
             .replace("{client}", &terms.client_id)
             .replace("{provider}", &terms.provider)
             .replace("{tenant}", terms.tenant.as_deref().unwrap_or("of the provider"))
-            .replace("{scopes}", &format!("`{}`", terms.scope()));
+            .replace("{scopes}", &format!("`{}`", terms.wanted()));
         let mut reason = format!(
             "exchange refused by provider `{}`: {}, {advice}{}",
             terms.provider, self.sign, self.marks
         );
-        match self.class {
-            Class::Interaction => ExchangeError::new(self.class, reason).with(Extra::Claims {
+        let class = self.class_of(terms);
+        if terms.grant == TokenGrant::ClientCredentials {
+            reason.push_str("; the token was asked for in the gateway's own name");
+        }
+        if self.class == Class::Consent
+            && let Some(link) = consent_link(terms)
+        {
+            reason.push_str("; an administrator consents at ");
+            reason.push_str(&link);
+        }
+        match class {
+            Class::Interaction => ExchangeError::new(class, reason).with(Extra::Claims {
                 authorization_uri: terms.authorization_endpoint.clone().unwrap_or_default(),
                 client_id: terms.client_id.clone(),
                 claims: self.claims,
             }),
-            Class::Consent => {
-                if let Some(link) = consent_link(terms) {
-                    reason.push_str("; an administrator consents at ");
-                    reason.push_str(&link);
-                }
-                ExchangeError::new(self.class, reason)
-            }
             Class::Unavailable => ExchangeError::unavailable(reason, wait),
-            Class::NotAllowed | Class::Expired | Class::Invalid | Class::Gateway => {
-                ExchangeError::new(self.class, reason)
+            Class::Consent
+            | Class::NotAllowed
+            | Class::Expired
+            | Class::Invalid
+            | Class::Gateway => ExchangeError::new(class, reason),
+        }
+    }
+
+    /// Who has to act. What is refused to the gateway in its own name no caller can mend, and is
+    /// no verdict on a caller's token; `claims` are passed on whatever they are for.
+    fn class_of(&self, terms: &Terms) -> Class {
+        match self.class {
+            Class::Interaction
+            | Class::Consent
+            | Class::NotAllowed
+            | Class::Expired
+            | Class::Invalid
+                if terms.grant == TokenGrant::ClientCredentials && self.claims.is_none() =>
+            {
+                Class::Gateway
             }
+            class => class,
         }
     }
 }
@@ -166,6 +190,15 @@ fn parse(body: &[u8]) -> Option<Members> {
 fn token(status: StatusCode, members: &Members) -> Result<Grant, Refusal> {
     let refused = |advice| no_token(status, advice);
     let header = bearer(&members.access_token, &members.token_type).map_err(refused)?;
+    // RFC 8693 §2.2.1 asks for it, and not every provider sends it; other grants have none.
+    let kind = members.issued_token_type.as_str();
+    if !members.issued_token_type.is_null()
+        && ![Some(grant::ACCESS_TOKEN), Some(grant::JWT)].contains(&kind)
+    {
+        return Err(refused(
+            "a token whose `issued_token_type` is no access token; correct `requested_token_type` in `extra_parameters`, or what provider `{provider}` issues to {client}",
+        ));
+    }
     let life = match life(&members.expires_in) {
         Life::Unknown => None,
         Life::Seconds(seconds) => Some(Duration::from_secs(seconds)),

@@ -78,7 +78,7 @@ use self::throttle::Throttles;
 pub use self::credential::ClientCredential;
 pub use self::federated_file::FederatedFile;
 pub use self::federated_identity::FederatedIdentity;
-pub use self::grant::Grant;
+pub use self::grant::{Grant, UnfitParameter, UserGrant, may_be_added};
 pub use self::managed_identity::{
     KEY_DIRECTORY, ManagedIdentity, ManagedIdentityHost, ManagedIdentityPlan, MetadataService,
     may_be_asked,
@@ -87,7 +87,7 @@ pub use self::plan::{
     AppCallers, ExchangePlan, ExchangeSettings, InNameOf, OAuthClient, OAuthClients,
 };
 pub use self::signing_key::{ClientCertificate, KeyError, KeyFile, SigningKey};
-pub use self::terms::Requested;
+pub use self::terms::{Requested, default_scope};
 
 /// `token:` of an upstream or route, resolved.
 #[derive(Clone, Debug)]
@@ -355,6 +355,8 @@ impl Exchanger {
                     pilot.land(Ok(granted.clone()));
                     return (CacheResult::Hit, Ok(granted));
                 }
+                // Who finds no token under `key` meanwhile waits for this one, which is better.
+                let beside = (flight != key).then(|| self.flights.board(key));
                 let (exchanger, call) = (Arc::clone(self), call());
                 // A task of its own: the request that starts the exchange may go away.
                 tokio::spawn(async move {
@@ -365,6 +367,9 @@ impl Exchanger {
                         exchanger.metrics.token_cache_entries(exchanger.cache.len());
                     }
                     // After the cache has it: who does not find the flight finds the token.
+                    if let Some(Seat::Pilot(beside, _)) = beside {
+                        beside.land(outcome.clone());
+                    }
                     pilot.land(outcome);
                 });
                 (CacheResult::Miss, passenger)

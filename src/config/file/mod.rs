@@ -11,7 +11,7 @@ mod upstream;
 use serde::Deserialize;
 
 pub use provider::{
-    Certificate, Cloud, Entra, EntraCredential, FederatedIdentity, Oidc, OidcCredential,
+    Certificate, Cloud, Entra, EntraCredential, Exchange, FederatedIdentity, Oidc, OidcCredential,
     PrivateKey, Provider, ProviderCalls,
 };
 pub use route::{
@@ -20,8 +20,8 @@ pub use route::{
 };
 pub use server::{Admin, Listener, ListenerTls, Server};
 pub use upstream::{
-    AppCallers, HeaderToken, HostHeader, ManagedIdentity, OnBehalfOf, OnlyFalse, OnlyTrue, Preset,
-    Protocol, Timeouts, TokenSource, Upstream, UpstreamTls,
+    AppCallers, ClientCredentials, HeaderToken, HostHeader, ManagedIdentity, OnBehalfOf, OnlyFalse,
+    OnlyTrue, Preset, Protocol, Timeouts, TokenRequest, TokenSource, Upstream, UpstreamTls,
 };
 
 use super::rule::{Needs, Rule};
@@ -158,11 +158,6 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         of: "Oidc",
-        needs: Needs::With { key: "credential", needs: "client_id" },
-        hint: "add the `client_id` of the client that the credential belongs to",
-    },
-    Rule {
-        of: "Oidc",
         needs: Needs::Key("issuer"),
         hint: "write the issuer exactly as tokens have it in `iss`",
     },
@@ -187,8 +182,13 @@ pub(super) const RULES: &[Rule] = &[
         hint: "name all of them in `urls`",
     },
     Rule {
-        of: "OnBehalfOf",
-        needs: Needs::Key("scopes"),
+        of: "Oidc",
+        needs: Needs::With { key: "credential", needs: "client_id" },
+        hint: "add the `client_id` that the credential belongs to",
+    },
+    Rule {
+        of: "TokenRequest",
+        needs: Needs::AnyOf(&["scopes", "audience", "resource"]),
         hint: "name the upstream's scope: `scopes: [https://graph.microsoft.com/.default]`",
     },
     Rule {

@@ -124,10 +124,11 @@ pub struct Oidc {
     pub algorithms: Option<List<Spanned<Algorithm>>>,
     /// Who the gateway is at the provider.
     pub client_id: Option<Spanned<Text>>,
-    /// What proves it.
+    /// What proves it. Needed where an exchange uses the provider.
     pub credential: Option<Spanned<OidcCredential>>,
-    /// How tokens are exchanged.
-    pub exchange: Option<NotYet>,
+    /// How users' tokens are exchanged. Default: `token_exchange`.
+    #[serde(default)]
+    pub exchange: Exchange,
     /// Claims with the token's scopes, the first that is there: a string with spaces between,
     /// or an array. Default: `scp`, `scope`.
     pub scope_claims: Option<OneOrMany<Spanned<Text>>>,
@@ -163,6 +164,17 @@ pub struct PrivateKey {
     pub key_id: Spanned<Text>,
     /// How it signs. Default: `RS256`.
     pub algorithm: Option<Spanned<Algorithm>>,
+}
+
+/// `exchange` of an OpenID Connect provider: how users' tokens are swapped there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exchange {
+    /// RFC 8693: Keycloak, Okta, Auth0, ZITADEL and most others.
+    #[default]
+    TokenExchange,
+    /// RFC 7523: the caller's token is the authorization grant.
+    JwtBearer,
 }
 
 /// Keys that both kinds of provider have.

@@ -1,5 +1,6 @@
 //! Which credential the upstream gets.
 
+mod cae;
 mod managed_identity;
 mod never_mixed;
 mod refused;

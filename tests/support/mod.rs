@@ -11,6 +11,7 @@ pub mod token;
 pub mod provider;
 pub mod obo;
 pub mod grants;
+pub mod client_auth;
 pub mod managed_identity;
 pub mod seen;
 pub mod upstream;

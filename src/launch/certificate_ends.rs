@@ -74,11 +74,13 @@ impl Notice {
                 "the credential's certificate `{file}` (x5t#S256 {thumbprint}) has expired, and the provider refuses the gateway: {what}"
             );
         } else {
+            let left = match self.left / 3600 {
+                hours @ ..48 => format!("{hours} hours"),
+                hours => format!("{} days", hours / 24),
+            };
             tracing::warn!(
                 provider = &**provider,
-                "the credential's certificate `{file}` (x5t#S256 {thumbprint}) expires in {} h, which is less than {} days: {what}",
-                self.left / 3600,
-                self.days,
+                "the credential's certificate `{file}` (x5t#S256 {thumbprint}) expires in {left}: {what}"
             );
         }
     }

@@ -102,11 +102,11 @@ fn certificate(
     if let Some(expires_at) = expiry::not_after(certificate.der()) {
         let now = finding.lasting.clock.now();
         if expires_at < now {
-            let days = now.since(expires_at).as_secs() / 86_400;
+            let hours = now.since(expires_at).as_secs() / 3600;
             finding.warning(
                 files.cert_file.place,
                 format!(
-                    "the certificate in `{}` expired {days} days ago",
+                    "the certificate in `{}` expired {hours} hours ago",
                     files.cert_file.display()
                 ),
                 "make a new one and upload it to the application: the provider refuses this one",

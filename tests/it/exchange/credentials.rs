@@ -345,8 +345,13 @@ async fn a_key_set_in_a_file_is_read_again() {
     assert_eq!(client.get_with("/me", &other).await.status, 401);
     scene.write("keys.json", &set(&keys::rsa_other()));
     logged(&gateway, "is in force").await;
-    gateway.ready().await;
-    assert_eq!(client.get_with("/me", &other).await.status, 200);
+    let served = async {
+        // Its endpoints are discovered anew; the interval only spares the processor.
+        while client.get_with("/me", &other).await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within("the new key to be taken", served).await;
 }
 
 #[tokio::test]
@@ -358,18 +363,17 @@ async fn the_end_of_a_certificate_is_announced() {
     let gateway = scene.entra(&scene.certificate()).await;
     gateway.watch();
     let day = Duration::from_hours(24);
-    for (advance, sign) in [
-        (Duration::ZERO, "which is less than 30 days"),
-        (day * 14, "which is less than 7 days"),
-        (day * 5, "which is less than 1 days"),
-        (day * 2, "has expired, and the provider refuses"),
-    ] {
+    let signs =
+        ["expires in 20 days", "expires in 6 days", "expires in 24 hours", "has expired, and"];
+    for (advance, sign) in [Duration::ZERO, day * 14, day * 5, day * 2].into_iter().zip(signs) {
         gateway.clock().advance(advance);
         logged(&gateway, sign).await;
     }
-    gateway.running().reload().unwrap();
-    for sign in ["less than 30 days", "less than 7 days", "less than 1 days", "has expired, and"] {
+    // Read again, nothing of it is said again; what is read has a warning of its own.
+    scene.write("app.pem", &pair.certificate_pem);
+    logged(&gateway, "expired 24 hours ago").await;
+    logged(&gateway, "is in force").await;
+    for sign in signs {
         assert_eq!(times_logged(&gateway, sign), 1, "{sign}");
     }
-    logged(&gateway, "expired 1 days ago").await;
 }

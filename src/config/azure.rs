@@ -163,6 +163,7 @@ fn with_entries(
 #[cfg(test)]
 mod tests {
     use super::super::file::{Cloud, EntraCredential, Provider};
+    use super::super::value::{Tenant, TenantId};
     use super::super::{Environment, Reading, read};
 
     const TENANT: &str = "11111111-2222-3333-4444-555555555555";
@@ -202,7 +203,7 @@ mod tests {
     #[test]
     fn what_is_left_out_comes_from_the_pod() {
         let entra = entra("type: entra", &POD);
-        assert_eq!(entra.tenant.value.0, TENANT);
+        assert_eq!(entra.tenant.value, Tenant::Id(TenantId(TENANT.to_owned())));
         assert_eq!(entra.client_id.as_ref().unwrap().value.0, "pod-client");
         assert_eq!(token_file(&entra), Some(POD[2].1));
         assert_eq!((entra.cloud, entra.authority.is_none()), (Cloud::UsGov, true));
@@ -214,7 +215,7 @@ mod tests {
             "type: entra, tenant: {OTHER}, client_id: own, cloud: china, credential: {{ federated_token_file: own-token }}"
         );
         let written = entra(&text, &POD);
-        assert_eq!(written.tenant.value.0, OTHER);
+        assert_eq!(written.tenant.value, Tenant::Id(TenantId(OTHER.to_owned())));
         assert_eq!(written.client_id.as_ref().unwrap().value.0, "own");
         assert_eq!(token_file(&written), Some("own-token"));
         assert_eq!(written.cloud, Cloud::China);

@@ -13,7 +13,7 @@ use super::credential::ClientCredential;
 use super::failure::ExchangeError;
 use super::grant::{Grant, UserGrant};
 use super::terms::{Key, Parts, Requested, Terms};
-use crate::authn::{Caller, Endpoints, Provider};
+use crate::authn::{Caller, Endpoints, NoEndpoints, Provider};
 use crate::clock::UnixTime;
 use crate::identity::{CallerKind, Identity};
 use crate::rejection::{Code, Rejection};
@@ -156,9 +156,9 @@ impl ExchangePlan {
         }
     }
 
-    /// Whether the file names the provider, so that the caller's own makes no difference.
-    pub fn asks_named_provider(&self) -> bool {
-        self.named
+    /// The provider that the file names, if it does, so that the caller's own makes no difference.
+    pub fn named_provider(&self) -> Option<&Arc<Provider>> {
+        self.clients.first().filter(|_| self.named).map(|desk| &desk.client.provider)
     }
 
     /// In whose name it asks.
@@ -243,11 +243,14 @@ impl Desk {
         }
     }
 
-    /// The tenant that is asked: the caller's, as verified by this provider. What another
-    /// provider says of a tenant is nothing to this one.
+    /// The tenant that is asked: the caller's. To a provider of one tenant it is nothing what
+    /// another provider says of tenants.
     fn tenant<'i>(&self, identity: Option<&'i Identity>) -> Option<&'i str> {
-        let own = identity.filter(|identity| *identity.provider == **self.client.provider.name());
-        own.and_then(|identity| identity.tenant.as_deref())
+        let provider = &self.client.provider;
+        let own = |identity: &&Identity| {
+            provider.has_several_tenants() || *identity.provider == **provider.name()
+        };
+        identity.filter(own).and_then(|identity| identity.tenant.as_deref())
     }
 
     fn requested(&self, grant: Grant) -> &Arc<Requested> {
@@ -259,8 +262,9 @@ impl Desk {
 
     fn terms(&self, particulars: Particulars<'_>, upstream: &str) -> Result<Arc<Terms>, Rejection> {
         let provider = &self.client.provider;
-        let endpoints =
-            provider.endpoints().ok_or_else(|| not_loaded(provider.name()).rejection())?;
+        let endpoints = provider
+            .endpoints_for(particulars.tenant)
+            .map_err(|lack| no_endpoints(&lack).rejection())?;
         if let Some(terms) = self.memory.find(&endpoints, particulars) {
             return Ok(terms);
         }
@@ -332,13 +336,13 @@ fn no_client(provider: Option<&str>, upstream: &str) -> ExchangeError {
     ExchangeError::new(Class::Gateway, reason)
 }
 
-fn not_loaded(provider: &str) -> ExchangeError {
-    ExchangeError::unavailable(
-        format!(
-            "the endpoints of provider `{provider}` are not known: its discovery document has not been loaded yet"
-        ),
-        None,
-    )
+fn no_endpoints(lack: &NoEndpoints) -> ExchangeError {
+    match lack {
+        NoEndpoints::NotLoaded { .. } => ExchangeError::unavailable(lack.to_string(), None),
+        NoEndpoints::NoTenant { .. } | NoEndpoints::Stranger { .. } => {
+            ExchangeError::new(Class::Gateway, lack.to_string())
+        }
+    }
 }
 
 fn no_endpoint(provider: &str) -> ExchangeError {

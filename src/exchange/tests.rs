@@ -1,5 +1,7 @@
 //! Single flight and cache together: counted calls, cancellations, faults, random clocks.
 
+mod whose;
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -21,7 +21,7 @@ use super::grants::Desk;
 use super::keys::{self, Key};
 use super::obo::{Answer, Form, Issued, Obo};
 use super::servers::{Handled, Line, PeerBody, PeerError, Server};
-use super::token::TENANT;
+use super::token::{DOMAIN, TENANT};
 
 /// What a call was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -119,6 +119,17 @@ impl Provider {
     pub fn publish(&self, keys: &[Key]) {
         let keys: Vec<_> = keys.iter().map(|key| self.entra_jwk(key)).collect();
         self.publish_jwks(&keys);
+    }
+
+    /// Publishes `keys` as Entra does for several tenants: with the template of their issuers.
+    pub fn publish_for_all(&self, keys: &[Key]) {
+        let issuer = self.shared.entra_issuer("{tenantid}");
+        let jwk = |key: &Key| {
+            let mut jwk = key.jwk();
+            jwk["issuer"] = json!(issuer);
+            jwk
+        };
+        self.publish_jwks(&keys.iter().map(jwk).collect::<Vec<_>>());
     }
 
     /// `key` as this Entra publishes it: with its own `issuer`.
@@ -246,7 +257,11 @@ impl Shared {
             [tenant, "v2.0", ".well-known", "openid-configuration"] => Answer::json(
                 200,
                 &json!({
-                    "issuer": self.entra_issuer(tenant),
+                    "issuer": self.entra_issuer(match tenant {
+                        "organizations" | "common" => "{tenantid}",
+                        DOMAIN => TENANT,
+                        id => id,
+                    }),
                     "jwks_uri": format!("{base}/{tenant}/discovery/v2.0/keys"),
                     "token_endpoint": format!("{base}/{tenant}/oauth2/v2.0/token"),
                     "authorization_endpoint": format!("{base}/{tenant}/oauth2/v2.0/authorize"),

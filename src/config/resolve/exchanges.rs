@@ -16,6 +16,7 @@ use super::super::value::Text;
 use super::Finding;
 use super::names::{self, Section};
 use super::providers::{Known, Providers};
+use crate::authn::Provider;
 use crate::exchange::{
     self, ExchangePlan, ExchangeSettings, InNameOf, OAuthClient, OAuthClients, Requested,
     TokenPlan, UnfitParameter, default_scope, may_be_added,
@@ -184,8 +185,8 @@ impl Exchange {
     }
 
     /// Whether the provider is fixed, so that the caller's own makes no difference.
-    pub(super) fn asks_named_provider(&self) -> bool {
-        self.plan.asks_named_provider()
+    pub(super) fn named_provider(&self) -> Option<&Arc<Provider>> {
+        self.plan.named_provider()
     }
 
     /// In whose name the token is asked for.

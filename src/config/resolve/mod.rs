@@ -13,6 +13,7 @@ mod providers;
 mod resources;
 mod routes;
 mod server;
+mod tenants;
 mod tokens;
 mod upstreams;
 

@@ -6,9 +6,9 @@ use super::super::file::{self, Oidc, ProviderCalls};
 use super::super::problem::Place;
 use super::super::spanned::{OneOrMany, Spanned, Table};
 use super::super::value::{self, HttpUrl, Text};
-use super::{Finding, credentials};
+use super::{Finding, credentials, tenants};
 use crate::authn::{
-    self, Algorithm, Issuing, Provider, ProviderError, ProviderSettings, may_be_called,
+    self, Algorithm, Exchanges, Issuing, Provider, ProviderError, ProviderSettings, may_be_called,
 };
 use crate::chain::with_sources;
 use crate::exchange::{ClientCredential, UserGrant};
@@ -97,9 +97,15 @@ fn one(
     let kept = finding.previous.and_then(|previous| {
         previous.providers.iter().find(|before| *before.settings() == settings).cloned()
     });
-    let provider = match kept {
-        Some(provider) => provider,
-        None => made(settings, provider, finding)?,
+    let provider = if let Some(provider) = kept {
+        provider
+    } else {
+        let made = made(settings, provider, finding)?;
+        let before = finding.previous.map_or(&[][..], |previous| &previous.providers);
+        for before in before.iter().filter(|before| before.name() == made.name()) {
+            made.inherit(before);
+        }
+        made
     };
     Some(Known { provider, client_id, credential, user_grant, cloud })
 }
@@ -159,7 +165,12 @@ fn entra_settings(
         // The file's own rules refuse this.
         (None, None) => Vec::new(),
     };
-    ProviderSettings::new(name, Issuing::entra(&entra.tenant.value.0, cloud, authority), audiences)
+    let tenants = tenants::resolve(entra, finding);
+    let kind = Issuing::entra_of(tenants, cloud, authority);
+    ProviderSettings {
+        exchanges: exchanges(entra.credential.as_ref()),
+        ..ProviderSettings::new(name, kind, audiences)
+    }
 }
 
 fn user_grant(provider: &file::Provider) -> UserGrant {
@@ -180,6 +191,8 @@ fn oidc_settings(
     refuse_clear(&oidc.issuer, finding);
     let issuing = Issuing::Oidc { issuer: oidc.issuer.text.clone() };
     let mut settings = ProviderSettings::new(name, issuing, texts(&oidc.audiences.0));
+    settings.exchanges = exchanges(oidc.credential.as_ref());
+    settings.typ = oidc.typ.map(|typ| typ.0);
     if let Some(algorithms) = &oidc.algorithms {
         settings.algorithms =
             algorithms.0.iter().map(|algorithm| signature(algorithm.value)).collect();
@@ -196,6 +209,11 @@ fn oidc_settings(
         settings.roles_claims = claims;
     }
     settings
+}
+
+/// A credential is for exchanges, and for nothing else.
+fn exchanges<T>(credential: Option<&T>) -> Exchanges {
+    if credential.is_some() { Exchanges::Asked } else { Exchanges::Never }
 }
 
 pub(super) fn signature(algorithm: value::Algorithm) -> Algorithm {

@@ -340,7 +340,19 @@ impl<'a> Resolver<'a, '_> {
             let problem = on_open_route(exchange, route.auth.key_place());
             self.finding.problems.push(problem.related(token.place, note));
         }
-        if exchange.asks_named_provider() {
+        if let Some(named) = exchange.named_provider() {
+            let lacks = |known: &&&Provider| !named.has_endpoints_for_callers_of(&known.provider);
+            for known in asked_of.iter().filter(lacks) {
+                let (name, named) = (known.provider.name(), named.name());
+                let message = format!(
+                    "callers of provider `{name}` can't get a token for the upstream: they are of no tenant, or of another than those of `allowed_tenants` of provider `{named}`, which is asked"
+                );
+                let problem = Problem::error(route.auth.key_place(), message);
+                let hint = format!(
+                    "exchange at a provider with one `tenant`; or list the route's `providers` without `{name}`"
+                );
+                self.finding.problems.push(problem.related(token.place, note).hint(hint));
+            }
             return;
         }
         for known in asked_of {
@@ -485,16 +497,23 @@ fn on_open_route(exchange: &Exchange, auth: Place) -> Problem {
             "the upstream's token is on behalf of the caller, and this route is open",
         )
         .hint("ask for a token (`auth: any`, or what it must have), or write `token: { none: true }` in the route"),
-        InNameOf::Gateway if exchange.asks_named_provider() => Problem::warning(
-            auth,
-            "this route is open, and whoever calls it uses the permissions of the gateway",
-        )
-        .hint("ask for a token: `auth: any`, or what it must have"),
-        InNameOf::Gateway => Problem::error(
-            auth,
-            "this route is open, and which provider gives the upstream's token depends on the caller's",
-        )
-        .hint("name one beside the scopes: `provider: entra`"),
+        InNameOf::Gateway => match exchange.named_provider() {
+            Some(named) if named.has_several_tenants() => Problem::error(
+                auth,
+                format!("this route is open, and the tenant that provider `{}` is asked in is the caller's", named.name()),
+            )
+            .hint("ask for a token, or name a provider with one `tenant`"),
+            Some(_) => Problem::warning(
+                auth,
+                "this route is open, and whoever calls it uses the permissions of the gateway",
+            )
+            .hint("ask for a token: `auth: any`, or what it must have"),
+            None => Problem::error(
+                auth,
+                "this route is open, and which provider gives the upstream's token depends on the caller's",
+            )
+            .hint("name one beside the scopes: `provider: entra`"),
+        },
     }
 }
 

@@ -113,9 +113,11 @@ fn each_parameter_of_an_exchange_is_checked() {
     let alice = assertion_of(&authority, "alice");
     let two =
         "https://graph.microsoft.com/User.Read https://management.azure.com/user_impersonation";
-    let cases: [(Changes<'_>, u32); 15] = [
+    let rfc_8693 = "urn:ietf:params:oauth:grant-type:token-exchange";
+    let cases: [(Changes<'_>, u32); 16] = [
         (&[("grant_type", None)], 900_144),
         (&[("grant_type", Some("implicit"))], 70003),
+        (&[("grant_type", Some(rfc_8693))], 70003),
         (&[("client_id", Some("20000000-0000-4000-8000-00000000000f"))], 700_016),
         (&[("client_secret", Some("wrong"))], 7_000_215),
         (&[("client_secret", None)], 7_000_218),

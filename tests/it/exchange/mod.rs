@@ -2,6 +2,7 @@
 
 mod cae;
 mod credentials;
+mod grants;
 mod managed_identity;
 mod never_mixed;
 mod refused;

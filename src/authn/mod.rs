@@ -24,6 +24,8 @@ mod settings;
 mod token;
 mod typed;
 mod verified;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 pub(crate) mod forge;
 #[cfg(test)]

@@ -39,6 +39,8 @@ mod on_behalf_of;
 mod refused;
 mod terms;
 mod throttle;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 
 use std::fmt;
 use std::future::Future;

@@ -161,11 +161,9 @@ pub(crate) fn claims(data: &[u8]) {
 /// A JWK set.
 pub(crate) fn keys(data: &[u8]) {
     let read = KeySet::read(data, &ALL);
+    // May have keys that the other has not: two with one `kid`, one of which is RSA.
     let few = KeySet::read(data, &[Algorithm::Es256]);
-    let Ok((set, dropped)) = read else {
-        assert!(few.is_err(), "with fewer algorithms there are no more keys");
-        return;
-    };
+    let Ok((set, dropped)) = read else { return };
     let document: Value = serde_json::from_slice(data).unwrap();
     let published = document["keys"].as_array().unwrap();
     assert!((1..=limits::MAX_KEYS.min(published.len())).contains(&set.len()));

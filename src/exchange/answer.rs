@@ -86,12 +86,16 @@ impl Refusal {
 
     /// The failure of an exchange on these `terms`; `wait` is the provider's `Retry-After`.
     pub(super) fn explain(self, terms: &Terms, wait: Option<Duration>) -> ExchangeError {
+        let scopes = match terms.scope() {
+            none if none.is_empty() => "the permissions asked for".to_owned(),
+            scopes => format!("`{scopes}`"),
+        };
         let advice = self
             .advice
             .replace("{client}", &terms.client_id)
             .replace("{provider}", &terms.provider)
             .replace("{tenant}", terms.tenant.as_deref().unwrap_or("of the provider"))
-            .replace("{scopes}", &format!("`{}`", terms.scope()));
+            .replace("{scopes}", &scopes);
         let mut reason = format!(
             "exchange refused by provider `{}`: {}, {advice}{}",
             terms.provider, self.sign, self.marks
@@ -263,6 +267,7 @@ fn refusal(status: StatusCode, members: &Members) -> Refusal {
         .map(|(_, row)| row)
         .or_else(|| suberror.and_then(advice::suberror))
         .or_else(|| passing(status))
+        .or_else(|| advice::denied_client(error?, members.error_description.as_str()?))
         .or_else(|| error.and_then(advice::error))
         .unwrap_or((
             Class::Gateway,
@@ -327,15 +332,17 @@ fn marks(
     marks
 }
 
-/// Where an administrator of an Entra tenant consents; other providers have no such page.
+/// Where an administrator of the caller's Entra tenant consents; other providers have no such page.
 fn consent_link(terms: &Terms) -> Option<String> {
     let authorize = terms.authorization_endpoint.as_deref()?;
-    let tenant = authorize.strip_suffix("/oauth2/v2.0/authorize")?;
+    let (authority, named) = authorize.strip_suffix("/oauth2/v2.0/authorize")?.rsplit_once('/')?;
+    // The endpoint of several tenants names none of them.
+    let tenant = terms.tenant.as_deref().unwrap_or(named);
     let query = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("client_id", &terms.client_id)
         .append_pair("scope", &terms.scope())
         .finish();
-    Some(format!("{tenant}/v2.0/adminconsent?{query}"))
+    Some(format!("{authority}/{tenant}/v2.0/adminconsent?{query}"))
 }
 
 #[cfg(test)]

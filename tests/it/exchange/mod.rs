@@ -1,4 +1,5 @@
 //! Which credential the upstream gets.
 
+mod answers;
 mod never_mixed;
 mod refused;

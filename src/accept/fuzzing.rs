@@ -1,5 +1,13 @@
 //! Fuzz target of the framing of HTTP/1. In no product; see `src/fuzzing.rs`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "to panic is how a target speaks"
+)]
+
 use super::framing::{Found, Reader};
 
 /// Largest head, in bytes: never met, as it is counted for heads that come in pieces only; hyper

@@ -1,6 +1,14 @@
 //! Fuzz targets of authentication: what a caller or a provider sends, and what must hold of
 //! whatever is accepted. In no product; see `src/fuzzing.rs`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "to panic is how a target speaks"
+)]
+
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 

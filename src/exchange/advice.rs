@@ -174,10 +174,10 @@ pub(super) fn error(error: &str) -> Option<Row> {
         "invalid_grant" | "invalid_token" => (Invalid, "the inbound token is not accepted as an assertion; the caller needs a fresh one"),
         "expired_token" => (Expired, "the inbound token has expired; the caller needs a fresh one"),
         "invalid_client" => (Gateway, "the provider does not accept `client_id` {client} with its `credential`; compare both with the registration"),
-        "unauthorized_client" => (Gateway, "application {client} may not make this kind of exchange; allow it in its registration"),
+        "unauthorized_client" => (Gateway, "application {client} may not make this kind of exchange, or its `credential` is wrong; allow the exchange in its registration, and compare the credential with it"),
         "invalid_scope" => (Gateway, "{scopes} are not accepted; correct `scopes` of the upstream"),
         "invalid_resource" | "invalid_target" => (Gateway, "what {scopes} are for is unknown to the provider, or not open to application {client}; correct `scopes` of the upstream, and `audience` and `resource` where they are set"),
-        "invalid_request" => (Gateway, "the request is not valid for application {client}; compare what the upstream's `token` asks for with its registration"),
+        "invalid_request" => (Gateway, "the request is not valid for application {client}, or the inbound token is not accepted in it; compare what the upstream's `token` asks for with the registration"),
         "unsupported_grant_type" | "unsupported_response_type" => (Gateway, "the provider does not know this kind of exchange; correct its endpoint or its type"),
         "unsupported_token_type" => (Gateway, "the provider exchanges no token of this type; correct `exchange` of provider `{provider}`"),
         "invalid_dpop_proof" | "use_dpop_nonce" => (Gateway, "the provider wants DPoP of application {client}, which gives tokens that no upstream takes from here; turn that off in its registration"),
@@ -187,14 +187,25 @@ pub(super) fn error(error: &str) -> Option<Row> {
     })
 }
 
-/// What Keycloak means by `access_denied`: not the user, but the gateway's own client is refused
-/// the exchange, and it says so only in its description.
-pub(super) fn denied_client(error: &str, description: &str) -> Option<Row> {
-    let of_the_client = ["Client ", "Public client "].iter().any(|it| description.starts_with(it));
-    (error == "access_denied" && of_the_client).then_some((
-        Class::Gateway,
-        "application {client} may not exchange this token; allow token exchange in its registration, and let the tokens of callers name it in `aud`",
-    ))
+/// What Keycloak and Auth0 say in words only: it is the gateway's own client that they refuse, or
+/// what it asks for, while the `error` would put it down to the user. The words are compared and
+/// never shown.
+#[rustfmt::skip] // A table is read by its rows.
+pub(super) fn described(error: &str, description: &str) -> Option<Row> {
+    const EXCHANGE: &str = "application {client} may not exchange this token; allow token exchange in its registration, and let the tokens of callers name it in `aud`";
+    const AUDIENCE: &str = "the audience asked for is unknown to the provider, or not open to application {client}; correct `audience` of the upstream's `token`, or open it to the application";
+    let rows = [
+        ("access_denied", "Client ", EXCHANGE),
+        ("access_denied", "Public client ", EXCHANGE),
+        ("invalid_request", "Standard token exchange is not enabled", EXCHANGE),
+        ("access_denied", "Service not found", AUDIENCE),
+        ("invalid_client", "Audience not found", AUDIENCE),
+        ("invalid_request", "Requested audience not available", AUDIENCE),
+        // Of a wrong secret; a user who is denied has a reason.
+        ("access_denied", "Unauthorized", "the provider does not accept `client_id` {client} with its `credential`; compare both with the registration"),
+    ];
+    let row = rows.iter().find(|(own, words, _)| *own == error && description.starts_with(words));
+    row.map(|(_, _, advice)| (Class::Gateway, *advice))
 }
 
 #[cfg(test)]

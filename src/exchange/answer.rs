@@ -35,6 +35,8 @@ pub(super) struct Refusal {
     class: Class,
     /// What the answer shows, in a word: `AADSTS50076`, ``error `invalid_grant` ``, `status 502`.
     sign: String,
+    /// Why more claims are asked for, where that is known.
+    cause: Option<&'static str>,
     /// What it means and what to do, with places to fill in.
     advice: &'static str,
     /// What finds the call in the provider's own logs.
@@ -90,8 +92,8 @@ impl Refusal {
             none if none.is_empty() => "the permissions asked for".to_owned(),
             scopes => format!("`{scopes}`"),
         };
-        let advice = self
-            .advice
+        let cause = self.cause.map(|cause| format!("{cause}; ")).unwrap_or_default();
+        let advice = format!("{cause}{}", self.advice)
             .replace("{client}", &terms.client_id)
             .replace("{provider}", &terms.provider)
             .replace("{tenant}", terms.tenant.as_deref().unwrap_or("of the provider"))
@@ -167,6 +169,9 @@ fn parse(body: &[u8]) -> Option<Members> {
     serde_json::from_value(Value::Object(members)).ok()
 }
 
+const NO_HEADER: &str =
+    "a token with bytes that can't stand in a header; only the provider can mend that";
+
 fn token(status: StatusCode, members: &Members) -> Result<Grant, Refusal> {
     let refused = |advice| Err(no_token(status, advice));
     let token = match &members.access_token {
@@ -176,28 +181,36 @@ fn token(status: StatusCode, members: &Members) -> Result<Grant, Refusal> {
         | Value::Number(_)
         | Value::String(_)
         | Value::Array(_)
-        | Value::Object(_) => return refused("an answer without `access_token`"),
+        | Value::Object(_) => {
+            return refused(
+                "an answer without `access_token`; is the token endpoint of provider `{provider}` the right one?",
+            );
+        }
     };
     if !members.token_type.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
-        return refused("a token whose `token_type` is not Bearer, which no upstream would take");
+        return refused(
+            "a token whose `token_type` is not Bearer, which no upstream would take; turn binding (DPoP, mTLS) off for application {client}, and ask for an access token",
+        );
     }
     if token.len() > limits::MAX_OUTBOUND_TOKEN_BYTES {
         return refused("a token of more than 32 KiB; ask for fewer groups or claims in it");
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return refused("a token with bytes that do not belong into a header");
+        return refused(NO_HEADER);
     }
     let life = match life(&members.expires_in) {
         Life::Unknown => None,
         Life::Seconds(seconds) => Some(Duration::from_secs(seconds)),
         Life::Over => {
-            return refused("a token that has already expired (`expires_in` of 0 or less)");
+            return refused(
+                "a token that has already expired (`expires_in` of 0 or less); correct the lifetime of tokens for {scopes} at the provider",
+            );
         }
     };
     match HeaderValue::try_from(format!("Bearer {token}")) {
         Ok(header) => Ok(Grant { header: SecretHeader::new(header), life }),
         // The error would hold nothing, but the token is gone with it all the same.
-        Err(_) => refused("a token with bytes that do not belong into a header"),
+        Err(_) => refused(NO_HEADER),
     }
 }
 
@@ -230,7 +243,7 @@ fn life(value: &Value) -> Life {
 
 fn no_token(status: StatusCode, advice: &'static str) -> Refusal {
     let sign = format!("status {}", status.as_u16());
-    Refusal { class: Class::Gateway, sign, advice, marks: String::new(), claims: None }
+    Refusal { class: Class::Gateway, sign, cause: None, advice, marks: String::new(), claims: None }
 }
 
 fn refusal(status: StatusCode, members: &Members) -> Refusal {
@@ -239,10 +252,11 @@ fn refusal(status: StatusCode, members: &Members) -> Refusal {
     let suberror = plain(&members.suberror, |byte| byte.is_ascii_lowercase() || byte == b'_');
 
     let known = numbers.iter().find_map(|&n| advice::number(n).map(|row| (n, row)));
+    let by_status = || format!("status {}", status.as_u16());
     let sign = match (known.map(|(n, _)| n).or_else(|| numbers.first().copied()), error) {
         (Some(number), _) => format!("AADSTS{number}"),
         (None, Some(error)) => format!("error `{error}`"),
-        (None, None) => format!("status {}", status.as_u16()),
+        (None, None) => by_status(),
     };
     let marks = marks(status, members, &numbers, error, suberror);
 
@@ -260,20 +274,24 @@ fn refusal(status: StatusCode, members: &Members) -> Refusal {
                 None,
             )
         };
-        return Refusal { class: Class::Interaction, sign, advice, marks, claims };
+        // What there is to do, the challenge says; that of the row without claims is left out.
+        let cause = known
+            .map(|(_, (_, advice))| advice.split_once("; ").map_or(advice, |(cause, _)| cause));
+        return Refusal { class: Class::Interaction, sign, cause, advice, marks, claims };
     }
 
-    let (class, advice) = known
-        .map(|(_, row)| row)
-        .or_else(|| suberror.and_then(advice::suberror))
-        .or_else(|| passing(status))
-        .or_else(|| advice::denied_client(error?, members.error_description.as_str()?))
+    let told = known.map(|(_, row)| row).or_else(|| suberror.and_then(advice::suberror));
+    if let (None, Some((class, advice))) = (told, passing(status)) {
+        return Refusal { class, sign: by_status(), cause: None, advice, marks, claims: None };
+    }
+    let (class, advice) = told
+        .or_else(|| advice::described(error?, members.error_description.as_str()?))
         .or_else(|| error.and_then(advice::error))
         .unwrap_or((
             Class::Gateway,
             "which is not an answer of a token endpoint that we know; is the token endpoint of provider `{provider}` the right one, and is `client_id` {client} registered there?",
         ));
-    Refusal { class, sign, advice, marks, claims: None }
+    Refusal { class, sign, cause: None, advice, marks, claims: None }
 }
 
 /// A status that says by itself that trying later may help.

@@ -1,5 +1,13 @@
 //! Fuzz target of what a token endpoint answers. In no product; see `src/fuzzing.rs`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "to panic is how a target speaks"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

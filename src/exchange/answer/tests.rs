@@ -1,5 +1,10 @@
-//! The golden table: what providers answer, and what callers and operators are told.
+//! What providers answer, and what callers and operators are told. The golden table of Entra is
+//! held end to end by `tests/it/exchange/answers.rs`; that of other providers is held here.
 
+use std::fs;
+use std::sync::Arc;
+
+use super::super::terms::Parts;
 use super::super::terms::tests::terms;
 use super::*;
 
@@ -313,4 +318,108 @@ fn text_of_the_provider_does_not_reach_the_log() {
     );
     let (shown, _) = judged(400, &hostile);
     assert!(!shown.contains("SECRET") && !shown.contains("aaaa"), "{shown}");
+}
+
+/// Terms at a provider that is not Entra: there is no tenant.
+fn keycloak() -> Terms {
+    Terms::new(&Parts {
+        provider: &Arc::from("keycloak"),
+        issuer: &Arc::from("https://sso.example/realms/main"),
+        tenant: None,
+        client_id: "gateway",
+        scopes: &["orders".to_owned()],
+        upstream: "orders",
+        token_endpoint: "https://sso.example/realms/main/protocol/openid-connect/token",
+        authorization_endpoint: Some(
+            "https://sso.example/realms/main/protocol/openid-connect/auth",
+        ),
+    })
+}
+
+#[test]
+fn answers_of_other_providers_come_to_what_the_table_says() {
+    const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/answers/oidc.txt");
+    let table = fs::read_to_string(PATH).unwrap();
+    let mut text = String::new();
+    let mut lines = table.lines();
+    while let Some(line) = lines.next() {
+        if line.starts_with("=>") || line.starts_with("   ") {
+            continue;
+        }
+        text.push_str(line);
+        text.push('\n');
+        if !line.starts_with("# ") {
+            continue;
+        }
+        let answer = lines.next().expect("an answer behind a title");
+        let (status, body) = answer.split_once(' ').unwrap();
+        let outcome =
+            match read(StatusCode::from_bytes(status.as_bytes()).unwrap(), body.as_bytes()) {
+                Ok(_) => "=> a token\n".to_owned(),
+                Err(refusal) => {
+                    let rejection = refusal.explain(&keycloak(), None).rejection();
+                    let (answer, log) = (rejection.code().answer(), rejection.reason());
+                    for word in ["AADSTS", "tenant", "Conditional Access", "secret-of-the-provider"]
+                    {
+                        assert!(!log.contains(word), "{word} is of no use here: {log}");
+                    }
+                    assert!(!log.contains(['{', '}']), "everything is filled in: {log}");
+                    format!("=> {} {}\n   log: {log}\n", answer.status.as_u16(), answer.name)
+                }
+            };
+        text += answer;
+        text.push('\n');
+        text += &outcome;
+    }
+    if text != table {
+        #[allow(clippy::disallowed_methods, reason = "as insta reads it")]
+        let update = std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always");
+        assert!(update, "{PATH} is not what happens; it would be:\n{text}");
+        fs::write(PATH, text).unwrap();
+    }
+}
+
+#[test]
+fn the_link_to_consent_is_of_the_callers_tenant_and_cloud() {
+    let link = |authority: &str, tenant| {
+        let endpoint = format!("{authority}/oauth2/v2.0/authorize");
+        let parts = Parts {
+            provider: &Arc::from("entra"),
+            issuer: &Arc::from("i"),
+            tenant,
+            client_id: "66666666",
+            scopes: &["a/b".to_owned(), "a/c".to_owned()],
+            upstream: "u",
+            token_endpoint: "e",
+            authorization_endpoint: Some(&endpoint),
+        };
+        consent_link(&Terms::new(&parts))
+    };
+    let query = "v2.0/adminconsent?client_id=66666666&scope=a%2Fb+a%2Fc";
+    for (authority, tenant, wanted) in [
+        (
+            "https://login.microsoftonline.com/t1",
+            Some("t1"),
+            "https://login.microsoftonline.com/t1",
+        ),
+        (
+            "https://login.microsoftonline.com/organizations",
+            Some("t2"),
+            "https://login.microsoftonline.com/t2",
+        ),
+        (
+            "https://login.microsoftonline.us/contoso.us",
+            Some("t3"),
+            "https://login.microsoftonline.us/t3",
+        ),
+        (
+            "https://login.partner.microsoftonline.cn/t4",
+            None,
+            "https://login.partner.microsoftonline.cn/t4",
+        ),
+    ] {
+        assert_eq!(link(authority, tenant), Some(format!("{wanted}/{query}")));
+    }
+    let parts = keycloak();
+    assert_eq!(consent_link(&parts), None);
 }

@@ -129,7 +129,8 @@ fn shown(row: &Row, got: &Got, calls: usize, log: &str) -> String {
     for name in ["www-authenticate", "retry-after"] {
         // Challenges with long claims: that they are there is enough.
         if let Some(value) = got.header(name) {
-            let value = if value.len() > 1000 { format!("{}…", &value[..300]) } else { value.into() };
+            let value =
+                if value.len() > 1000 { format!("{}…", &value[..300]) } else { value.into() };
             writeln!(text, "   {name}: {value}").unwrap();
         }
     }
@@ -161,6 +162,8 @@ async fn judge(name: &str) {
         let got = client.get_with(&target, &token).await;
         let event = gateway.log().event_when(&target).await;
         let log = event.get("reason").and_then(|reason| reason.as_str()).unwrap_or_default();
+        // Which call to the system failed differs from run to run.
+        let log = log.split_inclusive("the answer broke off").next().unwrap_or_default();
         let calls = provider.count(Endpoint::Token) - called;
         let row = shown(row, &got, calls, log);
         assert!(!row.contains(&token) && !row.contains(CLIENT_SECRET), "{row}");

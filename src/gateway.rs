@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use crate::authn::{self, Provider, Requirement};
 use crate::authz::{self, Policy};
 use crate::body::Body;
-use crate::exchange::{self, Exchanger, TokenPlan};
-use crate::forward::{self, Forwarding, Inbound, Upstream};
+use crate::exchange::{self, Exchanger, TokenPlan, UpstreamCredential};
+use crate::forward::{self, Answer, Challenged, Forwarding, Inbound, Upstream, UpstreamRequest};
 use crate::observe::access_log::{AccessRecord, Observer};
 use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
 use crate::observe::recorded_body::RecordedBody;
@@ -175,14 +175,56 @@ impl Gateway {
             request_id: record.request_id().header(),
         };
         let request = forward::prepare(forwarding, inbound, permit, &credential)?;
-        let sent_at = Instant::now();
-        let response = forward::send(request).await;
-        record.upstream_took = Some(sent_at.elapsed());
-        if response.as_ref().is_ok_and(|answer| answer.status() == StatusCode::UNAUTHORIZED) {
-            // The next request asks for a new token rather than be refused with this one too.
-            self.exchanger.forget(&credential);
+        match self.send(request, &credential, record).await? {
+            Answer::Response(response) => Ok(response),
+            // Rare: its state is not to be part of every request.
+            Answer::Challenged(challenged) => {
+                Box::pin(self.send_again(*challenged, token, &credential, record)).await
+            }
         }
-        response
+    }
+
+    async fn send<'a>(
+        &self,
+        request: UpstreamRequest<'a>,
+        credential: &UpstreamCredential,
+        record: &mut AccessRecord,
+    ) -> Result<Answer<'a>, Rejection> {
+        let sent_at = Instant::now();
+        let answer = forward::send(request).await;
+        record.upstream_took = Some(record.upstream_took.unwrap_or_default() + sent_at.elapsed());
+        if let Ok(Answer::Response(response)) = &answer
+            && response.status() == StatusCode::UNAUTHORIZED
+        {
+            // The next request asks for a new token rather than be refused with this one too.
+            self.exchanger.forget(credential);
+        }
+        answer
+    }
+
+    /// Continuous access evaluation: the upstream asks for a token with more claims. It gets one,
+    /// once, if the provider gives it and the body is still at hand; else the challenge is the caller's.
+    async fn send_again(
+        &self,
+        challenged: Challenged<'_>,
+        token: &TokenPlan,
+        refused: &UpstreamCredential,
+        record: &mut AccessRecord,
+    ) -> Result<Response<Body>, Rejection> {
+        let asked_at = Instant::now();
+        let (caller, claims) = (challenged.caller(), challenged.claims().clone());
+        let renewed =
+            exchange::answer_challenge(&self.exchanger, token, refused, caller, &claims).await;
+        record.exchange_took = Some(record.exchange_took.unwrap_or_default() + asked_at.elapsed());
+        let renewed = renewed?;
+        record.token_cache = renewed.cache_result();
+        let Some(request) = challenged.with(&renewed)? else {
+            return Err(renewed.challenge_stands(&claims));
+        };
+        match self.send(request, &renewed, record).await? {
+            Answer::Response(response) => Ok(response),
+            Answer::Challenged(still) => Err(renewed.challenge_stands(still.claims())),
+        }
     }
 }
 

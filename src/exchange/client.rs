@@ -8,21 +8,27 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use serde_json::Map;
 use tokio::time::{Instant, sleep};
 
 use super::advice::Class;
 use super::answer;
 use super::cache::Granted;
+use super::challenge::Claims;
+use super::claims;
 use super::failure::ExchangeError;
 use super::flight::Outcome;
-use super::grant::{self, ClientCredential};
+use super::grant;
 use super::lanes::{Lanes, Turn};
+use super::plan::OAuthClient;
 use super::terms::Terms;
 use super::throttle::{Throttles, retry_after};
-use crate::authn::fetch::{FetchError, Fetched, Fetcher};
+use crate::authn::Issuing;
+use crate::authn::fetch::{FetchError, Fetched};
 use crate::chain::with_sources;
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixTime};
 use crate::limits;
 use crate::observe::metrics::Metrics;
 use crate::secret::InboundToken;
@@ -30,9 +36,11 @@ use crate::secret::InboundToken;
 /// All that an exchange needs, owned: it outlives the request that started it.
 pub(super) struct Call {
     pub(super) terms: Arc<Terms>,
-    pub(super) credential: ClientCredential,
-    pub(super) fetcher: Fetcher,
-    pub(super) assertion: InboundToken,
+    pub(super) client: Arc<OAuthClient>,
+    /// The caller's token, where one is swapped.
+    pub(super) subject: Option<InboundToken>,
+    /// What the upstream asked for, where it did.
+    pub(super) claims: Option<Claims>,
     /// The routing hint for the user, where there is one.
     pub(super) anchor: Option<HeaderValue>,
     /// The upstream that the token is for; a label.
@@ -54,21 +62,55 @@ impl Call {
     ///
     /// Dropping the future closes the call; the provider may have acted on it all the same.
     pub(super) async fn make(self, office: Office<'_>) -> Outcome {
-        let form = grant::on_behalf_of(&self.terms, &self.credential, &self.assertion);
         // Both tries have one id: to the provider's support they are one operation.
-        let headers = grant::headers(self.anchor);
-        let (terms, fetcher) = (&self.terms, &self.fetcher);
-        ask(terms, &self.upstream, &office, || {
-            fetcher.form(&terms.token_endpoint, form.clone(), headers.clone())
-        })
-        .await
+        let headers = grant::headers(self.anchor.clone());
+        let post = || self.post(headers.clone(), office.clock.now());
+        ask(&self.terms, &self.upstream, &office, post).await
+    }
+
+    /// One try: the proof that we are the client is made anew for each.
+    async fn post(&self, mut headers: HeaderMap, now: UnixTime) -> Result<Fetched, NotAsked> {
+        let Self { terms, client, subject, claims, .. } = self;
+        let proof = client.credential.prove(terms, now).await?;
+        if let Some(authorization) = &proof.authorization {
+            headers.insert(AUTHORIZATION, authorization.expose().clone());
+        }
+        let capabilities = match &client.provider.settings().kind {
+            Issuing::Entra { .. } => claims::capabilities(),
+            Issuing::Oidc { .. } => Map::new(),
+        };
+        let claims = claims::parameter(capabilities, claims.as_ref());
+        let form = grant::form(terms, &proof, subject.as_ref(), claims.as_deref());
+        let fetcher = client.provider.fetcher();
+        Ok(fetcher.form(&terms.token_endpoint, form, headers).await?)
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+enum NotAsked {
+    /// The provider gave none.
+    Fetch(FetchError),
+    /// It was not asked: the gateway can't prove who it is.
+    NoProof(ExchangeError),
+}
+
+impl From<FetchError> for NotAsked {
+    fn from(error: FetchError) -> Self {
+        Self::Fetch(error)
+    }
+}
+
+impl From<ExchangeError> for NotAsked {
+    fn from(error: ExchangeError) -> Self {
+        Self::NoProof(error)
     }
 }
 
 /// Asks by `post`, and once more after a pause if the provider failed rather than refused.
 async fn ask<F>(terms: &Terms, upstream: &str, office: &Office<'_>, post: impl Fn() -> F) -> Outcome
 where
-    F: Future<Output = Result<Fetched, FetchError>>,
+    F: Future<Output = Result<Fetched, NotAsked>>,
 {
     let mut tries_left = 1_u8;
     loop {
@@ -125,11 +167,16 @@ struct Failed {
 }
 
 fn judge(
-    answer: Result<Fetched, FetchError>,
+    answer: Result<Fetched, NotAsked>,
     terms: &Terms,
     clock: &dyn Clock,
 ) -> Result<answer::Grant, Failed> {
-    let fetched = answer.map_err(|error| unreachable_provider(&error, terms))?;
+    let fetched = answer.map_err(|error| match error {
+        NotAsked::Fetch(error) => unreachable_provider(&error, terms),
+        NotAsked::NoProof(error) => {
+            Failed { error: Arc::new(error), worth_a_retry: false, hold_back: None }
+        }
+    })?;
     let refusal = match answer::read(fetched.status, &fetched.body) {
         Ok(grant) => return Ok(grant),
         Err(refusal) => refusal,

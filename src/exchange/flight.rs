@@ -54,6 +54,11 @@ impl Flights {
         }
     }
 
+    /// Whether an exchange for `key` is under way.
+    pub(super) fn is_under_way(&self, key: &Key) -> bool {
+        self.under_way.contains_key(key)
+    }
+
     /// How many exchanges are under way.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
@@ -101,7 +106,7 @@ mod tests {
     use crate::secret::TokenDigest;
 
     fn key(name: &str) -> Key {
-        terms("client", &["scope"]).key(TokenDigest::of(name.as_bytes()))
+        terms("client", &["scope"]).key(Some(TokenDigest::of(name.as_bytes())))
     }
 
     #[tokio::test]

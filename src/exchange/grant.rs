@@ -2,44 +2,68 @@
 //!
 //! Pure. On-behalf-of at Entra, as `identity.md` 2.1 gathers it from Microsoft's documents:
 //! RFC 7523's grant type with `requested_token_use`. No `offline_access` (a refresh token
-//! would outlive the caller's), and no `claims`, as the gateway does not declare `cp1` yet.
+//! would outlive the caller's).
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use url::form_urlencoded::Serializer;
 
+use super::credential::Proof;
 use super::terms::Terms;
 use crate::authn::is_guid;
-use crate::secret::{InboundToken, Secret};
+use crate::secret::InboundToken;
 
-/// How the gateway shows a token endpoint that it is its client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ClientCredential {
-    /// A shared secret, sent in the form (`client_secret_post`), as Entra's documents have it.
-    ClientSecret(Secret),
+/// Which kind of request asks for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// On behalf of a user, at Entra.
+    EntraOnBehalfOf,
+    /// In exchange for the caller's token (RFC 8693).
+    TokenExchange,
+    /// By the caller's token as an authorization grant (RFC 7523 §2.1).
+    JwtBearer,
+    /// In the gateway's own name (RFC 6749 §4.4).
+    ClientCredentials,
 }
 
-/// The form of an on-behalf-of request: `application/x-www-form-urlencoded`, and as secret
-/// as the token and the client secret in it.
-pub(super) fn on_behalf_of(
+impl Grant {
+    /// Names it in cache keys: grants never share a token.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::EntraOnBehalfOf => "entra/on_behalf_of",
+            Self::TokenExchange => "rfc8693/token_exchange",
+            Self::JwtBearer => "rfc7523/jwt_bearer",
+            Self::ClientCredentials => "rfc6749/client_credentials",
+        }
+    }
+}
+
+/// The form of a token request: `application/x-www-form-urlencoded`, and as secret as what is
+/// in it. `subject` is the caller's token, which every grant but `client_credentials` has;
+/// `claims` is made by `claims.rs`.
+pub(super) fn form(
     terms: &Terms,
-    credential: &ClientCredential,
-    assertion: &InboundToken,
+    proof: &Proof,
+    subject: Option<&InboundToken>,
+    claims: Option<&str>,
 ) -> String {
     let mut form = Serializer::new(String::new());
     form.append_pair("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
     form.append_pair("client_id", &terms.client_id);
-    match credential {
-        ClientCredential::ClientSecret(secret) => {
-            form.append_pair("client_secret", secret.expose());
-        }
+    for (name, value) in &proof.fields {
+        form.append_pair(name, value.expose());
     }
-    form.append_pair("assertion", assertion.expose());
+    if let Some(subject) = subject {
+        form.append_pair("assertion", subject.expose());
+    }
     form.append_pair("scope", &terms.scope());
+    if let Some(claims) = claims {
+        form.append_pair("claims", claims);
+    }
     form.append_pair("requested_token_use", "on_behalf_of");
     form.finish()
 }
 
-/// The headers of an on-behalf-of request: an id that Entra's logs show (`correlation_id` of
+/// The headers of a token request: an id that Entra's logs show (`correlation_id` of
 /// its errors), who we are, that we heed `Retry-After`, and where the user's data is kept.
 pub(super) fn headers(anchor: Option<HeaderValue>) -> HeaderMap {
     const REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
@@ -77,31 +101,34 @@ pub(super) fn anchor(oid: Option<&str>, tenant: Option<&str>) -> Option<HeaderVa
 mod tests {
     use super::super::terms::tests::terms;
     use super::*;
+    use crate::secret::Secret;
 
     fn token() -> InboundToken {
         InboundToken::new(HeaderValue::from_static("Bearer aaa.bbb-_.ccc"), 7).unwrap()
     }
 
+    fn proof(secret: &str) -> Proof {
+        Proof { fields: vec![("client_secret", Secret::new(secret.into()))], authorization: None }
+    }
+
     #[test]
     fn the_form_is_entras_on_behalf_of_request() {
-        let credential = ClientCredential::ClientSecret(Secret::new("p~s=w&d +%é".into()));
         let terms = terms("66666666-7777", &["https://graph.microsoft.com/.default"]);
         assert_eq!(
-            on_behalf_of(&terms, &credential, &token()),
+            form(&terms, &proof("p~s=w&d +%é"), Some(&token()), Some("{}")),
             "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer\
              &client_id=66666666-7777\
              &client_secret=p%7Es%3Dw%26d+%2B%25%C3%A9\
              &assertion=aaa.bbb-_.ccc\
-             &scope=https%3A%2F%2Fgraph.microsoft.com%2F.default\
+             &scope=https%3A%2F%2Fgraph.microsoft.com%2F.default&claims=%7B%7D\
              &requested_token_use=on_behalf_of"
         );
     }
 
     #[test]
     fn scopes_are_joined_by_a_space_as_they_stand_in_the_file() {
-        let credential = ClientCredential::ClientSecret(Secret::new("s".into()));
         let terms = terms("c", &["api://x/b", "api://x/a"]);
-        let form = on_behalf_of(&terms, &credential, &token());
+        let form = form(&terms, &proof("s"), Some(&token()), None);
         assert!(form.contains("&scope=api%3A%2F%2Fx%2Fb+api%3A%2F%2Fx%2Fa&"), "{form}");
         assert!(!form.contains("offline_access") && !form.contains("claims"), "{form}");
     }

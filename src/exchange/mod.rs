@@ -30,12 +30,15 @@
 mod advice;
 mod answer;
 mod cache;
+pub mod challenge;
+mod claims;
 mod client;
+mod credential;
 mod failure;
 mod flight;
 mod grant;
 mod lanes;
-mod on_behalf_of;
+mod plan;
 mod refused;
 mod terms;
 mod throttle;
@@ -56,19 +59,25 @@ use crate::authz::Permit;
 use crate::clock::{SharedClock, UnixTime};
 use crate::limits;
 use crate::observe::metrics::{CacheResult, Metrics};
-use crate::rejection::{Code, Rejection};
+use crate::rejection::{Code, Extra, Rejection};
 use crate::secret::SecretHeader;
 
 use self::cache::{Granted, TokenCache};
+use self::challenge::Claims;
 use self::client::{Call, Office};
 use self::failure::ExchangeError;
 use self::flight::{Flights, Outcome, Seat};
 use self::lanes::Lanes;
-use self::terms::Key;
+use self::plan::TokenRequest;
+use self::terms::{Key, Terms};
 use self::throttle::Throttles;
 
-pub use self::grant::ClientCredential;
-pub use self::on_behalf_of::{OAuthClient, OAuthClients, OnBehalfOf, OnBehalfOfSettings};
+pub use self::credential::ClientCredential;
+pub use self::grant::Grant;
+pub use self::plan::{
+    AppCallers, ExchangePlan, ExchangeSettings, InNameOf, OAuthClient, OAuthClients,
+};
+pub use self::terms::Requested;
 
 /// `token:` of an upstream or route, resolved.
 #[derive(Clone, Debug)]
@@ -84,8 +93,8 @@ pub enum TokenPlan {
         /// Its value.
         value: SecretHeader,
     },
-    /// A token on behalf of the caller.
-    OnBehalfOf(Arc<OnBehalfOf>),
+    /// A token that a provider gives, for the caller's or in the gateway's own name.
+    Exchange(Arc<ExchangePlan>),
 }
 
 /// What an upstream is shown, bound to that upstream by name.
@@ -99,6 +108,9 @@ pub struct UpstreamCredential {
 /// How a token came out of the exchanger.
 struct Exchanged {
     key: Key,
+    terms: Arc<Terms>,
+    /// Whether it was swapped for a caller's.
+    is_callers: bool,
     cache: CacheResult,
     took: Option<Duration>,
 }
@@ -146,62 +158,90 @@ async fn credential_of(
             (AUTHORIZATION, SecretHeader::new(caller.token().expose_header().clone()))
         }),
         TokenPlan::Header { name, value } => Some((name.clone(), value.clone())),
-        TokenPlan::OnBehalfOf(plan) => {
-            let caller = caller.ok_or_else(|| {
-                broken("`on_behalf_of` on an open route, which the configuration refuses")
-            })?;
-            return on_behalf_of(exchanger, plan, upstream, caller).await;
-        }
+        TokenPlan::Exchange(plan) => return exchanged(exchanger, plan, upstream, caller).await,
     };
     Ok(UpstreamCredential { upstream: Arc::clone(upstream), header, exchanged: None })
 }
 
-async fn on_behalf_of(
+async fn exchanged(
     exchanger: &Arc<Exchanger>,
-    plan: &OnBehalfOf,
+    plan: &ExchangePlan,
     upstream: &Arc<str>,
-    caller: &Caller,
+    caller: Option<&Caller>,
 ) -> Result<UpstreamCredential, Rejection> {
     if **plan.upstream() != **upstream {
-        return Err(broken("a token of one upstream was asked for another"));
+        return Err(Rejection::internal("a token of one upstream was asked for another"));
     }
-    let identity = caller.identity();
-    let (client, terms) = plan.terms(identity)?;
-    let key = terms.key(caller.token().digest());
-
-    let bound = |header, cache, took| UpstreamCredential {
-        upstream: Arc::clone(upstream),
-        header: Some((AUTHORIZATION, header)),
-        exchanged: Some(Exchanged { key, cache, took }),
-    };
-    if let Some(header) = exchanger.cached(&key, identity.expires_at) {
+    let request = plan.request(caller)?;
+    let (key, expires_at) = (request.key(), request.subject_expires_at());
+    if let Some(header) = exchanger.cached(&key, expires_at) {
         exchanger.metrics.token_cache(upstream, CacheResult::Hit);
-        return Ok(bound(header, CacheResult::Hit, None));
+        return Ok(bound(upstream, &request, header, CacheResult::Hit, None));
     }
-
-    let started = Instant::now();
-    let call = || {
-        let oid = identity.claim("oid").and_then(|oid| oid.as_str());
-        let call = Call {
-            anchor: grant::anchor(oid, terms.tenant.as_deref()),
-            terms,
-            credential: client.credential.clone(),
-            fetcher: client.provider.fetcher().clone(),
-            assertion: caller.token().clone(),
-            upstream: Arc::clone(upstream),
-        };
-        let exchanger = Arc::clone(exchanger);
-        async move { call.make(exchanger.office()).await }
-    };
-    let (cache, outcome) = exchanger.fly(key, identity.expires_at, call).await;
-    exchanger.metrics.token_cache(upstream, cache);
-    let granted = outcome.map_err(|error| error.rejection())?;
-    let took = (cache != CacheResult::Hit).then(|| started.elapsed());
-    Ok(bound(granted.header, cache, took))
+    let flown = exchanger.fly_for(upstream, &request, key, None);
+    let (header, cache, took) = flown.await?;
+    Ok(bound(upstream, &request, header, cache, took))
 }
 
-fn broken(reason: &'static str) -> Rejection {
-    Rejection::new(Code::Internal, "Something went wrong in the gateway.", reason)
+/// The credential to repeat a request with, after its upstream refused `refused` and asked for a
+/// token with `claims`.
+///
+/// The refused token is dropped. The new one takes its place for all requests of the same key:
+/// it says all that the old one said, and the upstream would ask each of them for the same.
+///
+/// # Errors
+///
+/// As of [`credential`]; and the challenge itself, for the caller, where a token was asked for
+/// just now ([`limits::REFUSED_TOKEN_FLOOR`]): an upstream that always wants another must not
+/// make us storm the provider.
+pub async fn answer_challenge(
+    exchanger: &Arc<Exchanger>,
+    plan: &TokenPlan,
+    refused: &UpstreamCredential,
+    caller: Option<&Caller>,
+    claims: &Claims,
+) -> Result<UpstreamCredential, Rejection> {
+    let (TokenPlan::Exchange(plan), Some((_, old)), Some(Exchanged { key, .. })) =
+        (plan, &refused.header, &refused.exchanged)
+    else {
+        return Err(Rejection::internal("a challenge to a credential that is no exchanged token"));
+    };
+    let upstream = &refused.upstream;
+    let request = plan.request(caller)?;
+    // Another request may have been challenged before this one.
+    let newer = exchanger.cached(key, request.subject_expires_at());
+    if let Some(newer) = newer.filter(|newer| newer.expose() != old.expose()) {
+        return Ok(bound(upstream, &request, newer, CacheResult::Hit, None));
+    }
+    let flight = key.with_claims(claims.text());
+    if !exchanger.flights.is_under_way(&flight) && !exchanger.cache.replace(key, old) {
+        return Err(refused.challenge_stands(claims));
+    }
+    exchanger.metrics.token_cache_entries(exchanger.cache.len());
+    let flown = exchanger.fly_for(upstream, &request, flight, Some(claims));
+    let (header, cache, took) = flown.await?;
+    Ok(bound(upstream, &request, header, cache, took))
+}
+
+fn bound(
+    upstream: &Arc<str>,
+    request: &TokenRequest<'_>,
+    header: SecretHeader,
+    cache: CacheResult,
+    took: Option<Duration>,
+) -> UpstreamCredential {
+    let exchanged = Exchanged {
+        key: request.key(),
+        terms: Arc::clone(&request.terms),
+        is_callers: request.subject.is_some(),
+        cache,
+        took,
+    };
+    UpstreamCredential {
+        upstream: Arc::clone(upstream),
+        header: Some((AUTHORIZATION, header)),
+        exchanged: Some(exchanged),
+    }
 }
 
 impl Exchanger {
@@ -246,15 +286,48 @@ impl Exchanger {
         }
     }
 
+    /// Gets the token of `request` by an exchange of the name `flight`, and says how, and how long
+    /// it took.
+    async fn fly_for(
+        self: &Arc<Self>,
+        upstream: &Arc<str>,
+        request: &TokenRequest<'_>,
+        flight: Key,
+        claims: Option<&Claims>,
+    ) -> Result<(SecretHeader, CacheResult, Option<Duration>), Rejection> {
+        let started = Instant::now();
+        let call = || {
+            let TokenRequest { client, terms, subject } = request;
+            let oid = subject.and_then(|caller| caller.identity().claim("oid")?.as_str());
+            let call = Call {
+                anchor: grant::anchor(oid, terms.tenant.as_deref()),
+                terms: Arc::clone(terms),
+                client: Arc::clone(client),
+                subject: subject.map(|caller| caller.token().clone()),
+                claims: claims.cloned(),
+                upstream: Arc::clone(upstream),
+            };
+            let exchanger = Arc::clone(self);
+            async move { call.make(exchanger.office()).await }
+        };
+        let (cache, outcome) =
+            self.fly(flight, request.key(), request.subject_expires_at(), call).await;
+        self.metrics.token_cache(upstream, cache);
+        let granted = outcome.map_err(|error| error.rejection())?;
+        let took = (cache != CacheResult::Hit).then(|| started.elapsed());
+        Ok((granted.header, cache, took))
+    }
+
     /// The token under `key`, if one is there that may still be used.
     fn cached(&self, key: &Key, inbound_expires_at: UnixTime) -> Option<SecretHeader> {
         self.cache.find(key, inbound_expires_at, self.clock.now())
     }
 
-    /// Makes the exchange that `call` describes, or waits for one of the same key that is
-    /// under way.
+    /// Makes the exchange that `call` describes, or waits for the one called `flight` that is
+    /// under way. What comes of it is kept under `key`.
     async fn fly<F>(
         self: &Arc<Self>,
+        flight: Key,
         key: Key,
         inbound_expires_at: UnixTime,
         call: impl FnOnce() -> F,
@@ -262,7 +335,7 @@ impl Exchanger {
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let (result, passenger) = match self.flights.board(key) {
+        let (result, passenger) = match self.flights.board(flight) {
             Seat::Passenger(passenger) => (CacheResult::Coalesced, passenger),
             Seat::Pilot(pilot, passenger) => {
                 // A flight may have landed between our look into the cache and our boarding.
@@ -310,7 +383,35 @@ impl UpstreamCredential {
         &self.upstream
     }
 
-    /// Whether it is a token that a provider gave for the caller's.
+    /// The refusal of a request whose upstream goes on asking for a token with `claims`: the
+    /// caller has to get them, unless the token is the gateway's own.
+    pub fn challenge_stands(&self, claims: &Claims) -> Rejection {
+        let upstream = &self.upstream;
+        match &self.exchanged {
+            Some(Exchanged { terms, is_callers: true, .. }) => Rejection::new(
+                Code::ClaimsChallenge,
+                "The service wants the user to sign in again.",
+                format!(
+                    "upstream `{upstream}` asks for a token with more claims (continuous access evaluation), and the one from provider `{}` does not satisfy it; the client has to sign the user in again with the `claims` of our answer",
+                    terms.provider
+                ),
+            )
+            .with(Extra::Claims {
+                authorization_uri: terms.authorization_endpoint.clone().unwrap_or_default(),
+                client_id: terms.client_id.clone(),
+                claims: Some(claims.text().to_owned()),
+            }),
+            Some(Exchanged { .. }) | None => Rejection::new(
+                Code::ExchangeFailed,
+                "The gateway could not get a token for the service.",
+                format!(
+                    "upstream `{upstream}` asks for more claims in the gateway's own token, which no caller can get; see the sign-in log of the gateway's application, and the policies that hold for it"
+                ),
+            ),
+        }
+    }
+
+    /// Whether it is a token that a provider gave.
     pub fn is_exchanged(&self) -> bool {
         self.exchanged.is_some()
     }

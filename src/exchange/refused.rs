@@ -48,7 +48,7 @@ mod tests {
     use crate::secret::TokenDigest;
 
     fn key(name: &str) -> Key {
-        terms("client", &["scope"]).key(TokenDigest::of(name.as_bytes()))
+        terms("client", &["scope"]).key(Some(TokenDigest::of(name.as_bytes())))
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,24 +7,24 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
+use super::grant::Grant;
 use crate::secret::TokenDigest;
-
-/// The kind of exchange, as it stands in cache keys: kinds must never share a token.
-const ON_BEHALF_OF: &str = "entra/on_behalf_of";
 
 /// The terms of an exchange.
 #[derive(Debug)]
 pub(super) struct Terms {
     /// The provider that is asked: its name in the routes file.
     pub(super) provider: Arc<str>,
-    /// `iss` of the inbound token.
-    pub(super) issuer: Arc<str>,
-    /// The tenant of the inbound token; the exchange takes place in it.
+    /// How it is asked.
+    pub(super) grant: Grant,
+    /// `iss` of the inbound token; `None` for a token that is nobody's but the gateway's.
+    pub(super) issuer: Option<Arc<str>>,
+    /// The tenant that the exchange takes place in: the caller's, where it has one.
     pub(super) tenant: Option<String>,
     /// The gateway's own application.
     pub(super) client_id: String,
-    /// What is asked for, in the order of the file.
-    pub(super) scopes: Vec<String>,
+    /// What is asked for.
+    pub(super) requested: Arc<Requested>,
     /// Where the exchange is sent.
     pub(super) token_endpoint: String,
     /// Where a user can interact; for challenges.
@@ -33,13 +33,34 @@ pub(super) struct Terms {
     throttle: [u8; 32],
 }
 
+/// What the routes file asks a provider for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requested {
+    /// The scopes, in the order of the file (RFC 6749 §3.3).
+    pub scopes: Vec<String>,
+    /// The logical names of the services that the token is for (RFC 8693 §2.1).
+    pub audiences: Vec<String>,
+    /// The same as URIs (RFC 8707).
+    pub resources: Vec<String>,
+    /// Further parameters of the form; none of a reserved name.
+    pub extra_parameters: Vec<(String, String)>,
+}
+
+impl Requested {
+    /// These scopes, and nothing else.
+    pub fn scopes(scopes: Vec<String>) -> Self {
+        Self { scopes, ..Self::default() }
+    }
+}
+
 /// What [`Terms::new`] puts together.
 pub(super) struct Parts<'a> {
     pub(super) provider: &'a Arc<str>,
-    pub(super) issuer: &'a Arc<str>,
+    pub(super) grant: Grant,
+    pub(super) issuer: Option<&'a Arc<str>>,
     pub(super) tenant: Option<&'a str>,
     pub(super) client_id: &'a str,
-    pub(super) scopes: &'a [String],
+    pub(super) requested: &'a Arc<Requested>,
     /// The one upstream that the token is for: two with the same scopes share none, as the one
     /// could use it at the other, and its refusals would cost the other its token.
     pub(super) upstream: &'a str,
@@ -56,6 +77,16 @@ pub(super) struct Key {
     inbound: [u8; 32],
 }
 
+impl Key {
+    /// Names the exchange for the same token that asks for `claims` as well.
+    pub(super) fn with_claims(&self, claims: &str) -> Self {
+        let mut exchange = Digest::new("claims v1");
+        exchange.0.update(&self.exchange);
+        exchange.add(claims);
+        Self { exchange: exchange.finish(), inbound: self.inbound }
+    }
+}
+
 /// Names all exchanges that a provider's `Retry-After` holds back together: those of one
 /// provider, tenant, client and scope set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,41 +95,29 @@ pub(super) struct ThrottleKey([u8; 32]);
 impl Terms {
     /// The terms made of `parts`.
     pub(super) fn new(parts: &Parts<'_>) -> Self {
-        let mut sorted: Vec<&str> = parts.scopes.iter().map(String::as_str).collect();
-        sorted.sort_unstable();
-        sorted.dedup();
-
-        let tenant = parts.tenant.unwrap_or_default();
-        let tenant_kind = if parts.tenant.is_some() { "tenant" } else { "no tenant" };
         let mut throttle = Digest::new("throttle v1");
-        for part in [parts.provider.as_ref(), tenant_kind, tenant, parts.client_id] {
-            throttle.add(part);
-        }
-        throttle.add_all(&sorted);
+        throttle.add(parts.provider);
+        throttle.add_optional(parts.tenant);
+        throttle.add(parts.client_id);
+        throttle.add_requested(parts.requested);
 
-        let mut exchange = Digest::new("exchange v1");
-        for part in [
-            parts.provider.as_ref(),
-            parts.issuer,
-            tenant_kind,
-            tenant,
-            parts.client_id,
-            ON_BEHALF_OF,
-            parts.token_endpoint,
-            parts.upstream,
-            // No claims are asked for yet: `cp1` is declared when the challenge loop works.
-            "no claims",
-        ] {
-            exchange.add(part);
-        }
-        exchange.add_all(&sorted);
+        let mut exchange = Digest::new("exchange v2");
+        exchange.add(parts.provider);
+        exchange.add(parts.grant.name());
+        exchange.add_optional(parts.issuer.map(AsRef::as_ref));
+        exchange.add_optional(parts.tenant);
+        exchange.add(parts.client_id);
+        exchange.add(parts.token_endpoint);
+        exchange.add(parts.upstream);
+        exchange.add_requested(parts.requested);
 
         Self {
             provider: Arc::clone(parts.provider),
-            issuer: Arc::clone(parts.issuer),
+            grant: parts.grant,
+            issuer: parts.issuer.map(Arc::clone),
             tenant: parts.tenant.map(str::to_owned),
             client_id: parts.client_id.to_owned(),
-            scopes: parts.scopes.to_vec(),
+            requested: Arc::clone(parts.requested),
             token_endpoint: parts.token_endpoint.to_owned(),
             authorization_endpoint: parts.authorization_endpoint.map(str::to_owned),
             exchange: exchange.finish(),
@@ -106,9 +125,11 @@ impl Terms {
         }
     }
 
-    /// Names the outbound token for an inbound one.
-    pub(super) fn key(&self, inbound: TokenDigest) -> Key {
-        Key { exchange: self.exchange, inbound: *inbound.as_bytes() }
+    /// Names the outbound token for an inbound one; `None` where it is for no caller, which the
+    /// grant, a part of these terms, tells apart from any that is.
+    pub(super) fn key(&self, inbound: Option<TokenDigest>) -> Key {
+        let inbound = inbound.map_or([0; 32], |digest| *digest.as_bytes());
+        Key { exchange: self.exchange, inbound }
     }
 
     /// Names what a `Retry-After` holds back.
@@ -118,7 +139,7 @@ impl Terms {
 
     /// The scopes as the `scope` parameter has them (RFC 6749 §3.3).
     pub(super) fn scope(&self) -> String {
-        self.scopes.join(" ")
+        self.requested.scopes.join(" ")
     }
 }
 
@@ -137,6 +158,12 @@ impl Digest {
         self.0.update(part.as_bytes());
     }
 
+    /// Nothing differs from an empty text.
+    fn add_optional(&mut self, part: Option<&str>) {
+        self.add(if part.is_some() { "some" } else { "none" });
+        self.add(part.unwrap_or_default());
+    }
+
     fn add_all(&mut self, parts: &[&str]) {
         self.0.update(&(parts.len() as u64).to_be_bytes());
         for part in parts {
@@ -144,11 +171,29 @@ impl Digest {
         }
     }
 
+    fn add_requested(&mut self, requested: &Requested) {
+        self.add_all(&sorted(&requested.scopes));
+        self.add_all(&sorted(&requested.audiences));
+        self.add_all(&sorted(&requested.resources));
+        let extra = requested.extra_parameters.iter();
+        let mut extra: Vec<_> = extra.map(|(name, value)| [name.as_str(), value]).collect();
+        extra.sort_unstable();
+        self.add_all(extra.as_flattened());
+    }
+
     fn finish(self) -> [u8; 32] {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(self.0.finish().as_ref());
         bytes
     }
+}
+
+/// A set: neither order nor repetition matters.
+fn sorted(list: &[String]) -> Vec<&str> {
+    let mut sorted: Vec<&str> = list.iter().map(String::as_str).collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    sorted
 }
 
 #[cfg(test)]
@@ -160,10 +205,11 @@ pub(super) mod tests {
         let scopes: Vec<String> = scopes.iter().map(|&scope| scope.to_owned()).collect();
         Terms::new(&Parts {
             provider: &Arc::from("entra"),
-            issuer: &Arc::from("https://login.example/t1/v2.0"),
+            grant: Grant::EntraOnBehalfOf,
+            issuer: Some(&Arc::from("https://login.example/t1/v2.0")),
             tenant: Some("t1"),
             client_id,
-            scopes: &scopes,
+            requested: &Arc::new(Requested::scopes(scopes)),
             upstream: "u",
             token_endpoint: "https://login.example/t1/oauth2/v2.0/token",
             authorization_endpoint: Some("https://login.example/t1/oauth2/v2.0/authorize"),
@@ -172,33 +218,54 @@ pub(super) mod tests {
 
     #[test]
     fn each_part_of_the_terms_makes_another_key() {
-        let scopes = ["a".to_owned(), "b".to_owned()];
+        let strings =
+            |texts: &[&str]| -> Vec<String> { texts.iter().map(|&text| text.to_owned()).collect() };
+        let requested = Arc::new(Requested::scopes(strings(&["a", "b"])));
         let (provider, issuer) = (Arc::from("p"), Arc::from("i"));
         let base = || Parts {
             provider: &provider,
-            issuer: &issuer,
+            grant: Grant::EntraOnBehalfOf,
+            issuer: Some(&issuer),
             tenant: Some("t"),
             client_id: "c",
-            scopes: &scopes,
+            requested: &requested,
             upstream: "u",
             token_endpoint: "e",
             authorization_endpoint: None,
         };
-        let (other, joined) = (Arc::from("x"), ["ab".to_owned()]);
-        let all = [
-            base(),
-            Parts { provider: &other, ..base() },
-            Parts { issuer: &other, ..base() },
-            Parts { tenant: Some("x"), ..base() },
-            Parts { tenant: Some(""), ..base() },
-            Parts { tenant: None, ..base() },
-            Parts { client_id: "x", ..base() },
-            Parts { scopes: &scopes[..1], ..base() },
-            Parts { scopes: &joined, ..base() },
-            Parts { token_endpoint: "x", ..base() },
-            Parts { upstream: "x", ..base() },
+        let other = Arc::from("x");
+        let with = |change: &dyn Fn(&mut Requested)| {
+            let mut changed = Requested::clone(&requested);
+            change(&mut changed);
+            Arc::new(changed)
+        };
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let asked = [
+            with(&|it| it.scopes.truncate(1)),
+            with(&|it| it.scopes = strings(&["ab"])),
+            with(&|it| it.audiences = strings(&["a"])),
+            with(&|it| it.resources = strings(&["a"])),
+            with(&|it| it.extra_parameters = vec![pair("a", "b")]),
+            with(&|it| it.extra_parameters = vec![pair("b", "a")]),
+            with(&|it| it.extra_parameters = vec![pair("a", "b"), pair("a", "b")]),
         ];
-        let digest = TokenDigest::of(b"token");
+        let all = asked.iter().map(|requested| Parts { requested, ..base() });
+        let all: Vec<Parts<'_>> = all
+            .chain([
+                base(),
+                Parts { provider: &other, ..base() },
+                Parts { grant: Grant::TokenExchange, ..base() },
+                Parts { issuer: Some(&other), ..base() },
+                Parts { issuer: None, ..base() },
+                Parts { tenant: Some("x"), ..base() },
+                Parts { tenant: Some(""), ..base() },
+                Parts { tenant: None, ..base() },
+                Parts { client_id: "x", ..base() },
+                Parts { token_endpoint: "x", ..base() },
+                Parts { upstream: "x", ..base() },
+            ])
+            .collect();
+        let digest = Some(TokenDigest::of(b"token"));
         let keys: std::collections::BTreeSet<Key> =
             all.iter().map(|parts| Terms::new(parts).key(digest)).collect();
         assert_eq!(keys.len(), all.len());
@@ -208,12 +275,13 @@ pub(super) mod tests {
         assert_eq!(one.throttle_key(), other.throttle_key());
 
         let terms = Terms::new(&base());
-        assert!(terms.key(digest) != terms.key(TokenDigest::of(b"other")));
+        assert!(terms.key(digest) != terms.key(Some(TokenDigest::of(b"other"))));
+        assert!(terms.key(digest) != terms.key(None));
     }
 
     #[test]
     fn the_order_and_repetition_of_scopes_does_not_matter() {
-        let digest = TokenDigest::of(b"token");
+        let digest = Some(TokenDigest::of(b"token"));
         let (one, two) = (terms("c", &["a", "b"]), terms("c", &["b", "a", "b"]));
         assert!(one.key(digest) == two.key(digest));
         assert_eq!(one.throttle_key(), two.throttle_key());

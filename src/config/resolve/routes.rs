@@ -314,7 +314,7 @@ impl<'a> Resolver<'a, '_> {
     /// A token on behalf of nobody, or of a caller whose provider can't be asked, would fail
     /// with every request.
     fn check_token(&mut self, route: &Spanned<file::Route>, token: &Token, asked_of: &[&Provider]) {
-        let TokenPlan::OnBehalfOf(plan) = &token.plan else { return };
+        let TokenPlan::Exchange(plan) = &token.plan else { return };
         if asked_of.is_empty() {
             let problem = Problem::error(
                 route.auth.key_place(),

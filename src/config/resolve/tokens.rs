@@ -9,7 +9,10 @@ use super::super::value::Text;
 use super::names::{self, Section};
 use super::providers::{Known, Providers};
 use super::{Finding, headers};
-use crate::exchange::{self, OAuthClient, OAuthClients, OnBehalfOfSettings, TokenPlan};
+use crate::exchange::{
+    self, ExchangePlan, ExchangeSettings, Grant, InNameOf, OAuthClient, OAuthClients, Requested,
+    TokenPlan,
+};
 use crate::secret::SecretHeader;
 
 /// Which credential an upstream gets, and what is needed to check the routes that use it.
@@ -65,8 +68,13 @@ fn on_behalf_of(
 }
 
 fn plan(clients: OAuthClients, scopes: Vec<String>, upstream: &Arc<str>) -> TokenPlan {
-    let settings = OnBehalfOfSettings { clients, scopes, upstream: Arc::clone(upstream) };
-    TokenPlan::OnBehalfOf(Arc::new(exchange::OnBehalfOf::new(settings)))
+    let settings = ExchangeSettings {
+        clients,
+        in_name_of: InNameOf::Caller { apps: exchange::AppCallers::Reject },
+        requested: Requested::scopes(scopes),
+        upstream: Arc::clone(upstream),
+    };
+    TokenPlan::Exchange(Arc::new(ExchangePlan::new(settings)))
 }
 
 /// The token that `preset` fills in: on behalf of the caller, for the service of its cloud.
@@ -106,7 +114,9 @@ fn named_client(
 pub(super) fn client(known: &Known) -> Option<OAuthClient> {
     let client_id = known.client_id.clone()?;
     let credential = known.credential.clone()?;
-    Some(OAuthClient { provider: Arc::clone(&known.provider), client_id, credential })
+    let provider = Arc::clone(&known.provider);
+    let user_grant = Grant::EntraOnBehalfOf;
+    Some(OAuthClient { provider, client_id, credential, user_grant })
 }
 
 /// Scopes of OpenID Connect (Core §5.4, §11): they are of no resource, and may stand beside any.

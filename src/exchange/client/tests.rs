@@ -8,9 +8,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::super::terms::tests::terms;
-use super::super::terms::{Parts, Terms};
+use super::super::terms::{Parts, Requested, Terms};
 use super::*;
+use crate::authn::{Issuing, Provider, ProviderSettings};
 use crate::clock::{SystemClock, UnixTime};
+use crate::exchange::{ClientCredential, Grant};
 use crate::rejection::{Code, Extra, Rejection};
 use crate::secret::Secret;
 use crate::trust::Roots;
@@ -48,16 +50,28 @@ async fn ask_scripted(
     let office = Office { throttles, lanes: &lanes, clock: &Fixed, metrics: &metrics };
     let result = ask(terms, "graph", &office, || {
         let answer = answers.borrow_mut().next().expect("no more calls than answers");
-        async { answer }
+        async { answer.map_err(NotAsked::Fetch) }
     })
     .await;
     (result.map_err(|error| error.rejection()), answers.into_inner().count())
 }
 
-fn fetcher(timeout: Duration) -> Fetcher {
+fn provider(timeout: Duration) -> Arc<Provider> {
     let ca = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let roots = Roots::from_pem(ca.cert.pem().as_bytes()).unwrap();
-    Fetcher::new(&roots, timeout).unwrap()
+    let issuing = Issuing::Oidc { issuer: "https://login.example".to_owned() };
+    let mut settings = ProviderSettings::new("entra", issuing, Vec::new());
+    settings.roots = Roots::from_pem(ca.cert.pem().as_bytes()).unwrap();
+    settings.timeout = timeout;
+    Provider::new(settings, Arc::new(SystemClock), Metrics::default()).unwrap()
+}
+
+fn client(timeout: Duration) -> OAuthClient {
+    OAuthClient {
+        provider: provider(timeout),
+        client_id: "client".to_owned(),
+        credential: ClientCredential::ClientSecret(Secret::new("hush".into())),
+        user_grant: Grant::EntraOnBehalfOf,
+    }
 }
 
 /// The error of a connection that nobody takes.
@@ -65,7 +79,7 @@ async fn refused() -> FetchError {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     drop(listener);
-    fetcher(Duration::from_secs(10)).json(&url).await.unwrap_err()
+    provider(Duration::from_secs(10)).fetcher().json(&url).await.unwrap_err()
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,7 +185,7 @@ async fn no_more_calls_are_under_way_than_the_limit() {
             most.set(most.get().max(under_way.get()));
             sleep(takes).await;
             under_way.set(under_way.get() - 1);
-            answer(200, None, TOKEN)
+            answer(200, None, TOKEN).map_err(NotAsked::Fetch)
         })
     };
     let few = limits::MAX_EXCHANGES + 1;
@@ -204,10 +218,11 @@ async fn one_call(answer: String, timeout: Duration) -> (Result<Granted, Rejecti
     });
     let terms = Terms::new(&Parts {
         provider: &Arc::from("entra"),
-        issuer: &Arc::from("https://login.example/t1/v2.0"),
+        grant: Grant::EntraOnBehalfOf,
+        issuer: Some(&Arc::from("https://login.example/t1/v2.0")),
         tenant: Some("10000000-0000-4000-8000-000000000001"),
         client_id: "client",
-        scopes: &["api://x/.default".to_owned()],
+        requested: &Arc::new(Requested::scopes(vec!["api://x/.default".to_owned()])),
         upstream: "graph",
         token_endpoint: &endpoint,
         authorization_endpoint: None,
@@ -216,9 +231,9 @@ async fn one_call(answer: String, timeout: Duration) -> (Result<Granted, Rejecti
     let call = Call {
         anchor: grant::anchor(Some(oid), terms.tenant.as_deref()),
         terms: Arc::new(terms),
-        credential: ClientCredential::ClientSecret(Secret::new("hush".into())),
-        fetcher: fetcher(timeout),
-        assertion: InboundToken::new(HeaderValue::from_static("Bearer in.bound.token"), 7).unwrap(),
+        client: Arc::new(client(timeout)),
+        subject: InboundToken::new(HeaderValue::from_static("Bearer in.bound.token"), 7),
+        claims: None,
         upstream: Arc::from("graph"),
     };
     let (throttles, metrics) = (Throttles::default(), Metrics::default());

@@ -1,0 +1,438 @@
+//! `token:` of an upstream or route where a provider gives it, resolved: which provider is
+//! asked, as whom, in whose name and for what.
+//!
+//! Decides from the verified caller alone. It knows no cache and makes no call.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::advice::Class;
+use super::credential::ClientCredential;
+use super::failure::ExchangeError;
+use super::grant::Grant;
+use super::terms::{Key, Parts, Requested, Terms};
+use crate::authn::{Caller, Endpoints, Provider};
+use crate::clock::UnixTime;
+use crate::identity::{CallerKind, Identity};
+use crate::rejection::{Code, Rejection};
+
+/// The gateway as the OAuth client of one provider: `client_id` and `credential` of `providers`.
+#[derive(Debug)]
+pub struct OAuthClient {
+    /// The provider whose token endpoint is asked.
+    pub provider: Arc<Provider>,
+    /// The gateway's application at that provider.
+    pub client_id: String,
+    /// How the gateway proves to be that application.
+    pub credential: ClientCredential,
+    /// How a user's token is exchanged there.
+    pub user_grant: Grant,
+}
+
+/// Which provider an exchange asks.
+#[derive(Debug)]
+pub enum OAuthClients {
+    /// The file says `provider:`; that one is asked whoever validated the inbound token.
+    Named(OAuthClient),
+    /// The one that validated the inbound token: one for each provider that the routes of the
+    /// upstream accept.
+    OfCaller(Vec<OAuthClient>),
+}
+
+/// In whose name a token is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InNameOf {
+    /// Of the user who calls; `on_behalf_of`.
+    Caller {
+        /// What becomes of callers that are no user.
+        apps: AppCallers,
+    },
+    /// Of the gateway itself; `client_credentials`.
+    Gateway,
+}
+
+/// `app_callers`: what becomes of callers that are no user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppCallers {
+    /// They are refused.
+    Reject,
+    /// The gateway asks in its own name: the file says that its permissions are theirs.
+    ClientCredentials,
+}
+
+/// What [`ExchangePlan::new`] takes, from the routes file.
+#[derive(Debug)]
+pub struct ExchangeSettings {
+    /// Who asks whom.
+    pub clients: OAuthClients,
+    /// In whose name.
+    pub in_name_of: InNameOf,
+    /// What is asked for.
+    pub requested: Requested,
+    /// The upstream whose requests get the tokens; no other can use this plan.
+    pub upstream: Arc<str>,
+}
+
+/// How an upstream's token is had from a provider.
+pub struct ExchangePlan {
+    clients: Vec<Desk>,
+    named: bool,
+    in_name_of: InNameOf,
+    requested: Arc<Requested>,
+    upstream: Arc<str>,
+}
+
+/// One token that is wanted now: on which terms, from whom, and for whose token.
+pub(super) struct TokenRequest<'a> {
+    pub(super) client: &'a Arc<OAuthClient>,
+    pub(super) terms: Arc<Terms>,
+    /// Whose token is swapped; `None` for one in the gateway's own name.
+    pub(super) subject: Option<&'a Caller>,
+}
+
+impl TokenRequest<'_> {
+    /// Names the token in the cache.
+    pub(super) fn key(&self) -> Key {
+        self.terms.key(self.subject.map(|caller| caller.token().digest()))
+    }
+
+    /// The end of the token that it is swapped for: it is of no use to that caller after it.
+    pub(super) fn subject_expires_at(&self) -> UnixTime {
+        self.subject.map_or(UnixTime(u64::MAX), |caller| caller.identity().expires_at)
+    }
+}
+
+/// Most terms that a client remembers: v1 and v2 tokens of a few tenants.
+const REMEMBERED_TERMS: usize = 8;
+
+/// A client, and the terms that its last requests had: most requests have the same, and their
+/// digest need not be made again.
+struct Desk {
+    client: Arc<OAuthClient>,
+    memory: Memory,
+}
+
+/// At most [`REMEMBERED_TERMS`], the newest first.
+#[derive(Default)]
+struct Memory(ArcSwap<Vec<Remembered>>);
+
+#[derive(Clone)]
+struct Remembered {
+    endpoints: Arc<Endpoints>,
+    terms: Arc<Terms>,
+}
+
+/// What of the terms depends on the request.
+#[derive(Clone, Copy)]
+struct Particulars<'a> {
+    grant: Grant,
+    issuer: Option<&'a Arc<str>>,
+    tenant: Option<&'a str>,
+}
+
+impl ExchangePlan {
+    /// The plan that `settings` describe.
+    pub fn new(settings: ExchangeSettings) -> Self {
+        let ExchangeSettings { clients, in_name_of, requested, upstream } = settings;
+        let (clients, named) = match clients {
+            OAuthClients::Named(client) => (vec![client], true),
+            OAuthClients::OfCaller(clients) => (clients, false),
+        };
+        let desk = |client| Desk { client: Arc::new(client), memory: Memory::default() };
+        Self {
+            clients: clients.into_iter().map(desk).collect(),
+            named,
+            in_name_of,
+            requested: Arc::new(requested),
+            upstream,
+        }
+    }
+
+    /// Whether the file names the provider, so that the caller's own makes no difference.
+    pub fn asks_named_provider(&self) -> bool {
+        self.named
+    }
+
+    /// In whose name it asks.
+    pub fn in_name_of(&self) -> InNameOf {
+        self.in_name_of
+    }
+
+    /// The upstream that the tokens are for.
+    pub(super) fn upstream(&self) -> &Arc<str> {
+        &self.upstream
+    }
+
+    /// The token that `caller`'s request needs.
+    ///
+    /// # Errors
+    ///
+    /// A caller that is no user where one is needed; a provider that the gateway has no
+    /// credential for, whose endpoints are not known yet, or that has no token endpoint.
+    pub(super) fn request<'a>(
+        &'a self,
+        caller: Option<&'a Caller>,
+    ) -> Result<TokenRequest<'a>, Rejection> {
+        let identity = caller.map(|caller| &**caller.identity());
+        let subject = self.subject(identity)?.and(caller);
+        let desk = self.desk(identity)?;
+        let particulars = Particulars {
+            grant: if subject.is_some() {
+                desk.client.user_grant
+            } else {
+                Grant::ClientCredentials
+            },
+            issuer: subject.map(|caller| &caller.identity().issuer),
+            tenant: identity.and_then(|identity| identity.tenant.as_deref()),
+        };
+        let terms = desk.terms(particulars, &self.requested, &self.upstream)?;
+        Ok(TokenRequest { client: &desk.client, terms, subject })
+    }
+
+    /// Whose token is swapped; `None` if the gateway asks in its own name.
+    fn subject<'a>(
+        &self,
+        identity: Option<&'a Identity>,
+    ) -> Result<Option<&'a Identity>, Rejection> {
+        match (self.in_name_of, identity) {
+            (InNameOf::Gateway, _) => Ok(None),
+            (InNameOf::Caller { apps }, Some(identity)) => match (identity.kind, apps) {
+                (CallerKind::User, _) => Ok(Some(identity)),
+                (CallerKind::App, AppCallers::ClientCredentials) => Ok(None),
+                (CallerKind::App, AppCallers::Reject) => Err(no_user(identity)),
+            },
+            (InNameOf::Caller { .. }, None) => Err(Rejection::internal(
+                "`on_behalf_of` on an open route, which the configuration refuses",
+            )),
+        }
+    }
+
+    fn desk(&self, identity: Option<&Identity>) -> Result<&Desk, Rejection> {
+        let provider = identity.map(|identity| &*identity.provider);
+        let fits = |desk: &&Desk| {
+            self.named
+                || provider.is_some_and(|provider| **desk.client.provider.name() == *provider)
+        };
+        let desk = self.clients.iter().find(fits);
+        desk.ok_or_else(|| no_client(provider, &self.upstream).rejection())
+    }
+}
+
+impl Desk {
+    fn terms(
+        &self,
+        particulars: Particulars<'_>,
+        requested: &Arc<Requested>,
+        upstream: &str,
+    ) -> Result<Arc<Terms>, Rejection> {
+        let provider = &self.client.provider;
+        let endpoints =
+            provider.endpoints().ok_or_else(|| not_loaded(provider.name()).rejection())?;
+        if let Some(terms) = self.memory.find(&endpoints, particulars) {
+            return Ok(terms);
+        }
+        let token_endpoint =
+            endpoints.token.as_deref().ok_or_else(|| no_endpoint(provider.name()).rejection())?;
+        let terms = Arc::new(Terms::new(&Parts {
+            provider: provider.name(),
+            grant: particulars.grant,
+            issuer: particulars.issuer,
+            tenant: particulars.tenant,
+            client_id: &self.client.client_id,
+            requested,
+            upstream,
+            token_endpoint,
+            authorization_endpoint: endpoints.authorization.as_deref(),
+        }));
+        self.memory.add(Remembered { endpoints, terms: Arc::clone(&terms) });
+        Ok(terms)
+    }
+}
+
+impl Memory {
+    fn find(&self, endpoints: &Arc<Endpoints>, particulars: Particulars<'_>) -> Option<Arc<Terms>> {
+        let remembered = self.0.load();
+        let found = remembered.iter().find(|one| one.fits(endpoints, particulars))?;
+        Some(Arc::clone(&found.terms))
+    }
+
+    /// Two who remember at once may lose one of theirs, which is then made again.
+    fn add(&self, new: Remembered) {
+        let old = self.0.load();
+        let kept = old.iter().take(REMEMBERED_TERMS - 1).cloned();
+        self.0.store(Arc::new(std::iter::once(new).chain(kept).collect()));
+    }
+}
+
+impl Remembered {
+    /// Whether a request by way of `endpoints` has these terms: all that is not fixed by the
+    /// routes file is compared.
+    fn fits(&self, endpoints: &Arc<Endpoints>, particulars: Particulars<'_>) -> bool {
+        (Arc::ptr_eq(&self.endpoints, endpoints) || self.endpoints == *endpoints)
+            && self.terms.grant == particulars.grant
+            && self.terms.issuer.as_ref() == particulars.issuer
+            && self.terms.tenant.as_deref() == particulars.tenant
+    }
+}
+
+/// An application has no user to act for, and must not get the gateway's own powers instead.
+fn no_user(identity: &Identity) -> Rejection {
+    Rejection::new(
+        Code::CallerNotAllowed,
+        "Only a user's token can be exchanged for this service.",
+        format!(
+            "the caller is an application ({}) and `on_behalf_of` needs a user; `app_callers` is `reject`: let the client sign a user in, or give applications a route with another `token`",
+            identity.client_id.as_deref().unwrap_or("without a client id"),
+        ),
+    )
+}
+
+fn no_client(provider: Option<&str>, upstream: &str) -> ExchangeError {
+    let reason = match provider {
+        Some(provider) => format!(
+            "provider `{provider}` validated the inbound token, but has no `client_id` and `credential` for the token of upstream `{upstream}`; set both, or `provider` of the token"
+        ),
+        None => format!(
+            "no provider validated a token, and the token of upstream `{upstream}` names none; set `provider` of the token"
+        ),
+    };
+    ExchangeError::new(Class::Gateway, reason)
+}
+
+fn not_loaded(provider: &str) -> ExchangeError {
+    ExchangeError::unavailable(
+        format!(
+            "the endpoints of provider `{provider}` are not known: its discovery document has not been loaded yet"
+        ),
+        None,
+    )
+}
+
+fn no_endpoint(provider: &str) -> ExchangeError {
+    ExchangeError::new(
+        Class::Gateway,
+        format!(
+            "the discovery document of provider `{provider}` names no `token_endpoint`; set `token_endpoint` of the provider"
+        ),
+    )
+}
+
+impl fmt::Debug for ExchangePlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExchangePlan")
+            .field("upstream", &self.upstream)
+            .field("requested", &self.requested)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+
+    use super::*;
+    use crate::clock::UnixTime;
+
+    fn identity(kind: CallerKind) -> Identity {
+        Identity {
+            provider: Arc::from("entra"),
+            issuer: Arc::from("https://login.example/t1/v2.0"),
+            tenant: Some("t1".into()),
+            user: Some("u1".into()),
+            client_id: Some("daemon".into()),
+            kind,
+            scopes: Vec::new(),
+            roles: Vec::new(),
+            claims: Map::new(),
+            expires_at: UnixTime(1),
+        }
+    }
+
+    fn plan(apps: AppCallers) -> ExchangePlan {
+        ExchangePlan::new(ExchangeSettings {
+            clients: OAuthClients::OfCaller(Vec::new()),
+            in_name_of: InNameOf::Caller { apps },
+            requested: Requested::scopes(vec!["api://x/.default".into()]),
+            upstream: Arc::from("graph"),
+        })
+    }
+
+    #[test]
+    fn an_application_never_goes_on_behalf_of() {
+        let (app, user) = (identity(CallerKind::App), identity(CallerKind::User));
+        let rejection = plan(AppCallers::Reject).subject(Some(&app)).unwrap_err();
+        assert_eq!(rejection.code(), Code::CallerNotAllowed);
+        assert!(rejection.reason().contains("`app_callers`"), "{}", rejection.reason());
+        assert!(rejection.reason().contains("daemon"), "{}", rejection.reason());
+        assert!(plan(AppCallers::Reject).subject(Some(&user)).unwrap().is_some());
+        assert!(plan(AppCallers::ClientCredentials).subject(Some(&app)).unwrap().is_none());
+        assert!(plan(AppCallers::ClientCredentials).subject(Some(&user)).unwrap().is_some());
+    }
+
+    #[test]
+    fn nobody_has_no_user_to_act_for() {
+        let rejection = plan(AppCallers::ClientCredentials).subject(None).unwrap_err();
+        assert_eq!(rejection.code(), Code::Internal);
+    }
+
+    #[test]
+    fn a_provider_without_credential_is_our_fault() {
+        let rejection =
+            plan(AppCallers::Reject).desk(Some(&identity(CallerKind::User))).err().unwrap();
+        assert_eq!(rejection.code(), Code::ExchangeFailed);
+        assert!(rejection.reason().contains("provider `entra`"), "{}", rejection.reason());
+    }
+
+    #[test]
+    fn terms_are_used_again_only_for_the_same_issuer_tenant_grant_and_endpoints() {
+        let terms = super::super::terms::tests::terms("c", &["s"]);
+        let endpoints = Arc::new(Endpoints {
+            token: Some(terms.token_endpoint.clone()),
+            authorization: terms.authorization_endpoint.clone(),
+        });
+        let last = Remembered { endpoints: Arc::clone(&endpoints), terms: Arc::new(terms) };
+        let issuer = Arc::from("https://login.example/t1/v2.0");
+        let own = Particulars {
+            grant: Grant::EntraOnBehalfOf,
+            issuer: Some(&issuer),
+            tenant: Some("t1"),
+        };
+        assert!(last.fits(&endpoints, own));
+        assert!(last.fits(&Arc::new(Endpoints::clone(&endpoints)), own));
+
+        let other = Arc::from("https://sts.example/t1/");
+        assert!(!last.fits(&endpoints, Particulars { tenant: Some("t2"), ..own }));
+        assert!(!last.fits(&endpoints, Particulars { issuer: Some(&other), ..own }));
+        assert!(!last.fits(&endpoints, Particulars { issuer: None, ..own }));
+        let grant = Grant::ClientCredentials;
+        assert!(!last.fits(&endpoints, Particulars { grant, ..own }));
+        assert!(!last.fits(&Arc::default(), own));
+    }
+
+    #[test]
+    fn issuers_that_take_turns_keep_their_terms() {
+        let endpoints = Arc::new(Endpoints::default());
+        let terms_of = |issuer: usize| {
+            let issuer = Arc::from(format!("https://login.example/{issuer}"));
+            let mut terms = super::super::terms::tests::terms("c", &["s"]);
+            terms.issuer = Some(issuer);
+            Arc::new(terms)
+        };
+        let memory = Memory::default();
+        for issuer in 0..=REMEMBERED_TERMS {
+            let terms = terms_of(issuer);
+            memory.add(Remembered { endpoints: Arc::clone(&endpoints), terms });
+        }
+        let found = |issuer: usize| {
+            let terms = terms_of(issuer);
+            let issuer = terms.issuer.as_ref();
+            let grant = Grant::EntraOnBehalfOf;
+            memory.find(&endpoints, Particulars { grant, issuer, tenant: Some("t1") })
+        };
+        assert!(found(0).is_none(), "one more than are remembered");
+        assert!((1..=REMEMBERED_TERMS).all(|issuer| found(issuer).is_some()));
+        assert_eq!(memory.0.load().len(), REMEMBERED_TERMS);
+    }
+}

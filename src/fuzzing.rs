@@ -16,11 +16,13 @@
 use std::sync::{Arc, LazyLock};
 
 use http::header::WWW_AUTHENTICATE;
-use http::{HeaderMap, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 
 use crate::clock::SystemClock;
 use crate::config::resolve::{Lasting, resolve};
 use crate::config::{self, Environment};
+use crate::exchange::challenge::{self, Claims};
+use crate::limits;
 use crate::observe::Metrics;
 use crate::rejection::{Code, Extra, Rejection};
 use crate::respond;
@@ -79,46 +81,54 @@ pub fn token(data: &[u8]) {
     crate::authn::fuzzing::token(data);
 }
 
-/// Our own claims challenge, of an authorization endpoint and `claims` in two lines: whatever is
-/// in them, the header reads back as what was meant.
+/// The `WWW-Authenticate` fields of an upstream, one a line; and our own challenge of the same
+/// text: whatever is in it, the header reads back as what was meant.
 pub fn challenge(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
-    let (uri, claims) = text.split_once('\n').unwrap_or((text, ""));
-    // A URL has no space; one would be too much for the plain reader below, not for the header.
-    if uri.contains(' ') {
-        return;
+    let mut headers = HeaderMap::new();
+    let mut first = None;
+    for line in text.split('\n') {
+        let Ok(value) = HeaderValue::from_str(line) else { continue };
+        headers.append(WWW_AUTHENTICATE, value);
+        if line.is_ascii() && line.len() <= limits::MAX_CHALLENGE_BYTES {
+            first = first.or_else(|| challenge::claims_in(line));
+        }
     }
+    let found = challenge::claims_wanted(&headers);
+    assert!(found == first, "one field after the other");
+    if let Some(claims) = &found {
+        assert!(claims.text().len() <= limits::MAX_CLAIMS_BYTES);
+        assert!(serde_json::from_str::<serde_json::Value>(claims.text()).unwrap().is_object());
+        crate::exchange::fuzzing::merged(claims);
+        // What we are asked for, we can ask the caller for.
+        assert!(challenge::claims_in(&written("https://a/", Some(claims.text()))) == found);
+    }
+
+    let (uri, claims) = text.split_once('\n').unwrap_or((text, ""));
+    let header = written(uri, (!claims.is_empty()).then_some(claims));
+    assert!(challenge::claims_in(&header) == Claims::from_json(claims), "{header}");
+    let quoted: Vec<&str> = header.split('"').skip(1).step_by(2).collect();
+    assert!(header.starts_with("Bearer realm=\"\", authorization_uri=\""), "{header}");
+    if claims.is_empty() {
+        assert_eq!(quoted[2..], ["66666666", "interaction_required"], "{header}");
+    } else {
+        assert_eq!(quoted[2..4], ["66666666", "insufficient_claims"], "{header}");
+        let decoded = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, quoted[4]);
+        assert_eq!(decoded.expect("base64 with padding"), claims.as_bytes());
+        assert_eq!(quoted.len(), 5, "{header}");
+    }
+}
+
+/// Our challenge, as the caller gets it.
+fn written(uri: &str, claims: Option<&str>) -> String {
     let rejection = Rejection::new(Code::ClaimsChallenge, "x", "").with(Extra::Claims {
         authorization_uri: uri.to_owned(),
         client_id: "66666666".to_owned(),
-        claims: (!claims.is_empty()).then(|| claims.to_owned()),
+        claims: claims.map(str::to_owned),
     });
     let response = respond::refusal(&rejection, "id", Version::HTTP_11);
     let header = response.headers().get(WWW_AUTHENTICATE).expect("a challenge");
-    let header = header.to_str().expect("visible ASCII");
-    let parameters: Vec<(&str, &str)> = header
-        .strip_prefix("Bearer ")
-        .expect("one scheme")
-        .split(", ")
-        .map(|parameter| {
-            let (name, value) = parameter.split_once('=').expect("a name and a value");
-            (name, value.strip_prefix('"').and_then(|it| it.strip_suffix('"')).expect("quotes"))
-        })
-        .collect();
-    let names: Vec<&str> = parameters.iter().map(|(name, _)| *name).collect();
-    let value = |name| parameters.iter().find(|(own, _)| *own == name).map(|(_, value)| *value);
-    assert_eq!(value("realm"), Some(""));
-    assert_eq!(value("client_id"), Some("66666666"));
-    if claims.is_empty() {
-        assert_eq!(names, ["realm", "authorization_uri", "client_id", "error"]);
-        assert_eq!(value("error"), Some("interaction_required"));
-    } else {
-        assert_eq!(names, ["realm", "authorization_uri", "client_id", "error", "claims"]);
-        assert_eq!(value("error"), Some("insufficient_claims"));
-        let encoded = value("claims").expect("it is there");
-        let decoded = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, encoded);
-        assert_eq!(decoded.expect("base64 with padding"), claims.as_bytes());
-    }
+    header.to_str().expect("visible ASCII").to_owned()
 }
 
 /// The target of a request, as it stands in the request line.

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::advice::{self, Class, Row};
 use super::failure::ExchangeError;
+use super::grant::Grant as TokenGrant;
 use super::terms::Terms;
 use crate::authn::json;
 use crate::limits;
@@ -88,38 +89,52 @@ impl Refusal {
 
     /// The failure of an exchange on these `terms`; `wait` is the provider's `Retry-After`.
     pub(super) fn explain(self, terms: &Terms, wait: Option<Duration>) -> ExchangeError {
-        let scopes = match terms.scope() {
-            none if none.is_empty() => "the permissions asked for".to_owned(),
-            scopes => format!("`{scopes}`"),
+        let link = (self.class == Class::Consent).then(|| consent_link(terms)).flatten();
+        let refusal = match terms.grant {
+            TokenGrant::ClientCredentials => self.of_the_gateway_itself(),
+            TokenGrant::EntraOnBehalfOf | TokenGrant::TokenExchange | TokenGrant::JwtBearer => self,
         };
-        let cause = self.cause.map(|cause| format!("{cause}; ")).unwrap_or_default();
-        let advice = format!("{cause}{}", self.advice)
+        let cause = refusal.cause.map(|cause| format!("{cause}; ")).unwrap_or_default();
+        let advice = format!("{cause}{}", refusal.advice)
             .replace("{client}", &terms.client_id)
             .replace("{provider}", &terms.provider)
             .replace("{tenant}", terms.tenant.as_deref().unwrap_or("of the provider"))
-            .replace("{scopes}", &scopes);
+            .replace("{scopes}", &asked_for(terms));
         let mut reason = format!(
             "exchange refused by provider `{}`: {}, {advice}{}",
-            terms.provider, self.sign, self.marks
+            terms.provider, refusal.sign, refusal.marks
         );
-        match self.class {
-            Class::Interaction => ExchangeError::new(self.class, reason).with(Extra::Claims {
+        if let Some(link) = link {
+            reason.push_str("; an administrator consents at ");
+            reason.push_str(&link);
+        }
+        match refusal.class {
+            Class::Interaction => ExchangeError::new(refusal.class, reason).with(Extra::Claims {
                 authorization_uri: terms.authorization_endpoint.clone().unwrap_or_default(),
                 client_id: terms.client_id.clone(),
-                claims: self.claims,
+                claims: refusal.claims,
             }),
-            Class::Consent => {
-                if let Some(link) = consent_link(terms) {
-                    reason.push_str("; an administrator consents at ");
-                    reason.push_str(&link);
-                }
-                ExchangeError::new(self.class, reason)
-            }
             Class::Unavailable => ExchangeError::unavailable(reason, wait),
-            Class::NotAllowed | Class::Expired | Class::Invalid | Class::Gateway => {
-                ExchangeError::new(self.class, reason)
-            }
+            Class::Consent
+            | Class::NotAllowed
+            | Class::Expired
+            | Class::Invalid
+            | Class::Gateway => ExchangeError::new(refusal.class, reason),
         }
+    }
+
+    /// The same where the gateway asks in its own name: no caller is at fault, and none can mend it.
+    fn of_the_gateway_itself(self) -> Self {
+        let advice = match self.class {
+            Class::Gateway | Class::Unavailable => return self,
+            Class::Consent => {
+                "no administrator consented to {scopes} as permissions of application {client} itself"
+            }
+            Class::Interaction | Class::NotAllowed | Class::Expired | Class::Invalid => {
+                "the provider refuses application {client} a token of its own; compare its permissions, and the policies for applications, with {scopes}"
+            }
+        };
+        Self { class: Class::Gateway, cause: None, advice, claims: None, ..self }
     }
 }
 
@@ -348,6 +363,16 @@ fn marks(
     }
     marks.push(')');
     marks
+}
+
+/// What the exchange is for, in backticks.
+fn asked_for(terms: &Terms) -> String {
+    let requested = &terms.requested;
+    let all = [&requested.scopes, &requested.audiences, &requested.resources];
+    match all.into_iter().find(|asked| !asked.is_empty()) {
+        Some(asked) => format!("`{}`", asked.join(" ")),
+        None => "the permissions asked for".to_owned(),
+    }
 }
 
 /// Where an administrator of the caller's Entra tenant consents; other providers have no such page.

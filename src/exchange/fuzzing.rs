@@ -18,8 +18,10 @@ use crate::authn::json;
 use crate::limits;
 use crate::rejection::{Code, Extra};
 
-use super::answer;
-use super::terms::{Parts, Terms};
+use super::challenge::Claims;
+use super::grant::Grant;
+use super::terms::{Parts, Requested, Terms};
+use super::{answer, claims};
 
 const STATUSES: [u16; 12] = [200, 400, 401, 403, 404, 408, 429, 500, 503, 201, 302, 204];
 
@@ -91,13 +93,25 @@ fn is_plain(text: &[u8]) -> bool {
     json::object(text).is_ok()
 }
 
+/// What an upstream's claims become in a token request: whatever they are, `cp1` stays.
+pub(crate) fn merged(wanted: &Claims) {
+    let text = claims::parameter(claims::capabilities(), Some(wanted)).expect("there is `cp1`");
+    let merged: Value = serde_json::from_str(&text).unwrap();
+    let declared = merged["access_token"]["xms_cc"]["values"].as_array().unwrap();
+    assert!(declared.iter().any(|value| value == "cp1"), "{merged}");
+    let again =
+        Claims::from_json(&text).map(|all| claims::parameter(claims::capabilities(), Some(&all)));
+    assert!(again.is_none_or(|again| again.as_ref() == Some(&text)), "merged twice is merged once");
+}
+
 fn terms() -> Terms {
     Terms::new(&Parts {
         provider: &Arc::from("entra"),
-        issuer: &Arc::from("https://login.example/t1/v2.0"),
+        grant: Grant::EntraOnBehalfOf,
+        issuer: Some(&Arc::from("https://login.example/t1/v2.0")),
         tenant: Some("t1"),
         client_id: "66666666",
-        scopes: &["api://x/.default".to_owned()],
+        requested: &Arc::new(Requested::scopes(vec!["api://x/.default".to_owned()])),
         upstream: "x",
         token_endpoint: "https://login.example/t1/oauth2/v2.0/token",
         authorization_endpoint: Some("https://login.example/t1/oauth2/v2.0/authorize"),

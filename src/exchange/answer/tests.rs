@@ -4,8 +4,8 @@
 use std::fs;
 use std::sync::Arc;
 
-use super::super::terms::Parts;
 use super::super::terms::tests::terms;
+use super::super::terms::{Parts, Requested};
 use super::*;
 
 const GRAPH: &str = "https://graph.microsoft.com/.default";
@@ -324,16 +324,46 @@ fn text_of_the_provider_does_not_reach_the_log() {
 fn keycloak() -> Terms {
     Terms::new(&Parts {
         provider: &Arc::from("keycloak"),
-        issuer: &Arc::from("https://sso.example/realms/main"),
+        grant: TokenGrant::TokenExchange,
+        issuer: Some(&Arc::from("https://sso.example/realms/main")),
         tenant: None,
         client_id: "gateway",
-        scopes: &["orders".to_owned()],
+        requested: &Arc::new(Requested {
+            audiences: vec!["orders".to_owned()],
+            ..Requested::default()
+        }),
         upstream: "orders",
         token_endpoint: "https://sso.example/realms/main/protocol/openid-connect/token",
         authorization_endpoint: Some(
             "https://sso.example/realms/main/protocol/openid-connect/auth",
         ),
     })
+}
+
+#[test]
+fn what_is_refused_to_the_gateway_in_its_own_name_is_no_callers_fault() {
+    let own = |status: u16, body: &str| {
+        let mut terms = terms("66666666", &[GRAPH]);
+        terms.grant = TokenGrant::ClientCredentials;
+        let refusal = read(StatusCode::from_u16(status).unwrap(), body.as_bytes()).unwrap_err();
+        refusal.explain(&terms, None).rejection()
+    };
+    for body in [
+        r#"{"error":"invalid_grant"}"#,
+        r#"{"error":"invalid_grant","error_codes":[53003]}"#,
+        r#"{"error":"invalid_grant","error_codes":[500133]}"#,
+        r#"{"error":"interaction_required","claims":"{\"a\":1}"}"#,
+        r#"{"error":"invalid_grant","error_codes":[65001]}"#,
+        r#"{"error":"invalid_client","error_codes":[7000222]}"#,
+    ] {
+        let rejection = own(400, body);
+        assert_eq!(rejection.code(), crate::rejection::Code::ExchangeFailed, "{body}");
+        let reason = rejection.reason();
+        assert!(!reason.contains("user") && !reason.contains("inbound"), "{reason}");
+        assert_eq!(*rejection.extra(), Extra::None);
+    }
+    assert!(own(400, r#"{"error":"consent_required"}"#).reason().contains("/adminconsent?"));
+    assert_eq!(own(429, "").code(), crate::rejection::Code::ProviderUnavailable);
 }
 
 #[test]
@@ -385,10 +415,11 @@ fn the_link_to_consent_is_of_the_callers_tenant_and_cloud() {
         let endpoint = format!("{authority}/oauth2/v2.0/authorize");
         let parts = Parts {
             provider: &Arc::from("entra"),
-            issuer: &Arc::from("i"),
+            grant: TokenGrant::EntraOnBehalfOf,
+            issuer: Some(&Arc::from("i")),
             tenant,
             client_id: "66666666",
-            scopes: &["a/b".to_owned(), "a/c".to_owned()],
+            requested: &Arc::new(Requested::scopes(vec!["a/b".to_owned(), "a/c".to_owned()])),
             upstream: "u",
             token_endpoint: "e",
             authorization_endpoint: Some(&endpoint),

@@ -126,7 +126,7 @@ fn written(uri: &str, claims: Option<&str>) -> String {
         client_id: "66666666".to_owned(),
         claims: claims.map(str::to_owned),
     });
-    let response = respond::refusal(&rejection, "id", Version::HTTP_11);
+    let response = respond::refusal(&rejection, "id", Version::HTTP_11, None);
     let header = response.headers().get(WWW_AUTHENTICATE).expect("a challenge");
     header.to_str().expect("visible ASCII").to_owned()
 }

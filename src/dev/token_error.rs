@@ -12,7 +12,10 @@ use crate::dev::answer::{Answer, json, shown, with};
 use crate::dev::authority::random_uuid;
 use crate::dev::timestamp;
 
-/// What Conditional Access wants of the user who needs another factor: JSON, as a string.
+/// The policy that asks a user for another factor.
+pub(super) const FACTOR_POLICY: &str = "50000000-0000-4000-8000-000000000001";
+/// What Conditional Access wants of the user who needs another factor: JSON, as a string. It
+/// names [`FACTOR_POLICY`].
 pub(super) const WANTED_CLAIMS: &str = r#"{"access_token":{"polids":{"essential":true,"values":["50000000-0000-4000-8000-000000000001"]}}}"#;
 
 /// Why there is no token.

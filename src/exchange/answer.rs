@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::advice::{self, Class, Row};
 use super::failure::ExchangeError;
-use super::grant::Grant as TokenGrant;
+use super::grant::{self, Grant as TokenGrant};
 use super::terms::Terms;
 use crate::authn::json;
 use crate::limits;
@@ -52,6 +52,7 @@ pub(super) struct Refusal {
 struct Members {
     access_token: Value,
     token_type: Value,
+    issued_token_type: Value,
     expires_in: Value,
     error: Value,
     suberror: Value,
@@ -104,6 +105,9 @@ impl Refusal {
             "exchange refused by provider `{}`: {}, {advice}{}",
             terms.provider, refusal.sign, refusal.marks
         );
+        if terms.grant == TokenGrant::ClientCredentials {
+            reason.push_str("; the token was asked for in the gateway's own name");
+        }
         if let Some(link) = link {
             reason.push_str("; an administrator consents at ");
             reason.push_str(&link);
@@ -123,8 +127,12 @@ impl Refusal {
         }
     }
 
-    /// The same where the gateway asks in its own name: no caller is at fault, and none can mend it.
+    /// The same where the gateway asks in its own name: no caller is at fault, and none can mend
+    /// it. `claims` are passed on whatever they are for.
     fn of_the_gateway_itself(self) -> Self {
+        if self.claims.is_some() {
+            return self;
+        }
         let advice = match self.class {
             Class::Gateway | Class::Unavailable => return self,
             Class::Consent => {
@@ -134,7 +142,7 @@ impl Refusal {
                 "the provider refuses application {client} a token of its own; compare its permissions, and the policies for applications, with {scopes}"
             }
         };
-        Self { class: Class::Gateway, cause: None, advice, claims: None, ..self }
+        Self { class: Class::Gateway, cause: None, advice, ..self }
     }
 }
 
@@ -205,6 +213,15 @@ fn token(status: StatusCode, members: &Members) -> Result<Grant, Refusal> {
     if !members.token_type.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
         return refused(
             "a token whose `token_type` is not Bearer, which no upstream would take; turn binding (DPoP, mTLS) off for application {client}, and ask for an access token",
+        );
+    }
+    // RFC 8693 §2.2.1 asks for it, and not every provider sends it; other grants have none.
+    let kind = members.issued_token_type.as_str();
+    if !members.issued_token_type.is_null()
+        && ![Some(grant::ACCESS_TOKEN), Some(grant::JWT)].contains(&kind)
+    {
+        return refused(
+            "a token whose `issued_token_type` is no access token; correct `requested_token_type` in `extra_parameters`, or what provider `{provider}` issues to {client}",
         );
     }
     if token.len() > limits::MAX_OUTBOUND_TOKEN_BYTES {
@@ -367,11 +384,9 @@ fn marks(
 
 /// What the exchange is for, in backticks.
 fn asked_for(terms: &Terms) -> String {
-    let requested = &terms.requested;
-    let all = [&requested.scopes, &requested.audiences, &requested.resources];
-    match all.into_iter().find(|asked| !asked.is_empty()) {
-        Some(asked) => format!("`{}`", asked.join(" ")),
-        None => "the permissions asked for".to_owned(),
+    match terms.wanted() {
+        nothing if nothing.is_empty() => "the permissions asked for".to_owned(),
+        wanted => format!("`{wanted}`"),
     }
 }
 

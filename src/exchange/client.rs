@@ -220,7 +220,7 @@ fn held_back(terms: &Terms, left: Duration) -> ExchangeError {
         terms.provider,
         left.as_secs() + 1,
         terms.client_id,
-        terms.scope(),
+        terms.wanted(),
     );
     ExchangeError::unavailable(reason, Some(left))
 }

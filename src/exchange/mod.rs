@@ -73,11 +73,11 @@ use self::terms::{Key, Terms};
 use self::throttle::Throttles;
 
 pub use self::credential::ClientCredential;
-pub use self::grant::Grant;
+pub use self::grant::{Grant, UnfitParameter, UserGrant, may_be_added};
 pub use self::plan::{
     AppCallers, ExchangePlan, ExchangeSettings, InNameOf, OAuthClient, OAuthClients,
 };
-pub use self::terms::Requested;
+pub use self::terms::{Requested, default_scope};
 
 /// `token:` of an upstream or route, resolved.
 #[derive(Clone, Debug)]
@@ -344,6 +344,8 @@ impl Exchanger {
                     pilot.land(Ok(granted.clone()));
                     return (CacheResult::Hit, Ok(granted));
                 }
+                // Who finds no token under `key` meanwhile waits for this one, which is better.
+                let beside = (flight != key).then(|| self.flights.board(key));
                 let (exchanger, call) = (Arc::clone(self), call());
                 // A task of its own: the request that starts the exchange may go away.
                 tokio::spawn(async move {
@@ -354,6 +356,9 @@ impl Exchanger {
                         exchanger.metrics.token_cache_entries(exchanger.cache.len());
                     }
                     // After the cache has it: who does not find the flight finds the token.
+                    if let Some(Seat::Pilot(beside, _)) = beside {
+                        beside.land(outcome.clone());
+                    }
                     pilot.land(outcome);
                 });
                 (CacheResult::Miss, passenger)

@@ -32,6 +32,8 @@ pub const ALICE: &str = "a11ce000-0000-4000-8000-000000000001";
 pub const BOB: &str = "b0b00000-0000-4000-8000-000000000002";
 /// The audience of the generic OIDC provider.
 pub const OIDC_AUDIENCE: &str = "orders";
+/// The gateway's client there: Keycloak lets only whom a token is for exchange it.
+pub const OIDC_CLIENT: &str = OIDC_AUDIENCE;
 
 /// What was built whole, by the key that it names.
 static GENUINE: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);

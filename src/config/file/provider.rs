@@ -103,10 +103,11 @@ pub struct Oidc {
     pub algorithms: Option<List<Spanned<Algorithm>>>,
     /// Who the gateway is at the provider.
     pub client_id: Option<Spanned<Text>>,
-    /// What proves it.
-    pub credential: Option<NotYet>,
-    /// How tokens are exchanged.
-    pub exchange: Option<NotYet>,
+    /// What proves it. Needed where an exchange uses the provider.
+    pub credential: Option<Spanned<OidcCredential>>,
+    /// How users' tokens are exchanged. Default: `token_exchange`.
+    #[serde(default)]
+    pub exchange: Exchange,
     /// Claims with the token's scopes, the first that is there: a string with spaces between,
     /// or an array. Default: `scp`, `scope`.
     pub scope_claims: Option<OneOrMany<Spanned<Text>>>,
@@ -119,6 +120,29 @@ pub struct Oidc {
     /// How the provider is called, and what overrides its metadata.
     #[serde(rename = "$beside")]
     pub calls: ProviderCalls,
+}
+
+/// `credential` of an OpenID Connect provider: exactly one key.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename = "$one of", rename_all = "snake_case")]
+pub enum OidcCredential {
+    /// A secret, sent as HTTP Basic.
+    ClientSecret(NotYet),
+    /// A secret, sent in the form.
+    ClientSecretPost(Spanned<Secret>),
+    /// A key that signs assertions.
+    PrivateKey(NotYet),
+}
+
+/// `exchange` of an OpenID Connect provider: how users' tokens are swapped there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exchange {
+    /// RFC 8693: Keycloak, Okta, Auth0, ZITADEL and most others.
+    #[default]
+    TokenExchange,
+    /// RFC 7523: the caller's token is the authorization grant.
+    JwtBearer,
 }
 
 /// Keys that both kinds of provider have.

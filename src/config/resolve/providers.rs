@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::file::{self, EntraCredential, Oidc, ProviderCalls};
+use super::super::file::{self, EntraCredential, Oidc, OidcCredential, ProviderCalls};
 use super::super::problem::Place;
 use super::super::spanned::{OneOrMany, Spanned, Table};
 use super::super::value::{self, HttpUrl, Text};
@@ -11,7 +11,7 @@ use crate::authn::{
     self, Algorithm, Issuing, Provider, ProviderError, ProviderSettings, may_be_called,
 };
 use crate::chain::with_sources;
-use crate::exchange::ClientCredential;
+use crate::exchange::{ClientCredential, UserGrant};
 use crate::trust::Roots;
 
 /// What to do about a `ca_file` that can't be used.
@@ -22,26 +22,29 @@ pub(super) struct Known {
     pub(super) provider: Arc<Provider>,
     pub(super) client_id: Option<String>,
     pub(super) credential: Option<ClientCredential>,
+    /// How a user's token is swapped there.
+    pub(super) user_grant: UserGrant,
     pub(super) cloud: file::Cloud,
 }
 
 impl Known {
-    /// Why no token can be had there in exchange, and what to do; for one that is no client.
+    /// Whether it is Entra, whose tokens are asked for by scopes alone.
+    pub(super) fn is_entra(&self) -> bool {
+        matches!(self.provider.settings().kind, Issuing::Entra { .. })
+    }
+
+    /// Why no token can be had there, and what to do; for one that the gateway is no client of.
     pub(super) fn lack(&self) -> (String, &'static str) {
-        match (&self.provider.settings().kind, &self.client_id) {
-            (Issuing::Oidc { .. }, _) => (
-                "tokens are exchanged at providers of `type: entra` only".to_owned(),
-                "exchanges at `type: oidc` are not supported yet",
-            ),
-            (Issuing::Entra { .. }, None) => (
+        if self.client_id.is_none() {
+            return (
                 "it has no `client_id` and `credential`".to_owned(),
                 "add both to the provider: the gateway is one of its applications",
-            ),
-            (Issuing::Entra { .. }, Some(_)) => (
-                "it has no `credential`".to_owned(),
-                "add one to the provider: `credential: { client_secret: \"${CLIENT_SECRET}\" }`",
-            ),
+            );
         }
+        (
+            "it has no `credential`".to_owned(),
+            "add one to the provider: `credential: { client_secret: \"${CLIENT_SECRET}\" }`",
+        )
     }
 }
 
@@ -79,10 +82,13 @@ fn one(
         file::Provider::Entra(entra) => {
             (entra_settings(name, entra, finding), entra_credential(entra, finding), entra.cloud)
         }
-        file::Provider::Oidc(oidc) => {
-            (oidc_settings(name, oidc, finding), None, file::Cloud::Public)
-        }
+        file::Provider::Oidc(oidc) => (
+            oidc_settings(name, oidc, finding),
+            oidc_credential(oidc, finding),
+            file::Cloud::Public,
+        ),
     };
+    let user_grant = user_grant(&provider.value);
     let settings = with_calls(settings, provider.calls(), finding)?;
     let client_id = provider.client_id().map(|client_id| client_id.value.0.clone());
     // A provider whose settings did not change keeps its keys and what it verified.
@@ -93,7 +99,7 @@ fn one(
         Some(provider) => provider,
         None => made(settings, provider, finding)?,
     };
-    Some(Known { provider, client_id, credential, cloud })
+    Some(Known { provider, client_id, credential, user_grant, cloud })
 }
 
 fn made(
@@ -163,6 +169,26 @@ fn entra_credential(entra: &file::Entra, finding: &mut Finding<'_>) -> Option<Cl
         EntraCredential::Certificate(never)
         | EntraCredential::FederatedTokenFile(never)
         | EntraCredential::ManagedIdentity(never) => match *never {},
+    }
+}
+
+fn oidc_credential(oidc: &Oidc, finding: &mut Finding<'_>) -> Option<ClientCredential> {
+    match &oidc.credential.as_ref()?.value {
+        OidcCredential::ClientSecretPost(secret) => {
+            finding.warn_of_literal("the client secret", secret);
+            Some(ClientCredential::ClientSecret(secret.value.clone()))
+        }
+        OidcCredential::ClientSecret(never) | OidcCredential::PrivateKey(never) => match *never {},
+    }
+}
+
+fn user_grant(provider: &file::Provider) -> UserGrant {
+    match provider {
+        file::Provider::Entra(_) => UserGrant::EntraOnBehalfOf,
+        file::Provider::Oidc(oidc) => match oidc.exchange {
+            file::Exchange::TokenExchange => UserGrant::TokenExchange,
+            file::Exchange::JwtBearer => UserGrant::JwtBearer,
+        },
     }
 }
 

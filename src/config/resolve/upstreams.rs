@@ -141,7 +141,9 @@ pub(super) fn service(preset: Preset, cloud: Cloud) -> &'static str {
 
 /// The cloud that presets are for: that of the first provider that can exchange.
 pub(super) fn cloud(providers: &Providers) -> Cloud {
-    let exchanging = providers.iter().find(|known| known.credential.is_some());
+    let exchanges =
+        |known: &&super::providers::Known| known.is_entra() && known.credential.is_some();
+    let exchanging = providers.iter().find(exchanges);
     exchanging.map_or(Cloud::Public, |known| known.cloud)
 }
 
@@ -226,7 +228,7 @@ fn token(
         (None, Some(preset)) => {
             Some(tokens::of_preset(preset.value, preset.place, name, providers))
         }
-        (None, None) => Some(Token { plan: TokenPlan::None, place }),
+        (None, None) => Some(Token::fixed(TokenPlan::None, place)),
     }
 }
 

@@ -287,6 +287,41 @@ fn a_user_signs_in_with_name_and_password() {
 }
 
 #[test]
+fn who_asks_with_the_claims_of_the_challenge_gets_a_token_that_can_be_exchanged() {
+    use crate::dev::token_error::WANTED_CLAIMS;
+
+    let authority = authority();
+    let exchanged = |name: &str, claims| {
+        let username = format!("{name}@dev.local");
+        let changes = [("username", Some(&*username)), ("claims", claims)];
+        let token = claims_of(&authority, &sign_in(&authority, &changes).unwrap());
+        exchange(&authority, &token, &[]).map(|answer| claims_of(&authority, &answer))
+    };
+    let amr = exchanged("mfa", Some(WANTED_CLAIMS)).unwrap()["amr"].clone();
+    assert_eq!(amr, json!(["pwd", "mfa"]));
+    // Other claims, and those in other places, are not what was asked for.
+    for claims in [
+        None,
+        Some(r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#),
+        Some(r#"{"access_token":{"polids":{"essential":true,"values":["x"]}}}"#),
+        Some(r#"{"access_token":{"polids":{"essential":true}}}"#),
+        Some(
+            r#"{"id_token":{"polids":{"essential":true,"values":["50000000-0000-4000-8000-000000000001"]}}}"#,
+        ),
+    ] {
+        assert_eq!(exchanged("mfa", claims), Err(Refusal::WantsClaims), "{claims:?}");
+    }
+    assert!(!exchanged("alice", None).unwrap().contains_key("amr"));
+    // Nothing else that stops a user is lifted.
+    assert_eq!(exchanged("blocked", Some(WANTED_CLAIMS)), Err(Refusal::Blocked));
+    assert_eq!(exchanged("noconsent", Some(WANTED_CLAIMS)), Err(Refusal::NeedsConsent));
+    // The claims of the exchange itself are no sign-in.
+    let plain = assertion_of(&authority, "mfa");
+    let changes = [("claims", Some(WANTED_CLAIMS))];
+    assert_eq!(exchange(&authority, &plain, &changes), Err(Refusal::WantsClaims));
+}
+
+#[test]
 fn a_refresh_token_is_good_for_its_own_client_and_for_nothing_else() {
     let authority = authority();
     let answer = sign_in(&authority, &[]).unwrap();

@@ -352,7 +352,7 @@ fn what_is_refused_to_the_gateway_in_its_own_name_is_no_callers_fault() {
         r#"{"error":"invalid_grant"}"#,
         r#"{"error":"invalid_grant","error_codes":[53003]}"#,
         r#"{"error":"invalid_grant","error_codes":[500133]}"#,
-        r#"{"error":"interaction_required","claims":"{\"a\":1}"}"#,
+        r#"{"error":"interaction_required","claims":"more"}"#,
         r#"{"error":"invalid_grant","error_codes":[65001]}"#,
         r#"{"error":"invalid_client","error_codes":[7000222]}"#,
     ] {

@@ -1,5 +1,6 @@
 //! Which credential the upstream gets.
 
 mod answers;
+mod cae;
 mod never_mixed;
 mod refused;

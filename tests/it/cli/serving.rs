@@ -159,11 +159,11 @@ fn sighup_reads_the_file_again() {
 fn files_are_read_again_without_a_signal() {
     let file = File::new(&answering("\"${file:words}\""));
     let words = file.path().with_file_name("words");
-    std::fs::write(&words, "one").unwrap();
+    fs::write(&words, "one").unwrap();
     let process = Process::serve(&file.path());
     let address = process.address("listening");
     assert!(get(address, "/a").ends_with("one"));
-    std::fs::write(&words, "two").unwrap();
+    fs::write(&words, "two").unwrap();
     let line = process.log_line("read again and is in force");
     assert!(line.contains("words` changed"), "{line}");
     assert!(get(address, "/a").ends_with("two"));

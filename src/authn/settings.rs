@@ -44,9 +44,15 @@ pub struct ProviderSettings {
     pub roots: Roots,
     /// How long one call to it may take.
     pub timeout: Duration,
+    /// How many exchanges with it may be under way at once.
+    pub max_in_flight: usize,
 }
 
 impl ProviderSettings {
+    /// 64: an answer takes about 100 ms, so this is some 600 new users a second, and a provider
+    /// that is asked more would rather throttle.
+    pub const DEFAULT_MAX_IN_FLIGHT: usize = 64;
+
     /// A provider with the defaults of its kind.
     pub fn new(name: &str, kind: Issuing, audiences: Vec<String>) -> Self {
         let strings = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
@@ -76,6 +82,7 @@ impl ProviderSettings {
             client_claims,
             roots: Roots::System,
             timeout: Duration::from_secs(10),
+            max_in_flight: Self::DEFAULT_MAX_IN_FLIGHT,
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::advice::{self, Class, Row};
-use super::failure::ExchangeError;
+use super::failure::{ExchangeError, Memory};
 use super::terms::Terms;
 use crate::authn::json;
 use crate::limits;
@@ -27,6 +27,8 @@ pub(super) struct Grant {
     pub(super) header: SecretHeader,
     /// `expires_in`, in whole seconds; `None` if the provider did not say.
     pub(super) life: Option<Duration>,
+    /// `refresh_in`: when the provider would have it renewed; `None` if it did not say.
+    pub(super) refresh_in: Option<Duration>,
 }
 
 /// An answer that is no token.
@@ -41,6 +43,8 @@ pub(super) struct Refusal {
     marks: String,
     /// A claims request: JSON text of an object.
     claims: Option<String>,
+    /// For whom it holds a while longer.
+    memory: Memory,
 }
 
 /// The members of an answer that are looked at; a repeated one of any name makes it invalid.
@@ -50,6 +54,7 @@ struct Members {
     access_token: Value,
     token_type: Value,
     expires_in: Value,
+    refresh_in: Value,
     error: Value,
     suberror: Value,
     error_codes: Value,
@@ -96,7 +101,7 @@ impl Refusal {
             "exchange refused by provider `{}`: {}, {advice}{}",
             terms.provider, self.sign, self.marks
         );
-        match self.class {
+        let error = match self.class {
             Class::Interaction => ExchangeError::new(self.class, reason).with(Extra::Claims {
                 authorization_uri: terms.authorization_endpoint.clone().unwrap_or_default(),
                 client_id: terms.client_id.clone(),
@@ -113,7 +118,8 @@ impl Refusal {
             Class::NotAllowed | Class::Expired | Class::Invalid | Class::Gateway => {
                 ExchangeError::new(self.class, reason)
             }
-        }
+        };
+        error.remembered(self.memory)
     }
 }
 
@@ -190,8 +196,12 @@ fn token(status: StatusCode, members: &Members) -> Result<Grant, Refusal> {
             return refused("a token that has already expired (`expires_in` of 0 or less)");
         }
     };
+    let refresh_in = match self::life(&members.refresh_in) {
+        Life::Seconds(seconds) => Some(Duration::from_secs(seconds)),
+        Life::Unknown | Life::Over => None,
+    };
     match HeaderValue::try_from(format!("Bearer {token}")) {
-        Ok(header) => Ok(Grant { header: SecretHeader::new(header), life }),
+        Ok(header) => Ok(Grant { header: SecretHeader::new(header), life, refresh_in }),
         // The error would hold nothing, but the token is gone with it all the same.
         Err(_) => refused("a token with bytes that do not belong into a header"),
     }
@@ -204,7 +214,7 @@ enum Life {
     Over,
 }
 
-/// Reads `expires_in`: a number or its text, fractions cut off.
+/// Reads `expires_in` or `refresh_in`: a number or its text, fractions cut off.
 fn life(value: &Value) -> Life {
     let text = match value {
         Value::Number(number) => number.to_string(),
@@ -226,7 +236,8 @@ fn life(value: &Value) -> Life {
 
 fn no_token(status: StatusCode, advice: &'static str) -> Refusal {
     let sign = format!("status {}", status.as_u16());
-    Refusal { class: Class::Gateway, sign, advice, marks: String::new(), claims: None }
+    let (class, memory) = (Class::Gateway, Memory::Token(limits::SHORT_REFUSAL_MEMORY));
+    Refusal { class, sign, advice, marks: String::new(), claims: None, memory }
 }
 
 fn refusal(status: StatusCode, members: &Members) -> Refusal {
@@ -256,7 +267,15 @@ fn refusal(status: StatusCode, members: &Members) -> Refusal {
                 None,
             )
         };
-        return Refusal { class: Class::Interaction, sign, advice, marks, claims };
+        let class = Class::Interaction;
+        return Refusal {
+            class,
+            sign,
+            advice,
+            marks,
+            claims,
+            memory: memory(class, &numbers, error),
+        };
     }
 
     let (class, advice) = known
@@ -268,7 +287,31 @@ fn refusal(status: StatusCode, members: &Members) -> Refusal {
             Class::Gateway,
             "which is not an answer of a token endpoint that we know; is the token endpoint of provider `{provider}` the right one, and is `client_id` {client} registered there?",
         ));
-    Refusal { class, sign, advice, marks, claims: None }
+    let memory = memory(class, &numbers, error);
+    Refusal { class, sign, advice, marks, claims: None, memory }
+}
+
+/// "Loop detected".
+const LOOP_DETECTED: u64 = 50_196;
+
+/// For whom a refusal holds a while longer. It is for everybody only where the provider names the
+/// client itself (RFC 6749 §5.2): else one caller's odd token would lock out all others.
+fn memory(class: Class, numbers: &[u64], error: Option<&str>) -> Memory {
+    match class {
+        Class::Interaction | Class::NotAllowed | Class::Expired | Class::Invalid => {
+            Memory::Token(limits::REFUSAL_MEMORY)
+        }
+        Class::Consent => Memory::Token(limits::SHORT_REFUSAL_MEMORY),
+        Class::Gateway if matches!(error, Some("invalid_client" | "unauthorized_client")) => {
+            Memory::Client(limits::SHORT_REFUSAL_MEMORY)
+        }
+        Class::Gateway => Memory::Token(limits::SHORT_REFUSAL_MEMORY),
+        // The loop is this caller's: it waits, and nobody else.
+        Class::Unavailable if numbers.contains(&LOOP_DETECTED) => {
+            Memory::Token(limits::REFUSAL_MEMORY)
+        }
+        Class::Unavailable => Memory::None,
+    }
 }
 
 /// A status that says by itself that trying later may help.

@@ -29,6 +29,7 @@
 
 mod advice;
 mod answer;
+mod breaker;
 mod cache;
 mod client;
 mod credential;
@@ -36,8 +37,10 @@ mod failure;
 mod flight;
 mod grant;
 mod lanes;
+mod negative;
 mod plan;
 mod refused;
+mod renewal;
 mod terms;
 mod throttle;
 
@@ -48,9 +51,9 @@ use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use crate::authn::Caller;
+use crate::authn::{Caller, Provider};
 use crate::authz::Permit;
 use crate::clock::{SharedClock, UnixTime};
 use crate::limits;
@@ -58,11 +61,13 @@ use crate::observe::metrics::{CacheResult, Metrics};
 use crate::rejection::Rejection;
 use crate::secret::SecretHeader;
 
-use self::cache::{Granted, TokenCache};
+use self::breaker::Breakers;
+use self::cache::{Found, Granted, TokenCache};
 use self::client::{Call, Office};
 use self::failure::ExchangeError;
-use self::flight::{Flights, Outcome, Seat};
+use self::flight::{Flights, Outcome, Pilot, Seat};
 use self::lanes::Lanes;
+use self::negative::Refusals;
 use self::plan::TokenRequest;
 use self::terms::Key;
 use self::throttle::Throttles;
@@ -114,6 +119,8 @@ pub struct Exchanger {
     flights: Arc<Flights>,
     throttles: Throttles,
     lanes: Lanes,
+    breakers: Breakers,
+    refusals: Refusals,
     clock: SharedClock,
     metrics: Metrics,
 }
@@ -172,12 +179,12 @@ async fn exchanged(
         header: Some((AUTHORIZATION, header)),
         exchanged: Some(Exchanged { key, cache, took }),
     };
-    if let Some(header) = exchanger.cached(&key, expires_at) {
+    if let Some(Found::Fresh(header)) = exchanger.find(&key, expires_at) {
         exchanger.metrics.token_cache(upstream, CacheResult::Hit);
         return Ok(bound(header, CacheResult::Hit, None));
     }
 
-    let started = Instant::now();
+    let provider = Arc::clone(&request.terms.provider);
     let call = || {
         let TokenRequest { client, terms, subject } = request;
         let oid = subject.and_then(|caller| caller.identity().claim("oid")?.as_str());
@@ -191,11 +198,12 @@ async fn exchanged(
         let exchanger = Arc::clone(exchanger);
         async move { call.make(exchanger.office()).await }
     };
-    let (cache, outcome) = exchanger.fly(key, expires_at, call).await;
+    let started = Instant::now();
+    let (cache, outcome) = exchanger.obtain(key, expires_at, &provider, call).await;
     exchanger.metrics.token_cache(upstream, cache);
-    let granted = outcome.map_err(|error| error.rejection())?;
+    let header = outcome.map_err(|error| error.rejection())?;
     let took = (cache != CacheResult::Hit).then(|| started.elapsed());
-    Ok(bound(granted.header, cache, took))
+    Ok(bound(header, cache, took))
 }
 
 impl Exchanger {
@@ -206,6 +214,8 @@ impl Exchanger {
             flights: Arc::default(),
             throttles: Throttles::default(),
             lanes: Lanes::default(),
+            breakers: Breakers::default(),
+            refusals: Refusals::default(),
             clock,
             metrics,
         })
@@ -235,18 +245,130 @@ impl Exchanger {
         Office {
             throttles: &self.throttles,
             lanes: &self.lanes,
+            breakers: &self.breakers,
             clock: &*self.clock,
             metrics: &self.metrics,
         }
     }
 
-    /// The token under `key`, if one is there that may still be used.
-    fn cached(&self, key: &Key, inbound_expires_at: UnixTime) -> Option<SecretHeader> {
+    /// What the configuration in force says of `providers`. Refusals of the one before it are
+    /// forgotten: what is new in it may be what they were about.
+    pub fn configure(&self, providers: &[Arc<Provider>]) {
+        for provider in providers {
+            self.lanes.set(provider.name(), provider.settings().max_in_flight);
+        }
+        self.forget_refusals();
+    }
+
+    /// Forgets what providers refused a short while ago, so that they are asked again.
+    pub fn forget_refusals(&self) {
+        self.refusals.clear();
+    }
+
+    /// The token under `key`, for an inbound one that expires at `inbound_expires_at`: out of the
+    /// cache, or by the exchange with `provider` that `call` describes.
+    ///
+    /// A token that is due is renewed behind the request's back. One that is stale is used
+    /// where the provider can't give another, or not soon; never after a refusal.
+    async fn obtain<F>(
+        self: &Arc<Self>,
+        key: Key,
+        inbound_expires_at: UnixTime,
+        provider: &Arc<str>,
+        call: impl FnOnce() -> F,
+    ) -> (CacheResult, Result<SecretHeader, Arc<ExchangeError>>)
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let stale = match self.find(&key, inbound_expires_at) {
+            Some(Found::Fresh(header)) => return (CacheResult::Hit, Ok(header)),
+            Some(Found::Due(header)) => {
+                self.renew(key, inbound_expires_at, provider, call);
+                return (CacheResult::Hit, Ok(header));
+            }
+            Some(Found::Stale(_)) => true,
+            None => false,
+        };
+        let flight = self.fly(key, inbound_expires_at, call);
+        if !stale {
+            let (result, outcome) = flight.await;
+            return (result, outcome.map(|granted| granted.header));
+        }
+        let mut flight = std::pin::pin!(flight);
+        let landed = timeout(limits::STALE_PATIENCE, &mut flight).await.ok();
+        let last_resort = match &landed {
+            Some((_, Ok(_))) => None,
+            Some((_, Err(error))) if !error.is_passing() => None,
+            // Looked up anew: it may have expired, or been dropped, while we waited.
+            Some((_, Err(_))) | None => self.usable(&key, inbound_expires_at),
+        };
+        if let Some(header) = last_resort {
+            return (CacheResult::Stale, Ok(header));
+        }
+        let (result, outcome) = match landed {
+            Some(landed) => landed,
+            None => flight.await,
+        };
+        (result, outcome.map(|granted| granted.header))
+    }
+
+    /// Renews the token under `key` in a task of its own, unless that is being done, was tried a
+    /// moment ago, or would be in the way of requests that wait.
+    fn renew<F>(
+        self: &Arc<Self>,
+        key: Key,
+        inbound_expires_at: UnixTime,
+        provider: &Arc<str>,
+        call: impl FnOnce() -> F,
+    ) where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let (now, room) = (self.clock.now(), self.lanes.room_for_renewal(provider));
+        let pause = if room.is_some() { renewal::pause } else { renewal::give_way };
+        if !self.cache.claim_renewal(&key, now, now.plus(pause(fastrand::f64()))) {
+            return;
+        }
+        let Some(room) = room else { return };
+        if self.refusals.recall(&key).is_some() {
+            return;
+        }
+        match self.flights.board(key) {
+            Seat::Passenger(_) => {}
+            Seat::Pilot(pilot, _) => {
+                let call = call();
+                self.take_off(key, inbound_expires_at, pilot, async move {
+                    let outcome = call.await;
+                    drop(room);
+                    if let Err(error) = &outcome {
+                        tracing::debug!("a token could not be renewed: {}", error.reason());
+                    }
+                    outcome
+                });
+            }
+        }
+    }
+
+    fn find(&self, key: &Key, inbound_expires_at: UnixTime) -> Option<Found> {
         self.cache.find(key, inbound_expires_at, self.clock.now())
     }
 
+    /// The token under `key`, if one is there that nobody has to replace first.
+    fn cached(&self, key: &Key, inbound_expires_at: UnixTime) -> Option<SecretHeader> {
+        match self.find(key, inbound_expires_at)? {
+            Found::Fresh(header) | Found::Due(header) => Some(header),
+            Found::Stale(_) => None,
+        }
+    }
+
+    /// The token under `key`, if one is there that has not expired.
+    fn usable(&self, key: &Key, inbound_expires_at: UnixTime) -> Option<SecretHeader> {
+        match self.find(key, inbound_expires_at)? {
+            Found::Fresh(header) | Found::Due(header) | Found::Stale(header) => Some(header),
+        }
+    }
+
     /// Makes the exchange that `call` describes, or waits for one of the same key that is
-    /// under way.
+    /// under way; a refusal that is remembered is given again.
     async fn fly<F>(
         self: &Arc<Self>,
         key: Key,
@@ -256,27 +378,20 @@ impl Exchanger {
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
+        if let Some(refusal) = self.refusals.recall(&key) {
+            return (CacheResult::Miss, Err(Arc::new(refusal)));
+        }
         let (result, passenger) = match self.flights.board(key) {
             Seat::Passenger(passenger) => (CacheResult::Coalesced, passenger),
             Seat::Pilot(pilot, passenger) => {
                 // A flight may have landed between our look into the cache and our boarding.
                 if let Some(header) = self.cached(&key, inbound_expires_at) {
-                    let granted = Granted { header, asked_at: self.clock.now(), life: None };
+                    let asked_at = self.clock.now();
+                    let granted = Granted { header, asked_at, life: None, refresh_in: None };
                     pilot.land(Ok(granted.clone()));
                     return (CacheResult::Hit, Ok(granted));
                 }
-                let (exchanger, call) = (Arc::clone(self), call());
-                // A task of its own: the request that starts the exchange may go away.
-                tokio::spawn(async move {
-                    let outcome = call.await;
-                    if let Ok(granted) = &outcome {
-                        let now = exchanger.clock.now();
-                        exchanger.cache.put(key, granted, inbound_expires_at, now);
-                        exchanger.metrics.token_cache_entries(exchanger.cache.len());
-                    }
-                    // After the cache has it: who does not find the flight finds the token.
-                    pilot.land(outcome);
-                });
+                self.take_off(key, inbound_expires_at, pilot, call());
                 (CacheResult::Miss, passenger)
             }
         };
@@ -290,6 +405,39 @@ impl Exchanger {
             Ok(granted)
         });
         (result, outcome)
+    }
+
+    /// Starts a flight, in a task of its own: the request that it is for may go away.
+    fn take_off(
+        self: &Arc<Self>,
+        key: Key,
+        inbound_expires_at: UnixTime,
+        pilot: Pilot,
+        call: impl Future<Output = Outcome> + Send + 'static,
+    ) {
+        let exchanger = Arc::clone(self);
+        tokio::spawn(async move {
+            let outcome = call.await;
+            exchanger.keep(key, inbound_expires_at, &outcome);
+            // After the cache has it: who does not find the flight finds the token.
+            pilot.land(outcome);
+        });
+    }
+
+    /// Keeps what an exchange came to, the token or the refusal.
+    fn keep(&self, key: Key, inbound_expires_at: UnixTime, outcome: &Outcome) {
+        match outcome {
+            Ok(granted) => self.cache.put(key, granted, inbound_expires_at, self.clock.now()),
+            Err(error) => {
+                // The provider's word on this user is newer than the token: an account that was
+                // blocked, or a policy that now asks for more, must not wait for its expiry.
+                if error.ends_access() {
+                    self.cache.drop_token(&key);
+                }
+                self.refusals.remember(key, error);
+            }
+        }
+        self.metrics.token_cache_entries(self.cache.len());
     }
 }
 

@@ -77,6 +77,13 @@ pub(super) struct Key {
     inbound: [u8; 32],
 }
 
+impl Key {
+    /// Names the terms, whoever's token it is.
+    pub(super) fn terms_alone(self) -> Self {
+        Self { inbound: [0; 32], ..self }
+    }
+}
+
 /// Names all exchanges that a provider's `Retry-After` holds back together: those of one
 /// provider, tenant, client and scope set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::super::spanned::{List, NotYet, OneOrMany, Spanned};
-use super::super::value::{Algorithm, ClockSkew, HttpUrl, Period, Tenant, Text};
+use super::super::value::{Algorithm, ClockSkew, Count, HttpUrl, Period, Tenant, Text};
 use crate::secret::Secret;
 
 /// A value of `providers`: an identity provider, of the kind that its `type` says.
@@ -135,8 +135,9 @@ pub struct ProviderCalls {
     pub timeout: Period,
     /// Who issued its certificate, PEM. Default: the system's web roots.
     pub ca_file: Option<Spanned<PathBuf>>,
-    /// Most exchanges at a time.
-    pub max_in_flight: Option<NotYet>,
+    /// Most exchanges with it at a time; others wait for their turn. Default:
+    /// [`ProviderCalls::DEFAULT_MAX_IN_FLIGHT`].
+    pub max_in_flight: Count,
     /// Where its metadata is. Default: made from issuer or tenant.
     pub metadata_url: Option<Spanned<HttpUrl>>,
     /// Where tokens are exchanged. Default: as its metadata says.
@@ -154,6 +155,8 @@ impl ProviderCalls {
     pub const DEFAULT_METADATA_REFRESH: Period = Period(Duration::from_hours(1));
     /// 10 s: longer, and callers have given up.
     pub const DEFAULT_TIMEOUT: Period = Period(Duration::from_secs(10));
+    /// 64: at 100 ms an answer some 600 new users a second.
+    pub const DEFAULT_MAX_IN_FLIGHT: Count = super::server::count(64);
 }
 
 impl Default for ProviderCalls {
@@ -163,7 +166,7 @@ impl Default for ProviderCalls {
             metadata_refresh: Self::DEFAULT_METADATA_REFRESH,
             timeout: Self::DEFAULT_TIMEOUT,
             ca_file: None,
-            max_in_flight: None,
+            max_in_flight: Self::DEFAULT_MAX_IN_FLIGHT,
             metadata_url: None,
             token_endpoint: None,
             jwks_uri: None,

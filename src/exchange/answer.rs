@@ -301,11 +301,10 @@ fn memory(class: Class, numbers: &[u64], error: Option<&str>) -> Memory {
         Class::Interaction | Class::NotAllowed | Class::Expired | Class::Invalid => {
             Memory::Token(limits::REFUSAL_MEMORY)
         }
-        Class::Consent => Memory::Token(limits::SHORT_REFUSAL_MEMORY),
         Class::Gateway if matches!(error, Some("invalid_client" | "unauthorized_client")) => {
             Memory::Client(limits::SHORT_REFUSAL_MEMORY)
         }
-        Class::Gateway => Memory::Token(limits::SHORT_REFUSAL_MEMORY),
+        Class::Consent | Class::Gateway => Memory::Token(limits::SHORT_REFUSAL_MEMORY),
         // The loop is this caller's: it waits, and nobody else.
         Class::Unavailable if numbers.contains(&LOOP_DETECTED) => {
             Memory::Token(limits::REFUSAL_MEMORY)

@@ -258,7 +258,7 @@ mod tests {
     }
 
     fn call(breakers: &Breakers, health: Health) {
-        breakers.admit(&entra()).ok().expect("it is closed").report(health);
+        breakers.admit(&entra()).ok().unwrap().report(health);
     }
 
     fn opened() -> Breakers {

@@ -307,7 +307,7 @@ mod tests {
         UnixTime(NOW.0 + offset)
     }
 
-    fn age(found: Option<Found>) -> &'static str {
+    fn age(found: Option<&Found>) -> &'static str {
         match found {
             Some(Found::Fresh(_)) => "fresh",
             Some(Found::Due(_)) => "due",
@@ -322,7 +322,7 @@ mod tests {
         for (life, last) in [(3600, 3569), (61, 30), (60, 29), (59, 28), (10, 4), (3, 0)] {
             let cache = cache();
             cache.put(key("a"), &granted("a", Some(life)), FAR, NOW);
-            let age = |offset| age(cache.find(&key("a"), FAR, at(offset)));
+            let age = |offset| age(cache.find(&key("a"), FAR, at(offset)).as_ref());
             assert_ne!(age(last), "stale", "{life} at {last}");
             assert_eq!((age(last + 1), age(life - 1)), ("stale", "stale"), "{life}");
             assert_eq!((age(life), age(life + 1)), ("gone", "gone"), "{life}");
@@ -333,7 +333,7 @@ mod tests {
     fn a_token_is_due_in_its_last_quarter_once_for_whoever_claims_it() {
         let cache = cache();
         cache.put(key("a"), &granted("a", Some(3600)), FAR, NOW);
-        let age_at = |offset| age(cache.find(&key("a"), FAR, at(offset)));
+        let age_at = |offset| age(cache.find(&key("a"), FAR, at(offset)).as_ref());
         assert_eq!((age_at(2300), age_at(3000)), ("fresh", "due"));
         assert!(!cache.claim_renewal(&key("a"), at(2300), at(2330)), "it is not due");
         assert!(!cache.claim_renewal(&key("b"), at(3000), at(3030)), "it is not there");
@@ -350,9 +350,9 @@ mod tests {
         for (inbound_life, due) in [(3570, "fresh"), (3571, "due")] {
             let (cache, inbound) = (cache(), at(inbound_life));
             cache.put(key("a"), &granted("a", Some(3600)), inbound, NOW);
-            assert_eq!(age(cache.find(&key("a"), inbound, at(3569))), due);
+            assert_eq!(age(cache.find(&key("a"), inbound, at(3569)).as_ref()), due);
             // Nor is it ever stale past the inbound token's end.
-            assert_eq!(age(cache.find(&key("a"), inbound, inbound)), "gone");
+            assert_eq!(age(cache.find(&key("a"), inbound, inbound).as_ref()), "gone");
         }
     }
 

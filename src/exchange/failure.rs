@@ -13,9 +13,7 @@ use crate::rejection::{Code, Extra, Rejection};
 pub(super) struct ExchangeError {
     /// Who has to act; `None` if it is us.
     class: Option<Class>,
-    code: Code,
-    detail: &'static str,
-    reason: String,
+    reason: Box<str>,
     extra: Extra,
     memory: Memory,
 }
@@ -34,14 +32,7 @@ pub(super) enum Memory {
 impl ExchangeError {
     /// A failure of `class`; `reason` is the sentence for the operator.
     pub(super) fn new(class: Class, reason: String) -> Self {
-        Self {
-            class: Some(class),
-            code: class.code(),
-            detail: class.detail(),
-            reason,
-            extra: Extra::None,
-            memory: Memory::None,
-        }
+        Self { class: Some(class), reason: reason.into(), extra: Extra::None, memory: Memory::None }
     }
 
     /// The provider can't be used for `wait`, or nobody knows how long.
@@ -53,14 +44,7 @@ impl ExchangeError {
 
     /// An invariant of ours is broken.
     pub(super) fn internal(reason: &str) -> Self {
-        Self {
-            class: None,
-            code: Code::Internal,
-            detail: "Something went wrong in the gateway.",
-            reason: reason.to_owned(),
-            extra: Extra::None,
-            memory: Memory::None,
-        }
+        Self { class: None, reason: reason.into(), extra: Extra::None, memory: Memory::None }
     }
 
     /// Adds headers to the answer.
@@ -88,7 +72,8 @@ impl ExchangeError {
         again.reason = format!(
             "{}; remembered for {seconds} s more, the provider was not asked again",
             self.reason
-        );
+        )
+        .into();
         if matches!(self.extra, Extra::RetryAfter(_)) {
             again.extra = Extra::RetryAfter(Duration::from_secs(seconds));
         }
@@ -124,12 +109,17 @@ impl ExchangeError {
 
     /// The outcome as `exchanges_total` counts it.
     pub(super) fn outcome(&self) -> &'static str {
-        self.code.answer().name
+        self.code().answer().name
     }
 
     /// The refusal of one request.
     pub(super) fn rejection(&self) -> Rejection {
-        Rejection::new(self.code, self.detail, self.reason.clone()).with(self.extra.clone())
+        let detail = self.class.map_or("Something went wrong in the gateway.", Class::detail);
+        Rejection::new(self.code(), detail, self.reason.to_string()).with(self.extra.clone())
+    }
+
+    fn code(&self) -> Code {
+        self.class.map_or(Code::Internal, Class::code)
     }
 }
 

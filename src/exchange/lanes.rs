@@ -241,8 +241,7 @@ mod tests {
     async fn a_reload_changes_how_many_go_at_once() {
         let (lanes, provider) = (Lanes::default(), Arc::from("entra"));
         lanes.set(&provider, 3);
-        let mut turns: Vec<Turn> =
-            Vec::from_iter((0..3).map_while(|_| enter_now(&lanes, &provider)));
+        let mut turns: Vec<Turn> = (0..3).map_while(|_| enter_now(&lanes, &provider)).collect();
         assert_eq!(turns.len(), 3);
         lanes.set(&provider, 1);
         turns.pop();
@@ -267,11 +266,10 @@ mod tests {
     async fn renewals_leave_the_last_quarter_to_requests() {
         let (lanes, provider) = (Lanes::default(), Arc::from("entra"));
         lanes.set(&provider, 8);
-        let rooms: Vec<Room> =
-            Vec::from_iter((0..8).map_while(|_| lanes.room_for_renewal(&provider)));
+        let rooms: Vec<Room> = (0..8).map_while(|_| lanes.room_for_renewal(&provider)).collect();
         assert_eq!(rooms.len(), 6, "before one of them has its turn");
         drop(rooms);
-        let turns: Vec<Turn> = Vec::from_iter((0..5).map_while(|_| enter_now(&lanes, &provider)));
+        let turns: Vec<Turn> = (0..5).map_while(|_| enter_now(&lanes, &provider)).collect();
         assert!(lanes.room_for_renewal(&provider).is_some());
         let _sixth = enter_now(&lanes, &provider);
         assert!(lanes.room_for_renewal(&provider).is_none());

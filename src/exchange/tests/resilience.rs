@@ -74,8 +74,10 @@ impl World {
         let asked =
             self.exchanger.obtain(key(user), inbound_expires_at, &self.provider, call).await;
         settle().await;
-        let text =
-            |header: SecretHeader| header.expose().to_str().unwrap()["Bearer ".len()..].to_owned();
+        let text = |header: SecretHeader| {
+            let header = header.expose().to_str().unwrap();
+            header.strip_prefix("Bearer ").unwrap().to_owned()
+        };
         (asked.0, asked.1.map(text).map_err(|error| error.rejection()))
     }
 

@@ -1,4 +1,5 @@
 //! Which credential the upstream gets.
 
 mod never_mixed;
+mod outage;
 mod refused;

@@ -64,7 +64,7 @@ use crate::secret::SecretHeader;
 use self::breaker::Breakers;
 use self::cache::{Found, Granted, TokenCache};
 use self::client::{Call, Office};
-use self::failure::ExchangeError;
+use self::failure::{ExchangeError, Memory};
 use self::flight::{Flights, Outcome, Pilot, Seat};
 use self::lanes::Lanes;
 use self::negative::Refusals;
@@ -340,7 +340,7 @@ impl Exchanger {
                     let outcome = call.await;
                     drop(room);
                     if let Err(error) = &outcome {
-                        tracing::debug!("a token could not be renewed: {}", error.reason());
+                        log_failed_renewal(error);
                     }
                     outcome
                 });
@@ -438,6 +438,16 @@ impl Exchanger {
             }
         }
         self.metrics.token_cache_entries(self.cache.len());
+    }
+}
+
+/// The requests of the token go on well, so nothing else tells the operator.
+fn log_failed_renewal(error: &ExchangeError) {
+    let reason = error.reason();
+    match error.memory() {
+        // Once in a while for all callers: it is remembered. Their tokens run out one by one.
+        Memory::Client(_) => tracing::warn!("tokens in use can't be renewed: {reason}"),
+        Memory::Token(_) | Memory::None => tracing::debug!("a token can't be renewed: {reason}"),
     }
 }
 

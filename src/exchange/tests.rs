@@ -9,7 +9,6 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::advice::Class;
-use super::failure::Memory;
 use super::terms::tests::terms;
 use super::*;
 use crate::clock::Clock;

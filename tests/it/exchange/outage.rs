@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 
 use crate::support::client::{Client, Reply};
 use crate::support::clock::START;
+use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
 use crate::support::obo::Answer;
 use crate::support::provider::{Endpoint, Provider, Reply as Scripted};
@@ -229,4 +230,55 @@ async fn a_user_who_is_blocked_is_out_with_the_next_renewal() {
     assert_eq!(client.get_with("/me", &alice).await.outcome().0, 401);
     assert_eq!(world.provider.count(Endpoint::Token), 2, "it is remembered");
     assert!(world.gateway.log().text().contains("the provider was not asked again"));
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_gateway_is_given_again_until_a_reload() {
+    let world = World::start().await;
+    let refused = Answer::aadsts(401, "invalid_client", 7_000_222);
+    world.provider.script(Endpoint::Token, Scripted::Answer(refused));
+    let mut client = world.gateway.client().await;
+    for user in [ALICE, BOB, ALICE] {
+        let reply = client.get_with("/me", &world.token(user)).await;
+        assert_eq!(reply.outcome(), (502, "exchange_failed".to_owned()));
+    }
+    assert_eq!(world.provider.count(Endpoint::Token), 1);
+    world.gateway.running().reload().unwrap();
+    for user in [ALICE, BOB] {
+        assert_eq!(client.get_with("/me", &world.token(user)).await.status, 200);
+    }
+    assert_eq!(world.upstream.count(), 2);
+}
+
+#[tokio::test]
+async fn no_more_exchanges_go_at_once_than_the_file_says() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let file = routes_file(&provider, &upstream);
+    let narrow = file.replace("type: entra\n", "type: entra\n    max_in_flight: 2\n");
+    let gateway = Gateway::start_in_virtual_time(&narrow);
+    gateway.ready().await;
+    let world = World { provider, upstream, gateway };
+    let gate = Gate::new();
+    let held = Scripted::Held(gate.clone(), Box::new(Scripted::Usual));
+    world.provider.always(Endpoint::Token, held);
+    let users = (0..8).map(|n| format!("{n:08x}-0000-4000-8000-000000000001"));
+    let tokens: Vec<String> = users.map(|user| world.token(&user)).collect();
+    let all = async {
+        gate.arrived(2).await;
+        // Time stands still: nobody who waits gives up. A third would come at any moment.
+        for _ in 0..20 {
+            assert_eq!(world.gateway.client().await.get("/me").await.status, 401);
+        }
+        assert_eq!(world.provider.count(Endpoint::Token), 2);
+        // The file is read again, and two more may go.
+        world
+            .gateway
+            .write_file(&file.replace("type: entra\n", "type: entra\n    max_in_flight: 4\n"));
+        world.gateway.running().reload().unwrap();
+        gate.arrived(4).await;
+        assert_eq!(world.provider.count(Endpoint::Token), 4);
+        gate.open();
+    };
+    let (outcomes, ()) = futures_util::future::join(world.all_ask(&tokens), all).await;
+    assert!(all_served(&outcomes), "{outcomes:?}");
 }

@@ -131,6 +131,7 @@ fn with_kid(token: &str, kid: &str) -> String {
 #[tokio::test]
 async fn ten_thousand_random_keys_are_one_fetch_in_thirty_seconds_and_hold_up_nobody() {
     const TOKENS: usize = 10_000;
+    const STEPS: usize = 30;
     let (provider, upstream) = (Provider::start(), Upstream::start());
     let gateway = Gateway::start_in_virtual_time(&routes_file(&provider, &upstream));
     gateway.ready().await;
@@ -161,7 +162,6 @@ async fn ten_thousand_random_keys_are_one_fetch_in_thirty_seconds_and_hold_up_no
     }
 
     // And after that, over five minutes.
-    const STEPS: usize = 30;
     for _ in 0..STEPS {
         gateway.pass(std::time::Duration::from_secs(10)).await;
         let connection = gateway.client_http2().await;

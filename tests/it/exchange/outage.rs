@@ -26,6 +26,7 @@ providers:
     authority: {}
     client_id: {CLIENT_ID}
     credential: {{ client_secret: "${{CLIENT_SECRET}}" }}
+    timeout: {CALL_TIMEOUT}s
 upstreams:
   graph: {{ url: "{}" }}
 routes:
@@ -39,6 +40,10 @@ routes:
 
 /// Outbound tokens live this long, and are due for renewal from 1150 s to 1504 s.
 const LIFE: u64 = 1800;
+
+/// Time of one call, in seconds: longer than time is made to jump, as a call that is on its way
+/// over a real socket would be over at once.
+const CALL_TIMEOUT: u64 = 20;
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -175,7 +180,8 @@ async fn a_provider_that_hangs_holds_up_nobody_with_a_token_to_its_very_end() {
     // Stale: after a second.
     world.pass(1).await;
     let (served, quarters) = world.ask_patiently(&alice).await;
-    assert_eq!((served.status.as_u16(), quarters), (200, 4));
+    assert_eq!(served.status, 200);
+    assert!((4..40).contains(&quarters), "{quarters} quarters of a second, and a call takes 80");
     assert!(world.gateway.metrics().await.contains(r#"upstream="graph",result="stale"} 1"#));
     // And over.
     world.pass(30).await;
@@ -191,7 +197,7 @@ async fn a_provider_that_throttles_is_left_alone_and_its_tokens_are_served() {
     let world = World::start().await;
     let tokens = [world.token(ALICE), world.token(BOB)];
     assert!(all_served(&world.all_ask(&tokens).await));
-    world.pass(1600).await;
+    world.pass(1510).await;
     let throttled = Answer::json(429, &serde_json::json!({})).header("retry-after", "100");
     world.provider.always(Endpoint::Token, Scripted::Answer(throttled));
     for _ in 0..9 {
@@ -202,7 +208,7 @@ async fn a_provider_that_throttles_is_left_alone_and_its_tokens_are_served() {
     let calls = world.provider.count(Endpoint::Token) - tokens.len();
     assert!((1..=2).contains(&calls), "{calls}");
     world.provider.always(Endpoint::Token, Scripted::Usual);
-    for _ in 0..6 {
+    for _ in 0..12 {
         world.pass(10).await;
         assert!(all_served(&world.all_ask(&tokens).await));
     }
@@ -229,7 +235,8 @@ async fn a_user_who_is_blocked_is_out_with_the_next_renewal() {
     }
     assert_eq!(client.get_with("/me", &alice).await.outcome().0, 401);
     assert_eq!(world.provider.count(Endpoint::Token), 2, "it is remembered");
-    assert!(world.gateway.log().text().contains("the provider was not asked again"));
+    let event = world.gateway.log().access_events_when("/me", |event| event["status"] == 401).await;
+    assert!(event["reason"].as_str().unwrap().contains("the provider was not asked again"));
 }
 
 #[tokio::test]

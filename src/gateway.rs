@@ -16,14 +16,16 @@ use tokio::time::Instant;
 use crate::authn::{self, Provider, Requirement};
 use crate::authz::{self, Policy};
 use crate::body::Body;
-use crate::exchange::{self, Exchanger, TokenPlan};
-use crate::forward::{self, Forwarding, Inbound, Upstream};
+use crate::exchange::{self, Exchanger, TokenPlan, UpstreamCredential};
+use crate::forward::{self, Answer, Challenged, Forwarding, Inbound, Upstream, UpstreamRequest};
+use crate::metadata::{ProtectedResource, Resources};
 use crate::observe::access_log::{AccessRecord, Observer};
 use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
 use crate::observe::recorded_body::RecordedBody;
 use crate::observe::request_id::{RequestId, X_REQUEST_ID};
 use crate::own_answer::{Canned, Redirect};
 use crate::peer::{Peer, TrustedProxies};
+use crate::public_url::PublicUrl;
 use crate::rejection::Rejection;
 use crate::respond;
 use crate::route::{RouteTable, Target};
@@ -39,6 +41,15 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Whose `X-Forwarded-*` and `X-Request-Id` are believed.
     pub trusted_proxies: TrustedProxies,
+    /// What callers call the gateway, if the file says so.
+    pub public_url: Option<Arc<PublicUrl>>,
+}
+
+impl Snapshot {
+    /// The protected resource that requests to `target` meet, whatever their method.
+    fn resource(&self, target: &Target) -> Option<&Arc<ProtectedResource>> {
+        self.routes.reachable(target).find_map(|route| route.resource.as_ref())
+    }
 }
 
 /// One entry of `routes:`.
@@ -50,8 +61,20 @@ pub struct Route {
     pub requirement: Requirement,
     /// What a caller must have.
     pub policy: Policy,
+    /// What its challenges name, so that clients find the provider (RFC 9728 §5.1).
+    pub resource: Option<Arc<ProtectedResource>>,
     /// What then happens.
     pub action: Action,
+}
+
+impl Route {
+    /// Whether the file has it; the gateway adds those that answer for others.
+    pub fn is_of_the_file(&self) -> bool {
+        match &self.action {
+            Action::Forward(_) | Action::Respond(_) | Action::Redirect(_) => true,
+            Action::Describe(_) => false,
+        }
+    }
 }
 
 /// What a route does with a request that may pass.
@@ -63,6 +86,8 @@ pub enum Action {
     Respond(Canned),
     /// Another place.
     Redirect(Redirect),
+    /// The metadata of the other routes, for clients.
+    Describe(Arc<Resources>),
 }
 
 /// To an upstream.
@@ -117,7 +142,8 @@ impl Gateway {
         let mut record = AccessRecord::begin(&self.observer, &request, &peer, request_id);
         record.client_ip = snapshot.trusted_proxies.client_ip(&peer, request.headers());
 
-        let answer = self.proxy(&snapshot, request, &peer, &mut record);
+        let mut met = None;
+        let answer = self.proxy(&snapshot, request, &peer, &mut record, &mut met);
         // A bug costs one request, and that one is answered and logged like any other.
         let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_panic| {
             let reason = "a panic: see the log above this line, and report it";
@@ -125,7 +151,8 @@ impl Gateway {
         });
         let mut response = answer.unwrap_or_else(|rejection| {
             record.refused(&rejection);
-            respond::refusal(&rejection, record.request_id().as_str(), version)
+            let metadata = met.as_deref().map(ProtectedResource::metadata_url);
+            respond::refusal(&rejection, record.request_id().as_str(), version, metadata)
         });
         response.headers_mut().insert(X_REQUEST_ID, record.request_id().header().clone());
         record.complete(response)
@@ -141,11 +168,13 @@ impl Gateway {
         request: Request<Incoming>,
         peer: &Peer,
         record: &mut AccessRecord,
+        met: &mut Option<Arc<ProtectedResource>>,
     ) -> Result<Response<Body>, Rejection> {
         let target = Target::parse(&request)?;
         let found = snapshot.routes.find(&target, request.headers())?;
         let route = found.route;
         record.route = Some(Arc::clone(&route.metrics));
+        met.clone_from(&route.resource);
         let authenticated = authn::authenticate(&route.requirement, request.headers()).await?;
         record.identity = authenticated.identity().cloned();
         let permit = authz::authorize(&route.policy, authenticated)?;
@@ -153,6 +182,9 @@ impl Gateway {
             Action::Forward(forward) => forward.as_ref(),
             Action::Respond(canned) => return Ok(canned.response()),
             Action::Redirect(redirect) => return redirect.response(&target, &found.captures),
+            Action::Describe(resources) => {
+                return resources.answer(&target, |of| snapshot.resource(of));
+            }
         };
         let upstream = &forwarding.upstream;
         record.upstream = Some(Arc::clone(metrics));
@@ -175,14 +207,56 @@ impl Gateway {
             request_id: record.request_id().header(),
         };
         let request = forward::prepare(forwarding, inbound, permit, &credential)?;
-        let sent_at = Instant::now();
-        let response = forward::send(request).await;
-        record.upstream_took = Some(sent_at.elapsed());
-        if response.as_ref().is_ok_and(|answer| answer.status() == StatusCode::UNAUTHORIZED) {
-            // The next request asks for a new token rather than be refused with this one too.
-            self.exchanger.forget(&credential);
+        match self.send(request, &credential, record).await? {
+            Answer::Response(response) => Ok(response),
+            // Rare: its state is not to be part of every request.
+            Answer::Challenged(challenged) => {
+                Box::pin(self.send_again(*challenged, token, &credential, record)).await
+            }
         }
-        response
+    }
+
+    async fn send<'a>(
+        &self,
+        request: UpstreamRequest<'a>,
+        credential: &UpstreamCredential,
+        record: &mut AccessRecord,
+    ) -> Result<Answer<'a>, Rejection> {
+        let sent_at = Instant::now();
+        let answer = forward::send(request).await;
+        record.upstream_took = Some(record.upstream_took.unwrap_or_default() + sent_at.elapsed());
+        if let Ok(Answer::Response(response)) = &answer
+            && response.status() == StatusCode::UNAUTHORIZED
+        {
+            // The next request asks for a new token rather than be refused with this one too.
+            self.exchanger.forget(credential);
+        }
+        answer
+    }
+
+    /// Continuous access evaluation: the upstream asks for a token with more claims. It gets one,
+    /// once, if the provider gives it and the body is still at hand; else the challenge is the caller's.
+    async fn send_again(
+        &self,
+        challenged: Challenged<'_>,
+        token: &TokenPlan,
+        refused: &UpstreamCredential,
+        record: &mut AccessRecord,
+    ) -> Result<Response<Body>, Rejection> {
+        let asked_at = Instant::now();
+        let (caller, claims) = (challenged.caller(), challenged.claims().clone());
+        let renewed =
+            exchange::answer_challenge(&self.exchanger, token, refused, caller, &claims).await;
+        record.exchange_took = Some(record.exchange_took.unwrap_or_default() + asked_at.elapsed());
+        let renewed = renewed?;
+        record.token_cache = renewed.cache_result();
+        let Some(request) = challenged.with(&renewed)? else {
+            return Err(renewed.challenge_stands(&claims));
+        };
+        match self.send(request, &renewed, record).await? {
+            Answer::Response(response) => Ok(response),
+            Answer::Challenged(still) => Err(renewed.challenge_stands(still.claims())),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod peer;
 pub mod idle_timer;
 pub mod trust;
+pub mod public_url;
 pub mod body;
 
 // How we speak about requests.
@@ -27,6 +28,7 @@ pub mod forward;
 // Assembly.
 pub mod respond;
 pub mod own_answer;
+pub mod metadata;
 pub mod gateway;
 
 // Sockets in.

@@ -143,6 +143,18 @@ pub const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// field of common clients. Real ones are below 500 bytes.
 pub const MAX_CLAIMS_BYTES: usize = 8 * 1024;
 
+/// Longest `WWW-Authenticate` field of an upstream that is read, in bytes: room for
+/// [`MAX_CLAIMS_BYTES`] in base64 and for what stands around it.
+pub const MAX_CHALLENGE_BYTES: usize = 16 * 1024;
+
+/// Request body that is kept, in bytes, so that the request can be repeated after a claims
+/// challenge of the upstream; a larger one is not repeated.
+pub const REPLAY_BUFFER_BYTES: usize = 64 * 1024;
+
+/// How long the rest of a request body may take to arrive once its upstream has answered with
+/// a claims challenge; after that the request is not repeated.
+pub const REPLAY_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Most `Retry-After` waits remembered at once; one for each provider, tenant, client and
 /// scope set that is throttled, and those are few.
 pub const MAX_THROTTLES: usize = 10_000;

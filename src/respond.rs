@@ -26,14 +26,26 @@ struct ProblemDocument<'a> {
 }
 
 /// The answer to a refused request. hyper leaves the body out where the method is HEAD.
-pub fn refusal(rejection: &Rejection, request_id: &str, version: Version) -> Response<Body> {
+///
+/// `resource_metadata` is where the metadata of the route's protected resource is, if it has any;
+/// every challenge names it (RFC 9728 §5.1).
+pub fn refusal(
+    rejection: &Rejection,
+    request_id: &str,
+    version: Version,
+    resource_metadata: Option<&str>,
+) -> Response<Body> {
     let answer = rejection.code().answer();
     let mut response = Response::new(Body::full(document(rejection, request_id)));
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(challenge) = challenge(rejection) {
+    if let Some(mut challenge) = challenge(rejection) {
+        // Behind all else: the form that Microsoft's libraries parse stands in front.
+        if let Some(url) = resource_metadata {
+            parameter(&mut challenge, "resource_metadata", url);
+        }
         insert(headers, WWW_AUTHENTICATE, challenge);
     }
     match rejection.extra() {
@@ -107,7 +119,10 @@ fn challenge(rejection: &Rejection) -> Option<String> {
 /// The form that Microsoft's client libraries parse; `claims` is base64 with padding.
 fn claims_challenge(authorization_uri: &str, client_id: &str, claims: Option<&str>) -> String {
     let mut text = String::from("Bearer realm=\"\"");
-    parameter(&mut text, "authorization_uri", authorization_uri);
+    // A provider that publishes none can still be asked by who knows it.
+    if !authorization_uri.is_empty() {
+        parameter(&mut text, "authorization_uri", authorization_uri);
+    }
     parameter(&mut text, "client_id", client_id);
     if let Some(claims) = claims {
         parameter(&mut text, "error", "insufficient_claims");
@@ -149,7 +164,7 @@ mod tests {
     use std::time::Duration;
 
     fn authenticate(rejection: &Rejection) -> Option<String> {
-        let response = refusal(rejection, "id", Version::HTTP_11);
+        let response = refusal(rejection, "id", Version::HTTP_11, None);
         response.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned())
     }
 
@@ -194,15 +209,59 @@ mod tests {
     }
 
     #[test]
+    fn every_challenge_ends_with_where_the_metadata_is() {
+        let named = |rejection: &Rejection, url| {
+            let response = refusal(rejection, "id", Version::HTTP_2, Some(url));
+            let value = response.headers().get(WWW_AUTHENTICATE);
+            value.map(|value| value.to_str().unwrap().to_owned())
+        };
+        let url = "https://a.example/.well-known/oauth-protected-resource/x";
+        let end = format!(", resource_metadata=\"{url}\"");
+        for code in [
+            Code::TokenMissing,
+            Code::TokenInvalid,
+            Code::TokenExpired,
+            Code::ClaimsChallenge,
+            Code::InsufficientScope,
+        ] {
+            let text = named(&Rejection::new(code, "x", ""), url).unwrap();
+            assert!(text.ends_with(&end), "{text}");
+        }
+        let missing = named(&Rejection::new(Code::TokenMissing, "x", ""), url).unwrap();
+        assert!(!missing.contains("error"), "{missing}");
+        for code in [Code::RouteNotFound, Code::CallerNotAllowed, Code::ProviderUnavailable] {
+            assert_eq!(named(&Rejection::new(code, "x", ""), url), None);
+        }
+        // Nothing in it could end the quotes, whatever made the URL.
+        let odd =
+            named(&Rejection::new(Code::TokenMissing, "x", ""), "https://a\", x=\"\\").unwrap();
+        assert_eq!(odd.matches('"').count(), 4, "{odd}");
+    }
+
+    #[test]
+    fn a_challenge_names_no_place_that_is_not_known() {
+        let extra = Extra::Claims {
+            authorization_uri: String::new(),
+            client_id: "id".into(),
+            claims: Some("{}".into()),
+        };
+        let text = authenticate(&Rejection::new(Code::ClaimsChallenge, "x", "").with(extra));
+        assert_eq!(
+            text.unwrap(),
+            r#"Bearer realm="", client_id="id", error="insufficient_claims", claims="e30=""#
+        );
+    }
+
+    #[test]
     fn headers_of_refusals() {
         let throttled = Rejection::new(Code::ProviderUnavailable, "x", "")
             .with(Extra::RetryAfter(Duration::from_millis(1500)));
-        assert_eq!(refusal(&throttled, "id", Version::HTTP_11).headers()[RETRY_AFTER], "2");
+        assert_eq!(refusal(&throttled, "id", Version::HTTP_11, None).headers()[RETRY_AFTER], "2");
         let methods = Rejection::new(Code::MethodNotAllowed, "x", "")
             .with(Extra::Allow(vec![Method::GET, Method::HEAD]));
-        assert_eq!(refusal(&methods, "id", Version::HTTP_11).headers()[ALLOW], "GET, HEAD");
+        assert_eq!(refusal(&methods, "id", Version::HTTP_11, None).headers()[ALLOW], "GET, HEAD");
         let broken = Rejection::new(Code::BadRequest, "x", "").closing();
-        assert_eq!(refusal(&broken, "id", Version::HTTP_11).headers()[CONNECTION], "close");
-        assert!(!refusal(&broken, "id", Version::HTTP_2).headers().contains_key(CONNECTION));
+        assert_eq!(refusal(&broken, "id", Version::HTTP_11, None).headers()[CONNECTION], "close");
+        assert!(!refusal(&broken, "id", Version::HTTP_2, None).headers().contains_key(CONNECTION));
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn panic(version: Version) -> Response<Body> {
 /// The answer to a refusal, with a request id of its own.
 pub(crate) fn answer(rejection: &Rejection, version: Version) -> Response<Body> {
     let id = RequestId::new();
-    let mut response = respond::refusal(rejection, id.as_str(), version);
+    let mut response = respond::refusal(rejection, id.as_str(), version, None);
     response.headers_mut().insert(X_REQUEST_ID, id.header().clone());
     response
 }

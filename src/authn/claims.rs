@@ -14,6 +14,7 @@ use crate::rejection::Rejection;
 
 use super::dialect;
 use super::keys::Key;
+use super::provider::Provider;
 use super::refusal::{self, shown_all};
 use super::settings::ProviderSettings;
 use super::token::VerifiedClaims;
@@ -27,25 +28,26 @@ use super::typed::{self, Round};
 pub(super) fn judge(
     verified: VerifiedClaims,
     key: &Key,
-    settings: &ProviderSettings,
+    provider: &Provider,
     now: UnixTime,
 ) -> Result<Identity, Rejection> {
+    let settings = provider.settings();
     let claims = verified.into_claims();
     let issuer = issuer(&claims)?;
     // These are the claims that the provider was chosen by.
-    debug_assert!(settings.kind.issues(issuer), "a provider judges its own tokens only");
+    debug_assert!(provider.issues(issuer), "a provider judges its own tokens only");
     let issuer = Arc::from(issuer);
     check_audience(&claims, settings)?;
     let expires_at = check_times(&claims, settings.clock_skew, now)?;
     check_use(&claims)?;
-    let tenant = dialect::check(&claims, key, &settings.kind)?;
+    let tenant = dialect::check(&claims, key, provider)?;
     let subject = typed::text(&claims, "sub")?;
     let user = typed::text(&claims, "oid")?.or(subject).map(str::to_owned);
     let client_id = client(&claims, settings)?;
     let (scopes, kind) = scopes(&claims, settings)?;
     let mut roles = Vec::new();
     for name in &settings.roles_claims {
-        let found = typed::texts(&claims, name)?.unwrap_or_default();
+        let found = typed::names(&claims, name)?.unwrap_or_default();
         roles.extend(found.into_iter().map(str::to_owned));
     }
     let provider = Arc::clone(&settings.name);

@@ -2,20 +2,21 @@
 //! which other providers mark tokens that are no access tokens.
 
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
 use crate::rejection::Rejection;
 
-use super::issuing::Issuing;
+use super::issuing::{Issuing, TENANT_PLACEHOLDER, Version};
 use super::keys::Key;
+use super::provider::Provider;
 use super::refusal::{self, shown};
+use super::tenants::is_guid;
 use super::typed;
 
-/// Checks the claims by the rules of `kind` and gives Entra's tenant.
+/// Checks the claims by the rules of the provider's kind and gives Entra's tenant.
 pub(super) fn check(
     claims: &Map<String, Value>,
     key: &Key,
-    kind: &Issuing,
+    provider: &Provider,
 ) -> Result<Option<String>, Rejection> {
     // Keycloak's own mark: `Bearer` on access tokens.
     if let Some(mark) = typed::text(claims, "typ")?
@@ -26,42 +27,55 @@ pub(super) fn check(
             shown(mark)
         )));
     }
+    let kind = &provider.settings().kind;
     match kind {
-        Issuing::Entra { tenant, v1_issuer, .. } => {
-            check_tenant(claims, tenant)?;
-            check_version(claims, v1_issuer)?;
-            check_key_issuer(claims, key, tenant, &kind.issuer())?;
+        Issuing::Entra { .. } => {
+            let issuer = typed::text(claims, "iss")?.unwrap_or_default();
+            let Some((tenant, version)) = provider.tenant_of(issuer) else {
+                return Err(refusal::invalid(format!(
+                    "its `iss` is {}, and provider `{}` does not issue that",
+                    shown(issuer),
+                    provider.name()
+                )));
+            };
+            check_tenant(claims, issuer, tenant)?;
+            check_version(claims, issuer, version)?;
+            check_key_issuer(key, issuer, tenant, kind)?;
             check_caller(claims)?;
-            Ok(Some(tenant.clone()))
+            Ok(Some(tenant.to_owned()))
         }
         Issuing::Oidc { .. } => Ok(None),
     }
 }
 
-/// `tid` must be the tenant.
-fn check_tenant(claims: &Map<String, Value>, tenant: &str) -> Result<(), Rejection> {
+/// `tid` must be a GUID, and the tenant that `iss` names.
+fn check_tenant(claims: &Map<String, Value>, issuer: &str, tenant: &str) -> Result<(), Rejection> {
     let Some(tid) = typed::text(claims, "tid")? else {
         return Err(refusal::invalid("it has no `tid`"));
     };
     if !is_guid(tid) || !tid.eq_ignore_ascii_case(tenant) {
         return Err(refusal::invalid(format!(
-            "its `tid` is {}, and the provider's tenant is `{tenant}`",
-            shown(tid)
+            "its `tid` is {}, and the tenant of its `iss` {} is `{tenant}`",
+            shown(tid),
+            shown(issuer)
         )));
     }
     Ok(())
 }
 
 /// `ver`, where it is there, must fit the issuer: 1.0 and 2.0 have one each.
-fn check_version(claims: &Map<String, Value>, v1_issuer: &str) -> Result<(), Rejection> {
-    let Some(version) = typed::text(claims, "ver")? else { return Ok(()) };
-    let issuer = typed::text(claims, "iss")?.unwrap_or_default();
-    let wanted = if issuer == v1_issuer { "1.0" } else { "2.0" };
-    if version != wanted {
+fn check_version(
+    claims: &Map<String, Value>,
+    issuer: &str,
+    version: Version,
+) -> Result<(), Rejection> {
+    let Some(found) = typed::text(claims, "ver")? else { return Ok(()) };
+    if found != version.ver() {
         return Err(refusal::invalid(format!(
-            "its `ver` is {}, and tokens of issuer {} have `{wanted}`",
-            shown(version),
-            shown(issuer)
+            "its `ver` is {}, and tokens of issuer {} have `{}`",
+            shown(found),
+            shown(issuer),
+            version.ver()
         )));
     }
     Ok(())
@@ -70,15 +84,16 @@ fn check_version(claims: &Map<String, Value>, v1_issuer: &str) -> Result<(), Rej
 /// The key's own `issuer`, with the tenant put in, must be the token's or the tenant's v2 issuer:
 /// keys of other tenants are published in the same place.
 fn check_key_issuer(
-    claims: &Map<String, Value>,
     key: &Key,
+    issuer: &str,
     tenant: &str,
-    v2_issuer: &str,
+    kind: &Issuing,
 ) -> Result<(), Rejection> {
     let Some(template) = key.issuer() else { return Ok(()) };
-    let owner = template.replace("{tenantid}", tenant);
-    let issuer = typed::text(claims, "iss")?.unwrap_or_default();
-    if owner != issuer && owner != v2_issuer {
+    let owner = template.replace(TENANT_PLACEHOLDER, tenant);
+    // The first is that of v2 tokens: Entra publishes the keys of v1 tokens under it, too.
+    let of_tenant = kind.issuers_of(tenant);
+    if owner != issuer && of_tenant.first() != Some(&owner) {
         return Err(refusal::invalid(format!(
             "key {} is for issuer {}, and its `iss` is {}",
             shown(key.kid()),
@@ -105,9 +120,4 @@ fn check_caller(claims: &Map<String, Value>) -> Result<(), Rejection> {
             shown(other)
         ))),
     }
-}
-
-/// Whether `text` is a GUID in its usual form of 36 characters.
-pub(crate) fn is_guid(text: &str) -> bool {
-    text.len() == 36 && Uuid::try_parse(text).is_ok()
 }

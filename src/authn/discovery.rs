@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use serde_json::{Map, Value};
 use url::{Host, Url};
 
+use super::issuing::{Issuing, TENANT_PLACEHOLDER, Version};
 use super::json::{self, JsonError};
 use super::refusal::shown;
+use super::tenants::Tenants;
 
 /// Where a provider takes requests, from its discovery document or from the routes file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct Endpoints {
 pub(super) struct Metadata {
     pub(super) jwks_uri: Option<String>,
     pub(super) endpoints: Endpoints,
+    /// The tenant whose metadata it is, where the file names it by a domain.
+    pub(super) tenant: Option<String>,
 }
 
 /// Why a metadata document can't be used.
@@ -39,6 +43,18 @@ pub(super) enum MetadataError {
         /// What is configured.
         wanted: String,
     },
+    /// A domain is another tenant's than it was.
+    #[error(
+        "the metadata is that of tenant `{found}`, and the domain `{domain}` was tenant `{known}`; if that is meant, write the tenant's id or restart the gateway"
+    )]
+    Moved {
+        /// The domain.
+        domain: String,
+        /// The tenant that it was when it was first asked.
+        known: String,
+        /// The tenant that it is now.
+        found: String,
+    },
     /// A member that is no text.
     #[error("`{0}` in the metadata is not a string")]
     NotText(&'static str),
@@ -52,21 +68,50 @@ pub(super) enum MetadataError {
     },
 }
 
-/// Reads the metadata of the issuer `wanted`.
-pub(super) fn read(text: &[u8], wanted: &str) -> Result<Metadata, MetadataError> {
+/// Reads the metadata of `kind`.
+pub(super) fn read(text: &[u8], kind: &Issuing) -> Result<Metadata, MetadataError> {
     let document = json::object_with_holes(text).map_err(MetadataError::Json)?;
     let found = text_member(&document, "issuer")?.unwrap_or_default();
-    if found != wanted {
-        let (found, wanted) = (found.to_owned(), wanted.to_owned());
-        return Err(MetadataError::Issuer { found, wanted });
-    }
+    let tenant = judge_issuer(found, kind)?;
     Ok(Metadata {
-        jwks_uri: url_member(&document, "jwks_uri", wanted)?,
+        jwks_uri: url_member(&document, "jwks_uri", found)?,
         endpoints: Endpoints {
-            token: url_member(&document, "token_endpoint", wanted)?,
-            authorization: url_member(&document, "authorization_endpoint", wanted)?,
+            token: url_member(&document, "token_endpoint", found)?,
+            authorization: url_member(&document, "authorization_endpoint", found)?,
         },
+        tenant,
     })
+}
+
+/// The issuer must be the configured one, byte for byte. Of several tenants Entra publishes a
+/// template, and of a domain the issuer with that tenant's id, which it gives.
+fn judge_issuer(found: &str, kind: &Issuing) -> Result<Option<String>, MetadataError> {
+    let wanted = match kind {
+        Issuing::Entra { tenants: Tenants::Domain(_), .. } => {
+            return match kind.tenant_in(found) {
+                Some((tenant, Version::V2)) => Ok(Some(tenant.to_owned())),
+                Some((_, Version::V1)) | None => {
+                    Err(other_issuer(found, kind.issuers_of("(the id of its tenant)")))
+                }
+            };
+        }
+        Issuing::Entra { tenants: Tenants::Several { .. }, .. } => {
+            kind.issuers_of(TENANT_PLACEHOLDER)
+        }
+        Issuing::Entra { tenants: Tenants::One(_), .. } | Issuing::Oidc { .. } => {
+            vec![kind.issuer()]
+        }
+    };
+    if wanted.first().is_some_and(|wanted| wanted == found) {
+        return Ok(None);
+    }
+    Err(other_issuer(found, wanted))
+}
+
+/// The first of `wanted` is the one that metadata names.
+fn other_issuer(found: &str, wanted: Vec<String>) -> MetadataError {
+    let wanted = wanted.into_iter().next().unwrap_or_default();
+    MetadataError::Issuer { found: found.to_owned(), wanted }
 }
 
 /// Whether a URL of a provider may be called: https, or http to this machine.
@@ -108,13 +153,54 @@ fn url_member(
 
 #[cfg(test)]
 mod tests {
+    use super::super::issuing::Cloud;
+    use super::super::tenants::Directory;
     use super::*;
     use serde_json::json;
 
     const ISSUER: &str = "https://sso.example.com/realms/main";
 
+    fn kind() -> Issuing {
+        Issuing::Oidc { issuer: ISSUER.to_owned() }
+    }
+
     fn read(document: &Value) -> Result<Metadata, MetadataError> {
-        super::read(document.to_string().as_bytes(), ISSUER)
+        super::read(document.to_string().as_bytes(), &kind())
+    }
+
+    #[test]
+    fn what_entra_publishes_for_several_tenants_is_a_template_and_for_a_domain_an_id() {
+        let id = "11111111-2222-3333-4444-55555555aaaa";
+        let several =
+            Tenants::Several { directory: Directory::Common, allowed: [id.to_owned()].into() };
+        let domain = Tenants::Domain("contoso.onmicrosoft.com".to_owned());
+        let one = Tenants::One(id.to_owned());
+        let read = |tenants: &Tenants, issuer: &str| {
+            let kind = Issuing::entra_of(tenants.clone(), Cloud::China, None);
+            super::read(json!({ "issuer": issuer }).to_string().as_bytes(), &kind)
+                .map(|metadata| metadata.tenant)
+        };
+        let at = |tenant: &str| format!("https://login.partner.microsoftonline.cn/{tenant}/v2.0");
+        for (issuer, by_several, by_domain, by_one) in [
+            (at("{tenantid}"), true, false, false),
+            (at(id), false, true, true),
+            (at("{tenantId}"), false, false, false),
+            (at("common"), false, false, false),
+            (at("contoso.onmicrosoft.com"), false, false, false),
+            (at(&id.to_uppercase()), false, false, false),
+            (format!("https://sts.chinacloudapi.cn/{id}/"), false, false, false),
+            (format!("https://login.microsoftonline.com/{id}/v2.0"), false, false, false),
+            ("https://login.microsoftonline.com/{tenantid}/v2.0".to_owned(), false, false, false),
+            (String::new(), false, false, false),
+        ] {
+            assert_eq!(read(&several, &issuer).is_ok(), by_several, "{issuer}");
+            assert_eq!(read(&one, &issuer).is_ok(), by_one, "{issuer}");
+            let learned = read(&domain, &issuer);
+            assert_eq!(learned.is_ok(), by_domain, "{issuer}");
+            if let Ok(learned) = learned {
+                assert_eq!(learned.as_deref(), Some(id));
+            }
+        }
     }
 
     #[test]
@@ -141,7 +227,7 @@ mod tests {
         }
         assert!(matches!(read(&json!({})), Err(MetadataError::Issuer { .. })));
         assert!(matches!(read(&json!({"issuer": [ISSUER]})), Err(MetadataError::NotText(_))));
-        assert!(matches!(super::read(b"<html>", ISSUER), Err(MetadataError::Json(_))));
+        assert!(matches!(super::read(b"<html>", &kind()), Err(MetadataError::Json(_))));
     }
 
     #[test]

@@ -14,6 +14,8 @@ mod bearer;
 mod claims;
 mod dialect;
 mod discovery;
+mod endpoints;
+mod header_type;
 mod issuing;
 pub mod json;
 pub mod keys;
@@ -21,6 +23,7 @@ mod provider;
 mod refresh;
 pub(crate) mod refusal;
 mod settings;
+mod tenants;
 mod token;
 mod typed;
 mod verified;
@@ -39,11 +42,14 @@ use crate::rejection::Rejection;
 use crate::secret::InboundToken;
 
 pub use self::algorithm::Algorithm;
-pub(crate) use self::dialect::is_guid;
 pub use self::discovery::{Endpoints, may_be_called};
+pub use self::endpoints::NoEndpoints;
+pub use self::header_type::HeaderType;
 pub use self::issuing::{Cloud, Issuing};
 pub use self::provider::{Provider, ProviderError, Status};
-pub use self::settings::ProviderSettings;
+pub use self::settings::{Exchanges, ProviderSettings};
+pub(crate) use self::tenants::is_guid;
+pub use self::tenants::{Directory, Tenants};
 pub use self::verified::VerifiedTokens;
 
 use self::refusal::{shown, shown_all};
@@ -65,6 +71,14 @@ impl Caller {
     /// What it says.
     pub fn identity(&self) -> &Arc<Identity> {
         &self.identity
+    }
+}
+
+#[cfg(test)]
+impl Caller {
+    /// For tests only: a caller whom nobody verified.
+    pub(crate) fn forged(token: InboundToken, identity: Identity) -> Self {
+        Self { token, identity: Arc::new(identity) }
     }
 }
 
@@ -162,11 +176,26 @@ async fn verify(
             shown_all(settings.algorithms.iter().map(|own| own.name()))
         )));
     }
+    check_form(&unverified, settings)?;
     let (key, generation) = provider.key(unverified.kid()).await?;
     let claims = unverified.verify(&key)?;
-    let identity = Arc::new(claims::judge(claims, &key, settings, provider.now())?);
+    let identity = Arc::new(claims::judge(claims, &key, provider, provider.now())?);
     verified.remember(token, provider, generation, &identity);
     Ok(identity)
+}
+
+/// `typ` of the header, where the provider's tokens have one without exception.
+fn check_form(token: &Unverified<'_>, settings: &ProviderSettings) -> Result<(), Rejection> {
+    match settings.typ {
+        Some(wanted) if token.typ() != Some(wanted) => {
+            let found = token.typ().map_or("absent".to_owned(), |found| format!("`{found}`"));
+            Err(refusal::invalid(format!(
+                "the `typ` of its header is {found}, and provider `{}` asks for `{wanted}`",
+                settings.name
+            )))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// The provider of the route that `iss` names; of several with one issuer, the first that
@@ -176,22 +205,41 @@ fn choose<'a>(
     claims: &Map<String, Value>,
 ) -> Result<&'a Provider, Rejection> {
     let issuer = claims::issuer(claims)?;
-    let mut candidates = providers.iter().filter(|own| own.settings().kind.issues(issuer));
-    let Some(first) = candidates.next() else {
-        let own: Vec<String> =
-            providers.iter().flat_map(|provider| provider.settings().kind.issuers()).collect();
-        return Err(refusal::invalid(format!(
-            "its `iss` is {}, and the providers of this route ({}) issue {}",
-            shown(issuer),
-            shown_all(providers.iter().map(|provider| &**provider.name())),
-            shown_all(own.iter().map(String::as_str))
-        )));
-    };
-    for candidate in std::iter::once(first).chain(candidates) {
+    let mut first: Option<&Provider> = None;
+    for candidate in providers.iter().filter(|own| own.issues(issuer)) {
         if claims::meets_audience(claims, candidate.settings())? {
             return Ok(candidate);
         }
+        first = first.or(Some(candidate));
+    }
+    // Before a refusal: one whose tenant is not known yet may be the one.
+    for candidate in providers {
+        if let Some(outage) = candidate.may_issue(issuer)
+            && (first.is_none() || claims::meets_audience(claims, candidate.settings())?)
+        {
+            return Err(outage);
+        }
     }
     // Judged by the first, which says what is wrong with the audience, behind the signature.
-    Ok(first)
+    first.ok_or_else(|| no_provider(providers, issuer))
+}
+
+fn no_provider(providers: &[Arc<Provider>], issuer: &str) -> Rejection {
+    for provider in providers {
+        if let Some((tenant, allowed)) = provider.stranger(issuer) {
+            return refusal::invalid(format!(
+                "its tenant is `{tenant}`, and provider `{}` accepts those in `allowed_tenants`: {}",
+                provider.name(),
+                shown_all(allowed.iter().map(String::as_str))
+            ));
+        }
+    }
+    let own: Vec<String> =
+        providers.iter().flat_map(|provider| provider.settings().kind.issuers()).collect();
+    refusal::invalid(format!(
+        "its `iss` is {}, and the providers of this route ({}) issue {}",
+        shown(issuer),
+        shown_all(providers.iter().map(|provider| &**provider.name())),
+        shown_all(own.iter().map(String::as_str))
+    ))
 }

@@ -3,11 +3,10 @@
 //! It fetches metadata and keys; when it does so is decided in `refresh.rs`, and what a token
 //! must be like in `token.rs` and `claims.rs`. The keys of two providers never meet.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use http::StatusCode;
 
 use crate::chain::with_sources;
@@ -17,12 +16,14 @@ use crate::rejection::Rejection;
 use crate::trust::TrustError;
 
 use super::discovery::{self, Endpoints, MetadataError};
+use super::endpoints::{self, EndpointStore, NoEndpoints};
 use super::fetch::{FetchError, Fetched, Fetcher};
-use super::issuing::Issuing;
 use super::keys::{Dropped, Key, KeySet, KeySetError};
 use super::refresh::{KeyStore, Lookup};
 use super::refusal::{self, shown};
 use super::settings::ProviderSettings;
+
+mod tenancy;
 
 /// An identity provider, as the routes file names it.
 pub struct Provider {
@@ -32,7 +33,10 @@ pub struct Provider {
     clock: SharedClock,
     metrics: Metrics,
     store: KeyStore,
-    endpoints: ArcSwapOption<Endpoints>,
+    endpoints: EndpointStore,
+    /// The id of the tenant that the file names by a domain, once metadata has said it. It stays:
+    /// whoever gets hold of a domain does not become the tenant.
+    learned: OnceLock<String>,
 }
 
 /// Tells one provider from another, and from an earlier one of its name, within this process.
@@ -105,7 +109,7 @@ impl Provider {
                 KeyStore::fixed(keys)
             }
         };
-        let endpoints = known_endpoints(&settings).map(Arc::new);
+        let endpoints = EndpointStore::new(&settings);
         Ok(Arc::new(Self {
             id: ProviderId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
             settings,
@@ -113,8 +117,26 @@ impl Provider {
             clock,
             metrics,
             store,
-            endpoints: ArcSwapOption::new(endpoints),
+            endpoints,
+            learned: OnceLock::new(),
         }))
+    }
+
+    /// Takes over what `before`, a provider of an earlier configuration, has loaded, if it is from
+    /// the same place: a reload that changes audiences or tenants leaves no moment without keys.
+    pub fn inherit(&self, before: &Self) {
+        if !self.settings.has_the_keys_of(&before.settings) {
+            return;
+        }
+        if let Some(tenant) = before.learned.get() {
+            self.learned.get_or_init(|| tenant.clone());
+        }
+        if self.settings.token_endpoint == before.settings.token_endpoint {
+            self.endpoints.inherit(&before.endpoints);
+        } else if let Some(tenant) = before.learned.get() {
+            self.endpoints.discovered(Endpoints::default(), Some(tenant), &self.settings);
+        }
+        self.store.inherit(&before.store);
     }
 
     /// Its name in the routes file.
@@ -133,9 +155,20 @@ impl Provider {
     }
 
     /// Its endpoints: Entra's and a configured one at once, others once [`Self::keep_keys`] has
-    /// read the metadata; `None` until then.
+    /// read the metadata; `None` until then, and for several tenants, which have no common ones.
     pub fn endpoints(&self) -> Option<Arc<Endpoints>> {
-        self.endpoints.load_full()
+        self.endpoints.one()
+    }
+
+    /// Its endpoints for a caller of `tenant` (a GUID in lower case, as in
+    /// [`Identity::tenant`](crate::identity::Identity)). Of several tenants each is asked at its
+    /// own endpoint, never at `organizations` or `common`; others have one for all callers.
+    ///
+    /// # Errors
+    ///
+    /// They are not known yet, or the caller is of none of several tenants.
+    pub fn endpoints_for(&self, tenant: Option<&str>) -> Result<Arc<Endpoints>, NoEndpoints> {
+        self.endpoints.of(tenant, &self.settings, self.store.failure())
     }
 
     /// Whether its keys have been loaded once.
@@ -155,18 +188,26 @@ impl Provider {
 
     /// Loads metadata and keys, with back-off, and keeps them fresh. The caller spawns it, once.
     ///
-    /// Returns only if there is nothing to keep: with keys from a file no call is made at all.
-    /// Where its keys are known without the metadata (`jwks_file`, `jwks_uri`), that is not
-    /// fetched for the endpoints either: exchanges use Entra alone, whose are known by layout.
+    /// Returns only if there is nothing to keep: with keys from a file no call is made at all,
+    /// unless tokens are exchanged there and the endpoint is not configured. A provider whose keys
+    /// are known without the metadata is ready, and judges tokens, whatever becomes of that call.
     ///
     /// # Cancel safety
     ///
     /// Dropping it ends the fetching; keys that are loaded stay.
     pub async fn keep_keys(self: Arc<Self>) {
-        if self.settings.jwks.is_none() {
-            let refresh = self.settings.metadata_refresh;
-            self.store.keep(self.name(), refresh, || self.fetch_keys()).await;
-        }
+        let refresh = self.settings.metadata_refresh;
+        let keys = async {
+            if self.settings.jwks.is_none() {
+                self.store.keep(self.name(), refresh, || self.fetch_keys()).await;
+            }
+        };
+        let endpoints = async {
+            if endpoints::are_discovered_alone(&self.settings) {
+                self.endpoints.keep(self.name(), refresh, || self.fetch_endpoints()).await;
+            }
+        };
+        tokio::join!(keys, endpoints);
     }
 
     pub(super) fn id(&self) -> ProviderId {
@@ -222,6 +263,11 @@ impl Provider {
 
     async fn try_fetch_keys(&self) -> Result<KeySet, FetchFailure> {
         let url = match &self.settings.jwks_uri {
+            // Without its id nothing can be judged by a tenant's keys.
+            Some(url) if self.is_domain() => {
+                self.discover().await?;
+                url.clone()
+            }
             Some(url) => url.clone(),
             None => self.discover().await?.ok_or(FetchFailure::NoJwksUri)?,
         };
@@ -231,19 +277,21 @@ impl Provider {
         Ok(keys)
     }
 
+    async fn fetch_endpoints(&self) -> Result<(), String> {
+        self.discover().await.map(drop).map_err(|failure| with_sources(&failure))
+    }
+
     /// Fetches the metadata, takes the endpoints from it, and gives its `jwks_uri`.
     async fn discover(&self) -> Result<Option<String>, FetchFailure> {
         let settings = &self.settings;
         let well_known = || settings.kind.metadata_url();
         let url = settings.metadata_url.clone().unwrap_or_else(well_known);
         let answer = self.fetcher.json(&url).await;
-        let metadata = discovery::read(&body(METADATA, answer)?, &settings.kind.issuer())?;
-        let known = known_endpoints(settings).unwrap_or_default();
-        let found = metadata.endpoints;
-        self.endpoints.store(Some(Arc::new(Endpoints {
-            token: settings.token_endpoint.clone().or(found.token).or(known.token),
-            authorization: found.authorization.or(known.authorization),
-        })));
+        let metadata = discovery::read(&body(METADATA, answer)?, &settings.kind)?;
+        if let Some(tenant) = &metadata.tenant {
+            self.learn(tenant)?;
+        }
+        self.endpoints.discovered(metadata.endpoints, metadata.tenant.as_deref(), settings);
         Ok(metadata.jwks_uri)
     }
 }
@@ -251,20 +299,6 @@ impl Provider {
 impl std::fmt::Debug for Provider {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Provider").field("name", self.name()).finish_non_exhaustive()
-    }
-}
-
-/// The endpoints that are known without discovery: Entra's by its layout, another's if configured.
-fn known_endpoints(settings: &ProviderSettings) -> Option<Endpoints> {
-    let configured = settings.token_endpoint.clone();
-    match &settings.kind {
-        kind @ Issuing::Entra { .. } => Some(Endpoints {
-            token: configured.or_else(|| kind.entra_endpoint("token")),
-            authorization: kind.entra_endpoint("authorize"),
-        }),
-        Issuing::Oidc { .. } => {
-            configured.map(|token| Endpoints { token: Some(token), authorization: None })
-        }
     }
 }
 

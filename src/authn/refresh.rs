@@ -103,6 +103,13 @@ impl KeyStore {
         store
     }
 
+    /// Begins with the keys of another store, as old as they are, if it has none of its own.
+    pub(super) fn inherit(&self, other: &Self) {
+        if let (None, Some(keys)) = (self.published(), other.published()) {
+            self.published.store(Some(keys));
+        }
+    }
+
     /// What was published last, however old.
     pub(super) fn published(&self) -> Option<Arc<Published>> {
         self.published.load_full()
@@ -315,7 +322,7 @@ impl Drop for Flight<'_> {
 }
 
 /// The pause after so many failures in a row: doubles to a limit, half of it at random.
-fn back_off(failures: u32) -> Duration {
+pub(super) fn back_off(failures: u32) -> Duration {
     let doubled = limits::LOAD_BACKOFF_MIN.saturating_mul(1 << failures.saturating_sub(1).min(16));
     doubled.min(limits::LOAD_BACKOFF_MAX).mul_f64(0.5 + 0.5 * fastrand::f64())
 }

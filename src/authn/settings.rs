@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::trust::Roots;
 
 use super::algorithm::Algorithm;
+use super::header_type::HeaderType;
 use super::issuing::Issuing;
 
 /// The settings of a provider.
@@ -32,8 +33,13 @@ pub struct ProviderSettings {
     pub jwks_uri: Option<String>,
     /// The content of `jwks_file`: keys are then never fetched.
     pub jwks: Option<Vec<u8>>,
-    /// In place of the metadata's `token_endpoint`.
+    /// In place of the metadata's `token_endpoint`. At Entra, `{tenantid}` in it stands for the
+    /// caller's tenant.
     pub token_endpoint: Option<String>,
+    /// Whether its endpoints are needed beside its keys.
+    pub exchanges: Exchanges,
+    /// What tokens must have in their header's `typ`; `None` takes every form of an access token.
+    pub typ: Option<HeaderType>,
     /// The claims that hold scopes, each a string with spaces or an array of strings.
     pub scope_claims: Vec<String>,
     /// The claims that hold roles, each an array of strings, or one string that is one role.
@@ -48,10 +54,30 @@ pub struct ProviderSettings {
     pub max_in_flight: usize,
 }
 
+/// Whether the gateway is a client of the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchanges {
+    /// It only judges the provider's tokens: the endpoints are of no use.
+    Never,
+    /// It gets tokens there: endpoints that are not configured are discovered, wherever the keys
+    /// come from.
+    Asked,
+}
+
 impl ProviderSettings {
     /// 64: an answer takes about 100 ms, so this is some 600 new users a second, and a provider
     /// that is asked more would rather throttle.
     pub const DEFAULT_MAX_IN_FLIGHT: usize = 64;
+
+    /// Whether `other` has its keys from the same place, and takes the same ones.
+    pub(super) fn has_the_keys_of(&self, other: &Self) -> bool {
+        let source = |own: &Self| {
+            (own.metadata_url.clone(), own.jwks_uri.clone(), own.jwks.clone(), own.roots.clone())
+        };
+        self.kind.has_the_metadata_of(&other.kind)
+            && self.algorithms == other.algorithms
+            && source(self) == source(other)
+    }
 
     /// A provider with the defaults of its kind.
     pub fn new(name: &str, kind: Issuing, audiences: Vec<String>) -> Self {
@@ -77,6 +103,8 @@ impl ProviderSettings {
             jwks_uri: None,
             jwks: None,
             token_endpoint: None,
+            exchanges: Exchanges::Never,
+            typ: None,
             scope_claims,
             roles_claims: vec!["roles".to_owned()],
             client_claims,

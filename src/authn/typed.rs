@@ -99,6 +99,23 @@ pub(super) fn words<'a>(
     }))
 }
 
+/// A claim that is a string, an array of strings, or an object whose members are objects and whose
+/// names count (ZITADEL's roles, each with the organisations that gave it), if it is there.
+pub(super) fn names<'a>(
+    claims: &'a Map<String, Value>,
+    name: &str,
+) -> Result<Option<Vec<&'a str>>, Rejection> {
+    let Some(Value::Object(members)) = claim(claims, name) else { return texts(claims, name) };
+    // What `{"admin": false}` would mean is anybody's guess.
+    match members.iter().find(|(_, value)| !value.is_object()) {
+        None => Ok(Some(members.keys().map(String::as_str).collect())),
+        Some((member, _)) => Err(refusal::invalid(format!(
+            "`{name}` is an object whose member {} is no object",
+            refusal::shown(member)
+        ))),
+    }
+}
+
 fn wrong_type(name: &str, value: &Value, wanted: &str) -> Rejection {
     let found = match value {
         Value::Null => "null",
@@ -170,6 +187,24 @@ mod tests {
         assert_eq!(words(json!("")).unwrap().unwrap(), "");
         for value in [json!(null), json!(1), json!(["a", 1]), json!({"a": "b"})] {
             assert!(words(value.clone()).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn names_are_also_those_of_an_objects_members() {
+        let names = |value| names(&one(value), "c").map(|names| names.map(|names| names.join("|")));
+        assert_eq!(names(json!("a b")).unwrap().unwrap(), "a b");
+        assert_eq!(names(json!(["a", "b"])).unwrap().unwrap(), "a|b");
+        assert_eq!(names(json!({"a": {"1": "x"}, "b": {}})).unwrap().unwrap(), "a|b");
+        assert_eq!(names(json!({})).unwrap().unwrap(), "");
+        for value in [
+            json!({"a": false}),
+            json!({"a": {}, "b": null}),
+            json!({"a": ["b"]}),
+            json!({"a": "b"}),
+            json!(1),
+        ] {
+            assert!(names(value.clone()).is_err(), "{value}");
         }
     }
 

@@ -23,7 +23,6 @@ use crate::secret::{InboundToken, TokenDigest};
 
 use super::claims;
 use super::provider::{Provider, ProviderId};
-use super::settings::ProviderSettings;
 
 /// What an entry costs beside its claims, in bytes: the key twice, the identity, a map's slack.
 const ENTRY_OVERHEAD: usize = 512;
@@ -94,8 +93,7 @@ impl VerifiedTokens {
             Some((place, own, entry))
         })?;
         // One before it in the list that takes the token, and has not judged it yet, goes first.
-        let is_chosen =
-            !providers.iter().take(place).any(|own| takes(own.settings(), &entry.identity.claims));
+        let is_chosen = !providers.iter().take(place).any(|own| takes(own, &entry.identity.claims));
         let holds = is_chosen
             && provider.generation() == Some(entry.generation)
             && self.clock.now() < entry.identity.expires_at;
@@ -169,9 +167,9 @@ impl VerifiedTokens {
     }
 }
 
-/// Whether a provider with these settings would be chosen for these claims, were it the first.
-/// When in doubt it would, and the token is verified anew.
-fn takes(settings: &ProviderSettings, claims: &Map<String, Value>) -> bool {
-    claims::issuer(claims).map_or(true, |issuer| settings.kind.issues(issuer))
-        && claims::meets_audience(claims, settings).unwrap_or(true)
+/// Whether this provider would be chosen for these claims, were it the first. When in doubt it
+/// would, and the token is verified anew.
+fn takes(provider: &Provider, claims: &Map<String, Value>) -> bool {
+    claims::issuer(claims).map_or(true, |issuer| provider.issues(issuer))
+        && claims::meets_audience(claims, provider.settings()).unwrap_or(true)
 }

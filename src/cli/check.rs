@@ -19,7 +19,10 @@ pub(super) fn main(config: &str) -> ExitCode {
             super::to_stdout(&format!(
                 "{}: good: {}, {}, {}, {}\n",
                 if config == "-" { "<stdin>" } else { config },
-                count(snapshot.routes.iter().count(), "route"),
+                count(
+                    snapshot.routes.iter().filter(|route| route.is_of_the_file()).count(),
+                    "route"
+                ),
                 count(snapshot.upstreams.len(), "upstream"),
                 count(snapshot.providers.len(), "provider"),
                 count(resolved.listeners.len(), "listener"),

@@ -85,7 +85,8 @@ pub(super) fn app(client_id: &str) -> Option<&'static App> {
 pub(super) enum OnExchange {
     /// It succeeds.
     Granted,
-    /// Conditional Access wants another factor, and names the claims.
+    /// Conditional Access wants another factor, and names the claims; a token that was asked for
+    /// with these claims is exchanged.
     WantsClaims,
     /// Nobody has consented.
     NeedsConsent,

@@ -69,11 +69,23 @@ fn on_behalf_of(authority: &Authority, client: &App, form: &Form) -> Result<Valu
     })?;
     let user = subject(&assertion, client)?;
     match user.on_exchange {
-        OnExchange::Granted => user_tokens(authority, client, form, user, &scope),
+        OnExchange::Granted => user_tokens(authority, client, form, user, &scope, &[]),
+        OnExchange::WantsClaims if has_factor(&assertion) => {
+            user_tokens(authority, client, form, user, &scope, &WITH_FACTOR)
+        }
         OnExchange::WantsClaims => Err(Refusal::WantsClaims),
         OnExchange::NeedsConsent => Err(Refusal::NeedsConsent),
         OnExchange::Blocked => Err(Refusal::Blocked),
     }
+}
+
+/// How a user signed in who also showed another factor (RFC 8176 §2): nothing here asks for one,
+/// so that whoever asks for the policy by its claims has.
+const WITH_FACTOR: [&str; 2] = ["pwd", "mfa"];
+
+/// Whether the user showed another factor for this token.
+fn has_factor(assertion: &Claims) -> bool {
+    assertion.get("amr").is_some_and(|amr| *amr == json!(WITH_FACTOR))
 }
 
 /// The user of an assertion that `client` may present.
@@ -116,7 +128,7 @@ fn password(authority: &Authority, client: &App, form: &Form) -> Result<Value, R
     if secret != USER_PASSWORD {
         return Err(Refusal::WrongPassword);
     }
-    user_tokens(authority, client, form, user, &scope)
+    user_tokens(authority, client, form, user, &scope, methods(form)?)
 }
 
 fn refresh_token(authority: &Authority, client: &App, form: &Form) -> Result<Value, Refusal> {
@@ -130,21 +142,30 @@ fn refresh_token(authority: &Authority, client: &App, form: &Form) -> Result<Val
     }
     let user = text(&claims, "oid").and_then(user_by_oid).ok_or(Refusal::RefreshInvalid)?;
     let scope = Asked::parse(form.required("scope")?)?;
-    user_tokens(authority, client, form, user, &scope)
+    user_tokens(authority, client, form, user, &scope, methods(form)?)
 }
 
-/// The tokens of a user: always an access token, and what else was asked for.
+/// How the user signed in for this request; nothing is said of a password alone.
+fn methods(form: &Form) -> Result<&'static [&'static str], Refusal> {
+    Ok(if form.asks_for_factor()? { &WITH_FACTOR } else { &[] })
+}
+
+/// The tokens of a user, who signed in by `methods`: always an access token, and what else was asked for.
 fn user_tokens(
     authority: &Authority,
     client: &App,
     form: &Form,
     user: &User,
     scope: &Asked,
+    methods: &[&str],
 ) -> Result<Value, Refusal> {
     let (audience, scopes) = (scope.resource.audience(&scope.identifier), scope.delegated());
     let of = Delegated { user, client, audience: &audience, scopes: &scopes };
     let mut claims = authority.delegated(of, authority.usual());
     claims.insert("upn".to_owned(), user.upn().into());
+    if !methods.is_empty() {
+        claims.insert("amr".to_owned(), json!(methods));
+    }
     let mut response = response(authority, claims, form)?;
     response.insert("scope".to_owned(), scope.granted().into());
     if scope.openid {

@@ -12,8 +12,14 @@ use crate::dev::answer::{Answer, json, shown, with};
 use crate::dev::authority::random_uuid;
 use crate::dev::timestamp;
 
-/// What Conditional Access wants of the user who needs another factor: JSON, as a string.
+/// The policy that asks a user for another factor.
+pub(super) const FACTOR_POLICY: &str = "50000000-0000-4000-8000-000000000001";
+/// What Conditional Access wants of the user who needs another factor: JSON, as a string. It
+/// names [`FACTOR_POLICY`].
 pub(super) const WANTED_CLAIMS: &str = r#"{"access_token":{"polids":{"essential":true,"values":["50000000-0000-4000-8000-000000000001"]}}}"#;
+
+/// The grant that other providers have in place of Entra's on-behalf-of.
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
 /// Why there is no token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +126,11 @@ impl Refusal {
             Self::InvalidParameter(name) => {
                 row("invalid_request", 90013, format!("The value of `{name}` makes no sense here."))
             }
+            Self::UnsupportedGrant(grant) if grant == TOKEN_EXCHANGE => row(
+                "unsupported_grant_type",
+                70003,
+                "This provider plays Entra, which has no token exchange (RFC 8693) but `urn:ietf:params:oauth:grant-type:jwt-bearer` with `requested_token_use=on_behalf_of`. In a routes file it is a provider of `type: entra`.",
+            ),
             Self::UnsupportedGrant(grant) => row(
                 "unsupported_grant_type",
                 70003,

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::dev::answer::{Asked, parameter};
 use crate::dev::directory::{App, app};
-use crate::dev::token_error::Refusal;
+use crate::dev::token_error::{FACTOR_POLICY, Refusal};
 use crate::secret::Secret;
 
 /// The parameters of a token request. No `Debug`: there are secrets in it.
@@ -46,11 +46,22 @@ impl Form {
 
     /// Whether `claims` declares the client capability `cp1`.
     pub(super) fn declares_cp1(&self) -> Result<bool, Refusal> {
+        self.claims_ask("/access_token/xms_cc/values", "cp1")
+    }
+
+    /// Whether `claims` asks that the user meets the policy for which exchanges of some users are
+    /// refused: what a client repeats from a claims challenge.
+    pub(super) fn asks_for_factor(&self) -> Result<bool, Refusal> {
+        self.claims_ask("/access_token/polids/values", FACTOR_POLICY)
+    }
+
+    /// Whether `claims` has `wanted` in the list at `place` (OpenID Connect Core §5.5.1).
+    fn claims_ask(&self, place: &str, wanted: &str) -> Result<bool, Refusal> {
         let Some(claims) = self.optional("claims") else { return Ok(false) };
         let claims: Option<Value> = serde_json::from_str(claims).ok();
         let claims = claims.filter(Value::is_object).ok_or(Refusal::InvalidParameter("claims"))?;
-        let values = claims.pointer("/access_token/xms_cc/values").and_then(Value::as_array);
-        Ok(values.is_some_and(|values| values.iter().any(|value| value == "cp1")))
+        let values = claims.pointer(place).and_then(Value::as_array);
+        Ok(values.is_some_and(|values| values.iter().any(|value| value == wanted)))
     }
 }
 

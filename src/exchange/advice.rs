@@ -162,7 +162,7 @@ pub(super) fn error(error: &str) -> Option<Row> {
         "invalid_scope" => (Gateway, "{scopes} are not accepted; correct `scopes` of the upstream"),
         "invalid_resource" | "invalid_target" => (Gateway, "the resource of {scopes} is unknown in tenant {tenant} or not open to application {client}; correct `scopes` of the upstream"),
         "invalid_request" => (Gateway, "the request is not valid for application {client}; compare `scopes` and `client_id` with its registration"),
-        "unsupported_grant_type" | "unsupported_response_type" => (Gateway, "the provider does not know this kind of exchange; correct its endpoint or its type"),
+        "unsupported_grant_type" | "unsupported_response_type" => (Gateway, "the provider does not know this kind of exchange; correct `exchange` or `type` of provider `{provider}`, or its token endpoint, and see that application {client} may make such requests"),
         "temporarily_unavailable" | "server_error" | "slow_down" => (Unavailable, "the provider has a passing error; nothing to do unless it stays"),
         _ => return None,
     })

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::advice::{self, Class, Row};
 use super::failure::{ExchangeError, Memory};
+use super::grant::{self, Grant as TokenGrant};
 use super::terms::Terms;
 use crate::authn::json;
 use crate::limits;
@@ -53,6 +54,7 @@ pub(super) struct Refusal {
 struct Members {
     access_token: Value,
     token_type: Value,
+    issued_token_type: Value,
     expires_in: Value,
     refresh_in: Value,
     error: Value,
@@ -96,30 +98,57 @@ impl Refusal {
             .replace("{client}", &terms.client_id)
             .replace("{provider}", &terms.provider)
             .replace("{tenant}", terms.tenant.as_deref().unwrap_or("of the provider"))
-            .replace("{scopes}", &format!("`{}`", terms.scope()));
+            .replace("{scopes}", &format!("`{}`", terms.wanted()));
         let mut reason = format!(
             "exchange refused by provider `{}`: {}, {advice}{}",
             terms.provider, self.sign, self.marks
         );
-        let error = match self.class {
-            Class::Interaction => ExchangeError::new(self.class, reason).with(Extra::Claims {
+        let class = self.class_of(terms);
+        if terms.grant == TokenGrant::ClientCredentials {
+            reason.push_str("; the token was asked for in the gateway's own name");
+        }
+        if self.class == Class::Consent
+            && let Some(link) = consent_link(terms)
+        {
+            reason.push_str("; an administrator consents at ");
+            reason.push_str(&link);
+        }
+        let memory = if class == self.class {
+            self.memory
+        } else {
+            Memory::Token(limits::SHORT_REFUSAL_MEMORY)
+        };
+        let error = match class {
+            Class::Interaction => ExchangeError::new(class, reason).with(Extra::Claims {
                 authorization_uri: terms.authorization_endpoint.clone().unwrap_or_default(),
                 client_id: terms.client_id.clone(),
                 claims: self.claims,
             }),
-            Class::Consent => {
-                if let Some(link) = consent_link(terms) {
-                    reason.push_str("; an administrator consents at ");
-                    reason.push_str(&link);
-                }
-                ExchangeError::new(self.class, reason)
-            }
             Class::Unavailable => ExchangeError::unavailable(reason, wait),
-            Class::NotAllowed | Class::Expired | Class::Invalid | Class::Gateway => {
-                ExchangeError::new(self.class, reason)
-            }
+            Class::Consent
+            | Class::NotAllowed
+            | Class::Expired
+            | Class::Invalid
+            | Class::Gateway => ExchangeError::new(class, reason),
         };
-        error.remembered(self.memory)
+        error.remembered(memory)
+    }
+
+    /// Who has to act. What is refused to the gateway in its own name no caller can mend, and is
+    /// no verdict on a caller's token; `claims` are passed on whatever they are for.
+    fn class_of(&self, terms: &Terms) -> Class {
+        match self.class {
+            Class::Interaction
+            | Class::Consent
+            | Class::NotAllowed
+            | Class::Expired
+            | Class::Invalid
+                if terms.grant == TokenGrant::ClientCredentials && self.claims.is_none() =>
+            {
+                Class::Gateway
+            }
+            class => class,
+        }
     }
 }
 
@@ -182,6 +211,15 @@ fn token(status: StatusCode, members: &Members) -> Result<Grant, Refusal> {
     };
     if !members.token_type.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
         return refused("a token whose `token_type` is not Bearer, which no upstream would take");
+    }
+    // RFC 8693 §2.2.1 asks for it, and not every provider sends it; other grants have none.
+    let kind = members.issued_token_type.as_str();
+    if !members.issued_token_type.is_null()
+        && ![Some(grant::ACCESS_TOKEN), Some(grant::JWT)].contains(&kind)
+    {
+        return refused(
+            "a token whose `issued_token_type` is no access token; correct `requested_token_type` in `extra_parameters`, or what provider `{provider}` issues to {client}",
+        );
     }
     if token.len() > limits::MAX_OUTBOUND_TOKEN_BYTES {
         return refused("a token of more than 32 KiB; ask for fewer groups or claims in it");

@@ -210,6 +210,24 @@ impl TokenCache {
         }
     }
 
+    /// Drops the token under `key` if it still is `header`, because its upstream wants one with
+    /// more claims; whether another may be asked for now: that, too, is once in
+    /// [`limits::REFUSED_TOKEN_FLOOR`].
+    pub(super) fn replace(&self, key: &Key, header: &SecretHeader) -> bool {
+        let mut order = self.lock();
+        if !order.refused.may_drop(key) {
+            return false;
+        }
+        let removed =
+            self.tokens.remove_if(key, |_, entry| entry.header.expose() == header.expose());
+        if let Some((key, entry)) = removed {
+            order.remove(&key, &entry);
+        }
+        // One that was not kept counts, too: each costs an exchange.
+        order.refused.dropped(*key);
+        true
+    }
+
     /// Changes how many tokens are kept at most, and drops what is too many.
     pub(super) fn set_max_entries(&self, max_entries: usize, now: UnixTime) {
         self.max_entries.store(max_entries, Ordering::Relaxed);

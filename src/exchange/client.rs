@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
+use serde_json::Map;
 use tokio::time::{Instant, sleep};
 
 use super::advice::Class;
 use super::answer;
 use super::breaker::{Breakers, Health, Open, Pass};
 use super::cache::Granted;
+use super::challenge::Claims;
+use super::claims;
 use super::failure::{ExchangeError, Memory};
 use super::flight::Outcome;
 use super::grant;
@@ -23,6 +26,7 @@ use super::lanes::{Lanes, Turn};
 use super::plan::OAuthClient;
 use super::terms::Terms;
 use super::throttle::{Throttles, retry_after};
+use crate::authn::Issuing;
 use crate::authn::fetch::{FetchError, Fetched};
 use crate::chain::with_sources;
 use crate::clock::{Clock, UnixTime};
@@ -36,6 +40,8 @@ pub(super) struct Call {
     pub(super) client: Arc<OAuthClient>,
     /// The caller's token, where one is swapped.
     pub(super) subject: Option<InboundToken>,
+    /// What the upstream asked for, where it did.
+    pub(super) claims: Option<Claims>,
     /// The routing hint for the user, where there is one.
     pub(super) anchor: Option<HeaderValue>,
     /// The upstream that the token is for; a label.
@@ -66,12 +72,17 @@ impl Call {
 
     /// One try: the proof that we are the client is made anew for each.
     async fn post(&self, mut headers: HeaderMap, now: UnixTime) -> Result<Fetched, NotAsked> {
-        let Self { terms, client, subject, .. } = self;
+        let Self { terms, client, subject, claims, .. } = self;
         let proof = client.credential.prove(terms, now).await?;
         if let Some(authorization) = &proof.authorization {
             headers.insert(AUTHORIZATION, authorization.expose().clone());
         }
-        let form = grant::form(terms, &proof, subject.as_ref());
+        let capabilities = match &client.provider.settings().kind {
+            Issuing::Entra { .. } => claims::capabilities(),
+            Issuing::Oidc { .. } => Map::new(),
+        };
+        let claims = claims::parameter(capabilities, claims.as_ref());
+        let form = grant::form(terms, &proof, subject.as_ref(), claims.as_deref());
         let fetcher = client.provider.fetcher();
         Ok(fetcher.form(&terms.token_endpoint, form, headers).await?)
     }
@@ -250,7 +261,7 @@ fn held_back(terms: &Terms, left: Duration) -> ExchangeError {
         terms.provider,
         left.as_secs() + 1,
         terms.client_id,
-        terms.scope(),
+        terms.wanted(),
     );
     ExchangeError::unavailable(reason, Some(left))
 }

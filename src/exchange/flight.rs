@@ -54,6 +54,11 @@ impl Flights {
         }
     }
 
+    /// Whether an exchange for `key` is under way.
+    pub(super) fn is_under_way(&self, key: &Key) -> bool {
+        self.under_way.contains_key(key)
+    }
+
     /// How many exchanges are under way.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {

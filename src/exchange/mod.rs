@@ -31,6 +31,8 @@ mod advice;
 mod answer;
 mod breaker;
 mod cache;
+pub mod challenge;
+mod claims;
 mod client;
 mod credential;
 mod failure;
@@ -58,26 +60,27 @@ use crate::authz::Permit;
 use crate::clock::{SharedClock, UnixTime};
 use crate::limits;
 use crate::observe::metrics::{CacheResult, Metrics};
-use crate::rejection::Rejection;
+use crate::rejection::{Code, Extra, Rejection};
 use crate::secret::SecretHeader;
 
 use self::breaker::Breakers;
 use self::cache::{Found, Granted, TokenCache};
+use self::challenge::Claims;
 use self::client::{Call, Office};
 use self::failure::{ExchangeError, Memory};
 use self::flight::{Flights, Outcome, Pilot, Seat};
 use self::lanes::Lanes;
 use self::negative::Refusals;
 use self::plan::TokenRequest;
-use self::terms::Key;
+use self::terms::{Key, Terms};
 use self::throttle::Throttles;
 
 pub use self::credential::ClientCredential;
-pub use self::grant::Grant;
+pub use self::grant::{Grant, UnfitParameter, UserGrant, may_be_added};
 pub use self::plan::{
     AppCallers, ExchangePlan, ExchangeSettings, InNameOf, OAuthClient, OAuthClients,
 };
-pub use self::terms::Requested;
+pub use self::terms::{Requested, default_scope};
 
 /// `token:` of an upstream or route, resolved.
 #[derive(Clone, Debug)]
@@ -108,6 +111,9 @@ pub struct UpstreamCredential {
 /// How a token came out of the exchanger.
 struct Exchanged {
     key: Key,
+    terms: Arc<Terms>,
+    /// Whether it was swapped for a caller's.
+    is_callers: bool,
     cache: CacheResult,
     took: Option<Duration>,
 }
@@ -173,37 +179,74 @@ async fn exchanged(
     }
     let request = plan.request(caller)?;
     let (key, expires_at) = (request.key(), request.subject_expires_at());
-
-    let bound = |header, cache, took| UpstreamCredential {
-        upstream: Arc::clone(upstream),
-        header: Some((AUTHORIZATION, header)),
-        exchanged: Some(Exchanged { key, cache, took }),
-    };
     if let Some(Found::Fresh(header)) = exchanger.find(&key, expires_at) {
         exchanger.metrics.token_cache(upstream, CacheResult::Hit);
-        return Ok(bound(header, CacheResult::Hit, None));
+        return Ok(bound(upstream, &request, header, CacheResult::Hit, None));
     }
+    let flown = exchanger.fly_for(upstream, &request, key, None);
+    let (header, cache, took) = flown.await?;
+    Ok(bound(upstream, &request, header, cache, took))
+}
 
-    let provider = Arc::clone(&request.terms.provider);
-    let call = || {
-        let TokenRequest { client, terms, subject } = request;
-        let oid = subject.and_then(|caller| caller.identity().claim("oid")?.as_str());
-        let call = Call {
-            anchor: grant::anchor(oid, terms.tenant.as_deref()),
-            terms,
-            client: Arc::clone(client),
-            subject: subject.map(|caller| caller.token().clone()),
-            upstream: Arc::clone(upstream),
-        };
-        let exchanger = Arc::clone(exchanger);
-        async move { call.make(exchanger.office()).await }
+/// The credential to repeat a request with, after its upstream refused `refused` and asked for a
+/// token with `claims`.
+///
+/// The refused token is dropped. The new one takes its place for all requests of the same key:
+/// it says all that the old one said, and the upstream would ask each of them for the same.
+///
+/// # Errors
+///
+/// As of [`credential`]; and the challenge itself, for the caller, where a token was asked for
+/// just now ([`limits::REFUSED_TOKEN_FLOOR`]): an upstream that always wants another must not
+/// make us storm the provider.
+pub async fn answer_challenge(
+    exchanger: &Arc<Exchanger>,
+    plan: &TokenPlan,
+    refused: &UpstreamCredential,
+    caller: Option<&Caller>,
+    claims: &Claims,
+) -> Result<UpstreamCredential, Rejection> {
+    let (TokenPlan::Exchange(plan), Some((_, old)), Some(Exchanged { key, .. })) =
+        (plan, &refused.header, &refused.exchanged)
+    else {
+        return Err(Rejection::internal("a challenge to a credential that is no exchanged token"));
     };
-    let started = Instant::now();
-    let (cache, outcome) = exchanger.obtain(key, expires_at, &provider, call).await;
-    exchanger.metrics.token_cache(upstream, cache);
-    let header = outcome.map_err(|error| error.rejection())?;
-    let took = (cache != CacheResult::Hit).then(|| started.elapsed());
-    Ok(bound(header, cache, took))
+    let upstream = &refused.upstream;
+    let request = plan.request(caller)?;
+    // Another request may have been challenged before this one.
+    let newer = exchanger.cached(key, request.subject_expires_at());
+    if let Some(newer) = newer.filter(|newer| newer.expose() != old.expose()) {
+        return Ok(bound(upstream, &request, newer, CacheResult::Hit, None));
+    }
+    let flight = key.with_claims(claims.text());
+    if !exchanger.flights.is_under_way(&flight) && !exchanger.cache.replace(key, old) {
+        return Err(refused.challenge_stands(claims));
+    }
+    exchanger.metrics.token_cache_entries(exchanger.cache.len());
+    let flown = exchanger.fly_for(upstream, &request, flight, Some(claims));
+    let (header, cache, took) = flown.await?;
+    Ok(bound(upstream, &request, header, cache, took))
+}
+
+fn bound(
+    upstream: &Arc<str>,
+    request: &TokenRequest<'_>,
+    header: SecretHeader,
+    cache: CacheResult,
+    took: Option<Duration>,
+) -> UpstreamCredential {
+    let exchanged = Exchanged {
+        key: request.key(),
+        terms: Arc::clone(&request.terms),
+        is_callers: request.subject.is_some(),
+        cache,
+        took,
+    };
+    UpstreamCredential {
+        upstream: Arc::clone(upstream),
+        header: Some((AUTHORIZATION, header)),
+        exchanged: Some(exchanged),
+    }
 }
 
 impl Exchanger {
@@ -251,6 +294,43 @@ impl Exchanger {
         }
     }
 
+    /// Gets the token of `request` by an exchange of the name `flight`, and says how, and how long
+    /// it took.
+    async fn fly_for(
+        self: &Arc<Self>,
+        upstream: &Arc<str>,
+        request: &TokenRequest<'_>,
+        flight: Key,
+        claims: Option<&Claims>,
+    ) -> Result<(SecretHeader, CacheResult, Option<Duration>), Rejection> {
+        let started = Instant::now();
+        let call = || {
+            let TokenRequest { client, terms, subject } = request;
+            let oid = subject.and_then(|caller| caller.identity().claim("oid")?.as_str());
+            let call = Call {
+                anchor: grant::anchor(oid, terms.tenant.as_deref()),
+                terms: Arc::clone(terms),
+                client: Arc::clone(client),
+                subject: subject.map(|caller| caller.token().clone()),
+                claims: claims.cloned(),
+                upstream: Arc::clone(upstream),
+            };
+            let exchanger = Arc::clone(self);
+            async move { call.make(exchanger.office()).await }
+        };
+        let (key, expires_at) = (request.key(), request.subject_expires_at());
+        let (cache, outcome) = if flight == key {
+            self.obtain(key, expires_at, &request.terms.provider, call).await
+        } else {
+            let (cache, outcome) = self.fly(flight, key, expires_at, call).await;
+            (cache, outcome.map(|granted| granted.header))
+        };
+        self.metrics.token_cache(upstream, cache);
+        let header = outcome.map_err(|error| error.rejection())?;
+        let took = (cache != CacheResult::Hit).then(|| started.elapsed());
+        Ok((header, cache, took))
+    }
+
     /// What the configuration in force says of `providers`. Refusals of the one before it are
     /// forgotten: what is new in it may be what they were about.
     pub fn configure(&self, providers: &[Arc<Provider>]) {
@@ -289,7 +369,7 @@ impl Exchanger {
             Some(Found::Stale(_)) => true,
             None => false,
         };
-        let flight = self.fly(key, inbound_expires_at, call);
+        let flight = self.fly(key, key, inbound_expires_at, call);
         if !stale {
             let (result, outcome) = flight.await;
             return (result, outcome.map(|granted| granted.header));
@@ -336,7 +416,7 @@ impl Exchanger {
             Seat::Passenger(_) => {}
             Seat::Pilot(pilot, _) => {
                 let call = call();
-                self.take_off(key, inbound_expires_at, pilot, async move {
+                self.take_off(key, key, inbound_expires_at, vec![pilot], async move {
                     let outcome = call.await;
                     drop(room);
                     if let Err(error) = &outcome {
@@ -367,10 +447,11 @@ impl Exchanger {
         }
     }
 
-    /// Makes the exchange that `call` describes, or waits for one of the same key that is
-    /// under way; a refusal that is remembered is given again.
+    /// Makes the exchange that `call` describes, or waits for the one called `flight` that is
+    /// under way; a refusal of it that is remembered is given again. A token is kept under `key`.
     async fn fly<F>(
         self: &Arc<Self>,
+        flight: Key,
         key: Key,
         inbound_expires_at: UnixTime,
         call: impl FnOnce() -> F,
@@ -378,10 +459,10 @@ impl Exchanger {
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        if let Some(refusal) = self.refusals.recall(&key) {
+        if let Some(refusal) = self.refusals.recall(&flight) {
             return (CacheResult::Miss, Err(Arc::new(refusal)));
         }
-        let (result, passenger) = match self.flights.board(key) {
+        let (result, passenger) = match self.flights.board(flight) {
             Seat::Passenger(passenger) => (CacheResult::Coalesced, passenger),
             Seat::Pilot(pilot, passenger) => {
                 // A flight may have landed between our look into the cache and our boarding.
@@ -391,7 +472,14 @@ impl Exchanger {
                     pilot.land(Ok(granted.clone()));
                     return (CacheResult::Hit, Ok(granted));
                 }
-                self.take_off(key, inbound_expires_at, pilot, call());
+                let mut pilots = vec![pilot];
+                // Who finds no token under `key` meanwhile waits for this one, which is better.
+                if flight != key
+                    && let Seat::Pilot(beside, _) = self.flights.board(key)
+                {
+                    pilots.push(beside);
+                }
+                self.take_off(flight, key, inbound_expires_at, pilots, call());
                 (CacheResult::Miss, passenger)
             }
         };
@@ -407,25 +495,28 @@ impl Exchanger {
         (result, outcome)
     }
 
-    /// Starts a flight, in a task of its own: the request that it is for may go away.
+    /// Starts the flight of `pilots`, in a task of its own: the request that it is for may go away.
     fn take_off(
         self: &Arc<Self>,
+        flight: Key,
         key: Key,
         inbound_expires_at: UnixTime,
-        pilot: Pilot,
+        pilots: Vec<Pilot>,
         call: impl Future<Output = Outcome> + Send + 'static,
     ) {
         let exchanger = Arc::clone(self);
         tokio::spawn(async move {
             let outcome = call.await;
-            exchanger.keep(key, inbound_expires_at, &outcome);
+            exchanger.keep(flight, key, inbound_expires_at, &outcome);
             // After the cache has it: who does not find the flight finds the token.
-            pilot.land(outcome);
+            for pilot in pilots {
+                pilot.land(outcome.clone());
+            }
         });
     }
 
     /// Keeps what an exchange came to, the token or the refusal.
-    fn keep(&self, key: Key, inbound_expires_at: UnixTime, outcome: &Outcome) {
+    fn keep(&self, flight: Key, key: Key, inbound_expires_at: UnixTime, outcome: &Outcome) {
         match outcome {
             Ok(granted) => self.cache.put(key, granted, inbound_expires_at, self.clock.now()),
             Err(error) => {
@@ -434,7 +525,7 @@ impl Exchanger {
                 if error.ends_access() {
                     self.cache.drop_token(&key);
                 }
-                self.refusals.remember(key, error);
+                self.refusals.remember(flight, error);
             }
         }
         self.metrics.token_cache_entries(self.cache.len());
@@ -462,7 +553,35 @@ impl UpstreamCredential {
         &self.upstream
     }
 
-    /// Whether it is a token that a provider gave for the caller's.
+    /// The refusal of a request whose upstream goes on asking for a token with `claims`: the
+    /// caller has to get them, unless the token is the gateway's own.
+    pub fn challenge_stands(&self, claims: &Claims) -> Rejection {
+        let upstream = &self.upstream;
+        match &self.exchanged {
+            Some(Exchanged { terms, is_callers: true, .. }) => Rejection::new(
+                Code::ClaimsChallenge,
+                "The service wants the user to sign in again.",
+                format!(
+                    "upstream `{upstream}` asks for a token with more claims (continuous access evaluation), and the one from provider `{}` does not satisfy it; the client has to sign the user in again with the `claims` of our answer",
+                    terms.provider
+                ),
+            )
+            .with(Extra::Claims {
+                authorization_uri: terms.authorization_endpoint.clone().unwrap_or_default(),
+                client_id: terms.client_id.clone(),
+                claims: Some(claims.text().to_owned()),
+            }),
+            Some(Exchanged { .. }) | None => Rejection::new(
+                Code::ExchangeFailed,
+                "The gateway could not get a token for the service.",
+                format!(
+                    "upstream `{upstream}` asks for more claims in the gateway's own token, which no caller can get; see the sign-in log of the gateway's application, and the policies that hold for it"
+                ),
+            ),
+        }
+    }
+
+    /// Whether it is a token that a provider gave.
     pub fn is_exchanged(&self) -> bool {
         self.exchanged.is_some()
     }

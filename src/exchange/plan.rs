@@ -11,9 +11,9 @@ use arc_swap::ArcSwap;
 use super::advice::Class;
 use super::credential::ClientCredential;
 use super::failure::ExchangeError;
-use super::grant::Grant;
+use super::grant::{Grant, UserGrant};
 use super::terms::{Key, Parts, Requested, Terms};
-use crate::authn::{Caller, Endpoints, Provider};
+use crate::authn::{Caller, Endpoints, NoEndpoints, Provider};
 use crate::clock::UnixTime;
 use crate::identity::{CallerKind, Identity};
 use crate::rejection::{Code, Rejection};
@@ -28,7 +28,7 @@ pub struct OAuthClient {
     /// How the gateway proves to be that application.
     pub credential: ClientCredential,
     /// How a user's token is exchanged there.
-    pub user_grant: Grant,
+    pub user_grant: UserGrant,
 }
 
 /// Which provider an exchange asks.
@@ -58,7 +58,8 @@ pub enum InNameOf {
 pub enum AppCallers {
     /// They are refused.
     Reject,
-    /// The gateway asks in its own name: the file says that its permissions are theirs.
+    /// The gateway asks in its own name: the file says that its permissions are theirs. At Entra
+    /// by the `.default` scope of the resource, whatever scopes users' tokens are asked with.
     ClientCredentials,
 }
 
@@ -111,6 +112,10 @@ const REMEMBERED_TERMS: usize = 8;
 /// digest need not be made again.
 struct Desk {
     client: Arc<OAuthClient>,
+    /// What is asked for in exchange for a caller's token.
+    for_callers: Arc<Requested>,
+    /// What is asked for in the gateway's own name.
+    for_gateway: Arc<Requested>,
     memory: Memory,
 }
 
@@ -140,19 +145,20 @@ impl ExchangePlan {
             OAuthClients::Named(client) => (vec![client], true),
             OAuthClients::OfCaller(clients) => (clients, false),
         };
-        let desk = |client| Desk { client: Arc::new(client), memory: Memory::default() };
+        let requested = Arc::new(requested);
+        let desk = |client| Desk::new(client, in_name_of, &requested);
         Self {
             clients: clients.into_iter().map(desk).collect(),
             named,
             in_name_of,
-            requested: Arc::new(requested),
+            requested: Arc::clone(&requested),
             upstream,
         }
     }
 
-    /// Whether the file names the provider, so that the caller's own makes no difference.
-    pub fn asks_named_provider(&self) -> bool {
-        self.named
+    /// The provider that the file names, if it does, so that the caller's own makes no difference.
+    pub fn named_provider(&self) -> Option<&Arc<Provider>> {
+        self.clients.first().filter(|_| self.named).map(|desk| &desk.client.provider)
     }
 
     /// In whose name it asks.
@@ -179,15 +185,14 @@ impl ExchangePlan {
         let subject = self.subject(identity)?.and(caller);
         let desk = self.desk(identity)?;
         let particulars = Particulars {
-            grant: if subject.is_some() {
-                desk.client.user_grant
-            } else {
-                Grant::ClientCredentials
+            grant: match subject {
+                Some(_) => desk.client.user_grant.into(),
+                None => Grant::ClientCredentials,
             },
             issuer: subject.map(|caller| &caller.identity().issuer),
-            tenant: identity.and_then(|identity| identity.tenant.as_deref()),
+            tenant: desk.tenant(identity),
         };
-        let terms = desk.terms(particulars, &self.requested, &self.upstream)?;
+        let terms = desk.terms(particulars, &self.upstream)?;
         Ok(TokenRequest { client: &desk.client, terms, subject })
     }
 
@@ -221,15 +226,45 @@ impl ExchangePlan {
 }
 
 impl Desk {
-    fn terms(
-        &self,
-        particulars: Particulars<'_>,
-        requested: &Arc<Requested>,
-        upstream: &str,
-    ) -> Result<Arc<Terms>, Rejection> {
+    fn new(client: OAuthClient, in_name_of: InNameOf, requested: &Arc<Requested>) -> Self {
+        let for_gateway = match (in_name_of, client.user_grant) {
+            // The file has scopes for users; an application gets tokens by other ones.
+            (InNameOf::Caller { .. }, UserGrant::EntraOnBehalfOf) => {
+                Arc::new(requested.by_default_scopes())
+            }
+            (InNameOf::Caller { .. }, UserGrant::TokenExchange | UserGrant::JwtBearer)
+            | (InNameOf::Gateway, _) => Arc::clone(requested),
+        };
+        Self {
+            client: Arc::new(client),
+            for_callers: Arc::clone(requested),
+            for_gateway,
+            memory: Memory::default(),
+        }
+    }
+
+    /// The tenant that is asked: the caller's. To a provider of one tenant it is nothing what
+    /// another provider says of tenants.
+    fn tenant<'i>(&self, identity: Option<&'i Identity>) -> Option<&'i str> {
         let provider = &self.client.provider;
-        let endpoints =
-            provider.endpoints().ok_or_else(|| not_loaded(provider.name()).rejection())?;
+        let own = |identity: &&Identity| {
+            provider.has_several_tenants() || *identity.provider == **provider.name()
+        };
+        identity.filter(own).and_then(|identity| identity.tenant.as_deref())
+    }
+
+    fn requested(&self, grant: Grant) -> &Arc<Requested> {
+        match grant {
+            Grant::EntraOnBehalfOf | Grant::TokenExchange | Grant::JwtBearer => &self.for_callers,
+            Grant::ClientCredentials => &self.for_gateway,
+        }
+    }
+
+    fn terms(&self, particulars: Particulars<'_>, upstream: &str) -> Result<Arc<Terms>, Rejection> {
+        let provider = &self.client.provider;
+        let endpoints = provider
+            .endpoints_for(particulars.tenant)
+            .map_err(|lack| no_endpoints(&lack).rejection())?;
         if let Some(terms) = self.memory.find(&endpoints, particulars) {
             return Ok(terms);
         }
@@ -241,7 +276,7 @@ impl Desk {
             issuer: particulars.issuer,
             tenant: particulars.tenant,
             client_id: &self.client.client_id,
-            requested,
+            requested: self.requested(particulars.grant),
             upstream,
             token_endpoint,
             authorization_endpoint: endpoints.authorization.as_deref(),
@@ -301,13 +336,13 @@ fn no_client(provider: Option<&str>, upstream: &str) -> ExchangeError {
     ExchangeError::new(Class::Gateway, reason)
 }
 
-fn not_loaded(provider: &str) -> ExchangeError {
-    ExchangeError::unavailable(
-        format!(
-            "the endpoints of provider `{provider}` are not known: its discovery document has not been loaded yet"
-        ),
-        None,
-    )
+fn no_endpoints(lack: &NoEndpoints) -> ExchangeError {
+    match lack {
+        NoEndpoints::NotLoaded { .. } => ExchangeError::unavailable(lack.to_string(), None),
+        NoEndpoints::NoTenant { .. } | NoEndpoints::Stranger { .. } => {
+            ExchangeError::new(Class::Gateway, lack.to_string())
+        }
+    }
 }
 
 fn no_endpoint(provider: &str) -> ExchangeError {

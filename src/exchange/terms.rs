@@ -51,6 +51,25 @@ impl Requested {
     pub fn scopes(scopes: Vec<String>) -> Self {
         Self { scopes, ..Self::default() }
     }
+
+    /// The same for an application at Entra, which gets all that it was granted at a resource or
+    /// nothing: each scope's [`default_scope`]. One that has none is left out.
+    pub(super) fn by_default_scopes(&self) -> Self {
+        let mut scopes: Vec<String> = Vec::new();
+        for scope in self.scopes.iter().filter_map(|scope| default_scope(scope)) {
+            if !scopes.contains(&scope) {
+                scopes.push(scope);
+            }
+        }
+        Self { scopes, ..self.clone() }
+    }
+}
+
+/// `{resource}/.default` of Entra for a scope that names its resource: what stands before its
+/// last slash, which may be another slash.
+pub fn default_scope(scope: &str) -> Option<String> {
+    let (resource, _) = scope.rsplit_once('/')?;
+    (!resource.is_empty()).then(|| format!("{resource}/.default"))
 }
 
 /// What [`Terms::new`] puts together.
@@ -81,6 +100,14 @@ impl Key {
     /// Names the terms, whoever's token it is.
     pub(super) fn terms_alone(self) -> Self {
         Self { inbound: [0; 32], ..self }
+    }
+
+    /// Names the exchange for the same token that asks for `claims` as well.
+    pub(super) fn with_claims(&self, claims: &str) -> Self {
+        let mut exchange = Digest::new("claims v1");
+        exchange.0.update(&self.exchange);
+        exchange.add(claims);
+        Self { exchange: exchange.finish(), inbound: self.inbound }
     }
 }
 
@@ -137,6 +164,13 @@ impl Terms {
     /// The scopes as the `scope` parameter has them (RFC 6749 §3.3).
     pub(super) fn scope(&self) -> String {
         self.requested.scopes.join(" ")
+    }
+
+    /// What is asked for, for the log: scopes, audiences and resources.
+    pub(super) fn wanted(&self) -> String {
+        let Requested { scopes, audiences, resources, extra_parameters: _ } = &*self.requested;
+        let all = scopes.iter().chain(audiences).chain(resources);
+        all.map(String::as_str).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -274,6 +308,26 @@ pub(super) mod tests {
         let terms = Terms::new(&base());
         assert!(terms.key(digest) != terms.key(Some(TokenDigest::of(b"other"))));
         assert!(terms.key(digest) != terms.key(None));
+    }
+
+    #[test]
+    fn an_application_asks_by_default_scopes() {
+        for (scope, expected) in [
+            ("https://graph.microsoft.com/User.Read", Some("https://graph.microsoft.com/.default")),
+            ("https://graph.microsoft.com/.default", Some("https://graph.microsoft.com/.default")),
+            ("https://arm.example//user_impersonation", Some("https://arm.example//.default")),
+            ("api://orders/read", Some("api://orders/.default")),
+            ("User.Read", None),
+            ("openid", None),
+            ("/read", None),
+        ] {
+            assert_eq!(default_scope(scope).as_deref(), expected, "{scope}");
+        }
+        let scopes = ["api://a/read", "openid", "api://a/write"].map(str::to_owned).to_vec();
+        let requested = Requested { audiences: vec!["x".into()], ..Requested::scopes(scopes) };
+        let asked = requested.by_default_scopes();
+        assert_eq!(asked.scopes, ["api://a/.default"]);
+        assert_eq!(asked.audiences, ["x"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Single flight and cache together: counted calls, cancellations, faults, random clocks.
 
+mod whose;
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -68,7 +70,7 @@ async fn a_thousand_first_requests_make_one_exchange() {
                 };
                 // On this one thread nothing runs between here and the wait for the outcome.
                 boarded.fetch_add(1, Ordering::Relaxed);
-                exchanger.fly(key("alice"), LATER, call).await
+                exchanger.fly(key("alice"), key("alice"), LATER, call).await
             })
         })
         .collect();
@@ -105,7 +107,7 @@ async fn threads_that_race_make_one_exchange() {
                         calls.fetch_add(1, Ordering::Relaxed);
                         Ok(granted("a", UnixTime(START), Some(3600)))
                     };
-                    exchanger.fly(key("alice"), LATER, call).await.1.unwrap();
+                    exchanger.fly(key("alice"), key("alice"), LATER, call).await.1.unwrap();
                 })
             })
             .collect();
@@ -127,7 +129,7 @@ async fn an_exchange_survives_the_request_that_started_it() {
                 gate.await.expect("let go");
                 Ok(granted("a", UnixTime(START), Some(3600)))
             };
-            exchanger.fly(key("alice"), LATER, call).await
+            exchanger.fly(key("alice"), key("alice"), LATER, call).await
         }
     });
     while exchanger.flights.len() == 0 {
@@ -138,7 +140,7 @@ async fn an_exchange_survives_the_request_that_started_it() {
     assert_eq!(exchanger.flights.len(), 1, "it is still under way");
 
     let never = || async { panic!("one exchange is enough") };
-    let second = exchanger.fly(key("alice"), LATER, never);
+    let second = exchanger.fly(key("alice"), key("alice"), LATER, never);
     let_go.send(()).unwrap();
     let (result, outcome) = second.await;
     assert_eq!(result, CacheResult::Coalesced);
@@ -150,11 +152,12 @@ async fn an_exchange_survives_the_request_that_started_it() {
 async fn a_failure_is_shared_and_not_kept() {
     let exchanger = exchanger(&TestClock::at(START));
     let (let_go, gate) = oneshot::channel::<()>();
-    let first = exchanger.fly(key("alice"), LATER, || async move {
+    let first = exchanger.fly(key("alice"), key("alice"), LATER, || async move {
         gate.await.expect("let go");
         Err(Arc::new(ExchangeError::new(Class::Consent, "no consent".into())))
     });
-    let second = exchanger.fly(key("alice"), LATER, || async { panic!("one is enough") });
+    let second =
+        exchanger.fly(key("alice"), key("alice"), LATER, || async { panic!("one is enough") });
     let ((one, two), ()) =
         futures_util::future::join(futures_util::future::join(first, second), async move {
             let_go.send(()).unwrap();
@@ -165,7 +168,7 @@ async fn a_failure_is_shared_and_not_kept() {
         assert_eq!(outcome.unwrap_err().rejection().code(), Code::ConsentRequired);
     }
     let again = || async { Ok(granted("a", UnixTime(START), Some(3600))) };
-    let (result, outcome) = exchanger.fly(key("alice"), LATER, again).await;
+    let (result, outcome) = exchanger.fly(key("alice"), key("alice"), LATER, again).await;
     assert_eq!(result, CacheResult::Miss);
     outcome.unwrap();
 }
@@ -174,11 +177,11 @@ async fn a_failure_is_shared_and_not_kept() {
 async fn a_panic_costs_its_requests_and_no_more() {
     let exchanger = exchanger(&TestClock::at(START));
     let panics = || async { panic!("a bug, made by this test") };
-    let (_, outcome) = exchanger.fly(key("alice"), LATER, panics).await;
+    let (_, outcome) = exchanger.fly(key("alice"), key("alice"), LATER, panics).await;
     assert_eq!(outcome.unwrap_err().rejection().code(), Code::Internal);
     assert_eq!(exchanger.flights.len(), 0);
     let works = || async { Ok(granted("a", UnixTime(START), Some(3600))) };
-    exchanger.fly(key("alice"), LATER, works).await.1.unwrap();
+    exchanger.fly(key("alice"), key("alice"), LATER, works).await.1.unwrap();
 }
 
 #[tokio::test]
@@ -186,7 +189,7 @@ async fn a_token_of_unknown_life_is_used_once() {
     let exchanger = exchanger(&TestClock::at(START));
     for round in ["first", "second"] {
         let call = move || async move { Ok(granted(round, UnixTime(START), None)) };
-        let (result, outcome) = exchanger.fly(key("alice"), LATER, call).await;
+        let (result, outcome) = exchanger.fly(key("alice"), key("alice"), LATER, call).await;
         assert_eq!(result, CacheResult::Miss);
         assert_eq!(outcome.unwrap().header.expose(), format!("Bearer {round}").as_str());
         assert!(exchanger.cached(&key("alice"), LATER).is_none());
@@ -197,10 +200,10 @@ async fn a_token_of_unknown_life_is_used_once() {
 async fn who_boards_after_a_landing_takes_what_landed() {
     let exchanger = exchanger(&TestClock::at(START));
     let call = || async { Ok(granted("a", UnixTime(START), Some(3600))) };
-    exchanger.fly(key("alice"), LATER, call).await.1.unwrap();
+    exchanger.fly(key("alice"), key("alice"), LATER, call).await.1.unwrap();
     // As a request that looked into the cache just before the first one landed.
     let never = || async { panic!("it is in the cache") };
-    let (result, outcome) = exchanger.fly(key("alice"), LATER, never).await;
+    let (result, outcome) = exchanger.fly(key("alice"), key("alice"), LATER, never).await;
     assert_eq!(result, CacheResult::Hit);
     assert_eq!(outcome.unwrap().header.expose(), "Bearer a");
     assert_eq!(exchanger.flights.len(), 0);
@@ -217,7 +220,7 @@ async fn a_token_that_expired_on_its_way_is_not_used() {
             clock.0.fetch_add(took, Ordering::Relaxed);
             Ok(granted("a", asked_at, Some(10)))
         };
-        let (_, outcome) = exchanger.fly(key("alice"), LATER, call).await;
+        let (_, outcome) = exchanger.fly(key("alice"), key("alice"), LATER, call).await;
         assert_eq!(outcome.is_ok(), usable);
     }
 }

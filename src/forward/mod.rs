@@ -2,14 +2,17 @@
 //! sends it and hands on the answer. Whether it may be sent was decided before: it takes a
 //! [`Permit`](crate::authz::Permit) to get here.
 
+mod challenged;
 mod claims;
 mod client;
 pub mod headers;
+mod replay;
 mod request;
 mod response;
 mod upload;
 mod upstream;
 
+pub use challenged::Challenged;
 pub use claims::ForwardedClaim;
 pub use request::{Forwarding, Inbound, UpstreamRequest, prepare};
 pub use upstream::{
@@ -27,11 +30,21 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::Body;
+use crate::exchange::challenge;
 use crate::rejection::{Code, Rejection};
 use client::{ConnectError, Lease, Wanted};
-use request::Head;
+use request::{Head, KeptBody};
 use response::BadAnswer;
 use upload::Progress;
+
+/// What came of a request.
+#[derive(Debug)]
+pub enum Answer<'a> {
+    /// What the caller gets.
+    Response(Response<Body>),
+    /// The upstream wants a token with more claims.
+    Challenged(Box<Challenged<'a>>),
+}
 
 /// Sends a request and returns the answer as soon as its head is there.
 ///
@@ -44,41 +57,73 @@ use upload::Progress;
 ///
 /// Dropping the future closes the connection or resets the stream: a caller who goes away
 /// cancels the upstream's work.
-pub async fn send(request: UpstreamRequest<'_>) -> Result<Response<Body>, Rejection> {
+pub async fn send(request: UpstreamRequest<'_>) -> Result<Answer<'_>, Rejection> {
     let UpstreamRequest { plan, head, body, upload, exchanged } = request;
     let upstream = &plan.upstream;
     let refuse = |error: SendError| error.rejection(upstream, upload.as_deref());
 
-    let (response, lease) = exchange(plan, head, body, upload.as_deref()).await.map_err(refuse)?;
+    let keep = if exchanged.is_some() { Keep::Always } else { Keep::ForStale };
+    let sent = exchange(plan, head, keep, body, upload.as_deref()).await.map_err(refuse)?;
+    let Sent { response, lease, head } = sent;
     let response =
         response::receive(response, lease, upload.clone(), upstream.settings.timeouts.stream);
     let mut response = response.map_err(|error| refuse(SendError::Answer(error)))?;
-    if exchanged && response.status() == StatusCode::UNAUTHORIZED {
-        // It speaks of the gateway's token; a caller would take it for the one it sent.
-        response.headers_mut().remove(WWW_AUTHENTICATE);
+    if let Some(exchanged) = exchanged {
+        if response.status() == StatusCode::UNAUTHORIZED {
+            if let Some(claims) = challenge::claims_wanted(response.headers()) {
+                // The answer is held meanwhile: with it the connection would go that the rest
+                // of the body takes.
+                let challenged = Box::pin(Challenged::new(plan, claims, head, exchanged)).await;
+                return Ok(Answer::Challenged(Box::new(challenged)));
+            }
+            // It speaks of the gateway's token; a caller would take it for the one it sent.
+            response.headers_mut().remove(WWW_AUTHENTICATE);
+        }
+        if let KeptBody::Replay(replay) = exchanged.body {
+            replay.lose();
+        }
     }
     plan.response_headers.apply(response.headers_mut());
-    Ok(response)
+    Ok(Answer::Response(response))
+}
+
+/// Which copy of a head is made before it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    /// One for a connection that may be stale.
+    ForStale,
+    /// One for all cases: the request may be sent again with another token.
+    Always,
+}
+
+/// An answer, the connection it comes over, and the head it answers where that was kept.
+struct Sent {
+    response: Response<Incoming>,
+    lease: Lease,
+    head: Option<Head>,
 }
 
 /// One request, and one more on a new connection where the first can't have been acted on.
 async fn exchange(
     plan: &Forwarding,
     head: Head,
+    keep: Keep,
     body: Body,
     upload: Option<&Progress>,
-) -> Result<(Response<Incoming>, Lease), SendError> {
+) -> Result<Sent, SendError> {
     let patience = plan.response_timeout.with(head.content_type());
     let mut lease = client::lease(&plan.upstream, Wanted::Any).await?;
     // A kept connection may have been closed by the upstream just now.
-    let spare = lease.reused.then(|| head.clone());
+    let spare = (lease.reused || keep == Keep::Always).then(|| head.clone());
     let request = encode(&lease, head, body)?;
     let answer = within(patience, upload, pin!(lease.send(request))).await?;
     let mut failed = match answer {
-        Ok(response) => return Ok((response, lease)),
+        Ok(response) => return Ok(Sent { response, lease, head: spare }),
         Err(failed) => failed,
     };
     let unsent = failed.take_message().map(Request::into_body);
+    // On a new connection it is no stale one that failed.
+    let spare = spare.filter(|_| lease.reused);
     let (head, body) = match (spare, unsent) {
         // Nothing of it was sent, so any request may go again.
         (Some(head), Some(body)) => (head, body),
@@ -94,7 +139,7 @@ async fn exchange(
     // Rare: its state is not to be part of every request.
     let wanted = lease.newer();
     drop(lease);
-    Box::pin(again(plan, wanted, head, body, upload, patience)).await
+    Box::pin(again(plan, wanted, head, keep, body, upload, patience)).await
 }
 
 /// The second and last time, on a new connection.
@@ -102,15 +147,17 @@ async fn again(
     plan: &Forwarding,
     wanted: Wanted,
     head: Head,
+    keep: Keep,
     body: Body,
     upload: Option<&Progress>,
     patience: Option<Duration>,
-) -> Result<(Response<Incoming>, Lease), SendError> {
+) -> Result<Sent, SendError> {
     let mut lease = client::lease(&plan.upstream, wanted).await?;
+    let spare = (keep == Keep::Always).then(|| head.clone());
     let request = encode(&lease, head, body)?;
     let answer = within(patience, upload, pin!(lease.send(request))).await?;
     let response = answer.map_err(|failed| SendError::Http(failed.into_error()))?;
-    Ok((response, lease))
+    Ok(Sent { response, lease, head: spare })
 }
 
 fn encode(lease: &Lease, head: Head, body: Body) -> Result<Request<Body>, SendError> {

@@ -11,15 +11,21 @@ use hyper::body::{Body as _, Incoming};
 
 use super::claims::{self, ForwardedClaim};
 use super::headers::{self, Asserted, Downstream, HeaderRules};
+use super::replay::Replay;
 use super::upload::{Pace, Progress, Upload};
 use super::upstream::{HostHeader, Patience, Upstream, is_grpc};
+use crate::authn::Caller;
 use crate::authz::Permit;
 use crate::body::Body;
 use crate::exchange::UpstreamCredential;
+use crate::limits;
 use crate::observe::access_log::ByteCounter;
 use crate::peer::{Peer, TrustedProxies};
 use crate::rejection::{Code, Rejection};
 use crate::route::{Captures, Rewrite, Target};
+
+/// As the lengths of bodies are counted.
+const REPLAY_BUFFER_BYTES: u64 = limits::REPLAY_BUFFER_BYTES as u64;
 
 /// What a route says of forwarding.
 #[derive(Debug)]
@@ -72,8 +78,28 @@ pub struct UpstreamRequest<'a> {
     pub(super) body: Body,
     /// `None`: there is no body.
     pub(super) upload: Option<Arc<Progress>>,
-    /// Whether it carries a token that was exchanged for the caller's.
-    pub(super) exchanged: bool,
+    /// Where it carries a token that a provider gave: the upstream may ask for another.
+    pub(super) exchanged: Option<Exchanged>,
+}
+
+/// What it takes to send a request again with another token.
+#[derive(Debug)]
+pub(super) struct Exchanged {
+    /// Whose request it is; `None` on an open route.
+    pub(super) caller: Option<Caller>,
+    /// Its body as it goes by.
+    pub(super) body: KeptBody,
+}
+
+/// A body that may be asked for again.
+#[derive(Debug)]
+pub(super) enum KeptBody {
+    /// There is none.
+    Empty,
+    /// It is kept on its way.
+    Replay(Arc<Replay>),
+    /// It can't be sent again.
+    Gone,
 }
 
 /// The head of a request, before it is known which HTTP it will be sent over.
@@ -109,14 +135,7 @@ pub fn prepare<'a>(
 ) -> Result<UpstreamRequest<'a>, Rejection> {
     let Inbound { parts, body, target, captures, peer, trusted, request_id, bytes_in } = inbound;
     let upstream = &plan.upstream;
-    if credential.upstream() != upstream.name() {
-        let reason = format!(
-            "a credential for `{}` met upstream `{}`",
-            credential.upstream(),
-            upstream.name()
-        );
-        return Err(Rejection::internal(reason));
-    }
+    check_upstream(plan, credential)?;
     refuse_declared_size(plan, &parts.headers)?;
 
     let path = path_and_query(plan, &parts.uri, target, captures)?;
@@ -124,7 +143,8 @@ pub fn prepare<'a>(
     headers::clean_request(&mut headers, &plan.asserted);
     let downstream = Downstream { peer, trusted, authority: target.authority(), request_id };
     headers::assert_caller(&mut headers, &downstream);
-    if let Some(caller) = permit.into_caller() {
+    let caller = permit.into_caller();
+    if let Some(caller) = &caller {
         claims::add(&mut headers, &plan.forward_claims, caller.identity());
     }
     plan.request_headers.apply(&mut headers);
@@ -137,25 +157,44 @@ pub fn prepare<'a>(
     let client_host = client_host.and_then(|host| HeaderValue::from_str(host).ok());
     let authority = client_host.unwrap_or_else(|| upstream.authority.clone());
     let head = Head { method: parts.method, scheme: upstream.scheme(), authority, path, headers };
-    let exchanged = credential.is_exchanged();
+    let exchanged = |body| credential.is_exchanged().then_some(Exchanged { caller, body });
     if body.is_end_stream() {
-        return Ok(UpstreamRequest { plan, head, body: Body::empty(), upload: None, exchanged });
+        let (body, exchanged) = (Body::empty(), exchanged(KeptBody::Empty));
+        return Ok(UpstreamRequest { plan, head, body, upload: None, exchanged });
     }
+    let fits = declared_length(&head.headers).is_none_or(|length| length <= REPLAY_BUFFER_BYTES);
+    let replay = (credential.is_exchanged() && fits).then(|| Arc::new(Replay::new()));
     // gRPC is HTTP/2, where pings find out whether the caller is still there.
     let grpc = parts.version == Version::HTTP_2 && head.content_type().is_some_and(is_grpc);
     let pace = if grpc { Pace::Unhurried } else { Pace::Steady };
     let asserted = Arc::clone(&plan.asserted);
     let (most, patience) = (plan.max_body_bytes, plan.body_idle_timeout);
     let upload = Upload::new(body, most, patience, pace, bytes_in, asserted);
+    let upload = upload.kept_in(replay.clone());
     let progress = upload.progress();
     let (body, upload) = (Body::stream(upload), Some(progress));
+    let exchanged = exchanged(replay.map_or(KeptBody::Gone, KeptBody::Replay));
     Ok(UpstreamRequest { plan, head, body, upload, exchanged })
 }
 
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// A credential is for one upstream, and no other is shown it.
+pub(super) fn check_upstream(
+    plan: &Forwarding,
+    credential: &UpstreamCredential,
+) -> Result<(), Rejection> {
+    let (own, met) = (credential.upstream(), plan.upstream.name());
+    if own == met {
+        return Ok(());
+    }
+    Err(Rejection::internal(format!("a credential for `{own}` met upstream `{met}`")))
+}
+
 fn refuse_declared_size(plan: &Forwarding, headers: &HeaderMap) -> Result<(), Rejection> {
-    let declared =
-        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    match (declared, plan.max_body_bytes) {
+    match (declared_length(headers), plan.max_body_bytes) {
         (Some(declared), Some(most)) if declared > most => {
             let reason = format!(
                 "the request body is declared as {declared} bytes; `max_body_bytes` is {most}"
@@ -206,6 +245,13 @@ fn path_and_query(
 }
 
 impl Head {
+    /// Puts another credential in place of the one that the upstream refused.
+    pub(super) fn set_credential(&mut self, credential: &UpstreamCredential) {
+        if let Some((name, value)) = credential.header() {
+            self.headers.insert(name, value.clone());
+        }
+    }
+
     pub(super) fn content_type(&self) -> Option<&HeaderValue> {
         self.headers.get(http::header::CONTENT_TYPE)
     }

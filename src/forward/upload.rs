@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::headers::{self, Asserted};
+use super::replay::Replay;
 use crate::body::BoxError;
 use crate::idle_timer::IdleTimer;
 use crate::observe::access_log::ByteCounter;
@@ -104,6 +105,7 @@ pub(super) struct Upload {
     counter: ByteCounter,
     asserted: Arc<Asserted>,
     progress: Arc<Progress>,
+    replay: Option<Arc<Replay>>,
 }
 
 impl Upload {
@@ -132,7 +134,14 @@ impl Upload {
             counter,
             asserted,
             progress: Arc::new(progress),
+            replay: None,
         }
+    }
+
+    /// Keeps what goes by in `replay`, too.
+    pub(super) fn kept_in(mut self, replay: Option<Arc<Replay>>) -> Self {
+        self.replay = replay;
+        self
     }
 
     pub(super) fn progress(&self) -> Arc<Progress> {
@@ -143,6 +152,9 @@ impl Upload {
         let error = BoxError::from(fault.clone());
         // The first fault is the cause; what follows from it adds nothing.
         self.progress.fault.get_or_init(|| fault);
+        if let Some(replay) = &self.replay {
+            replay.lose();
+        }
         Poll::Ready(Some(Err(error)))
     }
 
@@ -152,6 +164,10 @@ impl Upload {
         let frame = match frame.into_trailers() {
             Ok(mut trailers) => {
                 headers::clean_request_trailers(&mut trailers, &self.asserted);
+                // Not kept, and a body without them is another message.
+                if let Some(replay) = &self.replay {
+                    replay.lose();
+                }
                 Frame::trailers(trailers)
             }
             Err(data) => data,
@@ -163,11 +179,21 @@ impl Upload {
                 Some(left) => self.left = left,
                 None => return self.fail(UploadFault::TooLarge(self.most.unwrap_or(u64::MAX))),
             }
+            if let Some(replay) = &self.replay {
+                replay.keep(data);
+            }
         }
         if self.incoming.is_end_stream() {
-            self.progress.ended.store(true, Ordering::Release);
+            self.end();
         }
         Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn end(&self) {
+        self.progress.ended.store(true, Ordering::Release);
+        if let Some(replay) = &self.replay {
+            replay.end();
+        }
     }
 }
 
@@ -187,7 +213,7 @@ impl http_body::Body for Upload {
                 self.fail(UploadFault::Broken(text))
             }
             Poll::Ready(None) => {
-                self.progress.ended.store(true, Ordering::Release);
+                self.end();
                 Poll::Ready(None)
             }
             Poll::Pending => loop {

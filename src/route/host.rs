@@ -58,6 +58,20 @@ impl HostPattern {
     }
 }
 
+impl HostPattern {
+    /// Whether it takes `host`, which has no port.
+    pub fn takes(&self, host: &str) -> bool {
+        let Ok(host) = canonical_host(host) else { return false };
+        match &self.0 {
+            HostKind::Exact(name) => *host == **name,
+            HostKind::Below(name) => host
+                .strip_suffix(&**name)
+                .and_then(|labels| labels.strip_suffix('.'))
+                .is_some_and(|labels| !labels.is_empty()),
+        }
+    }
+}
+
 /// Why a text is no host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HostFault {
@@ -156,6 +170,23 @@ mod tests {
             assert!(canonical_host(text).is_err(), "{text}");
         }
         assert!(canonical_host(&"a".repeat(63)).is_ok());
+    }
+
+    #[test]
+    fn a_pattern_takes_its_host_or_what_is_below_it() {
+        for (pattern, host, takes) in [
+            ("api.example.com", "API.example.com.", true),
+            ("api.example.com", "x.api.example.com", false),
+            ("*.example.com", "api.example.com", true),
+            ("*.example.com", "a.b.example.com", true),
+            ("*.example.com", "example.com", false),
+            ("*.example.com", "badexample.com", false),
+            ("*.example.com", ".example.com", false),
+            ("[::1]", "[0::1]", true),
+        ] {
+            let takes_it = HostPattern::parse(pattern).unwrap().takes(host);
+            assert_eq!(takes_it, takes, "{pattern} {host}");
+        }
     }
 
     #[test]

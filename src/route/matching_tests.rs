@@ -90,6 +90,34 @@ const NOT_ALLOWED: Result<&str, Code> = Err(Code::MethodNotAllowed);
 const BAD: Result<&str, Code> = Err(Code::BadRequest);
 
 #[test]
+fn a_path_reaches_what_is_passed_over_up_to_the_first_route_that_takes_all() {
+    let table = build(&[
+        "GET /a/b",
+        "/a/b x-v:2",
+        "POST /a/{name}",
+        "/a/{*rest}",
+        "/{*rest}",
+        "api.example.com/a/{*all}",
+        "/Old/{*rest} ~",
+    ])
+    .unwrap();
+    for (place, reached) in [
+        ("x/a/b", &["GET /a/b", "/a/b x-v:2", "POST /a/{name}", "/a/{*rest}"][..]),
+        ("x/a/%62/", &["GET /a/b", "/a/b x-v:2", "POST /a/{name}", "/a/{*rest}"]),
+        ("x/a/c", &["POST /a/{name}", "/a/{*rest}"]),
+        ("x/A/b", &["/{*rest}"]),
+        ("x/old/y", &["/Old/{*rest} ~"]),
+        ("api.example.com/a/b", &["api.example.com/a/{*all}"]),
+        ("api.example.com/b", &["/{*rest}"]),
+    ] {
+        let (host, path) = place.split_at(place.find('/').unwrap());
+        let request = Request::get(path).header("host", host).body(()).unwrap();
+        let target = Target::parse(&request).unwrap();
+        assert_eq!(table.reachable(&target).copied().collect::<Vec<_>>(), reached, "{place}");
+    }
+}
+
+#[test]
 fn hosts_exact_before_the_longest_wildcard_before_none() {
     let routes = ["api.example.com/{*r}", "*.example.com/{*r}", "*.b.example.com/{*r}", "/{*r}"];
     check(

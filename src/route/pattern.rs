@@ -119,6 +119,26 @@ impl PathPattern {
         })
     }
 
+    /// The text of the segments before the first name, decoded.
+    pub fn literal_prefix(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().map_while(|segment| match segment {
+            Segment::Literal(text) => Some(&**text),
+            Segment::Name(_) | Segment::Rest(_) => None,
+        })
+    }
+
+    /// Whether they take the same paths: they differ in the names alone.
+    pub fn takes_the_same_as(&self, other: &Self) -> bool {
+        let same = |(one, other): (&Segment, &Segment)| match (one, other) {
+            (Segment::Literal(one), Segment::Literal(other)) => one == other,
+            (Segment::Name(_), Segment::Name(_)) | (Segment::Rest(_), Segment::Rest(_)) => true,
+            (Segment::Literal(_) | Segment::Name(_) | Segment::Rest(_), _) => false,
+        };
+        self.slash_at_end == other.slash_at_end
+            && self.segments.len() == other.segments.len()
+            && self.segments.iter().zip(&other.segments).all(same)
+    }
+
     /// The pattern as it was written.
     pub fn text(&self) -> &str {
         &self.text
@@ -220,6 +240,34 @@ mod tests {
         assert!(!PathPattern::parse("/").unwrap().slash_at_end);
         assert!(PathPattern::parse("/a/").unwrap().slash_at_end);
         assert_eq!(PathPattern::parse("/{*all}").unwrap().names().count(), 1);
+    }
+
+    #[test]
+    fn the_literal_prefix_ends_at_the_first_name() {
+        for (text, prefix) in [
+            ("/", &[][..]),
+            ("/{*rest}", &[]),
+            ("/graph/{*rest}", &["graph"]),
+            ("/a/{id}/b", &["a"]),
+            ("/a/caf%C3%A9/", &["a", "café"]),
+        ] {
+            let pattern = PathPattern::parse(text).unwrap();
+            assert_eq!(pattern.literal_prefix().collect::<Vec<_>>(), prefix, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_alone_make_no_other_pattern() {
+        let same = |one, other| {
+            let parse = |text| PathPattern::parse(text).unwrap();
+            parse(one).takes_the_same_as(&parse(other))
+        };
+        assert!(same("/a/{id}/{*rest}", "/%61/{name}/{*all}"));
+        for (one, other) in
+            [("/a/{x}", "/a/{*x}"), ("/a", "/a/"), ("/a", "/A"), ("/a", "/{a}"), ("/a", "/a/b")]
+        {
+            assert!(!same(one, other) && !same(other, one), "{one} {other}");
+        }
     }
 
     #[test]

@@ -172,6 +172,28 @@ impl<T> RouteTable<T> {
         }
     }
 
+    /// What the table holds for the routes that requests with the host and path of `target` can
+    /// take, whatever their method, headers and query are; the most specific first.
+    ///
+    /// The last one is a route that asks for none of these, if there is one: nothing passes it over.
+    pub fn reachable(&self, target: &Target) -> impl Iterator<Item = &T> {
+        let mut reached = Vec::new();
+        let mut search = Search::new(target.path(), self.spelling, Escapes::Encoded);
+        let last = self.first(target, &mut search, |index, matching| {
+            let fits =
+                self.case_fits(matching, target.path(), Escapes::Encoded, Case::AsConfigured);
+            let takes_all = matching.methods.is_empty()
+                && matching.headers.is_empty()
+                && matching.query.is_empty();
+            if fits && !takes_all {
+                reached.push(index);
+            }
+            fits && takes_all
+        });
+        let reached = reached.into_iter().chain(last);
+        reached.filter_map(|index| self.entries.get(index)).map(|(_, route)| route)
+    }
+
     /// What the table holds for each route, in the order given to [`RouteTable::build`].
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().map(|(_, route)| route)

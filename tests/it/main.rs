@@ -30,3 +30,4 @@ mod forward;
 mod dev;
 mod exchange;
 mod gateway;
+mod metadata;

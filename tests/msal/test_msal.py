@@ -7,6 +7,7 @@ discovery off). One thing of the transport is helped, see `LoopbackPorts`.
 Needs in the environment (tests/msal/run sets them):
   DEV_IDP_URL      https://localhost:PORT
   DEV_IDP_CA_FILE  the CA's certificate that dev-idp wrote
+  OBO_GATEWAY      the program (for test_claims_challenge.py, which uses what is here)
 """
 
 import base64

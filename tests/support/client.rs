@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
-use http_body_util::{BodyExt as _, Full};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -191,7 +192,25 @@ impl Client {
         request: http::request::Builder,
         body: impl Into<Bytes>,
     ) -> Result<Reply, BoxError> {
-        let request = request.body(full(body)).unwrap();
+        self.whole(request.body(full(body)).unwrap()).await
+    }
+
+    /// Sends a body of unsaid length, and reads the whole answer.
+    ///
+    /// # Panics
+    ///
+    /// When there is none, or an invariant is broken.
+    pub async fn send_in_pieces(
+        &mut self,
+        request: http::request::Builder,
+        pieces: Vec<Bytes>,
+    ) -> Reply {
+        let pieces = pieces.into_iter().map(|piece| Ok(Frame::data(piece)));
+        let body = StreamBody::new(futures_util::stream::iter(pieces)).boxed_unsync();
+        self.whole(request.body(body).unwrap()).await.expect("there is a whole answer")
+    }
+
+    async fn whole(&mut self, request: Request<PeerBody>) -> Result<Reply, BoxError> {
         let method = request.method().clone();
         let (head, body) = self.start(request).await?.into_parts();
         let collected = super::within("the whole answer", body.collect()).await?;

@@ -10,6 +10,7 @@ pub mod weak_rsa;
 pub mod token;
 pub mod provider;
 pub mod obo;
+pub mod grants;
 pub mod seen;
 pub mod upstream;
 pub mod raw_upstream;

@@ -1,17 +1,18 @@
-//! The token endpoint of the scriptable provider: the on-behalf-of grant as Entra judges it.
+//! The token endpoint of the scriptable provider; what a form must be is in [`super::grants`].
 //!
 //! Outbound tokens are opaque and each is new, so that a test can ask for whom it was issued
 //! and how often. Whether an assertion is genuine is asked of the builder that made it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
+use super::grants::{self, Desk, Fault};
 use super::registry;
-use super::token::{CLIENT_ID, CLIENT_SECRET, decode_claims, is_genuine};
+use super::token::CLIENT_SECRET;
 
 /// A whole answer.
 #[derive(Clone, Debug)]
@@ -80,19 +81,38 @@ impl Form {
         let value = values.next().map(|(_, value)| value.as_str());
         value.filter(|_| values.next().is_none())
     }
+
+    /// All values of a field, in order.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        let values = self.fields.iter().filter(|(field, _)| field == name);
+        values.map(|(_, value)| value.as_str()).collect()
+    }
 }
 
 /// What an outbound token stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issued {
-    /// The caller's token that it was swapped for.
+    /// `grant_type` of the form.
+    pub grant: String,
+    /// The caller's token that it was swapped for; empty for the gateway's own.
     pub assertion: String,
-    /// `oid` of the assertion, else `sub`.
+    /// `oid` of the assertion, else `sub`; empty for the gateway's own.
     pub user: String,
     /// As asked for.
     pub scope: String,
-    /// The tenant whose endpoint was asked.
+    /// As asked for.
+    pub audiences: Vec<String>,
+    /// As asked for.
+    pub resources: Vec<String>,
+    /// The tenant whose endpoint was asked; empty for the generic OIDC issuer.
     pub tenant: String,
+}
+
+impl Issued {
+    /// Whether it says what the gateway's application may, and nobody else.
+    pub fn is_gateways_own(&self) -> bool {
+        self.grant == "client_credentials" && self.assertion.is_empty() && self.user.is_empty()
+    }
 }
 
 /// The endpoint's memory.
@@ -100,6 +120,8 @@ pub struct Obo {
     forms: Mutex<Vec<Form>>,
     issued: Mutex<HashMap<String, Issued>>,
     expires_in: Mutex<Option<u64>>,
+    extra: Mutex<Vec<(String, String)>>,
+    mistakes: Mutex<Vec<String>>,
 }
 
 impl Obo {
@@ -109,7 +131,19 @@ impl Obo {
             forms: Mutex::default(),
             issued: Mutex::default(),
             expires_in: Mutex::new(Some(3599)),
+            extra: Mutex::default(),
+            mistakes: Mutex::default(),
         }
+    }
+
+    /// From now on every form has this parameter.
+    pub fn expect_parameter(&self, name: &str, value: &str) {
+        self.extra.lock().unwrap().push((name.to_owned(), value.to_owned()));
+    }
+
+    /// What no right gateway sends, so far; they are then forgiven.
+    pub fn take_mistakes(&self) -> Vec<String> {
+        std::mem::take(&mut self.mistakes.lock().unwrap())
     }
 
     pub fn set_expires_in(&self, seconds: Option<u64>) {
@@ -135,66 +169,22 @@ impl Obo {
         self.forms.lock().unwrap().push(form);
     }
 
-    /// Judges a form, as section 2 of `identity.md` has it.
-    pub fn token(&self, tenant: &str, headers: &HeaderMap, body: &[u8]) -> Answer {
+    /// Judges a form, and gives a token for a good one.
+    pub fn token(&self, desk: Desk<'_>, headers: &HeaderMap, body: &[u8]) -> Answer {
         let fields = url::form_urlencoded::parse(body).into_owned().collect();
         let form = Form { path: String::new(), headers: headers.clone(), fields };
-        match self.issue(tenant, &form) {
-            Ok(answer) | Err(answer) => answer,
+        let extra = self.extra.lock().unwrap().clone();
+        match grants::judge(desk, &form, &extra) {
+            Ok(issued) => self.remember(desk, issued),
+            Err(Fault::Refusal(answer)) => answer,
+            Err(Fault::Mistake(what)) => {
+                self.mistakes.lock().unwrap().push(format!("{desk:?}: {what}"));
+                Answer::aadsts(400, "invalid_request", 900_144)
+            }
         }
     }
 
-    fn issue(&self, tenant: &str, form: &Form) -> Result<Answer, Answer> {
-        let refuse = |status, error, number| Err(Answer::aadsts(status, error, number));
-        let content_type =
-            form.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        if !content_type.is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"))
-        {
-            return refuse(400, "invalid_request", 900_144);
-        }
-        if form.field("grant_type") != Some("urn:ietf:params:oauth:grant-type:jwt-bearer")
-            || form.field("requested_token_use") != Some("on_behalf_of")
-        {
-            return refuse(400, "unsupported_grant_type", 70_003);
-        }
-        if form.field("client_id") != Some(CLIENT_ID) {
-            return refuse(400, "unauthorized_client", 700_016);
-        }
-        if form.field("client_secret") != Some(CLIENT_SECRET) {
-            return refuse(401, "invalid_client", 7_000_215);
-        }
-        let assertion = form.field("assertion").unwrap_or_default();
-        let Some(claims) = decode_claims(assertion) else {
-            return refuse(400, "invalid_grant", 50_027);
-        };
-        if !is_genuine(assertion) {
-            return refuse(400, "invalid_grant", 50_013);
-        }
-        let own = [CLIENT_ID.to_owned(), format!("api://{CLIENT_ID}")];
-        if !own.iter().any(|own| claims.get("aud").is_some_and(|aud| aud == own.as_str())) {
-            return refuse(400, "invalid_grant", 500_131);
-        }
-        if claims.get("tid").is_none_or(|tid| tid != tenant) {
-            return refuse(400, "invalid_request", 90_002);
-        }
-        let scope = form.field("scope").unwrap_or_default();
-        if resources(scope).len() != 1 {
-            return refuse(400, "invalid_scope", 70_011);
-        }
-        let user = claims
-            .get("oid")
-            .or_else(|| claims.get("sub"))
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        Ok(self.remember(Issued {
-            assertion: assertion.to_owned(),
-            user: user.to_owned(),
-            scope: scope.to_owned(),
-            tenant: tenant.to_owned(),
-        }))
-    }
-
-    fn remember(&self, issued: Issued) -> Answer {
+    fn remember(&self, desk: Desk<'_>, issued: Issued) -> Answer {
         let token = format!("outbound-{:032x}", fastrand::u128(..));
         registry::outbound(&token);
         let mut body = json!({
@@ -206,14 +196,10 @@ impl Obo {
         if let Some(seconds) = *self.expires_in.lock().unwrap() {
             body["expires_in"] = json!(seconds);
         }
+        if desk == Desk::Realm && issued.grant.ends_with(":token-exchange") {
+            body["issued_token_type"] = json!("urn:ietf:params:oauth:token-type:access_token");
+        }
         self.issued.lock().unwrap().insert(token, issued);
         Answer::json(200, &body)
     }
-}
-
-/// The resources that scopes belong to; OIDC's own belong to none.
-fn resources(scope: &str) -> HashSet<&str> {
-    let own = ["openid", "profile", "offline_access", "email"];
-    let scopes = scope.split(' ').filter(|scope| !scope.is_empty() && !own.contains(scope));
-    scopes.map(|scope| scope.rsplit_once('/').map_or("", |(resource, _)| resource)).collect()
 }

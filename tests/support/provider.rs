@@ -16,10 +16,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::gate::Gate;
+use super::grants::Desk;
 use super::keys::{self, Key};
 use super::obo::{Answer, Form, Issued, Obo};
 use super::servers::{Handled, Line, PeerBody, PeerError, Server};
-use super::token::TENANT;
+use super::token::{DOMAIN, TENANT};
 
 /// What a call was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -119,6 +120,17 @@ impl Provider {
         self.publish_jwks(&keys);
     }
 
+    /// Publishes `keys` as Entra does for several tenants: with the template of their issuers.
+    pub fn publish_for_all(&self, keys: &[Key]) {
+        let issuer = self.shared.entra_issuer("{tenantid}");
+        let jwk = |key: &Key| {
+            let mut jwk = key.jwk();
+            jwk["issuer"] = json!(issuer);
+            jwk
+        };
+        self.publish_jwks(&keys.iter().map(jwk).collect::<Vec<_>>());
+    }
+
     /// `key` as this Entra publishes it: with its own `issuer`.
     pub fn entra_jwk(&self, key: &Key) -> Value {
         let mut jwk = key.jwk();
@@ -179,6 +191,17 @@ impl Provider {
         self.shared.obo.set_expires_in(seconds);
     }
 
+    /// From now on every form must have this parameter, and as it stands: the routes file adds it.
+    pub fn expect_parameter(&self, name: &str, value: &str) {
+        self.shared.obo.expect_parameter(name, value);
+    }
+
+    /// Forms that no right gateway sends, which a test sends on purpose. Those that are not taken
+    /// fail the test at its end.
+    pub fn take_mistakes(&self) -> Vec<String> {
+        self.shared.obo.take_mistakes()
+    }
+
     /// Goes away: connections are refused.
     pub async fn stop(&self) {
         self.server.stop().await;
@@ -187,6 +210,15 @@ impl Provider {
     /// Comes back.
     pub fn start_again(&self) {
         self.server.start_again();
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        let mistakes = self.take_mistakes();
+        if !std::thread::panicking() {
+            assert!(mistakes.is_empty(), "wrong forms came to the token endpoint: {mistakes:#?}");
+        }
     }
 }
 
@@ -218,7 +250,11 @@ impl Shared {
             [tenant, "v2.0", ".well-known", "openid-configuration"] => Answer::json(
                 200,
                 &json!({
-                    "issuer": self.entra_issuer(tenant),
+                    "issuer": self.entra_issuer(match tenant {
+                        "organizations" | "common" => "{tenantid}",
+                        DOMAIN => TENANT,
+                        id => id,
+                    }),
                     "jwks_uri": format!("{base}/{tenant}/discovery/v2.0/keys"),
                     "token_endpoint": format!("{base}/{tenant}/oauth2/v2.0/token"),
                     "authorization_endpoint": format!("{base}/{tenant}/oauth2/v2.0/authorize"),
@@ -238,9 +274,10 @@ impl Shared {
                 body: self.keys.lock().unwrap().clone().into(),
                 ..Answer::json(200, &json!(null))
             },
-            [tenant, "oauth2", "v2.0", "token"] | [tenant @ "realms", "main", "token"] => {
-                self.obo.token(tenant, headers, body)
+            [tenant, "oauth2", "v2.0", "token"] => {
+                self.obo.token(Desk::Entra(tenant), headers, body)
             }
+            ["realms", "main", "token"] => self.obo.token(Desk::Realm, headers, body),
             _ => Answer::json(404, &json!({"error": "not_found"})),
         }
     }
@@ -387,12 +424,6 @@ mod tests {
                 "invalid_scope",
                 70_011,
             ),
-            (
-                obo_form(&token, CLIENT_SECRET, GRAPH).replace("jwt-bearer", "jam"),
-                400,
-                "unsupported_grant_type",
-                70_003,
-            ),
         ];
         for (form, status, error, number) in cases {
             let (got, answer) = ask(&provider, form).await;
@@ -402,6 +433,41 @@ mod tests {
             );
         }
         assert_eq!(provider.issued_count(), 0);
+        assert_eq!(provider.take_mistakes(), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_form_that_no_right_gateway_sends_is_told_to_the_test() {
+        let provider = Provider::start();
+        let token = Token::entra_v2(&provider.entra_issuer()).build();
+        let good = obo_form(&token, CLIENT_SECRET, GRAPH);
+        let app = Token::entra_app(&provider.entra_issuer()).build();
+        let cases = [
+            (good.replace("jwt-bearer", "jam"), "has no grant"),
+            (good.replace("jwt-bearer", "token-exchange"), "has no grant"),
+            (format!("{good}&audience=x"), "`audience` is no parameter"),
+            (format!("{good}&scope=x"), "`scope` comes 2 times"),
+            (format!("{good}&claims=%5B%5D"), "`claims` is no JSON object"),
+            (good.replace("&requested_token_use=on_behalf_of", ""), "`requested_token_use` is"),
+            (good.replace("on_behalf_of", "x"), "is not `on_behalf_of`"),
+            (good.replace(&token, ""), "`assertion` is empty"),
+            (obo_form(&app, CLIENT_SECRET, GRAPH), "an application's token"),
+        ];
+        for (form, what) in cases {
+            let (status, answer) = ask(&provider, form).await;
+            assert_eq!((status, &answer["error"]), (400, &json!("invalid_request")), "{what}");
+            let mistakes = provider.take_mistakes();
+            assert!(mistakes.len() == 1 && mistakes[0].contains(what), "{what}: {mistakes:?}");
+        }
+        provider.expect_parameter("slice", "a");
+        for (form, fine) in [
+            (good.clone(), false),
+            (format!("{good}&slice=b"), false),
+            (format!("{good}&slice=a"), true),
+        ] {
+            assert_eq!(ask(&provider, form).await.0 == 200, fine);
+            assert_eq!(provider.take_mistakes().is_empty(), fine);
+        }
     }
 
     #[tokio::test]

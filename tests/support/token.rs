@@ -18,6 +18,8 @@ use super::registry;
 
 /// The tenant of all tests.
 pub const TENANT: &str = "11111111-2222-3333-4444-555555555555";
+/// A domain of it.
+pub const DOMAIN: &str = "contoso.example";
 /// A tenant that is not.
 pub const OTHER_TENANT: &str = "aaaaaaaa-2222-3333-4444-555555555555";
 /// The gateway's application.
@@ -32,6 +34,8 @@ pub const ALICE: &str = "a11ce000-0000-4000-8000-000000000001";
 pub const BOB: &str = "b0b00000-0000-4000-8000-000000000002";
 /// The audience of the generic OIDC provider.
 pub const OIDC_AUDIENCE: &str = "orders";
+/// The gateway's client there: Keycloak lets only whom a token is for exchange it.
+pub const OIDC_CLIENT: &str = OIDC_AUDIENCE;
 
 /// What was built whole, by the key that it names.
 static GENUINE: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
@@ -81,6 +85,13 @@ impl Token {
             "ver": "1.0",
         }))
         .header("x5t", keys::rsa().kid())
+    }
+
+    /// Moves it to `tenant`: `tid`, and wherever [`TENANT`] stands in `iss`.
+    #[must_use]
+    pub fn of_tenant(self, tenant: &str) -> Self {
+        let issuer = self.claims["iss"].as_str().unwrap().replace(TENANT, tenant);
+        self.claim("iss", issuer).claim("tid", tenant)
     }
 
     /// An app-only v2 token of Entra with the role `Orders.Read.All`.

@@ -124,6 +124,71 @@ async fn with_keys_from_a_file_there_is_nothing_to_fetch() {
     }
 }
 
+/// Waits until `done` says so, at most ten seconds.
+async fn until(done: impl Fn() -> bool) {
+    let waiting = async {
+        while !done() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap();
+}
+
+#[tokio::test]
+async fn endpoints_are_discovered_also_where_the_keys_come_from_a_file() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let metadata = Arc::new(std::sync::Mutex::new("<html>".to_owned()));
+    let pages = vec![("/.well-known/openid-configuration".to_owned(), Arc::clone(&metadata))];
+    let server = tokio::spawn(serve(listener, pages));
+    let clock = Arc::new(Hand(AtomicU64::new(NOW)));
+    let signer = Signer::p256("k");
+    let kind = Issuing::Oidc { issuer: base.clone() };
+    let settings = ProviderSettings {
+        kind,
+        exchanges: Exchanges::Asked,
+        ..sso_settings(&json!({"keys": [signer.jwk()]}))
+    };
+    let provider = provider(&clock, settings);
+    let keeper = tokio::spawn(Arc::clone(&provider).keep_keys());
+    let lack = || provider.endpoints_for(None).err().map(|lack| lack.to_string());
+    until(|| lack().is_some_and(|lack| lack.contains("(the metadata can't be read"))).await;
+    // Tokens are judged meanwhile, and the gateway is ready.
+    let verified = VerifiedTokens::new(Arc::clone(&clock) as _, 0);
+    let token = inbound(&signer.token(Algorithm::Es256, &with(&sso(), json!({"iss": base}))));
+    verify(&token, std::slice::from_ref(&provider), &verified).await.unwrap();
+    assert_eq!(provider.status(), Status { keys: Some(1), age: None, failure: None });
+
+    // Another issuer's endpoints would get the gateway's secret.
+    let document = |issuer: &str| {
+        json!({"issuer": issuer, "token_endpoint": format!("{base}/token"), "jwks_uri": format!("{base}/keys")})
+            .to_string()
+    };
+    *metadata.lock().unwrap() = document("https://evil.example");
+    until(|| lack().is_some_and(|lack| lack.contains("evil.example"))).await;
+    *metadata.lock().unwrap() = document(&base);
+    until(|| lack().is_none()).await;
+    let endpoints = provider.endpoints_for(None).unwrap();
+    assert_eq!(endpoints.token.as_deref(), Some(&*format!("{base}/token")));
+    assert_eq!(provider.status().keys, Some(1), "the keys are those of the file");
+    keeper.abort();
+    server.abort();
+}
+
+#[tokio::test]
+async fn with_keys_and_token_endpoint_configured_there_is_nothing_to_fetch() {
+    let clock = Arc::new(Hand(AtomicU64::new(NOW)));
+    let settings = ProviderSettings {
+        exchanges: Exchanges::Asked,
+        token_endpoint: Some("https://sso.example.com/token".to_owned()),
+        ..sso_settings(&json!({"keys": [Signer::p256("k").jwk()]}))
+    };
+    let provider = provider(&clock, settings);
+    assert!(Arc::clone(&provider).keep_keys().now_or_never().is_some());
+    let endpoints = provider.endpoints_for(None).unwrap();
+    assert_eq!(endpoints.token.as_deref(), Some("https://sso.example.com/token"));
+}
+
 #[tokio::test]
 async fn metadata_of_another_issuer_gives_no_keys() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

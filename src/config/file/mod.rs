@@ -10,15 +10,17 @@ mod upstream;
 
 use serde::Deserialize;
 
-pub use provider::{Cloud, Entra, EntraCredential, Oidc, Provider, ProviderCalls};
+pub use provider::{
+    Cloud, Entra, EntraCredential, Exchange, Oidc, OidcCredential, Provider, ProviderCalls,
+};
 pub use route::{
     Auth, AuthRules, Callers, EncodedSlashes, HeaderChanges, Match, NoUpgrades, Redirect, Respond,
     Rewrite, Route,
 };
 pub use server::{Admin, Listener, ListenerTls, Server};
 pub use upstream::{
-    AppCallers, HeaderToken, HostHeader, OnBehalfOf, OnlyFalse, OnlyTrue, Preset, Protocol,
-    Timeouts, TokenSource, Upstream, UpstreamTls,
+    AppCallers, ClientCredentials, HeaderToken, HostHeader, OnBehalfOf, OnlyFalse, OnlyTrue,
+    Preset, Protocol, Timeouts, TokenRequest, TokenSource, Upstream, UpstreamTls,
 };
 
 use super::rule::{Needs, Rule};
@@ -154,8 +156,13 @@ pub(super) const RULES: &[Rule] = &[
         hint: "name all of them in `urls`",
     },
     Rule {
-        of: "OnBehalfOf",
-        needs: Needs::Key("scopes"),
+        of: "Oidc",
+        needs: Needs::With { key: "credential", needs: "client_id" },
+        hint: "add the `client_id` that the credential belongs to",
+    },
+    Rule {
+        of: "TokenRequest",
+        needs: Needs::AnyOf(&["scopes", "audience", "resource"]),
         hint: "name the upstream's scope: `scopes: [https://graph.microsoft.com/.default]`",
     },
     Rule {

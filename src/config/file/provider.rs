@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::super::spanned::{List, NotYet, OneOrMany, Spanned};
-use super::super::value::{Algorithm, ClockSkew, Count, HttpUrl, Period, Tenant, Text};
+use super::super::value::{
+    Algorithm, ClockSkew, Count, HeaderType, HttpUrl, Period, Tenant, TenantId, Text,
+};
 use crate::secret::Secret;
 
 /// A value of `providers`: an identity provider, of the kind that its `type` says.
@@ -44,10 +46,13 @@ impl Provider {
 /// A provider of `type: entra`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Entra {
-    /// The tenant's id. Required.
+    /// The tenant's id, or a domain of it, whose id is then learned from its metadata; or
+    /// `organizations` or `common` for several. Required.
     pub tenant: Spanned<Tenant>,
-    /// Whose tokens are accepted where `tenant` is several.
-    pub allowed_tenants: Option<NotYet>,
+    /// The ids of the tenants whose tokens are accepted. Required with `organizations` and
+    /// `common`, and only for them; personal accounts are the tenant
+    /// `9188040d-6c67-4c5b-b112-36a304b66dad`.
+    pub allowed_tenants: Option<Spanned<List<Spanned<TenantId>>>>,
     /// The cloud the tenant is in. Default: `public`.
     #[serde(default)]
     pub cloud: Cloud,
@@ -103,22 +108,49 @@ pub struct Oidc {
     pub algorithms: Option<List<Spanned<Algorithm>>>,
     /// Who the gateway is at the provider.
     pub client_id: Option<Spanned<Text>>,
-    /// What proves it.
-    pub credential: Option<NotYet>,
-    /// How tokens are exchanged.
-    pub exchange: Option<NotYet>,
+    /// What proves it. Needed where an exchange uses the provider.
+    pub credential: Option<Spanned<OidcCredential>>,
+    /// How users' tokens are exchanged. Default: `token_exchange`.
+    #[serde(default)]
+    pub exchange: Exchange,
     /// Claims with the token's scopes, the first that is there: a string with spaces between,
     /// or an array. Default: `scp`, `scope`.
     pub scope_claims: Option<OneOrMany<Spanned<Text>>>,
-    /// The claim with the caller's roles; a dotted path for a nested one. Default:
-    /// `roles`.
+    /// The claims with the caller's roles, all of them; a dotted path for a nested one. A string,
+    /// an array, or an object whose members are named as the roles are. Default: `roles`.
     pub roles_claim: Option<OneOrMany<Spanned<Text>>>,
     /// Claims with the client's id, the first that is there. Default:
     /// `azp`, `appid`, `client_id`, `cid`.
     pub client_claims: Option<OneOrMany<Spanned<Text>>>,
+    /// What tokens must have in their header's `typ`: `at+jwt` (RFC 9068) or `JWT`. Default:
+    /// either, or none.
+    pub typ: Option<HeaderType>,
     /// How the provider is called, and what overrides its metadata.
     #[serde(rename = "$beside")]
     pub calls: ProviderCalls,
+}
+
+/// `credential` of an OpenID Connect provider: exactly one key.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename = "$one of", rename_all = "snake_case")]
+pub enum OidcCredential {
+    /// A secret, sent as HTTP Basic.
+    ClientSecret(NotYet),
+    /// A secret, sent in the form.
+    ClientSecretPost(Spanned<Secret>),
+    /// A key that signs assertions.
+    PrivateKey(NotYet),
+}
+
+/// `exchange` of an OpenID Connect provider: how users' tokens are swapped there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exchange {
+    /// RFC 8693: Keycloak, Okta, Auth0, ZITADEL and most others.
+    #[default]
+    TokenExchange,
+    /// RFC 7523: the caller's token is the authorization grant.
+    JwtBearer,
 }
 
 /// Keys that both kinds of provider have.
@@ -140,11 +172,12 @@ pub struct ProviderCalls {
     pub max_in_flight: Count,
     /// Where its metadata is. Default: made from issuer or tenant.
     pub metadata_url: Option<Spanned<HttpUrl>>,
-    /// Where tokens are exchanged. Default: as its metadata says.
+    /// Where tokens are exchanged. Default: as its metadata says, or Entra's own layout. At Entra
+    /// `{tenantid}` in it is the caller's tenant, and with several tenants it has to be there.
     pub token_endpoint: Option<Spanned<HttpUrl>>,
     /// Where its keys are. Default: as its metadata says.
     pub jwks_uri: Option<Spanned<HttpUrl>>,
-    /// Its keys, as a file: they are then not fetched.
+    /// Its keys, as a file: they are then not fetched. Not with a domain as `tenant`.
     pub jwks_file: Option<Spanned<PathBuf>>,
 }
 

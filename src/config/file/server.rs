@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::super::spanned::{NotYet, Spanned};
 use super::super::value::{
-    Address, AdminAddress, Bytes, Count, Network, Period, PeriodOrZero, SizeLimit, Workers,
+    Address, AdminAddress, Bytes, Count, HttpUrl, Network, Period, PeriodOrZero, SizeLimit, Workers,
 };
 use super::upstream::OnlyFalse;
 use crate::secret::Secret;
@@ -70,8 +70,10 @@ impl Default for Admin {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct Server {
-    /// What callers call the gateway.
-    pub public_url: Option<NotYet>,
+    /// What callers call the gateway: scheme, host, port, and a path where a proxy in front strips
+    /// one. With it the metadata of protected resources (RFC 9728) is served and every 401 names it.
+    /// Default: none; what a request says of its host is never used for either.
+    pub public_url: Option<Spanned<HttpUrl>>,
     /// Whose `X-Forwarded-*` and `X-Request-Id` are believed. Default: nobody's.
     pub trusted_proxies: Vec<Spanned<Network>>,
     /// Time to send a complete request head, the TLS handshake included. Default:

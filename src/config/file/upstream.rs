@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use super::super::failure::WrongText;
-use super::super::spanned::{List, NotYet, Nothing, ONLY_FALSE, Spanned};
+use super::super::spanned::{List, NotYet, Nothing, ONLY_FALSE, OneOrMany, Spanned, Table};
 use super::super::value::{HttpUrl, Period, Text, Timeout};
 use crate::secret::Secret;
 
@@ -140,7 +140,7 @@ pub enum TokenSource {
     /// A token for the upstream in the name of the caller.
     OnBehalfOf(OnBehalfOf),
     /// A token for the upstream in the gateway's own name.
-    ClientCredentials(NotYet),
+    ClientCredentials(ClientCredentials),
     /// The same through a managed identity.
     ManagedIdentity(NotYet),
     /// A fixed header.
@@ -151,33 +151,56 @@ pub enum TokenSource {
     None(OnlyTrue),
 }
 
-/// `on_behalf_of`.
+/// `on_behalf_of`: the caller's token is swapped for one of theirs at the upstream.
 #[derive(Clone, Debug, Deserialize)]
 pub struct OnBehalfOf {
-    /// Scopes of the upstream, all of one resource. Required.
-    pub scopes: List<Spanned<Text>>,
-    /// The provider that is asked. Default: the one that validated the inbound token.
-    pub provider: Option<Spanned<Text>>,
-    /// The target of RFC 8693.
-    pub audience: Option<NotYet>,
-    /// The same as a URL.
-    pub resource: Option<NotYet>,
+    /// What it is for.
+    #[serde(rename = "$beside")]
+    pub asked: TokenRequest,
     /// What becomes of callers that are no user. Default: `reject`.
     #[serde(default)]
-    pub app_callers: AppCallers,
-    /// More parameters of the request.
-    pub extra_parameters: Option<NotYet>,
+    pub app_callers: Spanned<AppCallers>,
 }
 
-/// `app_callers`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// `client_credentials`: whoever calls, the upstream gets a token in the gateway's own name.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ClientCredentials {
+    /// What it is for.
+    #[serde(rename = "$beside")]
+    pub asked: TokenRequest,
+}
+
+/// Keys that all tokens of a provider have. One of `scopes`, `audience` and `resource` is
+/// required.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct TokenRequest {
+    /// Scopes of the upstream. At Entra required, and all of one resource; in the gateway's own
+    /// name `{resource}/.default` only.
+    pub scopes: Option<Spanned<List<Spanned<Text>>>>,
+    /// The provider that is asked. Default: the one that validated the inbound token.
+    pub provider: Option<Spanned<Text>>,
+    /// Whom the token is for, by name (RFC 8693 §2.1); one or a list. Not at Entra.
+    pub audience: Option<Spanned<OneOrMany<Spanned<Text>>>>,
+    /// The same by absolute URI (RFC 8707 §2); one or a list. Not at Entra.
+    pub resource: Option<Spanned<OneOrMany<Spanned<Text>>>>,
+    /// More parameters of the form: names and values, sent as they stand. None that says who
+    /// asks, by what right, or for whom; of `requested_token_type` only the types of access
+    /// tokens and JWTs.
+    pub extra_parameters: Table<Spanned<Text>>,
+}
+
+/// `app_callers` of `on_behalf_of`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AppCallers {
     /// They are refused.
     #[default]
     Reject,
-    /// The gateway calls in its own name.
-    ClientCredentials(NotYet),
+    /// The gateway asks in its own name: they get what the gateway's application may, at Entra by
+    /// the `.default` scope of the resource. Users never do, not even where their own exchange
+    /// fails.
+    ClientCredentials,
 }
 
 /// `header` of `token`.

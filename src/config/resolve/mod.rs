@@ -4,11 +4,14 @@
 //! The only maker of a [`Snapshot`]. It opens no socket and asks no network, so that `check`
 //! can do all of it.
 
+mod exchanges;
 mod headers;
 mod names;
 mod providers;
+mod resources;
 mod routes;
 mod server;
+mod tenants;
 mod tokens;
 mod upstreams;
 
@@ -147,9 +150,10 @@ pub fn resolve(
 fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved> {
     let listeners = server::listeners(file, finding);
     let admin = server::admin(file, finding);
+    let public_url = server::public_url(file, finding);
     let providers = providers::resolve(&file.providers, finding);
     let upstreams = upstreams::resolve(&file.upstreams, &providers, finding);
-    let routes = routes::resolve(file, &providers, &upstreams, finding)?;
+    let routes = routes::resolve(file, &providers, &upstreams, public_url.as_ref(), finding)?;
     // What a route with problems would have used is not known.
     if !finding.problems.refuse() {
         upstreams::warn_of_unused(file, finding);
@@ -160,6 +164,7 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
         providers: providers.into_list(),
         upstreams: upstreams.into_list(),
         trusted_proxies: TrustedProxies::new(trusted),
+        public_url,
     };
     let access_log = if file.telemetry.access_log { AccessLog::On } else { AccessLog::Off };
     Some(Resolved {

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use super::super::file::{self, EntraCredential, Oidc, ProviderCalls};
+use super::super::file::{self, EntraCredential, Oidc, OidcCredential, ProviderCalls};
 use super::super::problem::Place;
 use super::super::spanned::{OneOrMany, Spanned, Table};
 use super::super::value::{self, HttpUrl, Text};
-use super::Finding;
+use super::{Finding, tenants};
 use crate::authn::{
-    self, Algorithm, Issuing, Provider, ProviderError, ProviderSettings, may_be_called,
+    self, Algorithm, Exchanges, Issuing, Provider, ProviderError, ProviderSettings, may_be_called,
 };
 use crate::chain::with_sources;
-use crate::exchange::ClientCredential;
+use crate::exchange::{ClientCredential, UserGrant};
 use crate::trust::Roots;
 
 /// What to do about a `ca_file` that can't be used.
@@ -22,26 +22,29 @@ pub(super) struct Known {
     pub(super) provider: Arc<Provider>,
     pub(super) client_id: Option<String>,
     pub(super) credential: Option<ClientCredential>,
+    /// How a user's token is swapped there.
+    pub(super) user_grant: UserGrant,
     pub(super) cloud: file::Cloud,
 }
 
 impl Known {
-    /// Why no token can be had there in exchange, and what to do; for one that is no client.
+    /// Whether it is Entra, whose tokens are asked for by scopes alone.
+    pub(super) fn is_entra(&self) -> bool {
+        matches!(self.provider.settings().kind, Issuing::Entra { .. })
+    }
+
+    /// Why no token can be had there, and what to do; for one that the gateway is no client of.
     pub(super) fn lack(&self) -> (String, &'static str) {
-        match (&self.provider.settings().kind, &self.client_id) {
-            (Issuing::Oidc { .. }, _) => (
-                "tokens are exchanged at providers of `type: entra` only".to_owned(),
-                "exchanges at `type: oidc` are not supported yet",
-            ),
-            (Issuing::Entra { .. }, None) => (
+        if self.client_id.is_none() {
+            return (
                 "it has no `client_id` and `credential`".to_owned(),
                 "add both to the provider: the gateway is one of its applications",
-            ),
-            (Issuing::Entra { .. }, Some(_)) => (
-                "it has no `credential`".to_owned(),
-                "add one to the provider: `credential: { client_secret: \"${CLIENT_SECRET}\" }`",
-            ),
+            );
         }
+        (
+            "it has no `credential`".to_owned(),
+            "add one to the provider: `credential: { client_secret: \"${CLIENT_SECRET}\" }`",
+        )
     }
 }
 
@@ -79,21 +82,30 @@ fn one(
         file::Provider::Entra(entra) => {
             (entra_settings(name, entra, finding), entra_credential(entra, finding), entra.cloud)
         }
-        file::Provider::Oidc(oidc) => {
-            (oidc_settings(name, oidc, finding), None, file::Cloud::Public)
-        }
+        file::Provider::Oidc(oidc) => (
+            oidc_settings(name, oidc, finding),
+            oidc_credential(oidc, finding),
+            file::Cloud::Public,
+        ),
     };
+    let user_grant = user_grant(&provider.value);
     let settings = with_calls(settings, provider.calls(), finding)?;
     let client_id = provider.client_id().map(|client_id| client_id.value.0.clone());
     // A provider whose settings did not change keeps its keys and what it verified.
     let kept = finding.previous.and_then(|previous| {
         previous.providers.iter().find(|before| *before.settings() == settings).cloned()
     });
-    let provider = match kept {
-        Some(provider) => provider,
-        None => made(settings, provider, finding)?,
+    let provider = if let Some(provider) = kept {
+        provider
+    } else {
+        let made = made(settings, provider, finding)?;
+        let before = finding.previous.map_or(&[][..], |previous| &previous.providers);
+        for before in before.iter().filter(|before| before.name() == made.name()) {
+            made.inherit(before);
+        }
+        made
     };
-    Some(Known { provider, client_id, credential, cloud })
+    Some(Known { provider, client_id, credential, user_grant, cloud })
 }
 
 fn made(
@@ -151,7 +163,12 @@ fn entra_settings(
         // The file's own rules refuse this.
         (None, None) => Vec::new(),
     };
-    ProviderSettings::new(name, Issuing::entra(&entra.tenant.value.0, cloud, authority), audiences)
+    let tenants = tenants::resolve(entra, finding);
+    let kind = Issuing::entra_of(tenants, cloud, authority);
+    ProviderSettings {
+        exchanges: exchanges(entra.credential.as_ref()),
+        ..ProviderSettings::new(name, kind, audiences)
+    }
 }
 
 fn entra_credential(entra: &file::Entra, finding: &mut Finding<'_>) -> Option<ClientCredential> {
@@ -166,6 +183,26 @@ fn entra_credential(entra: &file::Entra, finding: &mut Finding<'_>) -> Option<Cl
     }
 }
 
+fn oidc_credential(oidc: &Oidc, finding: &mut Finding<'_>) -> Option<ClientCredential> {
+    match &oidc.credential.as_ref()?.value {
+        OidcCredential::ClientSecretPost(secret) => {
+            finding.warn_of_literal("the client secret", secret);
+            Some(ClientCredential::ClientSecret(secret.value.clone()))
+        }
+        OidcCredential::ClientSecret(never) | OidcCredential::PrivateKey(never) => match *never {},
+    }
+}
+
+fn user_grant(provider: &file::Provider) -> UserGrant {
+    match provider {
+        file::Provider::Entra(_) => UserGrant::EntraOnBehalfOf,
+        file::Provider::Oidc(oidc) => match oidc.exchange {
+            file::Exchange::TokenExchange => UserGrant::TokenExchange,
+            file::Exchange::JwtBearer => UserGrant::JwtBearer,
+        },
+    }
+}
+
 fn oidc_settings(
     name: &Spanned<String>,
     oidc: &Oidc,
@@ -174,6 +211,8 @@ fn oidc_settings(
     refuse_clear(&oidc.issuer, finding);
     let issuing = Issuing::Oidc { issuer: oidc.issuer.text.clone() };
     let mut settings = ProviderSettings::new(name, issuing, texts(&oidc.audiences.0));
+    settings.exchanges = exchanges(oidc.credential.as_ref());
+    settings.typ = oidc.typ.map(|typ| typ.0);
     if let Some(algorithms) = &oidc.algorithms {
         settings.algorithms =
             algorithms.0.iter().map(|algorithm| signature(algorithm.value)).collect();
@@ -190,6 +229,11 @@ fn oidc_settings(
         settings.roles_claims = claims;
     }
     settings
+}
+
+/// A credential is for exchanges, and for nothing else.
+fn exchanges<T>(credential: Option<&T>) -> Exchanges {
+    if credential.is_some() { Exchanges::Asked } else { Exchanges::Never }
 }
 
 fn signature(algorithm: value::Algorithm) -> Algorithm {

@@ -9,19 +9,21 @@ use super::super::file::{self, Auth, AuthRules, RoutesFile};
 use super::super::problem::{Place, Problem};
 use super::super::spanned::{List, OneOrMany, Spanned, Table};
 use super::super::value::{SizeLimit, Text};
+use super::exchanges::Exchange;
 use super::names::{self, Section};
 use super::providers::{Known as Provider, Providers};
 use super::tokens::{self, Token};
 use super::upstreams::{self, Known as Upstream, Upstreams};
-use super::{Finding, headers};
+use super::{Finding, headers, resources};
 use crate::authn::Requirement;
 use crate::authz::{Callers, Policy};
 use crate::chain::with_sources;
-use crate::exchange::TokenPlan;
+use crate::exchange::{InNameOf, TokenPlan};
 use crate::forward::headers::Asserted;
 use crate::forward::{ForwardedClaim, Forwarding, Patience};
 use crate::gateway::{Action, Forward, Route};
 use crate::own_answer::{Canned, Redirect};
+use crate::public_url::PublicUrl;
 use crate::route::{
     EncodedSlashes, HostPattern, PathPattern, Rewrite, RewriteError, RouteMatch, RouteTable,
 };
@@ -31,6 +33,7 @@ pub(super) fn resolve(
     file: &RoutesFile,
     providers: &Providers,
     upstreams: &Upstreams,
+    public_url: Option<&Arc<PublicUrl>>,
     finding: &mut Finding<'_>,
 ) -> Option<RouteTable<Route>> {
     let mut resolver = Resolver { file, providers, upstreams, finding, names: Vec::new() };
@@ -41,6 +44,9 @@ pub(super) fn resolve(
             places.push(route.r#match.path.place);
             entries.push(entry);
         }
+    }
+    if let Some(public_url) = public_url {
+        resources::add(&mut entries, public_url, finding);
     }
     match RouteTable::build(entries) {
         Ok(table) => Some(table),
@@ -64,8 +70,9 @@ pub(super) fn resolve(
 const PATHS: &str = "a path is `/orders`, `/orders/{id}` or `/orders/{*rest}`";
 const HOSTS: &str = "a host is `api.example.com` or `*.example.com`";
 
-/// Notes the place of an on-behalf-of token.
+/// Notes the place of an on-behalf-of token, and of one in the gateway's own name.
 const TOKEN: &str = "the token on behalf of the caller is asked for here";
+const OWN_TOKEN: &str = "the token in the gateway's own name is asked for here";
 
 struct Resolver<'a, 'f> {
     file: &'a RoutesFile,
@@ -96,7 +103,7 @@ impl<'a> Resolver<'a, '_> {
             },
         };
         let metrics = self.finding.lasting.metrics.route(&name);
-        Some((matches?, Route { metrics, requirement, policy, action }))
+        Some((matches?, Route { metrics, requirement, policy, resource: None, action }))
     }
 
     /// Its name, or one made from its path; two of one name could not be told apart in the log.
@@ -314,25 +321,39 @@ impl<'a> Resolver<'a, '_> {
     /// A token on behalf of nobody, or of a caller whose provider can't be asked, would fail
     /// with every request.
     fn check_token(&mut self, route: &Spanned<file::Route>, token: &Token, asked_of: &[&Provider]) {
-        let TokenPlan::Exchange(plan) = &token.plan else { return };
+        let Some(exchange) = &token.exchange else { return };
+        let note = match exchange.in_name_of() {
+            InNameOf::Caller { .. } => TOKEN,
+            InNameOf::Gateway => OWN_TOKEN,
+        };
         if asked_of.is_empty() {
-            let problem = Problem::error(
-                route.auth.key_place(),
-                "the upstream's token is on behalf of the caller, and this route is open",
-            );
-            let hint = "ask for a token (`auth: any`, or what it must have), or write `token: { none: true }` in the route";
-            self.finding.problems.push(problem.related(token.place, TOKEN).hint(hint));
+            let problem = on_open_route(exchange, route.auth.key_place());
+            self.finding.problems.push(problem.related(token.place, note));
         }
-        if plan.asks_named_provider() {
+        if let Some(named) = exchange.named_provider() {
+            let lacks = |known: &&&Provider| !named.has_endpoints_for_callers_of(&known.provider);
+            for known in asked_of.iter().filter(lacks) {
+                let (name, named) = (known.provider.name(), named.name());
+                let message = format!(
+                    "callers of provider `{name}` can't get a token for the upstream: they are of no tenant, or of another than those of `allowed_tenants` of provider `{named}`, which is asked"
+                );
+                let problem = Problem::error(route.auth.key_place(), message);
+                let hint = format!(
+                    "exchange at a provider with one `tenant`; or list the route's `providers` without `{name}`"
+                );
+                self.finding.problems.push(problem.related(token.place, note).hint(hint));
+            }
             return;
         }
-        for known in asked_of.iter().filter(|known| tokens::client(known).is_none()) {
-            let (name, (why, hint)) = (known.provider.name(), known.lack());
+        for known in asked_of {
+            exchange.judge_for(known, self.finding);
+            let Some((why, hint)) = exchange.lack(known) else { continue };
+            let name = known.provider.name();
             let message =
                 format!("callers of provider `{name}` can't get a token for the upstream: {why}");
             let problem = Problem::error(route.auth.key_place(), message);
             let hint = format!("{hint}; or list the route's `providers` without it");
-            self.finding.problems.push(problem.related(token.place, TOKEN).hint(hint));
+            self.finding.problems.push(problem.related(token.place, note).hint(hint));
         }
     }
 
@@ -455,6 +476,34 @@ impl<'a> Resolver<'a, '_> {
             path,
             suffix: suffix.to_owned(),
         })
+    }
+}
+
+/// What it means that nobody's token is asked for before `exchange` is made.
+fn on_open_route(exchange: &Exchange, auth: Place) -> Problem {
+    match exchange.in_name_of() {
+        InNameOf::Caller { .. } => Problem::error(
+            auth,
+            "the upstream's token is on behalf of the caller, and this route is open",
+        )
+        .hint("ask for a token (`auth: any`, or what it must have), or write `token: { none: true }` in the route"),
+        InNameOf::Gateway => match exchange.named_provider() {
+            Some(named) if named.has_several_tenants() => Problem::error(
+                auth,
+                format!("this route is open, and the tenant that provider `{}` is asked in is the caller's", named.name()),
+            )
+            .hint("ask for a token, or name a provider with one `tenant`"),
+            Some(_) => Problem::warning(
+                auth,
+                "this route is open, and whoever calls it uses the permissions of the gateway",
+            )
+            .hint("ask for a token: `auth: any`, or what it must have"),
+            None => Problem::error(
+                auth,
+                "this route is open, and which provider gives the upstream's token depends on the caller's",
+            )
+            .hint("name one beside the scopes: `provider: entra`"),
+        },
     }
 }
 

@@ -1,6 +1,7 @@
 //! `listeners`, `admin` and `server`.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::file::{self, RoutesFile};
@@ -9,7 +10,10 @@ use super::super::spanned::Spanned;
 use super::super::value::{AdminAddress, Workers};
 use super::Finding;
 use crate::accept;
+use crate::authn::may_be_called;
 use crate::chain::with_sources;
+use crate::public_url::{PublicUrl, PublicUrlError};
+use crate::route::HostPattern;
 use crate::secret::Secret;
 
 /// Where callers connect.
@@ -131,6 +135,30 @@ fn refuse_callers(
         None => Problem::error(at, format!("`{address}` is where the admin port is by default")),
     };
     finding.problems.push(problem.hint(hint));
+}
+
+/// `server.public_url`, if there is one.
+pub(super) fn public_url(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Arc<PublicUrl>> {
+    let written = file.server.public_url.as_ref()?;
+    let made = PublicUrl::new(&written.url).and_then(|url| {
+        // One that no request could name would be in no route's `hosts`.
+        HostPattern::parse(url.host()).map(|_valid| url).map_err(|_invalid| PublicUrlError::Host)
+    });
+    let url = made
+        .map_err(|error| {
+            let message =
+                format!("`{}` can't be what callers call the gateway: {error}", written.text);
+            let hint = "write scheme, host and, where needed, port: `https://api.example.com`";
+            finding.error(written.place, message, hint);
+        })
+        .ok()?;
+    // No error: it is only told to callers and compared, and nothing is sent there.
+    if !may_be_called(&written.text) {
+        let message = format!("`{}` is plain http beyond loopback", written.text);
+        let hint = "callers send their tokens there for everybody on the way to read, and RFC 9728 clients refuse it: use https";
+        finding.warning(written.place, message, hint);
+    }
+    Some(Arc::new(url))
 }
 
 pub(super) fn server(file: &RoutesFile) -> Server {

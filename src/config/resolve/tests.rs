@@ -103,3 +103,39 @@ fn what_makes_sense_is_served_with_its_warnings() {
         assert_golden("ok", &path, &folder.shown(&warnings));
     }
 }
+
+/// Where each preset leads in each cloud, and for which scope; the facts are Microsoft's.
+#[test]
+fn presets_lead_to_the_services_of_the_providers_cloud() {
+    use std::fmt::Write;
+
+    let folder = Folder::new();
+    let mut shown = String::new();
+    for tenant in [
+        "tenant: 11111111-2222-3333-4444-555555555555",
+        "tenant: organizations, allowed_tenants: [11111111-2222-3333-4444-555555555555]",
+    ] {
+        for cloud in ["public", "usgov", "china"] {
+            for preset in ["graph", "arm"] {
+                let text = format!(
+                    "providers:\n  sso: {{ type: oidc, issuer: https://sso.example.com, audiences: [a], jwks_file: keys.json }}\n  \
+                     entra: {{ type: entra, {tenant}, cloud: {cloud}, client_id: g, credential: {{ client_secret: \"${{SECRET}}\" }} }}\n\
+                     upstreams:\n  u: {{ preset: {preset} }}\n\
+                     routes:\n  - {{ match: {{ path: / }}, auth: {{ providers: [entra] }}, upstream: u }}\n"
+                );
+                let (resolved, warnings) =
+                    folder.resolve(&text).unwrap_or_else(|problems| panic!("{problems}"));
+                assert!(warnings.is_empty(), "{warnings}");
+                let upstream = resolved.snapshot.upstreams.first().unwrap().settings();
+                let scheme = if upstream.tls { "https" } else { "http" };
+                let plans = format!("{:?}", resolved.snapshot.routes);
+                let scope = plans.split('"').find(|text| text.ends_with("/.default")).unwrap();
+                let (host, port) = (&upstream.host, upstream.port);
+                let base = &upstream.base_path;
+                writeln!(shown, "{cloud} {preset}: {scheme}://{host}:{port}{base} scope {scope}")
+                    .unwrap();
+            }
+        }
+    }
+    assert_golden("ok", Path::new("presets"), &shown);
+}

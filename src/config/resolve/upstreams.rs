@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use url::{Host, Url};
 
-use super::super::file::{self, Cloud, Preset, RoutesFile};
+use super::super::file::{self, Cloud, Preset, RoutesFile, TokenSource};
 use super::super::problem::Place;
 use super::super::spanned::{Spanned, Table};
 use super::super::value::Timeout;
 use super::Finding;
-use super::providers::{Providers, roots};
+use super::providers::{Known as Provider, Providers, roots};
 use super::tokens::{self, Token};
 use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
@@ -111,7 +111,11 @@ fn address(
 ) -> Option<Url> {
     let Some(url) = &upstream.url else {
         let preset = upstream.preset.as_ref()?;
-        let url = Url::parse(service(preset.value, cloud(providers)));
+        let cloud = named_cloud(upstream, providers).unwrap_or_else(|| {
+            refuse_several_clouds(preset.place, providers, finding);
+            cloud(providers)
+        });
+        let url = Url::parse(service(preset.value, cloud));
         if url.is_err() {
             finding.error(place, "the preset has no URL in this cloud", "set `url`");
         }
@@ -139,10 +143,40 @@ pub(super) fn service(preset: Preset, cloud: Cloud) -> &'static str {
     }
 }
 
-/// The cloud that presets are for: that of the first provider that can exchange.
+/// The cloud that presets are for: that of the first Entra provider that can exchange.
 pub(super) fn cloud(providers: &Providers) -> Cloud {
-    let exchanging = providers.iter().find(|known| known.credential.is_some());
-    exchanging.map_or(Cloud::Public, |known| known.cloud)
+    exchanging_clouds(providers).next().unwrap_or(Cloud::Public)
+}
+
+fn exchanging_clouds(providers: &Providers) -> impl Iterator<Item = Cloud> {
+    let is_entra = |known: &&Provider| known.is_entra() && known.credential.is_some();
+    providers.iter().filter(is_entra).map(|known| known.cloud)
+}
+
+/// The cloud of the provider that the upstream's own `token` names.
+fn named_cloud(upstream: &file::Upstream, providers: &Providers) -> Option<Cloud> {
+    let asked = match &upstream.token.as_ref()?.value {
+        TokenSource::OnBehalfOf(of) => &of.asked,
+        TokenSource::ClientCredentials(of) => &of.asked,
+        TokenSource::ManagedIdentity(_)
+        | TokenSource::Header(_)
+        | TokenSource::Passthrough(_)
+        | TokenSource::None(_) => return None,
+    };
+    let name = asked.provider.as_ref()?;
+    providers.find(&name.value).map(|known| known.cloud)
+}
+
+/// A preset is one cloud's service: callers of another cloud would be sent to a stranger.
+fn refuse_several_clouds(preset: Place, providers: &Providers, finding: &mut Finding<'_>) {
+    let first = cloud(providers);
+    if exchanging_clouds(providers).any(|other| other != first) {
+        finding.error(
+            preset,
+            "`preset` with providers of several clouds",
+            "set `url`, or name the provider: `token: { on_behalf_of: { provider: …, scopes: […] } }`",
+        );
+    }
 }
 
 fn settings(
@@ -226,7 +260,7 @@ fn token(
         (None, Some(preset)) => {
             Some(tokens::of_preset(preset.value, preset.place, name, providers))
         }
-        (None, None) => Some(Token { plan: TokenPlan::None, place }),
+        (None, None) => Some(Token::fixed(TokenPlan::None, place)),
     }
 }
 

@@ -17,7 +17,7 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 pub use duration::{ClockSkew, Period, PeriodOrZero, Timeout};
 pub use network::{Address, AdminAddress, HttpUrl, Network, RedirectStatus, Status};
 pub use quantity::{Bytes, Count, SizeLimit, Workers};
-pub use token::{Algorithm, Tenant};
+pub use token::{Algorithm, HeaderType, Tenant, TenantId};
 
 use super::failure::WrongText;
 use crate::secret::Secret;
@@ -76,6 +76,8 @@ written!(
     Status,
     RedirectStatus,
     Tenant,
+    TenantId,
+    HeaderType,
     Algorithm,
     Secret,
 );

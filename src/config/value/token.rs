@@ -1,29 +1,96 @@
-//! What tokens are judged by: tenants and algorithms.
+//! What tokens are judged by: tenants, algorithms and types.
 
 use super::super::failure::WrongText;
 use super::super::suggest::did_you_mean;
 use super::Written;
 
+/// Which tenant of Entra, or that it is several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tenant {
+    /// One, by its id.
+    Id(TenantId),
+    /// One, by a domain, in lower case.
+    Domain(String),
+    /// Accounts of organisations: `organizations`.
+    Organizations,
+    /// These and personal accounts: `common`.
+    Common,
+}
+
 /// The id of an Entra tenant, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tenant(pub String);
+pub struct TenantId(pub String);
+
+const TENANT_HINT: &str =
+    "write the tenant's id (Entra admin center, Overview): `11111111-2222-3333-4444-555555555555`";
 
 impl Written for Tenant {
+    const FORM: &'static str = "a tenant id, a domain, `organizations` or `common`";
+
+    fn parse(text: &str) -> Result<Self, WrongText> {
+        match text {
+            "organizations" => return Ok(Self::Organizations),
+            "common" => return Ok(Self::Common),
+            "consumers" => {
+                let message = "`consumers` is not a tenant here";
+                let hint = "personal accounts are the tenant `9188040d-6c67-4c5b-b112-36a304b66dad`: write that, or `common` with it in `allowed_tenants`";
+                return Err(WrongText::new(message, hint));
+            }
+            _ => {}
+        }
+        if let Some(id) = guid(text) {
+            return Ok(Self::Id(TenantId(id)));
+        }
+        if is_domain(text) {
+            return Ok(Self::Domain(text.to_ascii_lowercase()));
+        }
+        let hint =
+            format!("{TENANT_HINT}, a domain of it, or `organizations` with `allowed_tenants`");
+        Err(WrongText::new(format!("`{text}` is neither the id nor a domain of a tenant"), hint))
+    }
+}
+
+impl Written for TenantId {
     const FORM: &'static str = "a tenant id";
 
     fn parse(text: &str) -> Result<Self, WrongText> {
-        let hint = "write the tenant's id (Entra admin center, Overview): `11111111-2222-3333-4444-555555555555`";
-        // Only the form with hyphens: `uuid` would take three others.
-        if let (Ok(id), 36) = (uuid::Uuid::try_parse(text), text.len()) {
-            return Ok(Self(id.hyphenated().to_string()));
-        }
-        let later = matches!(text, "common" | "organizations") || text.contains('.');
-        let message = if later {
-            format!("tenant `{text}` is not supported yet")
-        } else {
-            format!("`{text}` is not the id of a tenant")
-        };
-        Err(WrongText::new(message, hint))
+        let id = guid(text).map(Self);
+        id.ok_or_else(|| WrongText::new(format!("`{text}` is not the id of a tenant"), TENANT_HINT))
+    }
+}
+
+/// Only the form with hyphens: `uuid` would take three others.
+fn guid(text: &str) -> Option<String> {
+    let id = uuid::Uuid::try_parse(text).ok().filter(|_| text.len() == 36)?;
+    Some(id.hyphenated().to_string())
+}
+
+/// A name of two labels or more (RFC 1123 §2.1), the last of which is no number.
+fn is_domain(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let Some((_, last)) = text.rsplit_once('.') else { return false };
+    text.len() <= 253
+        && text.split('.').all(is_label)
+        && last.bytes().any(|byte| byte.is_ascii_alphabetic())
+}
+
+/// What the header of a provider's tokens must name: `typ`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderType(pub crate::authn::HeaderType);
+
+impl Written for HeaderType {
+    const FORM: &'static str = "a type of token such as `at+jwt`";
+
+    fn parse(text: &str) -> Result<Self, WrongText> {
+        crate::authn::HeaderType::named(text).map(Self).ok_or_else(|| {
+            let message = format!("tokens with `typ: {text}` are never accepted");
+            WrongText::new(message, "write `at+jwt` (RFC 9068) or `JWT`; without the key both are accepted, and tokens without `typ`")
+        })
     }
 }
 
@@ -79,16 +146,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tenants_are_ids() {
-        let tenant = Tenant::parse("AAAAAAAA-2222-3333-4444-555555555555").unwrap();
-        assert_eq!(tenant.0, "aaaaaaaa-2222-3333-4444-555555555555");
-        for (text, message) in [
-            ("common", "not supported yet"),
-            ("contoso.onmicrosoft.com", "not supported yet"),
-            ("aaaaaaaa222233334444555555555555", "is not the id"),
-            ("1e3", "is not the id"),
+    fn tenants_are_ids_domains_or_several() {
+        let id = "aaaaaaaa-2222-3333-4444-555555555555";
+        assert_eq!(Tenant::parse(&id.to_uppercase()).unwrap(), Tenant::Id(TenantId(id.into())));
+        assert_eq!(TenantId::parse(&id.to_uppercase()).unwrap().0, id);
+        let domain = Tenant::Domain("contoso.onmicrosoft.com".to_owned());
+        assert_eq!(Tenant::parse("Contoso.onmicrosoft.com").unwrap(), domain);
+        assert_eq!(Tenant::parse("common").unwrap(), Tenant::Common);
+        assert_eq!(Tenant::parse("organizations").unwrap(), Tenant::Organizations);
+        for text in [
+            "aaaaaaaa222233334444555555555555",
+            "{aaaaaaaa-2222-3333-4444-555555555555}",
+            "1e3",
+            "1.5",
+            "10.0.0.1",
+            "Common",
+            "consumers",
+            "{tenantid}",
+            "contoso",
+            "contoso..com",
+            ".contoso.com",
+            "contoso.com.",
+            "contoso.com/common",
+            "contoso.com?x",
+            "-a.com",
+            "*.contoso.com",
+            "contoso .com",
+            "../common.x",
         ] {
-            assert!(Tenant::parse(text).unwrap_err().message.contains(message), "{text}");
+            assert!(Tenant::parse(text).is_err(), "{text}");
+            assert!(TenantId::parse(text).is_err(), "{text}");
+        }
+        for several in ["common", "organizations", "contoso.com"] {
+            assert!(TenantId::parse(several).is_err(), "{several}");
+        }
+    }
+
+    #[test]
+    fn header_types_are_those_of_access_tokens() {
+        use crate::authn::HeaderType as Known;
+        assert_eq!(HeaderType::parse("at+jwt").unwrap().0, Known::AccessToken);
+        assert_eq!(HeaderType::parse("application/AT+JWT").unwrap().0, Known::AccessToken);
+        assert_eq!(HeaderType::parse("JWT").unwrap().0, Known::Jwt);
+        for text in ["dpop+jwt", "id_token", "Bearer", "*"] {
+            assert!(HeaderType::parse(text).is_err(), "{text}");
         }
     }
 

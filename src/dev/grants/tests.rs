@@ -113,9 +113,11 @@ fn each_parameter_of_an_exchange_is_checked() {
     let alice = assertion_of(&authority, "alice");
     let two =
         "https://graph.microsoft.com/User.Read https://management.azure.com/user_impersonation";
-    let cases: [(Changes<'_>, u32); 15] = [
+    let rfc_8693 = "urn:ietf:params:oauth:grant-type:token-exchange";
+    let cases: [(Changes<'_>, u32); 16] = [
         (&[("grant_type", None)], 900_144),
         (&[("grant_type", Some("implicit"))], 70003),
+        (&[("grant_type", Some(rfc_8693))], 70003),
         (&[("client_id", Some("20000000-0000-4000-8000-00000000000f"))], 700_016),
         (&[("client_secret", Some("wrong"))], 7_000_215),
         (&[("client_secret", None)], 7_000_218),
@@ -284,6 +286,41 @@ fn a_user_signs_in_with_name_and_password() {
     for name in ["mfa@dev.local", "noconsent@dev.local", "blocked@dev.local"] {
         assert!(sign_in(&authority, &[("username", Some(name))]).is_ok(), "{name}");
     }
+}
+
+#[test]
+fn who_asks_with_the_claims_of_the_challenge_gets_a_token_that_can_be_exchanged() {
+    use crate::dev::token_error::WANTED_CLAIMS;
+
+    let authority = authority();
+    let exchanged = |name: &str, claims| {
+        let username = format!("{name}@dev.local");
+        let changes = [("username", Some(&*username)), ("claims", claims)];
+        let token = claims_of(&authority, &sign_in(&authority, &changes).unwrap());
+        exchange(&authority, &token, &[]).map(|answer| claims_of(&authority, &answer))
+    };
+    let amr = exchanged("mfa", Some(WANTED_CLAIMS)).unwrap()["amr"].clone();
+    assert_eq!(amr, json!(["pwd", "mfa"]));
+    // Other claims, and those in other places, are not what was asked for.
+    for claims in [
+        None,
+        Some(r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#),
+        Some(r#"{"access_token":{"polids":{"essential":true,"values":["x"]}}}"#),
+        Some(r#"{"access_token":{"polids":{"essential":true}}}"#),
+        Some(
+            r#"{"id_token":{"polids":{"essential":true,"values":["50000000-0000-4000-8000-000000000001"]}}}"#,
+        ),
+    ] {
+        assert_eq!(exchanged("mfa", claims), Err(Refusal::WantsClaims), "{claims:?}");
+    }
+    assert!(!exchanged("alice", None).unwrap().contains_key("amr"));
+    // Nothing else that stops a user is lifted.
+    assert_eq!(exchanged("blocked", Some(WANTED_CLAIMS)), Err(Refusal::Blocked));
+    assert_eq!(exchanged("noconsent", Some(WANTED_CLAIMS)), Err(Refusal::NeedsConsent));
+    // The claims of the exchange itself are no sign-in.
+    let plain = assertion_of(&authority, "mfa");
+    let changes = [("claims", Some(WANTED_CLAIMS))];
+    assert_eq!(exchange(&authority, &plain, &changes), Err(Refusal::WantsClaims));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::super::terms::{Parts, Requested, Terms};
 use super::*;
 use crate::authn::{Issuing, Provider, ProviderSettings};
 use crate::clock::{SystemClock, UnixTime};
-use crate::exchange::{ClientCredential, Grant};
+use crate::exchange::{ClientCredential, Grant, UserGrant};
 use crate::rejection::{Code, Extra, Rejection};
 use crate::secret::Secret;
 use crate::trust::Roots;
@@ -71,7 +71,7 @@ fn client(timeout: Duration) -> OAuthClient {
         provider: provider(timeout),
         client_id: "client".to_owned(),
         credential: ClientCredential::ClientSecret(Secret::new("hush".into())),
-        user_grant: Grant::EntraOnBehalfOf,
+        user_grant: UserGrant::EntraOnBehalfOf,
     }
 }
 
@@ -349,6 +349,7 @@ async fn one_call(answer: String, timeout: Duration) -> (Result<Granted, Rejecti
         terms: Arc::new(terms),
         client: Arc::new(client(timeout)),
         subject: InboundToken::new(HeaderValue::from_static("Bearer in.bound.token"), 7),
+        claims: None,
         upstream: Arc::from("graph"),
     };
     let (throttles, metrics) = (Throttles::default(), Metrics::default());

@@ -1,0 +1,66 @@
+//! A request whose upstream asks for a token with more claims, and what it takes to send it
+//! once more.
+
+use super::request::{Exchanged, Head, KeptBody, UpstreamRequest};
+use super::{Forwarding, request};
+use crate::authn::Caller;
+use crate::body::Body;
+use crate::exchange::UpstreamCredential;
+use crate::exchange::challenge::Claims;
+use crate::rejection::Rejection;
+
+/// A request that was refused with a claims challenge (continuous access evaluation).
+#[derive(Debug)]
+pub struct Challenged<'a> {
+    plan: &'a Forwarding,
+    claims: Claims,
+    caller: Option<Caller>,
+    /// `None`: its body can't be sent again.
+    message: Option<(Head, Body)>,
+}
+
+impl<'a> Challenged<'a> {
+    pub(super) async fn new(
+        plan: &'a Forwarding,
+        claims: Claims,
+        head: Option<Head>,
+        exchanged: Exchanged,
+    ) -> Self {
+        let Exchanged { caller, body } = exchanged;
+        let body = match body {
+            KeptBody::Empty => Some(Body::empty()),
+            KeptBody::Replay(replay) => replay.whole().await.map(Body::full),
+            KeptBody::Gone => None,
+        };
+        Self { plan, claims, caller, message: head.zip(body) }
+    }
+
+    /// What the upstream asks for.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// Whose request it is; `None` on an open route.
+    pub fn caller(&self) -> Option<&Caller> {
+        self.caller.as_ref()
+    }
+
+    /// The same request with another credential; `None` if its body can't be sent again.
+    ///
+    /// # Errors
+    ///
+    /// A credential for another upstream (500).
+    pub fn with(
+        self,
+        credential: &UpstreamCredential,
+    ) -> Result<Option<UpstreamRequest<'a>>, Rejection> {
+        let Self { plan, caller, message, claims: _ } = self;
+        request::check_upstream(plan, credential)?;
+        Ok(message.map(|(mut head, body)| {
+            head.set_credential(credential);
+            // It was sent twice; a third time would be a loop.
+            let exchanged = Some(Exchanged { caller, body: KeptBody::Gone });
+            UpstreamRequest { plan, head, body, upload: None, exchanged }
+        }))
+    }
+}

@@ -147,7 +147,13 @@ impl Refusal {
             {
                 Class::Gateway
             }
-            class => class,
+            class @ (Class::Interaction
+            | Class::Consent
+            | Class::NotAllowed
+            | Class::Expired
+            | Class::Invalid
+            | Class::Gateway
+            | Class::Unavailable) => class,
         }
     }
 }

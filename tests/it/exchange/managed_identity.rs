@@ -236,6 +236,8 @@ async fn a_host_that_throttles_is_left_alone() {
         assert_eq!(reply.outcome(), (503, "provider_unavailable".to_owned()));
         let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
         assert!((2900..=3000).contains(&wait), "{wait}");
+        // That it was asked to wait is not forgotten with the configuration.
+        gateway.running().reload().unwrap();
     }
     assert_eq!(host.asked().len(), 1);
 }

@@ -55,15 +55,33 @@ impl Gateway {
             .unwrap_or_else(|problems| panic!("the gateway does not start:\n{problems}"))
     }
 
+    /// Starts one with this routes file, which finds `variables` in the environment too.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start; with the problems of the file.
+    pub fn start_in(variables: &[(String, String)], yaml: &str) -> Self {
+        Self::try_start_in(variables, yaml)
+            .unwrap_or_else(|problems| panic!("the gateway does not start:\n{problems}"))
+    }
+
     /// Starts one with this routes file; else what is wrong, as the operator sees it.
     pub fn try_start(yaml: &str) -> Result<Self, String> {
+        Self::try_start_in(&[], yaml)
+    }
+
+    /// The same with more `variables` in the environment.
+    pub fn try_start_in(variables: &[(String, String)], yaml: &str) -> Result<Self, String> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         watch_panics();
         capture::elsewhere();
         registry::secret(CLIENT_SECRET);
         let name = format!("gateway-{}", NUMBER.fetch_add(1, Ordering::SeqCst));
         let (clock, log) = (ManualClock::new(), Capture::default());
-        let file = RoutesFile(Arc::new(Mutex::new(yaml.to_owned())));
+        let file = RoutesFile {
+            text: Arc::new(Mutex::new(yaml.to_owned())),
+            variables: variables.to_vec(),
+        };
         let options = Options::new(&file, &clock, &log)?;
         let (stop, stopped) = oneshot::channel();
         let (started, outcome) = mpsc::sync_channel(1);
@@ -120,7 +138,7 @@ impl Gateway {
 
     /// Changes the routes file; `running().reload()` reads it.
     pub fn write_file(&self, yaml: &str) {
-        yaml.clone_into(&mut self.file.0.lock().unwrap());
+        yaml.clone_into(&mut self.file.text.lock().unwrap());
     }
 
     /// The gateway as the product knows it: `reload()`, `drain()`.
@@ -285,18 +303,22 @@ impl Options {
     }
 }
 
-/// A routes file in memory.
+/// A routes file in memory, and what it finds in the environment beside [`VARIABLES`].
 #[derive(Clone)]
-struct RoutesFile(Arc<Mutex<String>>);
+struct RoutesFile {
+    text: Arc<Mutex<String>>,
+    variables: Vec<(String, String)>,
+}
 
 impl Origin for RoutesFile {
     fn source(&self) -> Result<Source, Problems> {
-        let text = self.0.lock().unwrap().clone();
+        let text = self.text.lock().unwrap().clone();
         Ok(Source { name: "routes.yaml".to_owned(), text, base: std::env::temp_dir() })
     }
 
     fn environment(&self, source: &Source) -> Environment {
-        Environment::of(VARIABLES.iter().copied(), &source.base)
+        let variables = self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        Environment::of(VARIABLES.iter().copied().chain(variables), &source.base)
     }
 }
 

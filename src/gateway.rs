@@ -13,7 +13,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::authn::{self, Provider, Requirement};
+use crate::authn::{self, Presented, Provider, Requirement};
 use crate::authz::{self, Policy};
 use crate::body::Body;
 use crate::exchange::{self, Exchanger, TokenPlan, UpstreamCredential};
@@ -175,7 +175,13 @@ impl Gateway {
         let route = found.route;
         record.route = Some(Arc::clone(&route.metrics));
         met.clone_from(&route.resource);
-        let authenticated = authn::authenticate(&route.requirement, request.headers()).await?;
+        let presented = Presented {
+            target: &target,
+            headers: request.headers(),
+            peer,
+            public_url: snapshot.public_url.as_deref().map(PublicUrl::url),
+        };
+        let authenticated = authn::authenticate(&route.requirement, presented).await?;
         record.identity = authenticated.identity().cloned();
         let permit = authz::authorize(&route.policy, authenticated)?;
         let Forward { token, forwarding, metrics } = match &route.action {

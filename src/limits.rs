@@ -50,6 +50,23 @@ pub const MAX_VERIFIED_BYTES: usize = 512 * 1024 * 1024;
 /// more where it names roles); the rest is the allocator's.
 pub const VERIFIED_BYTES_PER_TOKEN_BYTE: usize = 4;
 
+/// Longest DPoP proof in bytes, before anything of it is decoded: one of an RSA key of 8,192 bits
+/// has about 5 KiB, one of an EC key 600 bytes.
+pub const MAX_PROOF_BYTES: usize = 8 * 1024;
+
+/// Longest `jti` of a DPoP proof in bytes; real ones are random and have 16 to 43.
+pub const MAX_JTI_BYTES: usize = 256;
+
+/// How far `iat` of a DPoP proof may lie before or behind our time: what the clocks of callers
+/// differ, and the time that a request is on its way. A proof is made for one request, so this is
+/// short (RFC 9449 §11.1), and has nothing to do with the `clock_skew` of a provider.
+pub const PROOF_WINDOW: Duration = Duration::from_mins(1);
+
+/// Most DPoP proofs remembered at once, for the minute or two in which each could come again: 2,000
+/// requests a second, in about 20 MB; at worst, each of another key, 120 MB. With more, the key
+/// with the most has its oldest forgotten, and what it made so long ago is refused.
+pub const MAX_REMEMBERED_PROOFS: usize = 262_144;
+
 /// How long an outbound token must still live to be used: the time it takes to reach the
 /// upstream and be judged there, plus what the clocks differ.
 pub const OUTBOUND_EXPIRY_MARGIN: Duration = Duration::from_secs(30);

@@ -1,8 +1,11 @@
 //! Who is on the other end of the connection that reached us (the downstream), and which
 //! peers are believed when they say for whom they speak.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
@@ -16,6 +19,46 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Whether the connection is TLS: `https` in `X-Forwarded-Proto` and `Forwarded`.
     pub tls: bool,
+    /// The certificate that it showed, and proved to have the key of, in the TLS handshake.
+    pub certificate: Option<CertificateDigest>,
+}
+
+/// SHA-256 of a certificate in DER: `x5t#S256` of RFC 8705 §3.1.
+#[derive(Clone, Copy)]
+pub struct CertificateDigest([u8; 32]);
+
+impl CertificateDigest {
+    /// The digest of the certificate `der`.
+    pub fn of(der: &[u8]) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest.as_ref());
+        Self(bytes)
+    }
+
+    /// A digest that somebody names: 32 bytes.
+    pub fn named(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Whether it is of the same certificate, in time that does not depend on where they differ.
+    pub fn matches(&self, other: &Self) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+}
+
+/// The beginning of it in base64url: enough to tell certificates apart in a log.
+impl fmt::Display for CertificateDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = URL_SAFE_NO_PAD.encode(self.0);
+        write!(f, "{}…", text.get(..12).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for CertificateDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CertificateDigest({self})")
+    }
 }
 
 /// `server.trusted_proxies`: networks whose `X-Forwarded-*` and `X-Request-Id` are believed.
@@ -71,7 +114,8 @@ mod tests {
 
     fn client(trusted: &[&str], peer: &str, forwarded: &[&str]) -> String {
         let trusted = TrustedProxies::new(trusted.iter().map(|net| net.parse().unwrap()).collect());
-        let peer = Peer { address: SocketAddr::new(peer.parse().unwrap(), 1), tls: false };
+        let address = SocketAddr::new(peer.parse().unwrap(), 1);
+        let peer = Peer { address, tls: false, certificate: None };
         let mut headers = HeaderMap::new();
         for line in forwarded {
             headers.append(X_FORWARDED_FOR, HeaderValue::from_str(line).unwrap());
@@ -100,5 +144,17 @@ mod tests {
         assert_eq!(client(&trusted, "::ffff:10.0.0.1", &["1.2.3.4:55"]), "1.2.3.4");
         assert_eq!(client(&trusted, "::1", &["[2001:db8::1]:55"]), "2001:db8::1");
         assert_eq!(client(&trusted, "::1", &["[2001:db8::1]"]), "2001:db8::1");
+    }
+
+    #[test]
+    fn a_certificate_is_known_by_all_of_its_digest() {
+        let one = CertificateDigest::of(b"one");
+        assert!(one.matches(&CertificateDigest::named(one.0)));
+        for at in [0, 31] {
+            let mut other = one.0;
+            other[at] ^= 1;
+            assert!(!one.matches(&CertificateDigest::named(other)), "{at}");
+        }
+        assert_eq!(one.to_string().chars().count(), 13);
     }
 }

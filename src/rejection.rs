@@ -124,6 +124,9 @@ pub enum Extra {
     RetryAfter(Duration),
     /// The scopes, any one of which would have been enough: `scope` of RFC 6750 §3.
     Scopes(Vec<String>),
+    /// The token came with the scheme `DPoP`, or ought to have: `error` of RFC 9449 §7.1, in a
+    /// challenge of that scheme.
+    Dpop(&'static str),
     /// The challenge that Microsoft's client libraries parse; without `claims` it asks for interaction.
     Claims {
         /// The provider's authorization endpoint.

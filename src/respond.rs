@@ -8,6 +8,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version};
 use serde::Serialize;
 
+use crate::authn::PROOF_ALGORITHMS;
 use crate::body::Body;
 use crate::rejection::{Code, Extra, Rejection};
 
@@ -57,7 +58,7 @@ pub fn refusal(
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             insert(headers, RETRY_AFTER, seconds.max(1).to_string());
         }
-        Extra::None | Extra::Scopes(_) | Extra::Claims { .. } => {}
+        Extra::None | Extra::Scopes(_) | Extra::Dpop(_) | Extra::Claims { .. } => {}
     }
     if rejection.closes() && version < Version::HTTP_2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -106,6 +107,7 @@ fn challenge(rejection: &Rejection) -> Option<String> {
         Extra::Claims { authorization_uri, client_id, claims } => {
             claims_challenge(authorization_uri, client_id, claims.as_deref())
         }
+        Extra::Dpop(error) => dpop(error, rejection.detail()),
         Extra::Scopes(scopes) if !scopes.is_empty() => {
             bearer(error, &[("scope", &scopes.join(" "))])
         }
@@ -138,6 +140,16 @@ fn bearer(error: Option<&str>, more: &[(&str, &str)]) -> String {
     for (name, value) in error.map(|error| ("error", error)).iter().chain(more) {
         parameter(&mut text, name, value);
     }
+    text
+}
+
+/// A challenge of DPoP (RFC 9449 §7.1), which names what proofs may be signed with.
+fn dpop(error: &str, description: &str) -> String {
+    let algorithms: Vec<&str> = PROOF_ALGORITHMS.iter().map(|algorithm| algorithm.name()).collect();
+    let mut text = format!("DPoP realm=\"{REALM}\"");
+    parameter(&mut text, "error", error);
+    parameter(&mut text, "error_description", description);
+    parameter(&mut text, "algs", &algorithms.join(" "));
     text
 }
 
@@ -176,6 +188,12 @@ mod tests {
         assert_eq!(
             authenticate(&invalid).unwrap(),
             r#"Bearer realm="obo-gateway", error="invalid_token", error_description="The token is bad.""#
+        );
+        let proof = invalid.with(Extra::Dpop("invalid_dpop_proof"));
+        assert_eq!(
+            authenticate(&proof).unwrap(),
+            "DPoP realm=\"obo-gateway\", error=\"invalid_dpop_proof\", error_description=\"The token is bad.\", \
+             algs=\"RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 EdDSA\""
         );
         let scope = Rejection::new(Code::InsufficientScope, "x", "")
             .with(Extra::Scopes(vec!["a".into(), "b".into()]));

@@ -25,7 +25,7 @@ use crate::accept::tls::Tls;
 use crate::accept::watched::Watched;
 use crate::accept::{Server, Settings};
 use crate::limits;
-use crate::peer::Peer;
+use crate::peer::{CertificateDigest, Peer};
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -52,7 +52,7 @@ pub(crate) async fn serve<H: Handler>(
 ) {
     let begun = Instant::now();
     let settings = server.settings();
-    let Accepted { stream, peer, slot } = accepted;
+    let Accepted { stream, mut peer, slot } = accepted;
     let ended = async {
         // Answers are small writes that must not wait for more.
         stream.set_nodelay(true)?;
@@ -65,6 +65,9 @@ pub(crate) async fn serve<H: Handler>(
             return Ok(());
         };
         let stream = handshake??;
+        // Also of a resumed session, whose first handshake showed it; it was verified there.
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        peer.certificate = shown.map(|certificate| CertificateDigest::of(certificate));
         let agreed = match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => Some(Protocol::Http2),
             Some(_) => Some(Protocol::Http1),

@@ -5,6 +5,7 @@
 
 pub mod listener;
 mod expiry;
+pub mod client_auth;
 pub mod tls;
 pub mod drain;
 mod slots;
@@ -30,6 +31,7 @@ use crate::limits::ACCEPT_FAILURE_PAUSE;
 use crate::observe::Metrics;
 use crate::peer::Peer;
 
+pub use client_auth::{CallerCertificates, ClientAuth};
 pub use drain::{CutOff, Drain};
 pub use listener::{BindError, BoundListener};
 pub use service::Handler;
@@ -101,7 +103,7 @@ pub async fn serve<H: Handler>(
         };
         match accepted {
             Ok((stream, address)) => {
-                let peer = Peer { address, tls: tls.is_some() };
+                let peer = Peer { address, tls: tls.is_some(), certificate: None };
                 spawn(&server, stream, peer, tls.clone(), handler.clone());
             }
             Err(error) if is_of_one_connection(&error) => {}

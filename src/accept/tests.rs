@@ -138,7 +138,7 @@ async fn both_versions_are_served_over_tls() {
     let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     let files = (Path::new("crt"), Path::new("key"));
     let certified =
-        Certified::from_pem(chain.as_bytes(), key.as_bytes(), files.0, files.1).unwrap();
+        Certified::from_pem(chain.as_bytes(), key.as_bytes(), files.0, files.1, None).unwrap();
     let running = start(settings(), Some(Arc::new(Tls::new(certified))));
     let roots = Roots::from_pem(chain.as_bytes()).unwrap();
     for (offered, version) in [

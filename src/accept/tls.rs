@@ -1,5 +1,8 @@
 //! TLS towards callers: a certificate chain and its key from PEM files, TLS 1.2 and 1.3,
-//! HTTP/2 and HTTP/1.1 by ALPN.
+//! HTTP/2 and HTTP/1.1 by ALPN; and, where the file says so, a certificate of the caller's.
+//!
+//! Each configuration has its own memory of sessions, so none is resumed that was begun with
+//! certificates, or under CAs of callers, that were replaced since.
 //!
 //! It decides what can be served with; when files are read again is decided by the reload.
 
@@ -12,7 +15,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{InconsistentKeys, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
+use crate::accept::client_auth::CallerCertificates;
 use crate::accept::expiry;
+use crate::body::BoxError;
 use crate::clock::UnixTime;
 
 /// What a listener serves TLS with; can be replaced while it serves.
@@ -75,15 +80,25 @@ pub enum TlsError {
         #[source]
         source: rustls::Error,
     },
+    /// The callers' CAs can't be used.
+    #[error("can't verify callers with `{}`", file.display())]
+    CallerCas {
+        /// The file of the CAs.
+        file: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: BoxError,
+    },
 }
 
 impl TlsError {
     /// The file that is to blame; `None` for the two together.
     pub fn file(&self) -> Option<&PathBuf> {
         match self {
-            Self::Pem { file, .. } | Self::NoCertificate { file } | Self::NoKey { file } => {
-                Some(file)
-            }
+            Self::Pem { file, .. }
+            | Self::NoCertificate { file }
+            | Self::NoKey { file }
+            | Self::CallerCas { file, .. } => Some(file),
             Self::Mismatch { .. } | Self::Unusable { .. } => None,
         }
     }
@@ -107,7 +122,8 @@ impl Tls {
 }
 
 impl Certified {
-    /// The chain and the key, both PEM; the names of their files are for errors.
+    /// The chain and the key, both PEM, and how callers are asked for a certificate, if they
+    /// are; the names of the files are for errors.
     ///
     /// # Errors
     ///
@@ -117,6 +133,7 @@ impl Certified {
         key: &[u8],
         cert_file: &Path,
         key_file: &Path,
+        callers: Option<&CallerCertificates>,
     ) -> Result<Self, TlsError> {
         let chain = CertificateDer::pem_slice_iter(chain)
             .collect::<Result<Vec<_>, _>>()
@@ -133,7 +150,7 @@ impl Certified {
                 TlsError::Pem { file, source }
             }
         })?;
-        let config = server_config(chain, key).map_err(|source| {
+        let config = server_config(chain, key, callers).map_err(|source| {
             let (cert_file, key_file) = (cert_file.into(), key_file.into());
             if source == InconsistentKeys::KeyMismatch.into() {
                 TlsError::Mismatch { cert_file, key_file }
@@ -153,12 +170,16 @@ impl Certified {
 fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    callers: Option<&CallerCertificates>,
 ) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+    let builder =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder = match callers {
+        Some(callers) => builder.with_client_cert_verifier(callers.verifier()),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -174,7 +195,7 @@ mod tests {
 
     fn load(chain: &str, key: &str) -> Result<Certified, TlsError> {
         let files = (Path::new("tls.crt"), Path::new("tls.key"));
-        Certified::from_pem(chain.as_bytes(), key.as_bytes(), files.0, files.1)
+        Certified::from_pem(chain.as_bytes(), key.as_bytes(), files.0, files.1, None)
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Takes the bearer token out of the `Authorization` header (RFC 6750 §2.1), and nowhere else:
-//! never from the query or a form.
+//! Takes the token out of the `Authorization` header (RFC 6750 §2.1; RFC 9449 §7.1 for the scheme
+//! `DPoP`), and nowhere else: never from the query or a form.
 //!
 //! It decides the form of the header only; what is in the token is for `token.rs`.
 
@@ -11,6 +11,28 @@ use crate::rejection::Rejection;
 use crate::secret::InboundToken;
 
 use super::refusal;
+
+/// How a token was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    /// As it is worth the same in any hand, or bound to a certificate.
+    Bearer,
+    /// With a proof that the caller holds a key.
+    Dpop,
+}
+
+impl Scheme {
+    /// The scheme called so, in any case of letters.
+    fn named(name: &[u8]) -> Option<Self> {
+        if name.eq_ignore_ascii_case(b"bearer") {
+            Some(Self::Bearer)
+        } else if name.eq_ignore_ascii_case(b"dpop") {
+            Some(Self::Dpop)
+        } else {
+            None
+        }
+    }
+}
 
 /// The one `Authorization` value; `None` if there is none.
 ///
@@ -29,30 +51,30 @@ pub(super) fn single(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Reject
     }
 }
 
-/// The token of a route that asks for one.
+/// The token of a route that asks for one, and how it was sent.
 ///
 /// # Errors
 ///
-/// 400 for `Bearer` with anything but one `b64token` behind it; 401 `token_missing` without a
-/// header or with another scheme; 401 `token_invalid` for one longer than
+/// 400 for `Bearer` or `DPoP` with anything but one `b64token` behind it; 401 `token_missing`
+/// without a header or with another scheme; 401 `token_invalid` for one longer than
 /// [`limits::MAX_TOKEN_BYTES`].
-pub(super) fn token(headers: &HeaderMap) -> Result<InboundToken, Rejection> {
+pub(super) fn token(headers: &HeaderMap) -> Result<(Scheme, InboundToken), Rejection> {
     let Some(value) = single(headers)? else {
         return Err(refusal::missing("no Authorization header"));
     };
-    let (scheme, rest) = split_scheme(value.as_bytes());
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
+    let (name, rest) = split_scheme(value.as_bytes());
+    let Some(scheme) = Scheme::named(name) else {
         return Err(refusal::missing(format!(
             "the Authorization header has {}, and not the scheme `Bearer`",
-            named(scheme)
+            shown_scheme(name)
         )));
-    }
+    };
     let token = rest.trim_ascii_start();
     // One space or more (RFC 6750 §2.1), and no tab, which trimming would also take.
     let gap = rest.get(..rest.len() - token.len()).unwrap_or_default();
     if gap.is_empty() || gap.iter().any(|byte| *byte != b' ') || !is_b64token(token) {
         return Err(refusal::malformed(
-            "what follows `Bearer` in the Authorization header is not one token (RFC 6750 §2.1)",
+            "what follows the scheme in the Authorization header is not one token (RFC 6750 §2.1)",
         ));
     }
     if token.len() > limits::MAX_TOKEN_BYTES {
@@ -63,18 +85,18 @@ pub(super) fn token(headers: &HeaderMap) -> Result<InboundToken, Rejection> {
         )));
     }
     InboundToken::new(value.clone(), value.len() - token.len())
+        .map(|token| (scheme, token))
         .ok_or_else(|| refusal::malformed("the Authorization header is not text"))
 }
 
 /// The scheme for the log, if it is one: clients that forget the scheme put the token itself in
 /// its place, and no character tells the two apart.
-fn named(scheme: &[u8]) -> String {
-    const KNOWN: [&str; 11] = [
+fn shown_scheme(scheme: &[u8]) -> String {
+    const KNOWN: [&str; 10] = [
         "ApiKey",
         "AWS4-HMAC-SHA256",
         "Basic",
         "Digest",
-        "DPoP",
         "GNAP",
         "HOBA",
         "Mutual",
@@ -125,16 +147,20 @@ mod tests {
     }
 
     #[test]
-    fn one_token_behind_bearer_is_taken_as_it_came() {
+    fn one_token_behind_its_scheme_is_taken_as_it_came() {
         for (value, wanted) in [
+            ("DPoP a.b.c", "a.b.c"),
+            ("dpop  a.b.c", "a.b.c"),
             ("Bearer a.b.c", "a.b.c"),
             ("bearer a.b.c", "a.b.c"),
             ("BEARER abc==", "abc=="),
             ("bEaReR -._~+/", "-._~+/"),
             ("Bearer  a", "a"),
         ] {
-            let taken = token(&headers(&[value.as_bytes()])).unwrap();
+            let (scheme, taken) = token(&headers(&[value.as_bytes()])).unwrap();
             assert_eq!(taken.expose(), wanted, "{value}");
+            let sent = if value.starts_with(['d', 'D']) { Scheme::Dpop } else { Scheme::Bearer };
+            assert_eq!(scheme, sent, "{value}");
         }
     }
 
@@ -144,7 +170,11 @@ mod tests {
             (&[], Code::TokenMissing),
             (&[b""], Code::TokenMissing),
             (&[b"Basic dXNlcjpwdw=="], Code::TokenMissing),
-            (&[b"DPoP a.b.c"], Code::TokenMissing),
+            (&[b"DPoPX a.b.c"], Code::TokenMissing),
+            (&[b"DPoP"], Code::BadRequest),
+            (&[b"DPoP a b"], Code::BadRequest),
+            (&[b"DPoP a, DPoP b"], Code::BadRequest),
+            (&[b"DPoP a", b"Bearer a"], Code::BadRequest),
             (&[b"BearerX a.b.c"], Code::TokenMissing),
             (&[b"XBearer a.b.c"], Code::TokenMissing),
             (&[b"Negotiate"], Code::TokenMissing),
@@ -187,7 +217,7 @@ mod tests {
     #[test]
     fn a_token_in_place_of_the_scheme_is_not_repeated() {
         let reason = |value: &[u8]| token(&headers(&[value])).unwrap_err().reason();
-        assert!(reason(b"dpop a.b.c").contains("the scheme `DPoP`"));
+        assert!(reason(b"gnap a.b.c").contains("the scheme `GNAP`"));
         for value in [&b"eyJhbGciOiJSUzI1NiJ9.e30.c2ln"[..], b"BearereyJhbGci", b"hunter2 x"] {
             let reason = reason(value);
             assert!(!reason.contains("eyJ") && !reason.contains("hunter2"), "{reason}");
@@ -200,7 +230,7 @@ mod tests {
             let Ok(value) = HeaderValue::from_str(&value) else { return Ok(()) };
             let mut headers = HeaderMap::new();
             headers.append(AUTHORIZATION, value);
-            if let Ok(taken) = token(&headers) {
+            if let Ok((_, taken)) = token(&headers) {
                 proptest::prop_assert!(is_b64token(taken.expose().as_bytes()));
             }
         }

@@ -141,8 +141,8 @@ fn check_times(
     Ok(exp)
 }
 
-/// Refuses what is no access token (RFC 8725 §3.12), and what is bound to a key or
-/// certificate that nobody proved to hold.
+/// Refuses what is no access token (RFC 8725 §3.12). What a token is bound to is for
+/// `binding.rs`.
 fn check_use(claims: &Map<String, Value>) -> Result<(), Rejection> {
     for name in ["nonce", "at_hash", "c_hash"] {
         if claims.contains_key(name) {
@@ -153,11 +153,6 @@ fn check_use(claims: &Map<String, Value>) -> Result<(), Rejection> {
     }
     if claims.contains_key("events") {
         return Err(refusal::invalid("it is a logout or security event token (it has `events`)"));
-    }
-    if claims.contains_key("cnf") {
-        return Err(refusal::invalid(
-            "it is bound to a key or certificate (`cnf`), and nothing proves that the caller holds that",
-        ));
     }
     // Types of the other registered claims, also where nothing reads them.
     typed::text(claims, "jti")?;

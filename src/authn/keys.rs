@@ -36,7 +36,7 @@ pub struct Key {
 
 /// The public numbers of a key: two keys with the same are the same key.
 #[derive(Clone, PartialEq, Eq)]
-enum Material {
+pub(super) enum Material {
     Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
     P256(Vec<u8>),
     P384(Vec<u8>),
@@ -210,22 +210,7 @@ impl KeySet {
 impl Key {
     fn read(published: &Value, algorithms: &[Algorithm]) -> Result<Self, Flaw> {
         let jwk = published.as_object().ok_or(Flaw::Malformed)?;
-        let family = text(jwk, "kty")?.ok_or(Flaw::Malformed)?;
-        check_purpose(jwk)?;
-        let curve = text(jwk, "crv")?;
-        let material = match (family, curve) {
-            ("RSA", _) => Material::Rsa {
-                modulus: unsigned(bytes(jwk, "n")?),
-                exponent: unsigned(bytes(jwk, "e")?),
-            },
-            ("EC", Some("P-256")) => Material::P256(point(jwk, 32)?),
-            ("EC", Some("P-384")) => Material::P384(point(jwk, 48)?),
-            ("OKP", Some("Ed25519")) => Material::Ed25519(bytes(jwk, "x")?),
-            _ => return Err(Flaw::Kind),
-        };
-        if jwk.contains_key("d") {
-            return Err(Flaw::Private);
-        }
+        let material = Material::read(jwk)?;
         let algorithm = match text(jwk, "alg")? {
             Some(name) => Some(Algorithm::named(name).ok_or(Flaw::Algorithm)?),
             None => None,
@@ -299,7 +284,26 @@ impl std::fmt::Debug for Key {
 }
 
 impl Material {
-    fn fits(&self, algorithm: Algorithm) -> bool {
+    /// The numbers of a JWK that is for signatures, and public.
+    pub(super) fn read(jwk: &Map<String, Value>) -> Result<Self, Flaw> {
+        let family = text(jwk, "kty")?.ok_or(Flaw::Malformed)?;
+        check_purpose(jwk)?;
+        let curve = text(jwk, "crv")?;
+        let material = match (family, curve) {
+            ("RSA", _) => Self::Rsa {
+                modulus: unsigned(bytes(jwk, "n")?),
+                exponent: unsigned(bytes(jwk, "e")?),
+            },
+            ("EC", Some("P-256")) => Self::P256(point(jwk, 32)?),
+            ("EC", Some("P-384")) => Self::P384(point(jwk, 48)?),
+            ("OKP", Some("Ed25519")) => Self::Ed25519(bytes(jwk, "x")?),
+            _ => return Err(Flaw::Kind),
+        };
+        if jwk.contains_key("d") { Err(Flaw::Private) } else { Ok(material) }
+    }
+
+    /// Whether the key is of the kind that `algorithm` signs with.
+    pub(super) fn fits(&self, algorithm: Algorithm) -> bool {
         match algorithm {
             Algorithm::Rs256
             | Algorithm::Rs384
@@ -314,7 +318,7 @@ impl Material {
     }
 
     /// Whether the numbers are a public key of a strength we accept.
-    fn check(&self) -> Result<(), Flaw> {
+    pub(super) fn check(&self) -> Result<(), Flaw> {
         let parsed = match self {
             Self::Rsa { modulus, exponent } => {
                 let odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
@@ -341,7 +345,8 @@ impl Material {
         }
     }
 
-    fn verifying(&self) -> Result<DecodingKey, Flaw> {
+    /// The key as the verifier takes it.
+    pub(super) fn verifying(&self) -> Result<DecodingKey, Flaw> {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         Ok(match self {
             Self::Rsa { modulus, exponent } => {

@@ -1,4 +1,5 @@
-//! Who is calling: takes the bearer token out of a request and verifies it.
+//! Who is calling: takes the token out of a request, verifies it, and sees to it that a token
+//! that is bound to its caller is presented by that one.
 //!
 //! The witness is [`Authenticated`]: only [`authenticate`] makes one. What a caller may do is
 //! not decided here (`authz/`).
@@ -11,21 +12,26 @@
 pub mod fetch;
 mod algorithm;
 mod bearer;
+mod binding;
 mod claims;
 mod dialect;
 mod discovery;
+mod dpop;
 mod endpoints;
 mod header_type;
 mod issuing;
 pub mod json;
 pub mod keys;
 mod provider;
+mod public_place;
 mod refresh;
 pub(crate) mod refusal;
 mod settings;
 mod tenants;
+mod thumbprint;
 mod token;
 mod typed;
+mod used_proofs;
 mod verified;
 #[cfg(test)]
 pub(crate) mod forge;
@@ -38,11 +44,14 @@ use http::HeaderMap;
 use serde_json::{Map, Value};
 
 use crate::identity::Identity;
-use crate::rejection::Rejection;
+use crate::peer::Peer;
+use crate::rejection::{Code, Extra, Rejection};
+use crate::route::Target;
 use crate::secret::InboundToken;
 
 pub use self::algorithm::Algorithm;
 pub use self::discovery::{Endpoints, may_be_called};
+pub use self::dpop::{DPOP, PROOF_ALGORITHMS};
 pub use self::endpoints::NoEndpoints;
 pub use self::header_type::HeaderType;
 pub use self::issuing::{Cloud, Issuing};
@@ -50,8 +59,11 @@ pub use self::provider::{Provider, ProviderError, Status};
 pub use self::settings::{Exchanges, ProviderSettings};
 pub(crate) use self::tenants::is_guid;
 pub use self::tenants::{Directory, Tenants};
+pub use self::used_proofs::UsedProofs;
 pub use self::verified::VerifiedTokens;
 
+use self::bearer::Scheme;
+use self::binding::Vouched;
 use self::refusal::{shown, shown_all};
 use self::token::Unverified;
 
@@ -111,36 +123,68 @@ pub enum Requirement {
         providers: Vec<Arc<Provider>>,
         /// What was verified before.
         verified: Arc<VerifiedTokens>,
+        /// The DPoP proofs that were used.
+        proofs: Arc<UsedProofs>,
     },
 }
 
-/// Verifies the caller of a request with these `headers`.
+/// What of a request its authentication looks at. It has no `Debug`: tokens are in the headers.
+#[derive(Clone, Copy)]
+pub struct Presented<'a> {
+    /// What it is aimed at.
+    pub target: &'a Target,
+    /// Its header fields, as they came.
+    pub headers: &'a HeaderMap,
+    /// The connection it came over.
+    pub peer: &'a Peer,
+    /// What callers call the gateway, if that is known: an absolute URL without query; the path
+    /// of the request goes behind it. Else they are taken to call the host that it names.
+    pub public_url: Option<&'a str>,
+}
+
+/// Verifies the caller of a request.
 ///
-/// A token that was verified before costs a digest and a look-up.
+/// A token that was verified before costs a digest and a look-up; what a token is bound to is
+/// proved anew by each request.
 ///
 /// # Errors
 ///
-/// `bad_request`, `token_missing`, `token_invalid`, `token_expired`, or
-/// `provider_unavailable` while the keys that would judge the token can't be had.
+/// `bad_request`, `token_missing`, `token_invalid`, `token_expired`, `provider_unavailable` while
+/// the keys that would judge the token can't be had, or `upstream_overloaded` while no more
+/// DPoP keys can be remembered.
 ///
 /// # Cancel safety
 ///
 /// Nothing is held; a fetch of keys that it caused goes on.
 pub async fn authenticate(
     requirement: &Requirement,
-    headers: &HeaderMap,
+    presented: Presented<'_>,
 ) -> Result<Authenticated, Rejection> {
     match requirement {
         Requirement::Open => {
-            bearer::single(headers)?;
+            bearer::single(presented.headers)?;
             Ok(Authenticated { caller: None })
         }
-        Requirement::Token { providers, verified } => {
-            let token = bearer::token(headers)?;
-            let identity = identify(&token, providers, verified).await?;
-            Ok(Authenticated { caller: Some(Caller { token, identity }) })
+        Requirement::Token { providers, verified, proofs } => {
+            let (scheme, token) = bearer::token(presented.headers)?;
+            let vouched = identify(&token, providers, verified).await;
+            let identity =
+                vouched.and_then(|vouched| vouched.held_by(&token, scheme, &presented, proofs));
+            match identity {
+                Ok(identity) => Ok(Authenticated { caller: Some(Caller { token, identity }) }),
+                Err(rejection) => Err(challenged(rejection, scheme)),
+            }
         }
     }
+}
+
+/// The refusal of a token in the words of the scheme that it came with (RFC 9449 §7.1).
+fn challenged(rejection: Rejection, scheme: Scheme) -> Rejection {
+    let is_of_token = matches!(rejection.code(), Code::TokenInvalid | Code::TokenExpired);
+    if scheme == Scheme::Dpop && is_of_token && *rejection.extra() == Extra::None {
+        return rejection.with(Extra::Dpop("invalid_token"));
+    }
+    rejection
 }
 
 /// What a token says of its caller, from memory or by verification: the outcome is the same.
@@ -148,9 +192,9 @@ async fn identify(
     token: &InboundToken,
     providers: &[Arc<Provider>],
     verified: &VerifiedTokens,
-) -> Result<Arc<Identity>, Rejection> {
+) -> Result<Vouched, Rejection> {
     match verified.find(&token.digest(), providers) {
-        Some(identity) => Ok(identity),
+        Some(vouched) => Ok(vouched),
         None => verify(token, providers, verified).await,
     }
 }
@@ -164,7 +208,7 @@ async fn verify(
     token: &InboundToken,
     providers: &[Arc<Provider>],
     verified: &VerifiedTokens,
-) -> Result<Arc<Identity>, Rejection> {
+) -> Result<Vouched, Rejection> {
     let unverified = Unverified::parse(token)?;
     let provider = choose(providers, unverified.claims())?;
     let settings = provider.settings();
@@ -179,9 +223,9 @@ async fn verify(
     check_form(&unverified, settings)?;
     let (key, generation) = provider.key(unverified.kid()).await?;
     let claims = unverified.verify(&key)?;
-    let identity = Arc::new(claims::judge(claims, &key, provider, provider.now())?);
-    verified.remember(token, provider, generation, &identity);
-    Ok(identity)
+    let vouched = Vouched::new(Arc::new(claims::judge(claims, &key, provider, provider.now())?))?;
+    verified.remember(token, provider, generation, &vouched);
+    Ok(vouched)
 }
 
 /// `typ` of the header, where the provider's tokens have one without exception.

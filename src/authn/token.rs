@@ -6,6 +6,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
 use serde_json::{Map, Value};
 
 use crate::limits;
@@ -111,23 +112,29 @@ impl<'a> Unverified<'a> {
                 key.describe()
             )));
         }
-        let verified = jsonwebtoken::crypto::verify(
-            self.signature,
-            self.signed.as_bytes(),
-            key.verifying(),
-            verifier(algorithm),
-        );
-        match verified {
-            Ok(true) => Ok(VerifiedClaims { claims: self.claims }),
-            // An error is a signature that is no base64url, or that has the wrong length.
-            Ok(false) | Err(_) => Err(refusal::invalid(format!(
-                "its signature is not one of key {} ({}, {})",
-                shown(key.kid()),
-                key.describe(),
-                algorithm
-            ))),
+        if signature_holds(self.signed, self.signature, key.verifying(), self.algorithm()) {
+            return Ok(VerifiedClaims { claims: self.claims });
         }
+        Err(refusal::invalid(format!(
+            "its signature is not one of key {} ({}, {})",
+            shown(key.kid()),
+            key.describe(),
+            self.algorithm()
+        )))
     }
+}
+
+/// Whether `signature` (in base64url) is one of `key` over `signed`. The key has to be of the
+/// kind that `algorithm` asks for.
+pub(super) fn signature_holds(
+    signed: &str,
+    signature: &str,
+    key: &DecodingKey,
+    algorithm: Algorithm,
+) -> bool {
+    let algorithm = verifier(algorithm);
+    // An error is a signature that is no base64url, or that has the wrong length.
+    jsonwebtoken::crypto::verify(signature, signed.as_bytes(), key, algorithm).unwrap_or(false)
 }
 
 /// The algorithm as the verifier names it.

@@ -5,7 +5,8 @@
 //! verify the token again (an earlier one of the route's list may want it), by keys of the same
 //! generation, and before the token's `exp` (without leeway: within the leeway each request is
 //! judged anew). So a route's verdict never depends on the routes a token was seen on before.
-//! A token that is refused is not remembered.
+//! A token that is refused is not remembered. What a token is bound to (`cnf`) is remembered
+//! with it, and never that somebody proved to hold it.
 //!
 //! Bounded in entries and bytes. A hit locks a shard for reading; only those who change the
 //! cache meet at a lock, and each of them does a small, bounded part of the cleaning.
@@ -17,10 +18,10 @@ use dashmap::DashMap;
 use serde_json::{Map, Value};
 
 use crate::clock::{SharedClock, UnixTime};
-use crate::identity::Identity;
 use crate::limits;
 use crate::secret::{InboundToken, TokenDigest};
 
+use super::binding::Vouched;
 use super::claims;
 use super::provider::{Provider, ProviderId};
 
@@ -53,7 +54,7 @@ struct Key {
 
 #[derive(Debug)]
 struct Entry {
-    identity: Arc<Identity>,
+    vouched: Vouched,
     generation: u64,
     cost: usize,
 }
@@ -81,23 +82,20 @@ impl VerifiedTokens {
         self.len() == 0
     }
 
-    /// The identity of a token that the one of `providers` which is to judge it has verified,
+    /// A token that the one of `providers` which is to judge it has verified,
     /// and would verify again.
-    pub(super) fn find(
-        &self,
-        token: &TokenDigest,
-        providers: &[Arc<Provider>],
-    ) -> Option<Arc<Identity>> {
+    pub(super) fn find(&self, token: &TokenDigest, providers: &[Arc<Provider>]) -> Option<Vouched> {
         let (place, provider, entry) = providers.iter().enumerate().find_map(|(place, own)| {
             let entry = self.entries.get(&Key { provider: own.id(), token: *token })?;
             Some((place, own, entry))
         })?;
         // One before it in the list that takes the token, and has not judged it yet, goes first.
-        let is_chosen = !providers.iter().take(place).any(|own| takes(own, &entry.identity.claims));
+        let is_chosen =
+            !providers.iter().take(place).any(|own| takes(own, &entry.vouched.unproved().claims));
         let holds = is_chosen
             && provider.generation() == Some(entry.generation)
-            && self.clock.now() < entry.identity.expires_at;
-        holds.then(|| Arc::clone(&entry.identity))
+            && self.clock.now() < entry.vouched.unproved().expires_at;
+        holds.then(|| entry.vouched.clone())
     }
 
     /// Remembers a token that `provider` verified with a key of `generation`.
@@ -106,11 +104,12 @@ impl VerifiedTokens {
         token: &InboundToken,
         provider: &Provider,
         generation: u64,
-        identity: &Arc<Identity>,
+        vouched: &Vouched,
     ) {
         let now = self.clock.now();
         let cost = Self::cost(token);
-        if self.max_entries == 0 || cost > self.max_bytes || now >= identity.expires_at {
+        let expires_at = vouched.unproved().expires_at;
+        if self.max_entries == 0 || cost > self.max_bytes || now >= expires_at {
             return;
         }
         let key = Key { provider: provider.id(), token: token.digest() };
@@ -123,8 +122,8 @@ impl VerifiedTokens {
             self.remove(&mut order, &soonest);
         }
         order.bytes += cost;
-        order.by_expiry.insert((identity.expires_at, key));
-        self.entries.insert(key, Entry { identity: Arc::clone(identity), generation, cost });
+        order.by_expiry.insert((expires_at, key));
+        self.entries.insert(key, Entry { vouched: vouched.clone(), generation, cost });
     }
 
     /// What remembering `token` is charged, in bytes.
@@ -148,7 +147,7 @@ impl VerifiedTokens {
     fn remove(&self, order: &mut Order, key: &Key) {
         if let Some((key, entry)) = self.entries.remove(key) {
             order.bytes -= entry.cost;
-            order.by_expiry.remove(&(entry.identity.expires_at, key));
+            order.by_expiry.remove(&(entry.vouched.unproved().expires_at, key));
         }
     }
 

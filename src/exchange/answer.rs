@@ -126,17 +126,18 @@ impl Refusal {
     /// Who has to act. What is refused to the gateway in its own name no caller can mend, and is
     /// no verdict on a caller's token; `claims` are passed on whatever they are for.
     fn class_of(&self, terms: &Terms) -> Class {
-        match self.class {
+        let is_callers = match self.class {
             Class::Interaction
             | Class::Consent
             | Class::NotAllowed
             | Class::Expired
-            | Class::Invalid
-                if terms.grant == TokenGrant::ClientCredentials && self.claims.is_none() =>
-            {
-                Class::Gateway
-            }
-            class => class,
+            | Class::Invalid => self.claims.is_none(),
+            Class::Gateway | Class::Unavailable => false,
+        };
+        if is_callers && terms.grant == TokenGrant::ClientCredentials {
+            Class::Gateway
+        } else {
+            self.class
         }
     }
 }

@@ -12,6 +12,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::authn::DPOP;
 use crate::observe::request_id::X_REQUEST_ID;
 use crate::peer::{Peer, TrustedProxies, X_FORWARDED_FOR};
 
@@ -41,6 +42,14 @@ const OVERRIDES: [HeaderName; 5] = [
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-method-override"),
+];
+
+/// Fields in which a proxy that ends TLS tells of the caller's certificate (RFC 9440 §2, and Azure's
+/// own): from the caller itself they are forged. The gateway does not tell.
+const CERTIFICATES: [HeaderName; 3] = [
+    HeaderName::from_static("client-cert"),
+    HeaderName::from_static("client-cert-chain"),
+    HeaderName::from_static("x-arr-clientcert"),
 ];
 
 /// Fields that only the gateway sets on a route: those of `forward_claims` and the one that
@@ -86,6 +95,8 @@ pub(super) fn clean_request(headers: &mut HeaderMap, asserted: &Asserted) {
     remove_hop_by_hop(headers);
     join_cookies(headers);
     headers.remove(AUTHORIZATION);
+    // A proof is for the gateway, and for its URL.
+    headers.remove(DPOP);
     headers.remove(HOST);
     let unwanted: Vec<HeaderName> =
         headers.keys().filter(|name| is_unwanted(name, asserted)).cloned().collect();
@@ -100,7 +111,11 @@ pub(super) fn clean_request(headers: &mut HeaderMap, asserted: &Asserted) {
 /// Fields with `_` are read as `-` by CGI-like servers, so that `X_User` would pass for `X-User`.
 fn is_unwanted(name: &HeaderName, asserted: &Asserted) -> bool {
     let text = name.as_str();
-    text.contains('_') || is_claim_of_azure(text) || OVERRIDES.contains(name) || asserted.has(name)
+    text.contains('_')
+        || is_claim_of_azure(text)
+        || OVERRIDES.contains(name)
+        || CERTIFICATES.contains(name)
+        || asserted.has(name)
 }
 
 /// What App Service and Container Apps assert about a user they signed in.
@@ -291,6 +306,10 @@ mod tests {
             "x_user_id",
             "x-user-id",
             "x-original-url",
+            "client-cert",
+            "client-cert-chain",
+            "x-arr-clientcert",
+            "dpop",
             "x-http-method-override",
             "x-ms-client-principal-id",
             "x-ms-token-aad-access-token",
@@ -339,7 +358,7 @@ mod tests {
 
     fn asserted(trusted: &[&str], peer: &str, fields: &[(&str, &str)]) -> Vec<(String, String)> {
         let trusted = TrustedProxies::new(trusted.iter().map(|net| net.parse().unwrap()).collect());
-        let peer = Peer { address: peer.parse().unwrap(), tls: true };
+        let peer = Peer { address: peer.parse().unwrap(), tls: true, certificate: None };
         let mut headers = map(fields);
         let request_id = HeaderValue::from_static("id");
         let authority = Some("api.example.com:8443");

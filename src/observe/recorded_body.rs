@@ -130,7 +130,7 @@ mod tests {
             .body(())
             .unwrap();
         let address: SocketAddr = "[::ffff:192.0.2.1]:5000".parse().unwrap();
-        let peer = Peer { address, tls: false };
+        let peer = Peer { address, tls: false, certificate: None };
         AccessRecord::begin(observer, &request, &peer, RequestId::new())
     }
 

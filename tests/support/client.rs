@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use obo_gateway::body::BoxError;
 use obo_gateway::trust::Roots;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, HandshakeKind};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -143,6 +144,30 @@ impl Client {
             }
         });
         Self { address, sender: sender.await, answers: Answers::Gateway }
+    }
+
+    /// Connects with TLS just as `config` says; also says whether the handshake was a whole one
+    /// or resumed a session. `None` if the gateway does not let it happen.
+    pub async fn tls_as(
+        address: SocketAddr,
+        config: &Arc<ClientConfig>,
+    ) -> Option<(Self, HandshakeKind)> {
+        let connector = TlsConnector::from(Arc::clone(config));
+        let connected = servers::beside_the_test(async move {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let stream = connector.connect(name, stream).await.ok()?;
+            let tls = stream.get_ref().1;
+            let kind = tls.handshake_kind().expect("it is over");
+            let sender = if tls.alpn_protocol() == Some(b"h2") {
+                Sender::http2(stream).await
+            } else {
+                Sender::http1(stream).await
+            };
+            Some((sender, kind))
+        });
+        let (sender, kind) = connected.await?;
+        Some((Self { address, sender, answers: Answers::Gateway }, kind))
     }
 
     /// Another client of the same HTTP/2 connection: their streams run side by side.

@@ -23,7 +23,9 @@ pub fn check_head(method: &Method, status: StatusCode, headers: &HeaderMap) {
     if status == StatusCode::UNAUTHORIZED && !is_upstreams(headers) {
         let challenge = headers.get("www-authenticate").and_then(|value| value.to_str().ok());
         assert!(
-            challenge.is_some_and(|value| value.starts_with("Bearer realm=\"")),
+            challenge.is_some_and(|value| {
+                value.starts_with("Bearer realm=\"") || value.starts_with("DPoP realm=\"")
+            }),
             "a 401 of the gateway carries a challenge, not {challenge:?}"
         );
     }

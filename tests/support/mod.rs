@@ -7,6 +7,7 @@ pub mod clock;
 pub mod servers;
 pub mod keys;
 pub mod weak_rsa;
+pub mod callers;
 pub mod token;
 pub mod provider;
 pub mod obo;

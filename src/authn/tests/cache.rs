@@ -61,7 +61,9 @@ async fn which_provider_reads_a_token_does_not_depend_on_the_routes_visited_befo
     let reading =
         async |route: &[Arc<Provider>], token: &InboundToken, verified: &VerifiedTokens| {
             let judged = identify(token, route, verified).await;
-            judged.map(|caller| (caller.provider.to_string(), caller.roles.clone())).ok()
+            let caller = judged.ok()?;
+            let caller = caller.unproved();
+            Some((caller.provider.to_string(), caller.roles.clone()))
         };
     for aud in [json!(["account", "orders"]), json!("orders"), json!("account"), json!("other")] {
         let claims = with(&sso(), json!({"aud": aud, "mild": "m", "strong": "s"}));
@@ -80,7 +82,10 @@ async fn which_provider_reads_a_token_does_not_depend_on_the_routes_visited_befo
     let verified = VerifiedTokens::new(Arc::clone(&clock) as _, 10);
     let first = identify(&token, &routes[1], &verified).await.unwrap();
     let again = identify(&token, &routes[2], &verified).await.unwrap();
-    assert!(Arc::ptr_eq(&first, &again), "an earlier provider that does not take it is no bar");
+    assert!(
+        std::ptr::eq(first.unproved(), again.unproved()),
+        "an earlier provider that does not take it is no bar"
+    );
 }
 
 /// Something of `bytes` bytes that is a token to the cache; the `n`th of them.
@@ -92,19 +97,20 @@ fn sized(n: usize, bytes: usize) -> InboundToken {
 async fn the_cache_of_verified_tokens_is_bounded_in_number() {
     let world = World::new();
     let identity = world.accepted(&world.ed.token(Algorithm::EdDsa, &sso())).await;
+    let vouched = Vouched::new(identity).unwrap();
     let Requirement::Token { providers, .. } = &world.requirement else { panic!() };
     for max in [1, 2, 50] {
         let verified = VerifiedTokens::new(Arc::clone(&world.clock) as _, max);
         for n in 0..500 {
-            verified.remember(&sized(n, 8), &providers[1], 0, &identity);
+            verified.remember(&sized(n, 8), &providers[1], 0, &vouched);
             assert_eq!(verified.len(), max.min(n + 1));
             assert!(verified.find(&sized(n, 8).digest(), providers).is_some());
         }
-        verified.remember(&sized(499, 8), &providers[1], 0, &identity);
+        verified.remember(&sized(499, 8), &providers[1], 0, &vouched);
         assert_eq!(verified.len(), max, "the same token is counted once");
     }
     let none = VerifiedTokens::new(Arc::clone(&world.clock) as _, 0);
-    none.remember(&sized(1, 8), &providers[1], 0, &identity);
+    none.remember(&sized(1, 8), &providers[1], 0, &vouched);
     assert!(none.is_empty());
 }
 
@@ -112,6 +118,7 @@ async fn the_cache_of_verified_tokens_is_bounded_in_number() {
 async fn the_cache_of_verified_tokens_is_bounded_in_bytes() {
     let world = World::new();
     let identity = world.accepted(&world.ed.token(Algorithm::EdDsa, &sso())).await;
+    let vouched = Vouched::new(identity).unwrap();
     let Requirement::Token { providers, .. } = &world.requirement else { panic!() };
     let full = limits::MAX_TOKEN_BYTES;
     let one = VerifiedTokens::cost(&sized(0, full));
@@ -119,11 +126,11 @@ async fn the_cache_of_verified_tokens_is_bounded_in_bytes() {
         let clock = Arc::clone(&world.clock) as _;
         let verified = VerifiedTokens::within(clock, 1000, room);
         for n in 0..9 {
-            verified.remember(&sized(n, full), &providers[1], 0, &identity);
+            verified.remember(&sized(n, full), &providers[1], 0, &vouched);
             let last = verified.find(&sized(n, full).digest(), providers);
             assert_eq!(last.is_some(), kept > 0, "{n}");
         }
-        verified.remember(&sized(8, full), &providers[1], 0, &identity);
+        verified.remember(&sized(8, full), &providers[1], 0, &vouched);
         assert_eq!((verified.len(), verified.bytes()), (kept, kept * one));
     }
 }
@@ -134,6 +141,7 @@ async fn what_has_expired_makes_room_in_small_steps() {
     let identity = world.accepted(&world.ed.token(Algorithm::EdDsa, &sso())).await;
     let Requirement::Token { providers, .. } = &world.requirement else { panic!() };
     let expired = Arc::new(Identity { expires_at: UnixTime(NOW + 1), ..(*identity).clone() });
+    let (expired, vouched) = (Vouched::new(expired).unwrap(), Vouched::new(identity).unwrap());
     let verified = VerifiedTokens::new(Arc::clone(&world.clock) as _, 1000);
     let dead = limits::MAX_EXPIRED_SWEPT + 1;
     for n in 0..dead {
@@ -141,9 +149,9 @@ async fn what_has_expired_makes_room_in_small_steps() {
     }
     assert_eq!(verified.len(), dead);
     world.clock.0.store(NOW + 1, Ordering::SeqCst);
-    verified.remember(&sized(1000, 8), &providers[1], 0, &identity);
+    verified.remember(&sized(1000, 8), &providers[1], 0, &vouched);
     assert_eq!(verified.len(), 2, "long before the cache is full, and no more at once");
-    verified.remember(&sized(1001, 8), &providers[1], 0, &identity);
+    verified.remember(&sized(1001, 8), &providers[1], 0, &vouched);
     assert_eq!(verified.len(), 2);
     verified.remember(&sized(1002, 8), &providers[1], 0, &expired);
     assert_eq!(verified.len(), 2, "what has expired is not remembered");
@@ -151,18 +159,23 @@ async fn what_has_expired_makes_room_in_small_steps() {
 
 #[tokio::test]
 async fn an_open_route_reads_no_token_and_still_takes_only_one_header() {
-    let mut headers = HeaderMap::new();
-    assert!(authenticate(&Requirement::Open, &headers).await.unwrap().into_caller().is_none());
-    headers.append(http::header::AUTHORIZATION, HeaderValue::from_static("Bearer ,,,"));
-    assert!(authenticate(&Requirement::Open, &headers).await.unwrap().into_caller().is_none());
-    headers.append(http::header::AUTHORIZATION, HeaderValue::from_static("Basic x"));
-    let rejection = authenticate(&Requirement::Open, &headers).await.unwrap_err();
-    assert_eq!(rejection.code(), Code::BadRequest);
+    for values in [&[][..], &["Bearer ,,,"], &["DPoP a"], &["Bearer ,,,", "Basic x"]] {
+        let request = Request::get("/x").header("host", "gateway");
+        let request = values.iter().fold(request, |it, value| it.header("authorization", *value));
+        let request = request.body(()).unwrap();
+        let judged = presenting(&Requirement::Open, &request, &CLEAR, None).await;
+        match judged {
+            Ok(nobody) => assert!(nobody.into_caller().is_none() && values.len() < 2),
+            Err(rejection) => {
+                assert_eq!((rejection.code(), values.len()), (Code::BadRequest, 2));
+            }
+        }
+    }
 }
 
 #[test]
 fn authentication_can_be_awaited_on_any_thread() {
     fn assert_send<T: Send>(_: &T) {}
-    let headers = HeaderMap::new();
-    assert_send(&authenticate(&Requirement::Open, &headers));
+    let request = Request::get("/x").header("host", "gateway").body(()).unwrap();
+    assert_send(&presenting(&Requirement::Open, &request, &CLEAR, None));
 }

@@ -92,8 +92,8 @@ async fn claims_of_every_provider() {
         (json!({"typ": "Refresh"}), "`typ` is `Refresh`"),
         (json!({"typ": 1}), "`typ` is a number"),
         (json!({"events": {}}), "logout"),
-        (json!({"cnf": {"jkt": "x"}}), "`cnf`"),
-        (json!({"cnf": {"x5t#S256": "x"}}), "`cnf`"),
+        (json!({"cnf": {"jkt": "x"}}), "`cnf.jkt`"),
+        (json!({"cnf": {"x5t#S256": "x"}}), "`cnf.x5t#S256`"),
         (json!({"cnf": {"$": null}}), "`cnf`"),
     ] {
         let token = judge(with(&sso(), changes.clone()));

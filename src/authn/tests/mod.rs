@@ -5,17 +5,18 @@ mod cache;
 mod claims;
 mod hostile;
 mod live;
+mod proof;
 mod providers;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::Request;
 use serde_json::json;
 
 use super::forge::{Signer, encoded, inbound};
 use super::*;
-use crate::clock::{Clock, UnixTime};
+use crate::clock::{Clock, SharedClock, UnixTime};
 use crate::identity::CallerKind;
 use crate::limits;
 use crate::observe::metrics::Metrics;
@@ -27,6 +28,25 @@ const TENANT: &str = "11111111-2222-3333-4444-55555555aaaa";
 const V1: &str = "https://sts.windows.net/11111111-2222-3333-4444-55555555aaaa/";
 const V2: &str = "https://login.microsoftonline.com/11111111-2222-3333-4444-55555555aaaa/v2.0";
 const SSO: &str = "https://sso.example.com/realms/main";
+
+/// A connection without TLS.
+const CLEAR: Peer = Peer {
+    address: std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1),
+    tls: false,
+    certificate: None,
+};
+
+/// Authenticates a request that came over a connection from `peer`.
+async fn presenting(
+    requirement: &Requirement,
+    request: &Request<()>,
+    peer: &Peer,
+    public_url: Option<&str>,
+) -> Result<Authenticated, Rejection> {
+    let target = Target::parse(request).unwrap();
+    let presented = Presented { target: &target, headers: request.headers(), peer, public_url };
+    authenticate(requirement, presented).await
+}
 
 #[derive(Debug)]
 struct Hand(AtomicU64);
@@ -82,16 +102,19 @@ impl World {
         let keys = json!({"keys": [rsa.jwk(), p256.jwk(), p384.jwk(), ed.jwk()]});
         let sso = provider(&clock, sso_settings(&keys));
         let verified = Arc::new(VerifiedTokens::new(Arc::clone(&clock) as _, 100));
+        let proofs = Arc::new(UsedProofs::new(Arc::clone(&clock) as SharedClock));
+        let verified_here = Arc::clone(&verified);
         let requirement =
-            Requirement::Token { providers: vec![entra, sso], verified: Arc::clone(&verified) };
+            Requirement::Token { providers: vec![entra, sso], verified: verified_here, proofs };
         Self { clock, rsa, p256, p384, ed, requirement, verified }
     }
 
     async fn judge(&self, token: &str) -> Result<Arc<Identity>, Rejection> {
-        let mut headers = HeaderMap::new();
-        let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
-        headers.insert(http::header::AUTHORIZATION, value);
-        let caller = authenticate(&self.requirement, &headers).await?.into_caller().unwrap();
+        let request = Request::get("/x").header("host", "gateway");
+        let request = request.header("authorization", format!("Bearer {token}"));
+        let request = request.body(()).unwrap();
+        let authenticated = presenting(&self.requirement, &request, &CLEAR, None).await?;
+        let caller = authenticated.into_caller().unwrap();
         assert_eq!(caller.token().expose(), token);
         Ok(Arc::clone(caller.identity()))
     }

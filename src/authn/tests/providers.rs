@@ -73,7 +73,11 @@ async fn of_two_providers_with_one_issuer_the_audience_chooses() {
         let claims = with(&sso(), json!({"aud": aud}));
         let token = inbound(&signer.token(Algorithm::Es256, &claims));
         let judged = verify(&token, &providers, &verified).await;
-        assert_eq!(judged.ok().as_ref().map(|identity| &*identity.provider), chosen, "{aud}");
+        assert_eq!(
+            judged.ok().as_ref().map(|vouched| &*vouched.unproved().provider),
+            chosen,
+            "{aud}"
+        );
     }
 }
 

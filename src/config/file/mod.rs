@@ -17,7 +17,7 @@ pub use route::{
     Auth, AuthRules, Callers, EncodedSlashes, HeaderChanges, Match, NoUpgrades, Redirect, Respond,
     Rewrite, Route,
 };
-pub use server::{Admin, Listener, ListenerTls, Server};
+pub use server::{Admin, ClientAuth, Listener, ListenerTls, Server};
 pub use upstream::{
     AppCallers, ClientCredentials, HeaderToken, HostHeader, OnBehalfOf, OnlyFalse, OnlyTrue,
     Preset, Protocol, Timeouts, TokenRequest, TokenSource, Upstream, UpstreamTls,
@@ -114,6 +114,11 @@ pub(super) const RULES: &[Rule] = &[
         of: "ListenerTls",
         needs: Needs::Key("key_file"),
         hint: "name the file with the certificate's private key (PEM)",
+    },
+    Rule {
+        of: "ListenerTls",
+        needs: Needs::With { key: "client_auth", needs: "client_ca_file" },
+        hint: "name the file with the CAs that issue certificates to callers (PEM), or remove `client_auth`",
     },
     Rule {
         of: "Entra",

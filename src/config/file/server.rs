@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::super::spanned::{NotYet, Spanned};
+use super::super::spanned::Spanned;
 use super::super::value::{
     Address, AdminAddress, Bytes, Count, HttpUrl, Network, Period, PeriodOrZero, SizeLimit, Workers,
 };
@@ -37,10 +37,24 @@ pub struct ListenerTls {
     pub cert_file: Spanned<PathBuf>,
     /// The certificate's private key, PEM. Required.
     pub key_file: Spanned<PathBuf>,
-    /// Who issues the callers' certificates.
-    pub client_ca_file: Option<NotYet>,
-    /// Whether callers must have one.
-    pub client_auth: Option<NotYet>,
+    /// The CAs that issue certificates to callers, PEM. Callers are asked for one, and one that
+    /// they show must be good. Default: nobody is asked.
+    pub client_ca_file: Option<Spanned<PathBuf>>,
+    /// Whether callers must show a certificate. Default: `optional`.
+    #[serde(default)]
+    pub client_auth: ClientAuth,
+}
+
+/// `client_auth`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuth {
+    /// A caller without a certificate is served too; a token that is bound to one is not
+    /// accepted from it.
+    #[default]
+    Optional,
+    /// The TLS handshake fails without a certificate.
+    Required,
 }
 
 /// `admin`.

@@ -21,7 +21,7 @@ use super::problem::{Place, Problem, Problems};
 use super::source::Environment;
 use super::spanned::Spanned;
 use super::{Reading, RoutesFile};
-use crate::authn::VerifiedTokens;
+use crate::authn::{UsedProofs, VerifiedTokens};
 use crate::clock::SharedClock;
 use crate::exchange::Exchanger;
 use crate::gateway::Snapshot;
@@ -41,6 +41,8 @@ pub struct Lasting {
     pub metrics: Metrics,
     /// Tokens that were verified.
     pub verified: Arc<VerifiedTokens>,
+    /// DPoP proofs that were used.
+    pub proofs: Arc<UsedProofs>,
     /// Outbound tokens, and who is waiting for one.
     pub exchanger: Arc<Exchanger>,
 }
@@ -49,9 +51,10 @@ impl Lasting {
     /// Nothing verified and nothing exchanged yet.
     pub fn new(clock: SharedClock, metrics: Metrics) -> Self {
         let verified = VerifiedTokens::new(Arc::clone(&clock), limits::MAX_VERIFIED_TOKENS);
+        let proofs = Arc::new(UsedProofs::new(Arc::clone(&clock)));
         let most = super::file::Cache::DEFAULT_MAX_ENTRIES.0.get() as usize;
         let exchanger = Exchanger::new(most, Arc::clone(&clock), metrics.clone());
-        Self { clock, metrics, verified: Arc::new(verified), exchanger }
+        Self { clock, metrics, verified: Arc::new(verified), proofs, exchanger }
     }
 }
 

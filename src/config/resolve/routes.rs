@@ -100,6 +100,7 @@ impl<'a> Resolver<'a, '_> {
             providers => Requirement::Token {
                 providers: providers.iter().map(|known| Arc::clone(&known.provider)).collect(),
                 verified: Arc::clone(&self.finding.lasting.verified),
+                proofs: Arc::clone(&self.finding.lasting.proofs),
             },
         };
         let metrics = self.finding.lasting.metrics.route(&name);

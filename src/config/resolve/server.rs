@@ -1,6 +1,7 @@
 //! `listeners`, `admin` and `server`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,8 +83,12 @@ fn certificate(
     let key = finding.read(&tls.key_file);
     let cert_file = finding.environment.path(&tls.cert_file.value);
     let key_file = finding.environment.path(&tls.key_file.value);
-    match accept::Certified::from_pem(&chain?, &key?, &cert_file, &key_file) {
-        Ok(certified) => Some(certified),
+    // `Some(None)` where there are CAs that can't be used: the rest is judged all the same.
+    let callers =
+        tls.client_ca_file.as_ref().map(|ca_file| callers(ca_file, tls.client_auth, finding));
+    let asked = callers.as_ref().and_then(Option::as_ref);
+    match accept::Certified::from_pem(&chain?, &key?, &cert_file, &key_file, asked) {
+        Ok(certified) => (callers.is_none() || asked.is_some()).then_some(certified),
         Err(error) => {
             let of_key = error.file() == Some(&key_file) && key_file != cert_file;
             let place = if of_key { tls.key_file.place } else { tls.cert_file.place };
@@ -92,6 +97,26 @@ fn certificate(
             None
         }
     }
+}
+
+/// How callers are asked for certificates.
+fn callers(
+    ca_file: &Spanned<PathBuf>,
+    auth: file::ClientAuth,
+    finding: &mut Finding<'_>,
+) -> Option<accept::CallerCertificates> {
+    let auth = match auth {
+        file::ClientAuth::Optional => accept::ClientAuth::Optional,
+        file::ClientAuth::Required => accept::ClientAuth::Required,
+    };
+    let pem = finding.read(ca_file)?;
+    let path = finding.environment.path(&ca_file.value);
+    let made = accept::CallerCertificates::from_pem(&pem, &path, auth);
+    made.map_err(|error| {
+        let hint = "name a PEM file with the CAs that issue certificates to callers";
+        finding.error(ca_file.place, with_sources(&error), hint);
+    })
+    .ok()
 }
 
 pub(super) fn admin(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Admin> {

@@ -9,6 +9,7 @@ use crate::dev::directory::{
     DAEMON, DAEMON_CLIENT_ID, DAEMON_SECRET, GATEWAY, GATEWAY_ROLE, GATEWAY_SECRET, PUBLIC_CLIENT,
     PUBLIC_CLIENT_ID,
 };
+use crate::dev::token_error::Correlation;
 
 const GRAPH: &str = "https://graph.microsoft.com/.default";
 
@@ -135,6 +136,18 @@ fn each_parameter_of_an_exchange_is_checked() {
     for (changes, code) in cases {
         let refused = exchange(&authority, &alice, changes).unwrap_err();
         assert_eq!(refused.code(), code, "{changes:?}");
+    }
+}
+
+#[test]
+fn who_asks_for_a_token_exchange_is_told_what_to_ask_for() {
+    let grant = "urn:ietf:params:oauth:grant-type:token-exchange";
+    for (grant, says) in [(grant, true), ("implicit", false)] {
+        let answer = Refusal::UnsupportedGrant(grant.into())
+            .answer(crate::clock::UnixTime(NOW), &Correlation::default());
+        let body = String::from_utf8(answer.body().to_vec()).unwrap();
+        assert_eq!(body.contains("requested_token_use=on_behalf_of"), says, "{body}");
+        assert!(body.contains("unsupported_grant_type"), "{body}");
     }
 }
 

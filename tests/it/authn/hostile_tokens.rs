@@ -268,7 +268,7 @@ fn header_forms() -> Vec<Row> {
         row("scheme Negotiate with a token", MISSING, |i| {
             fields(&[bearer(&i.v2().build()).replace("Bearer", "Negotiate").as_bytes()])
         }),
-        row("scheme DPoP with a plain token", MISSING, |i| {
+        row("scheme DPoP with a plain token", INVALID, |i| {
             fields(&[bearer(&i.v2().build()).replace("Bearer", "DPoP").as_bytes()])
         }),
         row("the scheme alone", MALFORMED, |_| fields(&[b"Bearer"])),
@@ -679,7 +679,25 @@ fn kinds() -> Vec<Row> {
         row("bound to a certificate", INVALID, |i| {
             any(&i.v2().claim("cnf", json!({"x5t#S256": "abc"})))
         }),
+        row("bound to a certificate that nobody shows", INVALID, |i| {
+            any(&i.v2().claim("cnf", json!({"x5t#S256": encode([7; 32])})))
+        }),
         row("bound to a DPoP key", INVALID, |i| any(&i.v2().claim("cnf", json!({"jkt": "abc"})))),
+        row("bound to a key, sent as Bearer", INVALID, |i| {
+            any(&i.v2().claim("cnf", json!({"jkt": encode([7; 32])})))
+        }),
+        row("bound to a key, sent without a proof", INVALID, |i| {
+            let token = i.v2().claim("cnf", json!({"jkt": encode([7; 32])})).build();
+            fields(&[bearer(&token).replace("Bearer", "DPoP").as_bytes()])
+        }),
+        row("bound in two ways", INVALID, |i| {
+            let digest = encode([7; 32]);
+            any(&i.v2().claim("cnf", json!({"jkt": digest, "x5t#S256": digest})))
+        }),
+        row("bound in a way that is not verified", INVALID, |i| {
+            any(&i.v2().claim("cnf", json!({"kid": "k"})))
+        }),
+        row("Entra's signed HTTP request", INVALID, |i| any(&i.v2().header("typ", "pop"))),
         row("an empty cnf", INVALID, |i| any(&i.v2().claim("cnf", json!({})))),
         row("Entra's claims under the other provider's issuer", INVALID, |i| {
             any(&i.v2().claim("iss", i.oidc.clone()))

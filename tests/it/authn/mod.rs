@@ -5,3 +5,4 @@ mod dialects;
 mod keys;
 mod several_providers;
 mod tenants;
+mod proof;

@@ -108,6 +108,24 @@ pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Longest `Retry-After` of a provider that is honoured (MSAL's cap).
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
+/// One call to the host of a managed identity: IMDS answers in milliseconds what it has, and
+/// in a second or two what it has to ask for.
+pub const MANAGED_IDENTITY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Calls to the host of managed identities at a time: IMDS serves 5 of one machine, and refuses more.
+pub const MAX_MANAGED_IDENTITY_CALLS: usize = 5;
+
+/// How long a request waits for a token of a managed identity: for the 7 s of IMDS's usual
+/// tries and their calls. What takes longer (IMDS is updated for up to 70 s) goes on without it.
+pub const MANAGED_IDENTITY_WAIT: Duration = Duration::from_secs(15);
+
+/// How long a refusal of a managed identity's token is remembered: IMDS throttles a machine that
+/// asks 20 times a second, and whoever assigns the identity sees it work soon after.
+pub const MANAGED_IDENTITY_REFUSAL_MEMORY: Duration = Duration::from_secs(10);
+
+/// Largest key of the Azure Arc agent in bytes, as Microsoft's libraries take it.
+pub const MAX_ARC_KEY_BYTES: u64 = 4096;
+
 /// Most header fields of a request or an answer.
 pub const MAX_HEADER_FIELDS: usize = 100;
 

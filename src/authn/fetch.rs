@@ -89,6 +89,16 @@ impl Fetcher {
         self.send(self.client.get(url).header(http::header::ACCEPT, "application/json")).await
     }
 
+    /// GET of a JSON document with `headers` of the caller's choice.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the call.
+    pub async fn get(&self, url: &str, headers: HeaderMap) -> Result<Fetched, FetchError> {
+        let request = self.client.get(url).header(http::header::ACCEPT, "application/json");
+        self.send(request.headers(headers)).await
+    }
+
     /// POST of a form that is already encoded; `headers` are added.
     ///
     /// # Cancel safety

@@ -75,6 +75,15 @@ impl Environment {
         Ok(content)
     }
 
+    /// A variable that the platform sets, not the operator; an empty one is none.
+    ///
+    /// # Errors
+    ///
+    /// It is not UTF-8.
+    pub(super) fn of_platform(&self, name: &str) -> Result<Option<String>, Wrong> {
+        Ok(self.variable(name)?.filter(|value| !value.is_empty()))
+    }
+
     #[allow(clippy::disallowed_methods, reason = "this is where the configuration reads it")]
     fn variable(&self, name: &str) -> Result<Option<String>, Wrong> {
         match &self.variables {

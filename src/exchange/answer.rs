@@ -189,57 +189,63 @@ fn parse(body: &[u8]) -> Option<Members> {
 }
 
 fn token(status: StatusCode, members: &Members) -> Result<Grant, Refusal> {
-    let refused = |advice| Err(no_token(status, advice));
-    let token = match &members.access_token {
+    let refused = |advice| no_token(status, advice);
+    let header = bearer(&members.access_token, &members.token_type).map_err(refused)?;
+    // RFC 8693 §2.2.1 asks for it, and not every provider sends it; other grants have none.
+    let kind = members.issued_token_type.as_str();
+    if !members.issued_token_type.is_null()
+        && ![Some(grant::ACCESS_TOKEN), Some(grant::JWT)].contains(&kind)
+    {
+        return Err(refused(
+            "a token whose `issued_token_type` is no access token; correct `requested_token_type` in `extra_parameters`, or what provider `{provider}` issues to {client}",
+        ));
+    }
+    let life = match life(&members.expires_in) {
+        Life::Unknown => None,
+        Life::Seconds(seconds) => Some(Duration::from_secs(seconds)),
+        Life::Over => {
+            return Err(refused("a token that has already expired (`expires_in` of 0 or less)"));
+        }
+    };
+    Ok(Grant { header, life })
+}
+
+/// `access_token` as the value of `Authorization`, or why it is none.
+pub(super) fn bearer(token: &Value, kind: &Value) -> Result<SecretHeader, &'static str> {
+    const BYTES: &str = "a token with bytes that do not belong into a header";
+
+    let token = match token {
         Value::String(token) if !token.is_empty() => token,
         Value::Null
         | Value::Bool(_)
         | Value::Number(_)
         | Value::String(_)
         | Value::Array(_)
-        | Value::Object(_) => return refused("an answer without `access_token`"),
+        | Value::Object(_) => return Err("an answer without `access_token`"),
     };
-    if !members.token_type.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
-        return refused("a token whose `token_type` is not Bearer, which no upstream would take");
-    }
-    // RFC 8693 §2.2.1 asks for it, and not every provider sends it; other grants have none.
-    let kind = members.issued_token_type.as_str();
-    if !members.issued_token_type.is_null()
-        && ![Some(grant::ACCESS_TOKEN), Some(grant::JWT)].contains(&kind)
-    {
-        return refused(
-            "a token whose `issued_token_type` is no access token; correct `requested_token_type` in `extra_parameters`, or what provider `{provider}` issues to {client}",
-        );
+    if !kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
+        return Err("a token whose `token_type` is not Bearer, which no upstream would take");
     }
     if token.len() > limits::MAX_OUTBOUND_TOKEN_BYTES {
-        return refused("a token of more than 32 KiB; ask for fewer groups or claims in it");
+        return Err("a token of more than 32 KiB; ask for fewer groups or claims in it");
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return refused("a token with bytes that do not belong into a header");
+        return Err(BYTES);
     }
-    let life = match life(&members.expires_in) {
-        Life::Unknown => None,
-        Life::Seconds(seconds) => Some(Duration::from_secs(seconds)),
-        Life::Over => {
-            return refused("a token that has already expired (`expires_in` of 0 or less)");
-        }
-    };
-    match HeaderValue::try_from(format!("Bearer {token}")) {
-        Ok(header) => Ok(Grant { header: SecretHeader::new(header), life }),
-        // The error would hold nothing, but the token is gone with it all the same.
-        Err(_) => refused("a token with bytes that do not belong into a header"),
-    }
+    // The error would hold nothing, but the token is gone with it all the same.
+    HeaderValue::try_from(format!("Bearer {token}")).map(SecretHeader::new).ok().ok_or(BYTES)
 }
 
-enum Life {
+/// A length of time, or a point in time, as providers write them.
+pub(super) enum Life {
     /// Not said, or not as a number.
     Unknown,
     Seconds(u64),
     Over,
 }
 
-/// Reads `expires_in`: a number or its text, fractions cut off.
-fn life(value: &Value) -> Life {
+/// Reads `expires_in` and the like: a number or its text, fractions cut off.
+pub(super) fn life(value: &Value) -> Life {
     let text = match value {
         Value::Number(number) => number.to_string(),
         Value::String(text) => text.trim().to_owned(),
@@ -321,7 +327,7 @@ fn passing(status: StatusCode) -> Option<Row> {
 
 /// A short text of `value` in which only `allowed` bytes occur, so that no token or name can
 /// come into the log by way of an error.
-fn plain(value: &Value, allowed: fn(u8) -> bool) -> Option<&str> {
+pub(super) fn plain(value: &Value, allowed: fn(u8) -> bool) -> Option<&str> {
     value.as_str().filter(|text| (1..=64).contains(&text.len()) && text.bytes().all(allowed))
 }
 

@@ -38,6 +38,7 @@ mod failure;
 mod flight;
 mod grant;
 mod lanes;
+mod managed_identity;
 mod plan;
 mod refused;
 mod terms;
@@ -72,6 +73,10 @@ use self::throttle::Throttles;
 
 pub use self::credential::ClientCredential;
 pub use self::grant::{Grant, UnfitParameter, UserGrant, may_be_added};
+pub use self::managed_identity::{
+    KEY_DIRECTORY, ManagedIdentity, ManagedIdentityHost, ManagedIdentityPlan, MetadataService,
+    may_be_asked,
+};
 pub use self::plan::{
     AppCallers, ExchangePlan, ExchangeSettings, InNameOf, OAuthClient, OAuthClients,
 };
@@ -93,6 +98,8 @@ pub enum TokenPlan {
     },
     /// A token that a provider gives, for the caller's or in the gateway's own name.
     Exchange(Arc<ExchangePlan>),
+    /// A token that the machine gives the gateway, in the name of its managed identity.
+    ManagedIdentity(Arc<ManagedIdentityPlan>),
 }
 
 /// What an upstream is shown, bound to that upstream by name.
@@ -106,9 +113,8 @@ pub struct UpstreamCredential {
 /// How a token came out of the exchanger.
 struct Exchanged {
     key: Key,
-    terms: Arc<Terms>,
-    /// Whether it was swapped for a caller's.
-    is_callers: bool,
+    /// On which terms it was swapped for a caller's; `None` for one in the gateway's own name.
+    for_caller: Option<Arc<Terms>>,
     cache: CacheResult,
     took: Option<Duration>,
 }
@@ -157,6 +163,7 @@ async fn credential_of(
         }),
         TokenPlan::Header { name, value } => Some((name.clone(), value.clone())),
         TokenPlan::Exchange(plan) => return exchanged(exchanger, plan, upstream, caller).await,
+        TokenPlan::ManagedIdentity(plan) => return plan.credential(exchanger, upstream).await,
     };
     Ok(UpstreamCredential { upstream: Arc::clone(upstream), header, exchanged: None })
 }
@@ -199,6 +206,11 @@ pub async fn answer_challenge(
     caller: Option<&Caller>,
     claims: &Claims,
 ) -> Result<UpstreamCredential, Rejection> {
+    if let TokenPlan::ManagedIdentity(_) = plan {
+        // The machine can't be asked for claims, and gives the same token until it expires.
+        exchanger.forget(refused);
+        return Err(refused.challenge_stands(claims));
+    }
     let (TokenPlan::Exchange(plan), Some((_, old)), Some(Exchanged { key, .. })) =
         (plan, &refused.header, &refused.exchanged)
     else {
@@ -228,17 +240,11 @@ fn bound(
     cache: CacheResult,
     took: Option<Duration>,
 ) -> UpstreamCredential {
-    let exchanged = Exchanged {
-        key: request.key(),
-        terms: Arc::clone(&request.terms),
-        is_callers: request.subject.is_some(),
-        cache,
-        took,
-    };
+    let for_caller = request.subject.map(|_| Arc::clone(&request.terms));
     UpstreamCredential {
         upstream: Arc::clone(upstream),
         header: Some((AUTHORIZATION, header)),
-        exchanged: Some(exchanged),
+        exchanged: Some(Exchanged { key: request.key(), for_caller, cache, took }),
     }
 }
 
@@ -391,7 +397,7 @@ impl UpstreamCredential {
     pub fn challenge_stands(&self, claims: &Claims) -> Rejection {
         let upstream = &self.upstream;
         match &self.exchanged {
-            Some(Exchanged { terms, is_callers: true, .. }) => Rejection::new(
+            Some(Exchanged { for_caller: Some(terms), .. }) => Rejection::new(
                 Code::ClaimsChallenge,
                 "The service wants the user to sign in again.",
                 format!(
@@ -408,7 +414,7 @@ impl UpstreamCredential {
                 Code::ExchangeFailed,
                 "The gateway could not get a token for the service.",
                 format!(
-                    "upstream `{upstream}` asks for more claims in the gateway's own token, which no caller can get; see the sign-in log of the gateway's application, and the policies that hold for it"
+                    "upstream `{upstream}` asks for more claims in the gateway's own token, which no caller can get; see the sign-in log of the gateway's application or managed identity, and the policies that hold for it"
                 ),
             ),
         }

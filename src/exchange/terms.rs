@@ -97,6 +97,14 @@ pub(super) struct Key {
 }
 
 impl Key {
+    /// Names a token that is for no caller, and had on no [`Terms`]: `purpose` says by what means,
+    /// and `parts`, always as many of them, all that makes it another one.
+    pub(super) fn of(purpose: &str, parts: &[&str]) -> Self {
+        let mut digest = Digest::new(purpose);
+        digest.add_all(parts);
+        Self { exchange: digest.finish(), inbound: [0; 32] }
+    }
+
     /// Names the exchange for the same token that asks for `claims` as well.
     pub(super) fn with_claims(&self, claims: &str) -> Self {
         let mut exchange = Digest::new("claims v1");

@@ -11,6 +11,7 @@ pub mod callers;
 pub mod token;
 pub mod provider;
 pub mod obo;
+pub mod managed_identity;
 pub mod grants;
 pub mod seen;
 pub mod upstream;

@@ -348,7 +348,8 @@ fn head(answer: &Answer) -> http::response::Builder {
     response
 }
 
-fn whole(answer: Answer) -> Response<PeerBody> {
+/// An answer that is sent whole.
+pub(super) fn whole(answer: Answer) -> Response<PeerBody> {
     let head = head(&answer);
     head.body(Full::new(answer.body).map_err(|never| match never {}).boxed_unsync()).unwrap()
 }

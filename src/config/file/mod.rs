@@ -19,8 +19,8 @@ pub use route::{
 };
 pub use server::{Admin, ClientAuth, Listener, ListenerTls, Server};
 pub use upstream::{
-    AppCallers, ClientCredentials, HeaderToken, HostHeader, OnBehalfOf, OnlyFalse, OnlyTrue,
-    Preset, Protocol, Timeouts, TokenRequest, TokenSource, Upstream, UpstreamTls,
+    AppCallers, ClientCredentials, HeaderToken, HostHeader, ManagedIdentity, OnBehalfOf, OnlyFalse,
+    OnlyTrue, Preset, Protocol, Timeouts, TokenRequest, TokenSource, Upstream, UpstreamTls,
 };
 
 use super::rule::{Needs, Rule};

@@ -142,7 +142,7 @@ pub enum TokenSource {
     /// A token for the upstream in the gateway's own name.
     ClientCredentials(ClientCredentials),
     /// The same through a managed identity.
-    ManagedIdentity(NotYet),
+    ManagedIdentity(ManagedIdentity),
     /// A fixed header.
     Header(HeaderToken),
     /// The caller's token as it came.
@@ -201,6 +201,18 @@ pub enum AppCallers {
     /// the `.default` scope of the resource. Users never do, not even where their own exchange
     /// fails.
     ClientCredentials,
+}
+
+/// `managed_identity` of `token`. Where the gateway runs tells which service is asked:
+/// `IDENTITY_ENDPOINT` with `IDENTITY_HEADER` is App Service, with `IMDS_ENDPOINT` Azure Arc; else
+/// it is IMDS, whose address `AZURE_POD_IDENTITY_AUTHORITY_HOST` changes.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ManagedIdentity {
+    /// What the token is for, without the `/.default` of scopes. Required.
+    pub resource: Spanned<Text>,
+    /// The user-assigned identity. Default: the system-assigned one, which is the only one that
+    /// Azure Arc has.
+    pub client_id: Option<Spanned<Text>>,
 }
 
 /// `header` of `token`.

@@ -6,6 +6,7 @@
 
 mod exchanges;
 mod headers;
+mod managed_identity;
 mod names;
 mod providers;
 mod resources;
@@ -15,6 +16,7 @@ mod tenants;
 mod tokens;
 mod upstreams;
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::problem::{Place, Problem, Problems};
@@ -23,7 +25,7 @@ use super::spanned::Spanned;
 use super::{Reading, RoutesFile};
 use crate::authn::{UsedProofs, VerifiedTokens};
 use crate::clock::SharedClock;
-use crate::exchange::Exchanger;
+use crate::exchange::{Exchanger, MetadataService};
 use crate::gateway::Snapshot;
 use crate::limits;
 use crate::observe::Metrics;
@@ -85,6 +87,9 @@ struct Finding<'a> {
     /// one of these is no second problem.
     provider_names: &'a [String],
     upstream_names: &'a [String],
+    /// What gives tokens of managed identities, once one is asked for; `None` inside if that has
+    /// a problem, which has been said then.
+    metadata_service: OnceCell<Option<Arc<MetadataService>>>,
 }
 
 impl Finding<'_> {
@@ -142,6 +147,7 @@ pub fn resolve(
         problems: &mut problems,
         provider_names: &provider_names,
         upstream_names: &upstream_names,
+        metadata_service: OnceCell::new(),
     };
     let resolved = resolve_file(&file, &mut finding);
     match resolved {

@@ -322,6 +322,16 @@ impl<'a> Resolver<'a, '_> {
     /// A token on behalf of nobody, or of a caller whose provider can't be asked, would fail
     /// with every request.
     fn check_token(&mut self, route: &Spanned<file::Route>, token: &Token, asked_of: &[&Provider]) {
+        if asked_of.is_empty() && matches!(token.plan, TokenPlan::ManagedIdentity(_)) {
+            let problem = Problem::warning(
+                route.auth.key_place(),
+                "this route is open, and whoever reaches it has all the permissions of the managed identity at the upstream",
+            );
+            let hint =
+                "ask for a token (`auth: any`, or what it must have), unless that is what you want";
+            let related = "the token of the managed identity is asked for here";
+            self.finding.problems.push(problem.related(token.place, related).hint(hint));
+        }
         let Some(exchange) = &token.exchange else { return };
         let note = match exchange.in_name_of() {
             InNameOf::Caller { .. } => TOKEN,

@@ -7,7 +7,7 @@ use super::super::problem::Place;
 use super::super::spanned::Spanned;
 use super::exchanges::{self, Exchange};
 use super::providers::Providers;
-use super::{Finding, headers};
+use super::{Finding, headers, managed_identity};
 use crate::exchange::TokenPlan;
 use crate::secret::SecretHeader;
 
@@ -45,7 +45,10 @@ pub(super) fn resolve(
         TokenSource::Header(header) => {
             return Some(Token::fixed(header_plan(header, finding)?, place));
         }
-        TokenSource::ManagedIdentity(never) => match *never {},
+        TokenSource::ManagedIdentity(of) => {
+            let plan = managed_identity::plan(of, place, upstream, finding)?;
+            return Some(Token::fixed(plan, place));
+        }
         TokenSource::OnBehalfOf(of) => {
             exchanges::on_behalf_of(of, place, upstream, providers, finding)?
         }

@@ -2,5 +2,6 @@
 
 mod cae;
 mod grants;
+mod managed_identity;
 mod never_mixed;
 mod refused;

@@ -1,0 +1,206 @@
+//! What a refusal means, and what the operator has to do about it.
+//!
+//! Hosts tell little by their statuses, and each in words of its own, which are not repeated:
+//! the sentence names what is configured, so that it can be compared.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::super::advice::Class;
+use super::super::failure::ExchangeError;
+use super::answer::Refusal;
+use super::host::ManagedIdentityHost;
+
+/// What was asked for.
+pub(super) struct Wanted<'a> {
+    pub(super) host: &'a ManagedIdentityHost,
+    pub(super) client_id: Option<&'a str>,
+    pub(super) resource: &'a str,
+}
+
+impl Wanted<'_> {
+    /// The failure of an answer that is no token, the `made`th in a row.
+    pub(super) fn refused(
+        &self,
+        status: StatusCode,
+        refusal: &Refusal,
+        made: usize,
+        wait: Option<Duration>,
+    ) -> ExchangeError {
+        let number = status.as_u16();
+        let tries = if made > 1 { format!(" at the {made}th try") } else { String::new() };
+        match refusal {
+            Refusal::NoToken(why) => {
+                let what = format!("status {number}, {why}; {}", self.host.absent());
+                self.failed(Class::Gateway, &what)
+            }
+            Refusal::Redirect => {
+                let absent = self.host.absent();
+                let what =
+                    format!("status {number}, a redirect, which is never followed; {absent}");
+                self.failed(Class::Gateway, &what)
+            }
+            Refusal::Status(error) => {
+                let (class, advice) = self.advice(status, error.as_deref());
+                let error = error.as_ref().map(|it| format!(", error `{it}`")).unwrap_or_default();
+                let what = format!("status {number}{error}{tries}: {advice}");
+                if class == Class::Unavailable {
+                    ExchangeError::unavailable(self.sentence(&what), wait)
+                } else {
+                    self.failed(class, &what)
+                }
+            }
+        }
+    }
+
+    /// A failure of `class`; `what` says why, and what to do.
+    pub(super) fn failed(&self, class: Class, what: &str) -> ExchangeError {
+        if class == Class::Unavailable {
+            ExchangeError::unavailable(self.sentence(what), None)
+        } else {
+            ExchangeError::new(class, self.sentence(what))
+        }
+    }
+
+    /// The host asked to wait, and `left` is left of that.
+    pub(super) fn held_back(&self, left: Duration) -> ExchangeError {
+        let seconds = left.as_secs() + 1;
+        let what = format!(
+            "it asked to wait (`Retry-After`), and {seconds} s are left: it is not asked until then"
+        );
+        ExchangeError::unavailable(self.sentence(&what), Some(left))
+    }
+
+    fn sentence(&self, what: &str) -> String {
+        let (host, resource) = (self.host.name(), self.resource);
+        let identity = match self.client_id {
+            Some(id) => format!("of identity `{id}`"),
+            None => "of the system-assigned identity".to_owned(),
+        };
+        format!("no token {identity} for resource `{resource}` from {host}: {what}")
+    }
+
+    fn advice(&self, status: StatusCode, error: Option<&str>) -> (Class, String) {
+        let resource = self.resource;
+        match (status.as_u16(), error) {
+            (_, Some("invalid_resource" | "invalid_target")) => (
+                Class::Gateway,
+                format!(
+                    "resource `{resource}` is unknown in the tenant of the identity; correct `resource` (as `https://management.azure.com`, without `/.default`)"
+                ),
+            ),
+            (429, _) => (
+                Class::Unavailable,
+                "the machine asks too often and is throttled; look for other programs on it that ask for tokens".to_owned(),
+            ),
+            (410, _) => (
+                Class::Unavailable,
+                "the service is being updated, which takes up to 70 s; nothing to do unless it stays".to_owned(),
+            ),
+            (404, _) => (
+                Class::Unavailable,
+                format!("the service is being updated, or the identity was assigned a moment ago; if it stays: {}", self.assign()),
+            ),
+            (408 | 500..=599, _) => (
+                Class::Unavailable,
+                "the service has a passing error; nothing to do unless it stays".to_owned(),
+            ),
+            (401 | 403, _) => (Class::Gateway, self.denied().to_owned()),
+            (400, _) => (
+                Class::Gateway,
+                format!("{}; or correct `resource`, which is written without `/.default`", self.assign()),
+            ),
+            _ => (Class::Gateway, format!("which is no answer that we know; {}", self.host.absent())),
+        }
+    }
+
+    /// How this machine comes to have the identity.
+    fn assign(&self) -> String {
+        let machine = match self.host {
+            ManagedIdentityHost::Imds { .. } => "this virtual machine (or its scale set)",
+            ManagedIdentityHost::AppService { .. } => "this app",
+            ManagedIdentityHost::AzureArc { .. } => "this server in Azure Arc",
+        };
+        match self.client_id {
+            Some(id) => format!(
+                "assign the user-assigned identity with client id `{id}` to {machine}, or correct `client_id`"
+            ),
+            None => format!(
+                "turn on the system-assigned identity of {machine}, or name a user-assigned one by `client_id`"
+            ),
+        }
+    }
+
+    fn denied(&self) -> &'static str {
+        match self.host {
+            ManagedIdentityHost::Imds { .. } => {
+                "the service denies this machine or pod a token; look for a proxy or a network policy in between"
+            }
+            ManagedIdentityHost::AppService { .. } => {
+                "`IDENTITY_HEADER` is not accepted, as it is another one after each restart of the app; start the gateway as a process of the app, with its variables as they are"
+            }
+            ManagedIdentityHost::AzureArc { .. } => {
+                "the key that was shown is not accepted; restart the Azure Arc agent (`azcmagent show` tells its state)"
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use url::Url;
+
+    use super::*;
+    use crate::rejection::Code;
+    use crate::secret::SecretHeader;
+
+    fn hosts() -> [ManagedIdentityHost; 3] {
+        let endpoint = || Url::parse("http://127.0.0.1:1").unwrap();
+        let header = SecretHeader::new(HeaderValue::from_static("hush"));
+        [
+            ManagedIdentityHost::imds(&endpoint()),
+            ManagedIdentityHost::AppService { endpoint: endpoint(), header },
+            ManagedIdentityHost::AzureArc { endpoint: endpoint(), key_directory: "/k".into() },
+        ]
+    }
+
+    #[test]
+    fn each_status_has_its_code_and_says_what_to_do() {
+        for host in hosts() {
+            for client_id in [None, Some("id-1")] {
+                let wanted = Wanted { host: &host, client_id, resource: "https://r" };
+                let told = |status: u16, error: Option<&str>| {
+                    let refusal = Refusal::Status(error.map(str::to_owned));
+                    let status = StatusCode::from_u16(status).unwrap();
+                    let rejection = wanted.refused(status, &refusal, 1, None).rejection();
+                    (rejection.code(), rejection.reason().clone())
+                };
+                let (code, reason) = told(400, Some("invalid_request"));
+                assert_eq!(code, Code::ExchangeFailed);
+                assert!(reason.contains("`https://r`"), "{reason}");
+                assert_eq!(reason.contains("`id-1`"), client_id.is_some(), "{reason}");
+                assert!(reason.contains("status 400, error `invalid_request`"), "{reason}");
+                let (code, reason) = told(400, Some("invalid_resource"));
+                assert_eq!(code, Code::ExchangeFailed);
+                assert!(reason.contains("correct `resource`"), "{reason}");
+                for (status, expected) in [
+                    (401, Code::ExchangeFailed),
+                    (403, Code::ExchangeFailed),
+                    (405, Code::ExchangeFailed),
+                    (404, Code::ProviderUnavailable),
+                    (408, Code::ProviderUnavailable),
+                    (410, Code::ProviderUnavailable),
+                    (429, Code::ProviderUnavailable),
+                    (500, Code::ProviderUnavailable),
+                    (502, Code::ProviderUnavailable),
+                ] {
+                    let (code, reason) = told(status, None);
+                    assert_eq!(code, expected, "{reason}");
+                    assert!(!reason.contains("hush"), "{reason}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `managed_identity` of an upstream or route, resolved: the tokens that requests get by it.
+//!
+//! One token serves all callers: it is the gateway's own, and ends with nobody's. It is kept
+//! with the others, and asked for by one at a time, for an upstream.
+
+use std::sync::Arc;
+
+use http::header::AUTHORIZATION;
+use tokio::time::{Instant, timeout};
+
+use super::super::advice::Class;
+use super::super::failure::ExchangeError;
+use super::super::terms::Key;
+use super::super::{Exchanged, Exchanger, UpstreamCredential};
+use super::ManagedIdentity;
+use crate::clock::UnixTime;
+use crate::limits;
+use crate::observe::metrics::CacheResult;
+use crate::rejection::Rejection;
+
+/// The end of a token that is swapped for none.
+const NEVER: UnixTime = UnixTime(u64::MAX);
+
+/// How an upstream's token is had by a managed identity.
+pub struct ManagedIdentityPlan {
+    identity: ManagedIdentity,
+    resource: String,
+    upstream: Arc<str>,
+    key: Key,
+}
+
+impl ManagedIdentityPlan {
+    /// Tokens of `identity` for `resource`, which is written without `/.default`, for requests
+    /// to `upstream` and no other.
+    pub fn new(identity: ManagedIdentity, resource: String, upstream: Arc<str>) -> Self {
+        let [host, endpoint, kind, id] = identity.parts();
+        let parts = [host, endpoint, kind, id, &resource, &upstream];
+        let key = Key::of("managed identity v1", &parts);
+        Self { identity, resource, upstream, key }
+    }
+
+    /// The credential for a request to `upstream`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up waiting; a call that it started goes on.
+    pub(in crate::exchange) async fn credential(
+        self: &Arc<Self>,
+        exchanger: &Arc<Exchanger>,
+        upstream: &Arc<str>,
+    ) -> Result<UpstreamCredential, Rejection> {
+        if self.upstream != *upstream {
+            return Err(Rejection::internal("a token of one upstream was asked for another"));
+        }
+        let bound = |header, cache, took| UpstreamCredential {
+            upstream: Arc::clone(upstream),
+            header: Some((AUTHORIZATION, header)),
+            exchanged: Some(Exchanged { key: self.key, for_caller: None, cache, took }),
+        };
+        if let Some(header) = exchanger.cached(&self.key, NEVER) {
+            exchanger.metrics.token_cache(upstream, CacheResult::Hit);
+            return Ok(bound(header, CacheResult::Hit, None));
+        }
+        let started = Instant::now();
+        let call = || {
+            let plan = Arc::clone(self);
+            async move { plan.identity.token(&plan.resource, &plan.upstream).await }
+        };
+        let flight = exchanger.fly(self.key, self.key, NEVER, call);
+        let Ok((cache, outcome)) = timeout(limits::MANAGED_IDENTITY_WAIT, flight).await else {
+            // Who is not there for the end of a flight started it, or came later: a miss.
+            exchanger.metrics.token_cache(upstream, CacheResult::Miss);
+            return Err(self.too_slow().rejection());
+        };
+        exchanger.metrics.token_cache(upstream, cache);
+        let granted = outcome.map_err(|error| error.rejection())?;
+        let took = (cache != CacheResult::Hit).then(|| started.elapsed());
+        Ok(bound(granted.header, cache, took))
+    }
+
+    fn too_slow(&self) -> ExchangeError {
+        let what = format!(
+            "none came in {} s; it is still being asked for, and warnings in the log tell what was answered",
+            limits::MANAGED_IDENTITY_WAIT.as_secs(),
+        );
+        self.identity.wanted(&self.resource).failed(Class::Unavailable, &what)
+    }
+}
+
+impl std::fmt::Debug for ManagedIdentityPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ManagedIdentityPlan")
+            .field("upstream", &self.upstream)
+            .field("resource", &self.resource)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::super::{ManagedIdentityHost, MetadataService};
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::observe::Metrics;
+    use crate::rejection::{Code, Extra};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_does_not_wait_for_ever_and_the_call_goes_on() {
+        let metrics = Metrics::default();
+        let host = ManagedIdentityHost::imds(&Url::parse(ManagedIdentityHost::IMDS).unwrap());
+        let service =
+            Arc::new(MetadataService::new(host, Arc::new(SystemClock), metrics.clone()).unwrap());
+        let exchanger = Exchanger::new(10, Arc::new(SystemClock), metrics);
+        let upstream = Arc::from("arm");
+        let identity = ManagedIdentity::new(Arc::clone(&service), None);
+        let plan = ManagedIdentityPlan::new(identity, "https://r".into(), Arc::clone(&upstream));
+        let plan = Arc::new(plan);
+
+        // As if others called: the turn of this one does not come.
+        let all = u32::try_from(limits::MAX_MANAGED_IDENTITY_CALLS).unwrap();
+        let _turns = service.calls.acquire_many(all).await.unwrap();
+        let started = Instant::now();
+        for waited in 1..=2 {
+            let rejection = plan.credential(&exchanger, &upstream).await.unwrap_err();
+            assert_eq!(rejection.code(), Code::ProviderUnavailable);
+            assert!(matches!(rejection.extra(), Extra::RetryAfter(_)));
+            assert_eq!(started.elapsed(), limits::MANAGED_IDENTITY_WAIT * waited);
+            assert_eq!(exchanger.flights.len(), 1, "the same call");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_of_one_upstream_is_not_given_to_another() {
+        let metrics = Metrics::default();
+        let host = ManagedIdentityHost::imds(&Url::parse(ManagedIdentityHost::IMDS).unwrap());
+        let service = MetadataService::new(host, Arc::new(SystemClock), metrics.clone()).unwrap();
+        let identity = ManagedIdentity::new(Arc::new(service), None);
+        let plan = |upstream: &str| {
+            ManagedIdentityPlan::new(identity.clone(), "https://r".into(), Arc::from(upstream))
+        };
+        assert!(plan("a").key != plan("b").key);
+        let exchanger = Exchanger::new(10, Arc::new(SystemClock), metrics);
+        let rejection =
+            Arc::new(plan("a")).credential(&exchanger, &Arc::from("b")).await.unwrap_err();
+        assert_eq!(rejection.code(), Code::Internal);
+    }
+}

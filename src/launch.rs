@@ -3,7 +3,11 @@
 //!
 //! It decides the order of start, reload and drain. What a request meets is `gateway.rs`.
 
+mod certificate_ends;
+mod watch;
+
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::AbortHandle;
@@ -11,14 +15,16 @@ use tokio::task::AbortHandle;
 use crate::accept::{self, BindError, BoundListener, Certified, CutOff, Drain, Tls};
 use crate::admin::{self, Readiness};
 use crate::clock::SharedClock;
-use crate::config::resolve::{self, Lasting, Listener, Resolved, Server};
-use crate::config::{self, Environment, Problems, Source};
+use crate::config::resolve::{self, CredentialCertificate, Lasting, Listener, Resolved, Server};
+use crate::config::{self, Environment, FilesRead, Look, Problems, Source};
 use crate::gateway::{Gateway, Snapshot};
 use crate::observe::Metrics;
 use crate::observe::access_log::Observer;
 use crate::observe::metrics::Outcome;
 use crate::observe::sink::LogSink;
 use crate::peer::Peer;
+
+use self::certificate_ends::CertificateEnds;
 
 /// Where a configuration comes from; asked again for a reload.
 pub trait Origin: Send + Sync + 'static {
@@ -31,6 +37,12 @@ pub trait Origin: Send + Sync + 'static {
 
     /// What `${…}` in it is replaced from.
     fn environment(&self, source: &Source) -> Environment;
+
+    /// The file that the routes file is read from, to be watched; `None` if it is no file, or
+    /// can't be read twice.
+    fn file(&self) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// A configuration that was read and found good; nothing has been opened yet.
@@ -39,6 +51,7 @@ pub struct Prepared {
     lasting: Lasting,
     resolved: Resolved,
     warnings: Problems,
+    files: FilesRead,
 }
 
 /// Why a gateway did not start.
@@ -60,19 +73,30 @@ pub fn prepare(
     metrics: Metrics,
 ) -> Result<Prepared, Problems> {
     let lasting = Lasting::new(clock, metrics);
-    let (resolved, warnings) = read(origin.as_ref(), &lasting, None)?;
-    Ok(Prepared { origin, lasting, resolved, warnings })
+    let (outcome, files) = read(origin.as_ref(), &lasting, None);
+    let (resolved, warnings) = outcome?;
+    Ok(Prepared { origin, lasting, resolved, warnings, files })
 }
 
+/// Reads the routes file and all it names; with the files that were read, come what may.
 fn read(
     origin: &dyn Origin,
     lasting: &Lasting,
     previous: Option<&Snapshot>,
-) -> Result<(Resolved, Problems), Problems> {
-    let source = origin.source()?;
+) -> (Result<(Resolved, Problems), Problems>, FilesRead) {
+    let mut files = FilesRead::default();
+    if let Some(path) = origin.file() {
+        let look = Look::at(&path);
+        files.note(path, look);
+    }
+    let source = match origin.source() {
+        Ok(source) => source,
+        Err(problems) => return (Err(problems), files),
+    };
     let environment = origin.environment(&source);
     let reading = config::read(&source.text, &source.name, &environment);
-    resolve::resolve(reading, &environment, lasting, previous)
+    let resolved = resolve::resolve(reading, &environment, lasting, previous);
+    (resolved, files.and(environment.files_read()))
 }
 
 impl Prepared {
@@ -92,9 +116,16 @@ impl Prepared {
     ///
     /// A socket can't be bound; those that were are closed again.
     pub fn start(self, sink: LogSink) -> Result<Running, StartError> {
-        let Self { origin, lasting, resolved, warnings: _ } = self;
-        let Resolved { snapshot, listeners, admin, server, access_log, max_cached_tokens } =
-            resolved;
+        let Self { origin, lasting, resolved, warnings: _, files } = self;
+        let Resolved {
+            snapshot,
+            certificates,
+            listeners,
+            admin,
+            server,
+            access_log,
+            max_cached_tokens,
+        } = resolved;
         lasting.exchanger.set_max_entries(max_cached_tokens);
 
         let mut bound = Vec::new();
@@ -140,7 +171,7 @@ impl Prepared {
         });
         let state = Mutex::new(server);
         let ends = Ends { drain, admin: admin_drain, readiness };
-        Ok(Running {
+        let running = Running {
             origin,
             lasting,
             gateway,
@@ -152,7 +183,12 @@ impl Prepared {
             listening,
             reloading: Mutex::default(),
             admin_address,
-        })
+            files: Mutex::new(files),
+            certificates: Mutex::default(),
+        };
+        running.set_certificates(certificates);
+        running.warn_of_ends();
+        Ok(running)
     }
 }
 
@@ -256,6 +292,9 @@ pub struct Running {
     /// One reload at a time, so that the file that was read last is the one in force.
     reloading: Mutex<()>,
     admin_address: Option<SocketAddr>,
+    /// What the last reading, good or bad, was made of.
+    files: Mutex<FilesRead>,
+    certificates: Mutex<CertificateEnds>,
 }
 
 /// A listener that serves.
@@ -287,12 +326,26 @@ impl Running {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.gateway.snapshot();
         let metrics = &self.lasting.metrics;
-        let (resolved, warnings) = read(self.origin.as_ref(), &self.lasting, Some(&before))
-            .inspect_err(|_| {
-                metrics.config_reloaded(Outcome::Failure);
-            })?;
-        let Resolved { snapshot, server, access_log, max_cached_tokens, listeners, admin: _ } =
-            resolved;
+        let (outcome, files) = read(self.origin.as_ref(), &self.lasting, Some(&before));
+        let files = match &outcome {
+            Ok(_) => files,
+            // It may have missed files that the configuration in force was made of: they stay
+            // watched, as they look now, so that only a further change has it tried again.
+            Err(_) => files.and(self.files().now()),
+        };
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
+        let (resolved, warnings) = outcome.inspect_err(|_| {
+            metrics.config_reloaded(Outcome::Failure);
+        })?;
+        let Resolved {
+            snapshot,
+            certificates,
+            server,
+            access_log,
+            max_cached_tokens,
+            listeners,
+            admin: _,
+        } = resolved;
         self.lasting.exchanger.set_max_entries(max_cached_tokens);
         self.observer.set_access_log(access_log);
         self.accepting.set(server.accept.clone());
@@ -305,7 +358,31 @@ impl Running {
             tracing::warn!("the routes file was read again, with warnings:\n{warnings}");
         }
         self.renew_certificates(listeners);
+        self.set_certificates(certificates);
+        self.warn_of_ends();
         Ok(())
+    }
+
+    /// The files that the last reading was made of, as they looked then.
+    fn files(&self) -> FilesRead {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_certificates(&self, certificates: Vec<CredentialCertificate>) {
+        for certificate in &certificates {
+            let (provider, end) = (&certificate.provider, certificate.expires_at);
+            self.lasting.metrics.credential_expires(provider, end);
+        }
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner).set(certificates);
+    }
+
+    /// Says which certificates of credentials are about to end.
+    fn warn_of_ends(&self) {
+        let now = self.lasting.clock.now();
+        let due = self.certificates.lock().unwrap_or_else(PoisonError::into_inner).due(now);
+        for notice in due {
+            notice.log();
+        }
     }
 
     /// New handshakes get the certificates that were just read.

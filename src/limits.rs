@@ -126,6 +126,25 @@ pub const MANAGED_IDENTITY_REFUSAL_MEMORY: Duration = Duration::from_secs(10);
 /// Largest key of the Azure Arc agent in bytes, as Microsoft's libraries take it.
 pub const MAX_ARC_KEY_BYTES: u64 = 4096;
 
+/// How long a client assertion by a certificate lives: Microsoft's documents ask for 5 to 10
+/// minutes, and it is sent at once.
+pub const CERTIFICATE_ASSERTION_LIFE: Duration = Duration::from_mins(5);
+
+/// How long an assertion of `private_key_jwt` lives: the strictest servers take no more.
+pub const ASSERTION_LIFE: Duration = Duration::from_mins(2);
+
+/// How far before its making an assertion says that it begins: a provider's clock may be behind
+/// ours by so much.
+pub const ASSERTION_BACKDATING: Duration = Duration::from_mins(1);
+
+/// How far the clocks of providers and of those whose tokens they take may differ from ours:
+/// what is over for longer is over for them too.
+pub const CLOCK_DIFFERENCE: Duration = Duration::from_mins(5);
+
+/// Between two looks at the files that the configuration was made of. A change is acted on when
+/// the next look finds no further one, so that no file is read half written.
+pub const FILE_POLL_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Most header fields of a request or an answer.
 pub const MAX_HEADER_FIELDS: usize = 100;
 

@@ -4,7 +4,7 @@
 //! handler that is passed in.
 
 pub mod listener;
-mod expiry;
+pub(crate) mod expiry;
 pub mod client_auth;
 pub mod tls;
 pub mod drain;

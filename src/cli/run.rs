@@ -11,6 +11,7 @@ use crate::chain::with_sources;
 use crate::clock::SystemClock;
 use crate::config::{Environment, Problems, Source};
 use crate::launch::{self, Origin, Prepared, Running};
+use crate::limits;
 use crate::observe::Metrics;
 use crate::observe::sink::LogSink;
 
@@ -41,6 +42,10 @@ impl Origin for File {
 
     fn environment(&self, source: &Source) -> Environment {
         Environment::of_process(&source.base)
+    }
+
+    fn file(&self) -> Option<PathBuf> {
+        (self.path != Path::new("-")).then(|| self.path.clone())
     }
 }
 
@@ -125,13 +130,15 @@ impl Signals {
     }
 }
 
-/// Serves until SIGTERM or SIGINT, then drains; a second one ends at once. SIGHUP reloads.
+/// Serves until SIGTERM or SIGINT, then drains; a second one ends at once. SIGHUP reloads, and
+/// so does a change of a file that the configuration was made of.
 pub(super) async fn until_signal(
     running: Running,
     mut signals: Signals,
     sink: &LogSink,
 ) -> ExitCode {
     let running = Arc::new(running);
+    tokio::spawn(running.watch(limits::FILE_POLL_INTERVAL));
     while matches!(signals.next().await, Told::Reload) {
         // Files may hang (a mount that went away): the signals are heard all the same.
         let running = Arc::clone(&running);

@@ -10,9 +10,11 @@
 pub mod file;
 pub mod resolve;
 mod access;
+mod azure;
 mod choice;
 mod complaint;
 mod failure;
+mod files_read;
 mod hidden;
 mod listing;
 mod parse;
@@ -32,6 +34,7 @@ use std::{fs, io};
 
 pub use failure::WrongText;
 pub use file::RoutesFile;
+pub use files_read::{FilesRead, Look};
 pub use listing::Listing;
 pub use problem::{Place, Problem, Problems, Severity};
 pub use source::{Environment, MAX_NAMED_FILE_BYTES};
@@ -139,6 +142,7 @@ pub fn read(text: &str, name: &str, environment: &Environment) -> Reading {
         problems.push(Problem::of_file(message).hint("is this a routes file?"));
         None
     };
+    let tree = tree.map(|tree| azure::fill_in(tree, environment, &mut problems));
     let Some(tree) = tree else {
         let (provider_names, upstream_names, files_read) = Default::default();
         return Reading { file: None, problems, provider_names, upstream_names, files_read };

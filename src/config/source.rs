@@ -9,6 +9,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use super::files_read::{FilesRead, Recorder};
+
 /// Largest file that a routes file may name, in bytes: keys, certificates and key sets are
 /// far smaller, and `/dev/zero` is not.
 pub const MAX_NAMED_FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -18,6 +20,7 @@ pub const MAX_NAMED_FILE_BYTES: u64 = 4 * 1024 * 1024;
 pub struct Environment {
     variables: Variables,
     base: PathBuf,
+    recorder: Recorder,
 }
 
 #[derive(Clone)]
@@ -40,7 +43,7 @@ impl Environment {
     /// The variables of this process; relative paths are relative to `base`, the routes
     /// file's folder.
     pub fn of_process(base: impl Into<PathBuf>) -> Self {
-        Self { variables: Variables::Process, base: base.into() }
+        Self { variables: Variables::Process, base: base.into(), recorder: Recorder::default() }
     }
 
     /// Just these variables.
@@ -49,7 +52,11 @@ impl Environment {
         base: impl Into<PathBuf>,
     ) -> Self {
         let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
-        Self { variables: Variables::Given(variables.collect()), base: base.into() }
+        Self {
+            variables: Variables::Given(variables.collect()),
+            base: base.into(),
+            recorder: Recorder::default(),
+        }
     }
 
     /// `path` as the routes file means it: relative to the file's folder.
@@ -61,8 +68,10 @@ impl Environment {
     pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
         let path = self.path(path);
+        let metadata = fs::metadata(&path);
+        self.recorder.note(&path, &metadata);
         // A pipe or a device may never end, and a reload would wait for it.
-        if !fs::metadata(&path)?.is_file() {
+        if !metadata?.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }
         fs::File::open(path)?.take(MAX_NAMED_FILE_BYTES + 1).read_to_end(&mut content)?;
@@ -73,6 +82,11 @@ impl Environment {
             ));
         }
         Ok(content)
+    }
+
+    /// The files that were read so far, and those that could not be.
+    pub fn files_read(&self) -> FilesRead {
+        self.recorder.files()
     }
 
     /// A variable that the platform sets, not the operator; an empty one is none.

@@ -40,6 +40,11 @@ impl Granted {
         self.life.is_some_and(|life| now >= self.asked_at.plus(life))
     }
 
+    /// Whether it may be used at `now`, for itself: it is bound to no other token's end.
+    pub(super) fn is_usable(&self, now: UnixTime) -> bool {
+        self.usable_until(UnixTime(u64::MAX)).is_some_and(|end| now < end)
+    }
+
     /// The second from which on it is not handed out of the cache any more; `None` if it must
     /// not get there at all.
     fn usable_until(&self, inbound_expires_at: UnixTime) -> Option<UnixTime> {

@@ -92,7 +92,7 @@ enum NotAsked {
     /// The provider gave none.
     Fetch(FetchError),
     /// It was not asked: the gateway can't prove who it is.
-    NoProof(ExchangeError),
+    NoProof(Arc<ExchangeError>),
 }
 
 impl From<FetchError> for NotAsked {
@@ -101,8 +101,8 @@ impl From<FetchError> for NotAsked {
     }
 }
 
-impl From<ExchangeError> for NotAsked {
-    fn from(error: ExchangeError) -> Self {
+impl From<Arc<ExchangeError>> for NotAsked {
+    fn from(error: Arc<ExchangeError>) -> Self {
         Self::NoProof(error)
     }
 }
@@ -173,9 +173,7 @@ fn judge(
 ) -> Result<answer::Grant, Failed> {
     let fetched = answer.map_err(|error| match error {
         NotAsked::Fetch(error) => unreachable_provider(&error, terms),
-        NotAsked::NoProof(error) => {
-            Failed { error: Arc::new(error), worth_a_retry: false, hold_back: None }
-        }
+        NotAsked::NoProof(error) => Failed { error, worth_a_retry: false, hold_back: None },
     })?;
     let refusal = match answer::read(fetched.status, &fetched.body) {
         Ok(grant) => return Ok(grant),

@@ -2,16 +2,36 @@
 //!
 //! A proof is made for each try: one that is signed must not be used twice.
 
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use url::form_urlencoded::byte_serialize;
+
+use super::assertion::{self, ASSERTION_TYPE};
 use super::failure::ExchangeError;
+use super::federated_file::FederatedFile;
+use super::federated_identity::FederatedIdentity;
+use super::signing_key::SigningKey;
 use super::terms::Terms;
 use crate::clock::UnixTime;
 use crate::secret::{Secret, SecretHeader};
 
 /// `credential` of a provider.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum ClientCredential {
     /// A shared secret, sent in the form (`client_secret_post`), as Entra's documents have it.
     ClientSecret(Secret),
+    /// A shared secret, sent as `Authorization: Basic` (`client_secret_basic`).
+    ClientSecretBasic(Secret),
+    /// An assertion that the gateway signs: with a certificate's key at Entra, else
+    /// `private_key_jwt`.
+    SigningKey(Arc<SigningKey>),
+    /// A token of another issuer, as it stands in a file.
+    FederatedFile(Arc<FederatedFile>),
+    /// A token of a managed identity.
+    FederatedIdentity(Arc<FederatedIdentity>),
 }
 
 /// What proves, in one request, who asks.
@@ -29,16 +49,82 @@ impl ClientCredential {
     /// # Errors
     ///
     /// What the proof is made of can't be had.
-    #[allow(clippy::unused_async, reason = "credentials to come ask a file or a host")]
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up what it waits for; nothing is half made.
     pub(super) async fn prove(
         &self,
-        _terms: &Terms,
-        _now: UnixTime,
-    ) -> Result<Proof, ExchangeError> {
-        match self {
+        terms: &Terms,
+        now: UnixTime,
+    ) -> Result<Proof, Arc<ExchangeError>> {
+        let assertion = match self {
             Self::ClientSecret(secret) => {
-                Ok(Proof { fields: vec![("client_secret", secret.clone())], authorization: None })
+                let fields = vec![("client_secret", secret.clone())];
+                return Ok(Proof { fields, authorization: None });
             }
-        }
+            Self::ClientSecretBasic(secret) => {
+                let authorization = Some(basic(&terms.client_id, secret)?);
+                return Ok(Proof { fields: Vec::new(), authorization });
+            }
+            Self::SigningKey(key) => assertion::assert(key, terms, now).await?,
+            Self::FederatedFile(file) => file.token(now).await?,
+            Self::FederatedIdentity(identity) => identity.token(terms, now).await?,
+        };
+        let fields = vec![
+            ("client_assertion_type", Secret::new(ASSERTION_TYPE.to_owned())),
+            ("client_assertion", assertion),
+        ];
+        Ok(Proof { fields, authorization: None })
+    }
+}
+
+/// RFC 6749 §2.3.1: both are encoded as in a form before they are joined, so that a colon in an
+/// id does not end it.
+fn basic(client_id: &str, secret: &Secret) -> Result<SecretHeader, ExchangeError> {
+    let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
+    let pair = format!("{}:{}", encoded(client_id), encoded(secret.expose()));
+    HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair)))
+        .map(SecretHeader::new)
+        .map_err(|_impossible| ExchangeError::internal("base64 that no header can hold"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::terms::tests::terms;
+    use super::*;
+
+    async fn proof(credential: ClientCredential, client_id: &str) -> Proof {
+        credential.prove(&terms(client_id, &["s"]), UnixTime(9)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn basic_is_encoded_twice_and_leaves_the_form_alone() {
+        let secret = Secret::new("p~s=w&d +%é:".into());
+        let proof = proof(ClientCredential::ClientSecretBasic(secret), "id:with/colon").await;
+        assert!(proof.fields.is_empty());
+        let header = proof.authorization.unwrap().expose().to_str().unwrap().to_owned();
+        let pair = STANDARD.decode(header.strip_prefix("Basic ").unwrap()).unwrap();
+        assert_eq!(
+            String::from_utf8(pair).unwrap(),
+            "id%3Awith%2Fcolon:p%7Es%3Dw%26d+%2B%25%C3%A9%3A"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_secret_in_the_form_is_no_header() {
+        let proof = proof(ClientCredential::ClientSecret(Secret::new("x".into())), "c").await;
+        assert_eq!(proof.fields[0].0, "client_secret");
+        assert!(proof.authorization.is_none() && proof.fields.len() == 1);
+    }
+
+    #[tokio::test]
+    async fn each_proof_of_a_key_is_another_one() {
+        let key = Arc::new(super::super::signing_key::tests::key_by_id("k"));
+        let credential = ClientCredential::SigningKey(key);
+        let (one, two) = (proof(credential.clone(), "c").await, proof(credential, "c").await);
+        assert_eq!(one.fields[0].1.expose(), ASSERTION_TYPE);
+        assert_eq!(one.fields[1].0, "client_assertion");
+        assert_ne!(one.fields[1].1, two.fields[1].1);
     }
 }

@@ -155,7 +155,10 @@ pub(super) fn form(
     let requested = &terms.requested;
     let mut form = Serializer::new(String::new());
     form.append_pair("grant_type", terms.grant.grant_type());
-    form.append_pair("client_id", &terms.client_id);
+    // Named in one place: `Authorization: Basic` says it too (RFC 6749 §2.3).
+    if proof.authorization.is_none() {
+        form.append_pair("client_id", &terms.client_id);
+    }
     for (name, value) in &proof.fields {
         form.append_pair(name, value.expose());
     }

@@ -29,18 +29,22 @@
 
 mod advice;
 mod answer;
+mod assertion;
 mod cache;
 pub mod challenge;
 mod claims;
 mod client;
 mod credential;
 mod failure;
+mod federated_file;
+mod federated_identity;
 mod flight;
 mod grant;
 mod lanes;
 mod managed_identity;
 mod plan;
 mod refused;
+mod signing_key;
 mod terms;
 mod throttle;
 
@@ -72,6 +76,8 @@ use self::terms::{Key, Terms};
 use self::throttle::Throttles;
 
 pub use self::credential::ClientCredential;
+pub use self::federated_file::FederatedFile;
+pub use self::federated_identity::FederatedIdentity;
 pub use self::grant::{Grant, UnfitParameter, UserGrant, may_be_added};
 pub use self::managed_identity::{
     KEY_DIRECTORY, ManagedIdentity, ManagedIdentityHost, ManagedIdentityPlan, MetadataService,
@@ -80,6 +86,7 @@ pub use self::managed_identity::{
 pub use self::plan::{
     AppCallers, ExchangePlan, ExchangeSettings, InNameOf, OAuthClient, OAuthClients,
 };
+pub use self::signing_key::{ClientCertificate, KeyError, KeyFile, SigningKey};
 pub use self::terms::{Requested, default_scope};
 
 /// `token:` of an upstream or route, resolved.

@@ -75,6 +75,7 @@ struct Inner {
     reloads: Family<OutcomeLabel, Counter>,
     last_reload: Gauge,
     certificate_expiry: Family<ListenerLabel, Gauge>,
+    credential_expiry: Family<ProviderLabel, Gauge>,
     log_dropped: Counter,
     /// By name, so that those who know only the name allocate nothing either.
     upstreams: DashMap<Arc<str>, Arc<UpstreamMetrics>>,
@@ -145,6 +146,11 @@ impl Default for Inner {
                 r,
                 "tls_certificate_expiry_timestamp_seconds",
                 "When a listener's certificate expires",
+            ),
+            credential_expiry: register(
+                r,
+                "credential_certificate_expiry_timestamp_seconds",
+                "When the certificate expires by which the gateway proves who it is to a provider",
             ),
             log_dropped: register(
                 r,
@@ -270,6 +276,12 @@ impl Metrics {
         self.0.certificate_expiry.get_or_create(&labels).set(seconds(time));
     }
 
+    /// Sets when the certificate of the credential of `provider` expires.
+    pub fn credential_expires(&self, provider: &Arc<str>, time: UnixTime) {
+        let labels = ProviderLabel { provider: Arc::clone(provider) };
+        self.0.credential_expiry.get_or_create(&labels).set(seconds(time));
+    }
+
     /// Counts log lines that were dropped.
     pub(crate) fn log_lines_dropped(&self, lines: u64) {
         self.0.log_dropped.inc_by(lines);
@@ -341,6 +353,7 @@ mod tests {
         metrics.config_reloaded(Outcome::Failure);
         metrics.config_in_force_since(UnixTime(1_767_225_600));
         metrics.certificate_expires("0.0.0.0:8443", UnixTime(1_800_000_000));
+        metrics.credential_expires(&Arc::from("entra"), UnixTime(1_800_000_001));
         metrics.log_lines_dropped(2);
 
         let text = metrics.encode();
@@ -369,6 +382,7 @@ mod tests {
             r#"obo_gateway_config_reloads_total{outcome="failure"} 1"#,
             "obo_gateway_config_last_reload_success_timestamp_seconds 1767225600",
             r#"obo_gateway_tls_certificate_expiry_timestamp_seconds{listener="0.0.0.0:8443"} 1800000000"#,
+            r#"obo_gateway_credential_certificate_expiry_timestamp_seconds{provider="entra"} 1800000001"#,
             "obo_gateway_log_lines_dropped_total 2",
             concat!(r#"obo_gateway_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
             "# EOF",

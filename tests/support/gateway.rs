@@ -37,6 +37,7 @@ pub struct Gateway {
     clock: ManualClock,
     log: Capture,
     running: Arc<launch::Running>,
+    runtime: tokio::runtime::Handle,
     file: RoutesFile,
     stop: Option<oneshot::Sender<()>>,
     /// Ends with the metrics, as they were before the drain.
@@ -92,7 +93,7 @@ impl Gateway {
                 move || live(&name, options, &started, stopped)
             })
             .unwrap();
-        let running = outcome.recv().expect("the gateway's thread is there")?;
+        let (running, runtime) = outcome.recv().expect("the gateway's thread is there")?;
         Ok(Self {
             addresses: running.addresses(),
             file,
@@ -101,6 +102,7 @@ impl Gateway {
             clock,
             log,
             running,
+            runtime,
             stop: Some(stop),
             thread: Some(thread),
             panics_expected: false,
@@ -144,6 +146,11 @@ impl Gateway {
     /// The gateway as the product knows it: `reload()`, `drain()`.
     pub fn running(&self) -> &launch::Running {
         &self.running
+    }
+
+    /// From now on it watches the files that its configuration was made of, at short intervals.
+    pub fn watch(&self) {
+        self.runtime.spawn(self.running.watch(std::time::Duration::from_millis(10)));
     }
 
     /// A connection to its first listener; HTTP/1.1.
@@ -227,11 +234,14 @@ impl Drop for Gateway {
     }
 }
 
+/// A gateway that serves, and the runtime that it does it on.
+type Started = (Arc<launch::Running>, tokio::runtime::Handle);
+
 /// The life of a gateway, on its own thread.
 fn live(
     name: &str,
     options: Options,
-    started: &mpsc::SyncSender<Result<Arc<launch::Running>, String>>,
+    started: &mpsc::SyncSender<Result<Started, String>>,
     stopped: oneshot::Receiver<()>,
 ) -> Option<String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -255,7 +265,8 @@ fn live(
                 return None;
             }
         };
-        started.send(Ok(Arc::clone(&running))).unwrap();
+        let runtime = tokio::runtime::Handle::current();
+        started.send(Ok((Arc::clone(&running), runtime))).unwrap();
         // The other end is dropped, never sent to: that is the sign.
         stopped.await.unwrap_err();
         let metrics = match running.admin_address() {

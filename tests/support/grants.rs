@@ -9,8 +9,9 @@ use std::collections::HashSet;
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
+use super::client_auth::ClientAuth;
 use super::obo::{Answer, Form, Issued};
-use super::token::{CLIENT_ID, CLIENT_SECRET, OIDC_CLIENT, decode_claims, is_genuine};
+use super::token::{CLIENT_ID, OIDC_CLIENT, decode_claims, is_genuine};
 
 /// Whose token endpoint it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +85,12 @@ const OWN: Parameters = &[
 
 /// What the form asks for, as the provider understood it; `extra` are the parameters that the
 /// routes file of the test adds, and each must be there as it stands.
-pub fn judge(desk: Desk<'_>, form: &Form, extra: &[(String, String)]) -> Result<Issued, Fault> {
+pub fn judge(
+    desk: Desk<'_>,
+    form: &Form,
+    extra: &[(String, String)],
+    client: &ClientAuth,
+) -> Result<Issued, Fault> {
     must_be_a_form(&form.headers)?;
     let grant = form.field("grant_type").unwrap_or_default();
     let parameters = match (desk, grant) {
@@ -96,7 +102,7 @@ pub fn judge(desk: Desk<'_>, form: &Form, extra: &[(String, String)]) -> Result<
         _ => return mistake(format!("{desk:?} has no grant `{grant}`")),
     };
     must_be_whole(form, parameters, extra)?;
-    authenticate(desk, form)?;
+    client.judge(desk, form)?;
     match (desk, grant) {
         (Desk::Entra(tenant), JWT_BEARER) => on_behalf_of(tenant, form),
         (Desk::Entra(tenant), _) => own_at_entra(tenant, form),
@@ -165,25 +171,9 @@ fn must_be_whole(
     Ok(())
 }
 
-/// The parameters by which a client says who it is; the others know nothing of these.
+/// The parameters by which a client says who it is: `client_auth.rs` judges them.
 const AUTHENTICATION: [&str; 4] =
     ["client_id", "client_secret", "client_assertion", "client_assertion_type"];
-
-/// Whether the gateway is the client that it says it is. All that is known of how it proves that
-/// is here.
-fn authenticate(desk: Desk<'_>, form: &Form) -> Result<(), Fault> {
-    let own = match desk {
-        Desk::Entra(_) => CLIENT_ID,
-        Desk::Realm => OIDC_CLIENT,
-    };
-    if form.field("client_id") != Some(own) {
-        return refuse(400, "unauthorized_client", 700_016);
-    }
-    if form.field("client_secret") != Some(CLIENT_SECRET) {
-        return refuse(401, "invalid_client", 7_000_215);
-    }
-    Ok(())
-}
 
 fn on_behalf_of(tenant: &str, form: &Form) -> Result<Issued, Fault> {
     if form.field("requested_token_use") != Some("on_behalf_of") {

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
+use super::client_auth::{ClientAuth, Proof};
 use super::grants::{self, Desk, Fault};
 use super::registry;
-use super::token::CLIENT_SECRET;
 
 /// A whole answer.
 #[derive(Clone, Debug)]
@@ -122,23 +122,29 @@ pub struct Obo {
     expires_in: Mutex<Option<u64>>,
     extra: Mutex<Vec<(String, String)>>,
     mistakes: Mutex<Vec<String>>,
+    client: ClientAuth,
 }
 
 impl Obo {
     pub fn new() -> Self {
-        registry::secret(CLIENT_SECRET);
         Self {
             forms: Mutex::default(),
             issued: Mutex::default(),
             expires_in: Mutex::new(Some(3599)),
             extra: Mutex::default(),
             mistakes: Mutex::default(),
+            client: ClientAuth::new(),
         }
     }
 
     /// From now on every form has this parameter.
     pub fn expect_parameter(&self, name: &str, value: &str) {
         self.extra.lock().unwrap().push((name.to_owned(), value.to_owned()));
+    }
+
+    /// From now on the gateway has to prove this way that it is its client.
+    pub fn expect_proof(&self, proof: Proof) {
+        self.client.expect(proof);
     }
 
     /// What no right gateway sends, so far; they are then forgiven.
@@ -166,6 +172,9 @@ impl Obo {
     pub fn record(&self, head: &http::request::Parts, body: &[u8]) {
         let fields = url::form_urlencoded::parse(body).into_owned().collect();
         let form = Form { path: head.uri.path().to_owned(), headers: head.headers.clone(), fields };
+        if let Err(Fault::Mistake(what)) = self.client.record(&form) {
+            self.mistakes.lock().unwrap().push(what);
+        }
         self.forms.lock().unwrap().push(form);
     }
 
@@ -174,7 +183,7 @@ impl Obo {
         let fields = url::form_urlencoded::parse(body).into_owned().collect();
         let form = Form { path: String::new(), headers: headers.clone(), fields };
         let extra = self.extra.lock().unwrap().clone();
-        match grants::judge(desk, &form, &extra) {
+        match grants::judge(desk, &form, &extra, &self.client) {
             Ok(issued) => self.remember(desk, issued),
             Err(Fault::Refusal(answer)) => answer,
             Err(Fault::Mistake(what)) => {

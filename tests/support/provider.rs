@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::client_auth::Proof;
 use super::gate::Gate;
 use super::grants::Desk;
 use super::keys::{self, Key};
@@ -184,6 +185,12 @@ impl Provider {
     /// How many outbound tokens were issued.
     pub fn issued_count(&self) -> usize {
         self.shared.obo.issued_count()
+    }
+
+    /// From now on the gateway has to prove this way that it is its client; until then by
+    /// [`super::token::CLIENT_SECRET`] in the form.
+    pub fn expect_proof(&self, proof: Proof) {
+        self.shared.obo.expect_proof(proof);
     }
 
     /// Sets `expires_in` of the tokens issued from now on, in seconds; `None` leaves it out.

@@ -11,7 +11,8 @@ mod upstream;
 use serde::Deserialize;
 
 pub use provider::{
-    Cloud, Entra, EntraCredential, Exchange, Oidc, OidcCredential, Provider, ProviderCalls,
+    Certificate, Cloud, Entra, EntraCredential, Exchange, FederatedIdentity, Oidc, OidcCredential,
+    PrivateKey, Provider, ProviderCalls,
 };
 pub use route::{
     Auth, AuthRules, Callers, EncodedSlashes, HeaderChanges, Match, NoUpgrades, Redirect, Respond,
@@ -123,17 +124,42 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         of: "Entra",
         needs: Needs::Key("tenant"),
-        hint: "write the tenant's id: `tenant: 11111111-2222-3333-4444-555555555555`",
+        hint: "write the tenant's id: `tenant: 11111111-2222-3333-4444-555555555555`, or set `AZURE_TENANT_ID`",
     },
     Rule {
         of: "Entra",
         needs: Needs::AnyOf(&["client_id", "audiences"]),
-        hint: "without one of them no token is for this gateway: write the application's `client_id`",
+        hint: "without one of them no token is for this gateway: write the application's `client_id`, or set `AZURE_CLIENT_ID`",
     },
     Rule {
         of: "Entra",
         needs: Needs::With { key: "credential", needs: "client_id" },
-        hint: "add the `client_id` of the application that the credential belongs to",
+        hint: "add the `client_id` of the application that the credential belongs to, or set `AZURE_CLIENT_ID`",
+    },
+    Rule {
+        of: "Certificate",
+        needs: Needs::Key("cert_file"),
+        hint: "name the file with the certificate that was uploaded to the application (PEM)",
+    },
+    Rule {
+        of: "Certificate",
+        needs: Needs::Key("key_file"),
+        hint: "name the file with the certificate's private key (PEM)",
+    },
+    Rule {
+        of: "FederatedIdentity",
+        needs: Needs::Key("client_id"),
+        hint: "write the `client_id` of the user-assigned managed identity: a system-assigned one can't be a federated credential",
+    },
+    Rule {
+        of: "PrivateKey",
+        needs: Needs::Key("key_file"),
+        hint: "name the file with the private key (PEM)",
+    },
+    Rule {
+        of: "PrivateKey",
+        needs: Needs::Key("key_id"),
+        hint: "write the `kid` under which the provider knows the public key",
     },
     Rule {
         of: "Oidc",

@@ -47,23 +47,26 @@ impl Provider {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Entra {
     /// The tenant's id, or a domain of it, whose id is then learned from its metadata; or
-    /// `organizations` or `common` for several. Required.
+    /// `organizations` or `common` for several. Required; default: the environment variable `AZURE_TENANT_ID`.
     pub tenant: Spanned<Tenant>,
     /// The ids of the tenants whose tokens are accepted. Required with `organizations` and
     /// `common`, and only for them; personal accounts are the tenant
     /// `9188040d-6c67-4c5b-b112-36a304b66dad`.
     pub allowed_tenants: Option<Spanned<List<Spanned<TenantId>>>>,
-    /// The cloud the tenant is in. Default: `public`.
+    /// The cloud the tenant is in. Default: `public`; with `credential.federated_token_file`,
+    /// what the environment variable `AZURE_AUTHORITY_HOST` says.
     #[serde(default)]
     pub cloud: Cloud,
     /// The host of the login pages and endpoints. Default: the cloud's.
     pub authority: Option<Spanned<HttpUrl>>,
-    /// The gateway's application. Needed where an exchange uses the provider.
+    /// The gateway's application. Needed where an exchange uses the provider. Default: the
+    /// environment variable `AZURE_CLIENT_ID`.
     pub client_id: Option<Spanned<Text>>,
     /// What tokens for the gateway have in `aud`. Default: `client_id` and `api://{client_id}`.
     pub audiences: Option<List<Spanned<Text>>>,
     /// What proves that the gateway is that application. Needed where an exchange uses the
-    /// provider.
+    /// provider. Default: the `federated_token_file` that the environment variable
+    /// `AZURE_FEDERATED_TOKEN_FILE` names.
     pub credential: Option<Spanned<EntraCredential>>,
     /// How the provider is called, and what overrides its metadata.
     #[serde(rename = "$beside")]
@@ -90,11 +93,29 @@ pub enum EntraCredential {
     /// A secret of the application.
     ClientSecret(Spanned<Secret>),
     /// A certificate of the application.
-    Certificate(NotYet),
-    /// A token of another issuer, for workload identity.
-    FederatedTokenFile(NotYet),
+    Certificate(Certificate),
+    /// A file with a token of another issuer, for workload identity; read for each exchange.
+    FederatedTokenFile(Spanned<PathBuf>),
     /// A managed identity as a federated credential.
-    ManagedIdentity(NotYet),
+    ManagedIdentity(FederatedIdentity),
+}
+
+/// `certificate` of a credential: RSA of 2,048 bits or more, signs with PS256.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Certificate {
+    /// The certificate that was uploaded to the application, PEM. Required.
+    pub cert_file: Spanned<PathBuf>,
+    /// Its private key, PEM (PKCS#8 or PKCS#1, without a passphrase); may be the same file.
+    /// Required.
+    pub key_file: Spanned<PathBuf>,
+}
+
+/// `managed_identity` of a credential.
+#[derive(Clone, Debug, Deserialize)]
+pub struct FederatedIdentity {
+    /// The user-assigned identity that the application's federated credential names; a
+    /// system-assigned one can't be it. Required.
+    pub client_id: Spanned<Text>,
 }
 
 /// A provider of `type: oidc`. Defaults are those of [`crate::authn::ProviderSettings::new`].
@@ -130,16 +151,27 @@ pub struct Oidc {
     pub calls: ProviderCalls,
 }
 
-/// `credential` of an OpenID Connect provider: exactly one key.
+/// `credential` of an OIDC provider: exactly one key.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename = "$one of", rename_all = "snake_case")]
 pub enum OidcCredential {
-    /// A secret, sent as HTTP Basic.
-    ClientSecret(NotYet),
-    /// A secret, sent in the form.
+    /// A secret, sent as `Authorization: Basic` (`client_secret_basic`).
+    ClientSecret(Spanned<Secret>),
+    /// A secret, sent in the form (`client_secret_post`).
     ClientSecretPost(Spanned<Secret>),
-    /// A key that signs assertions.
-    PrivateKey(NotYet),
+    /// A key that signs assertions (`private_key_jwt`); their `aud` is the token endpoint.
+    PrivateKey(PrivateKey),
+}
+
+/// `private_key` of a credential.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PrivateKey {
+    /// The private key, PEM (PKCS#8, PKCS#1 or SEC1, without a passphrase). Required.
+    pub key_file: Spanned<PathBuf>,
+    /// What the provider knows its public half by: `kid`. Required.
+    pub key_id: Spanned<Text>,
+    /// How it signs. Default: `RS256`.
+    pub algorithm: Option<Spanned<Algorithm>>,
 }
 
 /// `exchange` of an OpenID Connect provider: how users' tokens are swapped there.

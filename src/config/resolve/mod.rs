@@ -4,6 +4,7 @@
 //! The only maker of a [`Snapshot`]. It opens no socket and asks no network, so that `check`
 //! can do all of it.
 
+mod credentials;
 mod exchanges;
 mod headers;
 mod managed_identity;
@@ -32,6 +33,7 @@ use crate::observe::Metrics;
 use crate::observe::access_log::AccessLog;
 use crate::peer::TrustedProxies;
 
+pub use credentials::CredentialCertificate;
 pub use server::{Admin, Listener, Server, admin_address};
 
 /// What outlives a configuration: it is handed from one to the next.
@@ -65,6 +67,8 @@ impl Lasting {
 pub struct Resolved {
     /// What requests meet.
     pub snapshot: Snapshot,
+    /// The certificates by which the gateway proves who it is to providers.
+    pub certificates: Vec<CredentialCertificate>,
     /// Where callers connect.
     pub listeners: Vec<Listener>,
     /// The admin port, if there is one.
@@ -90,6 +94,8 @@ struct Finding<'a> {
     /// What gives tokens of managed identities, once one is asked for; `None` inside if that has
     /// a problem, which has been said then.
     metadata_service: OnceCell<Option<Arc<MetadataService>>>,
+    /// Certificates of credentials, as they are met.
+    certificates: Vec<CredentialCertificate>,
 }
 
 impl Finding<'_> {
@@ -148,6 +154,7 @@ pub fn resolve(
         provider_names: &provider_names,
         upstream_names: &upstream_names,
         metadata_service: OnceCell::new(),
+        certificates: Vec::new(),
     };
     let resolved = resolve_file(&file, &mut finding);
     match resolved {
@@ -178,6 +185,7 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
     let access_log = if file.telemetry.access_log { AccessLog::On } else { AccessLog::Off };
     Some(Resolved {
         snapshot,
+        certificates: std::mem::take(&mut finding.certificates),
         listeners,
         admin,
         server: server::server(file),

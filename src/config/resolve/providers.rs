@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::super::file::{self, EntraCredential, Oidc, OidcCredential, ProviderCalls};
+use super::super::file::{self, Oidc, ProviderCalls};
 use super::super::problem::Place;
 use super::super::spanned::{OneOrMany, Spanned, Table};
 use super::super::value::{self, HttpUrl, Text};
-use super::{Finding, tenants};
+use super::{Finding, credentials, tenants};
 use crate::authn::{
     self, Algorithm, Exchanges, Issuing, Provider, ProviderError, ProviderSettings, may_be_called,
 };
@@ -79,12 +79,14 @@ fn one(
     finding: &mut Finding<'_>,
 ) -> Option<Known> {
     let (settings, credential, cloud) = match &provider.value {
-        file::Provider::Entra(entra) => {
-            (entra_settings(name, entra, finding), entra_credential(entra, finding), entra.cloud)
-        }
+        file::Provider::Entra(entra) => (
+            entra_settings(name, entra, finding),
+            credentials::entra(name, entra, finding),
+            entra.cloud,
+        ),
         file::Provider::Oidc(oidc) => (
             oidc_settings(name, oidc, finding),
-            oidc_credential(oidc, finding),
+            credentials::oidc(oidc, finding),
             file::Cloud::Public,
         ),
     };
@@ -171,28 +173,6 @@ fn entra_settings(
     }
 }
 
-fn entra_credential(entra: &file::Entra, finding: &mut Finding<'_>) -> Option<ClientCredential> {
-    match &entra.credential.as_ref()?.value {
-        EntraCredential::ClientSecret(secret) => {
-            finding.warn_of_literal("the client secret", secret);
-            Some(ClientCredential::ClientSecret(secret.value.clone()))
-        }
-        EntraCredential::Certificate(never)
-        | EntraCredential::FederatedTokenFile(never)
-        | EntraCredential::ManagedIdentity(never) => match *never {},
-    }
-}
-
-fn oidc_credential(oidc: &Oidc, finding: &mut Finding<'_>) -> Option<ClientCredential> {
-    match &oidc.credential.as_ref()?.value {
-        OidcCredential::ClientSecretPost(secret) => {
-            finding.warn_of_literal("the client secret", secret);
-            Some(ClientCredential::ClientSecret(secret.value.clone()))
-        }
-        OidcCredential::ClientSecret(never) | OidcCredential::PrivateKey(never) => match *never {},
-    }
-}
-
 fn user_grant(provider: &file::Provider) -> UserGrant {
     match provider {
         file::Provider::Entra(_) => UserGrant::EntraOnBehalfOf,
@@ -236,7 +216,7 @@ fn exchanges<T>(credential: Option<&T>) -> Exchanges {
     if credential.is_some() { Exchanges::Asked } else { Exchanges::Never }
 }
 
-fn signature(algorithm: value::Algorithm) -> Algorithm {
+pub(super) fn signature(algorithm: value::Algorithm) -> Algorithm {
     match algorithm {
         value::Algorithm::RS256 => Algorithm::Rs256,
         value::Algorithm::RS384 => Algorithm::Rs384,

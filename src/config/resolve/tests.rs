@@ -28,6 +28,8 @@ impl Folder {
         write("ca.pem", &tls.cert.pem());
         write("tls.key", &tls.signing_key.serialize_pem());
         write("other.key", &rcgen::KeyPair::generate().unwrap().serialize_pem());
+        let encrypted = tls.signing_key.serialize_pem();
+        write("encrypted.key", &encrypted.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"));
         write("empty", "");
         write("broken.pem", "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n");
         // PEM, and no certificate inside.

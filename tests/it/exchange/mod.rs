@@ -1,6 +1,7 @@
 //! Which credential the upstream gets.
 
 mod cae;
+mod credentials;
 mod grants;
 mod managed_identity;
 mod never_mixed;

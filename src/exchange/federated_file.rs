@@ -1,0 +1,153 @@
+//! A federated token in a file, as Azure workload identity projects it into a pod: its content
+//! is the client assertion.
+//!
+//! It is read for each exchange: that takes a fraction of a millisecond beside a call of a
+//! hundred, and a token that was rotated is used at once.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::advice::Class;
+use super::failure::ExchangeError;
+use crate::authn::json;
+use crate::clock::UnixTime;
+use crate::limits;
+use crate::secret::Secret;
+
+/// `federated_token_file` of a credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FederatedFile(PathBuf);
+
+impl FederatedFile {
+    /// The token in the file at `path`, which need not be there yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// The token as it is now. A disk that hangs holds up nobody else.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or one that no provider would take: says what to do, and nothing of the
+    /// content.
+    pub(super) async fn token(&self, now: UnixTime) -> Result<Secret, ExchangeError> {
+        let path = self.0.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let text = read(&path).map_err(|error| format!("can't be read: {error}"))?;
+            judge(&text, now).map(str::to_owned)
+        });
+        let read = read.await.map_err(|_panicked| {
+            ExchangeError::internal("the task that reads a federated token ended early")
+        })?;
+        read.map(Secret::new).map_err(|why| {
+            let reason = format!(
+                "the federated token file `{}` {why}; see that the pod's service account token is projected there (label `azure.workload.identity/use: \"true\"`), and that this user may read it",
+                self.0.display(),
+            );
+            ExchangeError::new(Class::Gateway, reason)
+        })
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let file = File::open(path)?;
+    // A pipe or a device may never end.
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut text = String::new();
+    let most = limits::MAX_TOKEN_BYTES as u64;
+    file.take(most + 1).read_to_string(&mut text)?;
+    if text.len() > limits::MAX_TOKEN_BYTES {
+        return Err(io::Error::other(format!("it is larger than {} KiB", most / 1024)));
+    }
+    Ok(text)
+}
+
+/// The token in `text`, or what is wrong with it. Whether it is genuine is for the provider to say.
+fn judge(text: &str, now: UnixTime) -> Result<&str, String> {
+    let token = text.trim();
+    if token.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    let mut parts = token.split('.');
+    let (Some(_), Some(claims), Some(_), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err("holds no JWT (three parts with dots between)".to_owned());
+    };
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("holds no JWT (there is a space or a control character in it)".to_owned());
+    }
+    let expired = expires_at(claims).filter(|end| end.plus(limits::CLOCK_DIFFERENCE) < now);
+    match expired {
+        Some(end) => Err(format!(
+            "holds a token that expired {} s ago (exp {end}, now {now}): nobody rotates it, or a clock is wrong",
+            now.since(end).as_secs(),
+        )),
+        None => Ok(token),
+    }
+}
+
+/// `exp`, where it can be read.
+fn expires_at(claims: &str) -> Option<UnixTime> {
+    let claims = json::object(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
+    claims.get("exp")?.as_u64().map(UnixTime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_767_225_600);
+
+    fn jwt(exp: u64) -> String {
+        let claims = URL_SAFE_NO_PAD.encode(format!("{{\"exp\":{exp}}}"));
+        format!("hunter2-header.{claims}.hunter2-signature")
+    }
+
+    #[test]
+    fn a_token_is_taken_as_it_is_less_the_space_around() {
+        let good = jwt(NOW.0 + 10);
+        assert_eq!(judge(&format!(" {good}\r\n"), NOW), Ok(good.as_str()));
+        // Clocks differ; the provider has the last word.
+        assert!(judge(&jwt(NOW.0 - 300), NOW).is_ok());
+        assert!(judge(&jwt(NOW.0 - 301), NOW).unwrap_err().contains("expired 301 s ago"));
+        assert_eq!(judge("a.b.c", NOW), Ok("a.b.c"));
+        for (text, sign) in [
+            ("", "is empty"),
+            (" \n", "is empty"),
+            ("a.b", "holds no JWT"),
+            ("a.b.c.d", "holds no JWT"),
+            ("a.b c.d", "holds no JWT"),
+        ] {
+            assert!(judge(text, NOW).unwrap_err().contains(sign), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn each_use_reads_the_file_and_each_failure_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let file = FederatedFile::new(path.clone());
+        let missing = file.token(NOW).await.unwrap_err().rejection();
+        assert!(missing.reason().contains(&*path.to_string_lossy()), "{}", missing.reason());
+        assert_eq!(missing.code(), crate::rejection::Code::ExchangeFailed);
+        for text in [jwt(NOW.0 + 1), jwt(NOW.0 + 2)] {
+            std::fs::write(&path, &text).unwrap();
+            assert_eq!(file.token(NOW).await.unwrap().expose(), text);
+        }
+        for bad in [String::new(), "hunter2".repeat(10), "hunter2.".repeat(10_000)] {
+            std::fs::write(&path, bad).unwrap();
+            let refused = file.token(NOW).await.unwrap_err().rejection();
+            let reason = refused.reason();
+            assert!(!reason.contains("hunter2"), "{reason}");
+        }
+        let device = FederatedFile::new("/dev/zero".into());
+        assert!(device.token(NOW).await.is_err());
+    }
+}

@@ -42,3 +42,8 @@ pub mod config;
 pub mod launch;
 pub mod dev;
 pub mod cli;
+
+// The entry points of `fuzz/`; in no product.
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;

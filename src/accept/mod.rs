@@ -16,6 +16,8 @@ pub(crate) mod answer;
 mod watched;
 mod service;
 mod connection;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 
 use std::io;
 use std::sync::Arc;

@@ -59,7 +59,7 @@ pub(super) enum MetadataError {
     #[error("`{0}` in the metadata is not a string")]
     NotText(&'static str),
     /// A URL that must not be called.
-    #[error("`{member}` in the metadata is {}: only https is called, and http on loopback for an issuer there", shown(.url))]
+    #[error("`{member}` in the metadata is {}: only https is called, and http on loopback for an issuer there, with neither quotes nor backslashes in what is called", shown(.url))]
     Unsafe {
         /// Which URL.
         member: &'static str,
@@ -143,12 +143,15 @@ fn url_member(
 ) -> Result<Option<String>, MetadataError> {
     let Some(url) = text_member(document, member)? else { return Ok(None) };
     let is_https = |url: &str| Url::parse(url).is_ok_and(|url| url.scheme() == "https");
+    // As the parser spells it, which escapes nearly all that can't stand in a header's quotes;
+    // it leaves a quote in a host and a backslash in a query.
+    let spelled = Url::parse(url).map(String::from).unwrap_or_default();
     // A provider out there has no business with this machine's own ports.
-    if !may_be_called(url) || (is_https(issuer) && !is_https(url)) {
+    if !may_be_called(url) || (is_https(issuer) && !is_https(url)) || spelled.contains(['"', '\\'])
+    {
         return Err(MetadataError::Unsafe { member, url: url.to_owned() });
     }
-    // As the parser spells it: a quote or a control character can't get into a header.
-    Ok(Url::parse(url).map(String::from).ok())
+    Ok(Some(spelled))
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ mod token;
 mod typed;
 mod used_proofs;
 mod verified;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 pub(crate) mod forge;
 #[cfg(test)]

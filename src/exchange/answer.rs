@@ -36,6 +36,8 @@ pub(super) struct Refusal {
     class: Class,
     /// What the answer shows, in a word: `AADSTS50076`, ``error `invalid_grant` ``, `status 502`.
     sign: String,
+    /// Why more claims are asked for, where that is known.
+    cause: Option<&'static str>,
     /// What it means and what to do, with places to fill in.
     advice: &'static str,
     /// What finds the call in the provider's own logs.
@@ -88,57 +90,59 @@ impl Refusal {
 
     /// The failure of an exchange on these `terms`; `wait` is the provider's `Retry-After`.
     pub(super) fn explain(self, terms: &Terms, wait: Option<Duration>) -> ExchangeError {
-        let advice = self
-            .advice
+        let link = (self.class == Class::Consent).then(|| consent_link(terms)).flatten();
+        let refusal = match terms.grant {
+            TokenGrant::ClientCredentials => self.of_the_gateway_itself(),
+            TokenGrant::EntraOnBehalfOf | TokenGrant::TokenExchange | TokenGrant::JwtBearer => self,
+        };
+        let cause = refusal.cause.map(|cause| format!("{cause}; ")).unwrap_or_default();
+        let advice = format!("{cause}{}", refusal.advice)
             .replace("{client}", &terms.client_id)
             .replace("{provider}", &terms.provider)
             .replace("{tenant}", terms.tenant.as_deref().unwrap_or("of the provider"))
-            .replace("{scopes}", &format!("`{}`", terms.wanted()));
+            .replace("{scopes}", &asked_for(terms));
         let mut reason = format!(
             "exchange refused by provider `{}`: {}, {advice}{}",
-            terms.provider, self.sign, self.marks
+            terms.provider, refusal.sign, refusal.marks
         );
-        let class = self.class_of(terms);
         if terms.grant == TokenGrant::ClientCredentials {
             reason.push_str("; the token was asked for in the gateway's own name");
         }
-        if self.class == Class::Consent
-            && let Some(link) = consent_link(terms)
-        {
+        if let Some(link) = link {
             reason.push_str("; an administrator consents at ");
             reason.push_str(&link);
         }
-        match class {
-            Class::Interaction => ExchangeError::new(class, reason).with(Extra::Claims {
+        match refusal.class {
+            Class::Interaction => ExchangeError::new(refusal.class, reason).with(Extra::Claims {
                 authorization_uri: terms.authorization_endpoint.clone().unwrap_or_default(),
                 client_id: terms.client_id.clone(),
-                claims: self.claims,
+                claims: refusal.claims,
             }),
             Class::Unavailable => ExchangeError::unavailable(reason, wait),
             Class::Consent
             | Class::NotAllowed
             | Class::Expired
             | Class::Invalid
-            | Class::Gateway => ExchangeError::new(class, reason),
+            | Class::Gateway => ExchangeError::new(refusal.class, reason),
         }
     }
 
-    /// Who has to act. What is refused to the gateway in its own name no caller can mend, and is
-    /// no verdict on a caller's token; `claims` are passed on whatever they are for.
-    fn class_of(&self, terms: &Terms) -> Class {
-        let is_callers = match self.class {
-            Class::Interaction
-            | Class::Consent
-            | Class::NotAllowed
-            | Class::Expired
-            | Class::Invalid => self.claims.is_none(),
-            Class::Gateway | Class::Unavailable => false,
-        };
-        if is_callers && terms.grant == TokenGrant::ClientCredentials {
-            Class::Gateway
-        } else {
-            self.class
+    /// The same where the gateway asks in its own name: no caller is at fault, and none can mend
+    /// it. `claims` are passed on whatever they are for.
+    fn of_the_gateway_itself(self) -> Self {
+        if self.claims.is_some() {
+            return self;
         }
+        let advice = match self.class {
+            Class::Gateway | Class::Unavailable => return self,
+            Class::Consent => {
+                "no administrator consented to {scopes} as permissions of application {client} itself"
+            }
+            Class::Interaction | Class::NotAllowed | Class::Expired | Class::Invalid => {
+                "the provider refuses application {client} a token of its own; compare its permissions, and the policies for applications, with {scopes}"
+            }
+        };
+        Self { class: Class::Gateway, cause: None, advice, ..self }
     }
 }
 
@@ -188,6 +192,9 @@ fn parse(body: &[u8]) -> Option<Members> {
     serde_json::from_value(Value::Object(members)).ok()
 }
 
+const NO_HEADER: &str =
+    "a token with bytes that can't stand in a header; only the provider can mend that";
+
 fn token(status: StatusCode, members: &Members) -> Result<Grant, Refusal> {
     let refused = |advice| no_token(status, advice);
     let header = bearer(&members.access_token, &members.token_type).map_err(refused)?;
@@ -204,7 +211,9 @@ fn token(status: StatusCode, members: &Members) -> Result<Grant, Refusal> {
         Life::Unknown => None,
         Life::Seconds(seconds) => Some(Duration::from_secs(seconds)),
         Life::Over => {
-            return Err(refused("a token that has already expired (`expires_in` of 0 or less)"));
+            return Err(refused(
+                "a token that has already expired (`expires_in` of 0 or less); correct the lifetime of tokens for {scopes} at the provider",
+            ));
         }
     };
     Ok(Grant { header, life })
@@ -212,8 +221,6 @@ fn token(status: StatusCode, members: &Members) -> Result<Grant, Refusal> {
 
 /// `access_token` as the value of `Authorization`, or why it is none.
 pub(super) fn bearer(token: &Value, kind: &Value) -> Result<SecretHeader, &'static str> {
-    const BYTES: &str = "a token with bytes that do not belong into a header";
-
     let token = match token {
         Value::String(token) if !token.is_empty() => token,
         Value::Null
@@ -221,19 +228,23 @@ pub(super) fn bearer(token: &Value, kind: &Value) -> Result<SecretHeader, &'stat
         | Value::Number(_)
         | Value::String(_)
         | Value::Array(_)
-        | Value::Object(_) => return Err("an answer without `access_token`"),
+        | Value::Object(_) => {
+            return Err("an answer without `access_token`; is the endpoint the right one?");
+        }
     };
     if !kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
-        return Err("a token whose `token_type` is not Bearer, which no upstream would take");
+        return Err(
+            "a token whose `token_type` is not Bearer, which no upstream would take; turn binding (DPoP, mTLS) off for the gateway's application, and ask for an access token",
+        );
     }
     if token.len() > limits::MAX_OUTBOUND_TOKEN_BYTES {
         return Err("a token of more than 32 KiB; ask for fewer groups or claims in it");
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(BYTES);
+        return Err(NO_HEADER);
     }
     // The error would hold nothing, but the token is gone with it all the same.
-    HeaderValue::try_from(format!("Bearer {token}")).map(SecretHeader::new).ok().ok_or(BYTES)
+    HeaderValue::try_from(format!("Bearer {token}")).map(SecretHeader::new).ok().ok_or(NO_HEADER)
 }
 
 /// A length of time, or a point in time, as providers write them.
@@ -266,7 +277,7 @@ pub(super) fn life(value: &Value) -> Life {
 
 fn no_token(status: StatusCode, advice: &'static str) -> Refusal {
     let sign = format!("status {}", status.as_u16());
-    Refusal { class: Class::Gateway, sign, advice, marks: String::new(), claims: None }
+    Refusal { class: Class::Gateway, sign, cause: None, advice, marks: String::new(), claims: None }
 }
 
 fn refusal(status: StatusCode, members: &Members) -> Refusal {
@@ -275,10 +286,11 @@ fn refusal(status: StatusCode, members: &Members) -> Refusal {
     let suberror = plain(&members.suberror, |byte| byte.is_ascii_lowercase() || byte == b'_');
 
     let known = numbers.iter().find_map(|&n| advice::number(n).map(|row| (n, row)));
+    let by_status = || format!("status {}", status.as_u16());
     let sign = match (known.map(|(n, _)| n).or_else(|| numbers.first().copied()), error) {
         (Some(number), _) => format!("AADSTS{number}"),
         (None, Some(error)) => format!("error `{error}`"),
-        (None, None) => format!("status {}", status.as_u16()),
+        (None, None) => by_status(),
     };
     let marks = marks(status, members, &numbers, error, suberror);
 
@@ -296,19 +308,24 @@ fn refusal(status: StatusCode, members: &Members) -> Refusal {
                 None,
             )
         };
-        return Refusal { class: Class::Interaction, sign, advice, marks, claims };
+        // What there is to do, the challenge says; that of the row without claims is left out.
+        let cause = known
+            .map(|(_, (_, advice))| advice.split_once("; ").map_or(advice, |(cause, _)| cause));
+        return Refusal { class: Class::Interaction, sign, cause, advice, marks, claims };
     }
 
-    let (class, advice) = known
-        .map(|(_, row)| row)
-        .or_else(|| suberror.and_then(advice::suberror))
-        .or_else(|| passing(status))
+    let told = known.map(|(_, row)| row).or_else(|| suberror.and_then(advice::suberror));
+    if let (None, Some((class, advice))) = (told, passing(status)) {
+        return Refusal { class, sign: by_status(), cause: None, advice, marks, claims: None };
+    }
+    let (class, advice) = told
+        .or_else(|| advice::described(error?, members.error_description.as_str()?))
         .or_else(|| error.and_then(advice::error))
         .unwrap_or((
             Class::Gateway,
             "which is not an answer of a token endpoint that we know; is the token endpoint of provider `{provider}` the right one, and is `client_id` {client} registered there?",
         ));
-    Refusal { class, sign, advice, marks, claims: None }
+    Refusal { class, sign, cause: None, advice, marks, claims: None }
 }
 
 /// A status that says by itself that trying later may help.
@@ -367,15 +384,25 @@ fn marks(
     marks
 }
 
-/// Where an administrator of an Entra tenant consents; other providers have no such page.
+/// What the exchange is for, in backticks.
+fn asked_for(terms: &Terms) -> String {
+    match terms.wanted() {
+        nothing if nothing.is_empty() => "the permissions asked for".to_owned(),
+        wanted => format!("`{wanted}`"),
+    }
+}
+
+/// Where an administrator of the caller's Entra tenant consents; other providers have no such page.
 fn consent_link(terms: &Terms) -> Option<String> {
     let authorize = terms.authorization_endpoint.as_deref()?;
-    let tenant = authorize.strip_suffix("/oauth2/v2.0/authorize")?;
+    let (authority, named) = authorize.strip_suffix("/oauth2/v2.0/authorize")?.rsplit_once('/')?;
+    // The endpoint of several tenants names none of them.
+    let tenant = terms.tenant.as_deref().unwrap_or(named);
     let query = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("client_id", &terms.client_id)
         .append_pair("scope", &terms.scope())
         .finish();
-    Some(format!("{tenant}/v2.0/adminconsent?{query}"))
+    Some(format!("{authority}/{tenant}/v2.0/adminconsent?{query}"))
 }
 
 #[cfg(test)]

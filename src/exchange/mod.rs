@@ -47,6 +47,8 @@ mod refused;
 mod signing_key;
 mod terms;
 mod throttle;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 
 use std::fmt;
 use std::future::Future;

@@ -1,6 +1,11 @@
-//! The golden table: what providers answer, and what callers and operators are told.
+//! What providers answer, and what callers and operators are told. The golden table of Entra is
+//! held end to end by `tests/it/exchange/answers.rs`; that of other providers is held here.
+
+use std::fs;
+use std::sync::Arc;
 
 use super::super::terms::tests::terms;
+use super::super::terms::{Parts, Requested};
 use super::*;
 
 const GRAPH: &str = "https://graph.microsoft.com/.default";
@@ -313,4 +318,139 @@ fn text_of_the_provider_does_not_reach_the_log() {
     );
     let (shown, _) = judged(400, &hostile);
     assert!(!shown.contains("SECRET") && !shown.contains("aaaa"), "{shown}");
+}
+
+/// Terms at a provider that is not Entra: there is no tenant.
+fn keycloak() -> Terms {
+    Terms::new(&Parts {
+        provider: &Arc::from("keycloak"),
+        grant: TokenGrant::TokenExchange,
+        issuer: Some(&Arc::from("https://sso.example/realms/main")),
+        tenant: None,
+        client_id: "gateway",
+        requested: &Arc::new(Requested {
+            audiences: vec!["orders".to_owned()],
+            ..Requested::default()
+        }),
+        upstream: "orders",
+        token_endpoint: "https://sso.example/realms/main/protocol/openid-connect/token",
+        authorization_endpoint: Some(
+            "https://sso.example/realms/main/protocol/openid-connect/auth",
+        ),
+    })
+}
+
+#[test]
+fn what_is_refused_to_the_gateway_in_its_own_name_is_no_callers_fault() {
+    let own = |status: u16, body: &str| {
+        let mut terms = terms("66666666", &[GRAPH]);
+        terms.grant = TokenGrant::ClientCredentials;
+        let refusal = read(StatusCode::from_u16(status).unwrap(), body.as_bytes()).unwrap_err();
+        refusal.explain(&terms, None).rejection()
+    };
+    for body in [
+        r#"{"error":"invalid_grant"}"#,
+        r#"{"error":"invalid_grant","error_codes":[53003]}"#,
+        r#"{"error":"invalid_grant","error_codes":[500133]}"#,
+        r#"{"error":"interaction_required","claims":"more"}"#,
+        r#"{"error":"invalid_grant","error_codes":[65001]}"#,
+        r#"{"error":"invalid_client","error_codes":[7000222]}"#,
+    ] {
+        let rejection = own(400, body);
+        assert_eq!(rejection.code(), crate::rejection::Code::ExchangeFailed, "{body}");
+        let reason = rejection.reason();
+        assert!(!reason.contains("user") && !reason.contains("inbound"), "{reason}");
+        assert_eq!(*rejection.extra(), Extra::None);
+    }
+    assert!(own(400, r#"{"error":"consent_required"}"#).reason().contains("/adminconsent?"));
+    assert_eq!(own(429, "").code(), crate::rejection::Code::ProviderUnavailable);
+}
+
+#[test]
+fn answers_of_other_providers_come_to_what_the_table_says() {
+    const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/answers/oidc.txt");
+    let table = fs::read_to_string(PATH).unwrap();
+    let mut text = String::new();
+    let mut lines = table.lines();
+    while let Some(line) = lines.next() {
+        if line.starts_with("=>") || line.starts_with("   ") {
+            continue;
+        }
+        text.push_str(line);
+        text.push('\n');
+        if !line.starts_with("# ") {
+            continue;
+        }
+        let answer = lines.next().expect("an answer behind a title");
+        let (status, body) = answer.split_once(' ').unwrap();
+        let outcome =
+            match read(StatusCode::from_bytes(status.as_bytes()).unwrap(), body.as_bytes()) {
+                Ok(_) => "=> a token\n".to_owned(),
+                Err(refusal) => {
+                    let rejection = refusal.explain(&keycloak(), None).rejection();
+                    let (answer, log) = (rejection.code().answer(), rejection.reason());
+                    for word in ["AADSTS", "tenant", "Conditional Access", "secret-of-the-provider"]
+                    {
+                        assert!(!log.contains(word), "{word} is of no use here: {log}");
+                    }
+                    assert!(!log.contains(['{', '}']), "everything is filled in: {log}");
+                    format!("=> {} {}\n   log: {log}\n", answer.status.as_u16(), answer.name)
+                }
+            };
+        text += answer;
+        text.push('\n');
+        text += &outcome;
+    }
+    if text != table {
+        #[allow(clippy::disallowed_methods, reason = "as insta reads it")]
+        let update = std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always");
+        assert!(update, "{PATH} is not what happens; it would be:\n{text}");
+        fs::write(PATH, text).unwrap();
+    }
+}
+
+#[test]
+fn the_link_to_consent_is_of_the_callers_tenant_and_cloud() {
+    let link = |authority: &str, tenant| {
+        let endpoint = format!("{authority}/oauth2/v2.0/authorize");
+        let parts = Parts {
+            provider: &Arc::from("entra"),
+            grant: TokenGrant::EntraOnBehalfOf,
+            issuer: Some(&Arc::from("i")),
+            tenant,
+            client_id: "66666666",
+            requested: &Arc::new(Requested::scopes(vec!["a/b".to_owned(), "a/c".to_owned()])),
+            upstream: "u",
+            token_endpoint: "e",
+            authorization_endpoint: Some(&endpoint),
+        };
+        consent_link(&Terms::new(&parts))
+    };
+    let query = "v2.0/adminconsent?client_id=66666666&scope=a%2Fb+a%2Fc";
+    for (authority, tenant, wanted) in [
+        (
+            "https://login.microsoftonline.com/t1",
+            Some("t1"),
+            "https://login.microsoftonline.com/t1",
+        ),
+        (
+            "https://login.microsoftonline.com/organizations",
+            Some("t2"),
+            "https://login.microsoftonline.com/t2",
+        ),
+        (
+            "https://login.microsoftonline.us/contoso.us",
+            Some("t3"),
+            "https://login.microsoftonline.us/t3",
+        ),
+        (
+            "https://login.partner.microsoftonline.cn/t4",
+            None,
+            "https://login.partner.microsoftonline.cn/t4",
+        ),
+    ] {
+        assert_eq!(link(authority, tenant), Some(format!("{wanted}/{query}")));
+    }
+    let parts = keycloak();
+    assert_eq!(consent_link(&parts), None);
 }

@@ -156,6 +156,27 @@ fn sighup_reads_the_file_again() {
 }
 
 #[test]
+fn files_are_read_again_without_a_signal() {
+    let file = File::new(&answering("\"${file:words}\""));
+    let words = file.path().with_file_name("words");
+    fs::write(&words, "one").unwrap();
+    let process = Process::serve(&file.path());
+    let address = process.address("listening");
+    assert!(get(address, "/a").ends_with("one"));
+    fs::write(&words, "two").unwrap();
+    let line = process.log_line("read again and is in force");
+    assert!(line.contains("words` changed"), "{line}");
+    assert!(get(address, "/a").ends_with("two"));
+    // The routes file is one of them.
+    file.write(&answering("three"));
+    let line = process.log_line("routes.yaml` changed");
+    assert!(line.contains("is in force"), "{line}");
+    assert!(get(address, "/a").ends_with("three"));
+    process.signal("TERM");
+    assert_eq!(process.ended().code, Some(0));
+}
+
+#[test]
 fn a_file_with_warnings_is_served_and_they_are_printed() {
     let warned = "upstreams: { unused: { url: https://a.example } }\n";
     let file = File::new(&format!("{}{warned}", answering("one")));

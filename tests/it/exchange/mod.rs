@@ -1,5 +1,6 @@
 //! Which credential the upstream gets.
 
+mod answers;
 mod cae;
 mod credentials;
 mod grants;

@@ -127,6 +127,7 @@ impl Prepared {
             max_cached_tokens,
         } = resolved;
         lasting.exchanger.set_max_entries(max_cached_tokens);
+        lasting.exchanger.configure(&snapshot.providers);
 
         let mut bound = Vec::new();
         for listener in listeners {
@@ -347,6 +348,7 @@ impl Running {
             admin: _,
         } = resolved;
         self.lasting.exchanger.set_max_entries(max_cached_tokens);
+        self.lasting.exchanger.configure(&snapshot.providers);
         self.observer.set_access_log(access_log);
         self.accepting.set(server.accept.clone());
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = server;

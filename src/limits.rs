@@ -87,13 +87,9 @@ pub const MAX_CACHED_TOKEN_BYTES: usize = 512 * 1024 * 1024;
 /// Largest outbound token in bytes: what still fits into the header limit of common servers.
 pub const MAX_OUTBOUND_TOKEN_BYTES: usize = 32 * 1024;
 
-/// Calls to one provider's token endpoint at a time: an answer takes about 100 ms, so this is
-/// some 600 new users a second, and more would rather be throttled.
-pub const MAX_EXCHANGES: usize = 64;
-
-/// Exchanges that wait for one of [`MAX_EXCHANGES`] at one provider; about what is answered in
-/// [`EXCHANGE_QUEUE_WAIT`].
-pub const MAX_QUEUED_EXCHANGES: usize = 4096;
+/// Exchanges that wait for their turn, for each that a provider's `max_in_flight` lets go: about
+/// what is answered in [`EXCHANGE_QUEUE_WAIT`], at 100 ms an answer.
+pub const MAX_QUEUED_PER_EXCHANGE: usize = 64;
 
 /// How long an exchange waits for its turn: after a restart a thousand users come at once, and
 /// are served a little later rather than refused.
@@ -101,6 +97,40 @@ pub const EXCHANGE_QUEUE_WAIT: Duration = Duration::from_secs(5);
 
 /// Pause before the one further try after a provider's 5xx or failed connection (MSAL does the same).
 pub const EXCHANGE_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Shortest time between two tries to renew a token ahead of its end, give or take half of it by
+/// chance: the token in use is good for longer than that.
+pub const RENEWAL_PAUSE: Duration = Duration::from_secs(30);
+
+/// Longest time until a renewal is tried again for which the provider had no lane to spare.
+pub const RENEWAL_YIELD: Duration = Duration::from_secs(5);
+
+/// Most that a renewal is moved by chance, so that tokens of one minute are not renewed in one
+/// minute (MSAL's number).
+pub const MAX_RENEWAL_JITTER: Duration = Duration::from_mins(5);
+
+/// How long a request waits for a new token while it has one that is about to expire.
+pub const STALE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a refusal of a caller's token is remembered: a client in a loop does not reach the
+/// provider, and a user whom an administrator lets in waits a minute.
+pub const REFUSAL_MEMORY: Duration = Duration::from_mins(1);
+
+/// How long missing consent, and a refusal of the gateway itself, is remembered: somebody is
+/// likely to be mending it.
+pub const SHORT_REFUSAL_MEMORY: Duration = Duration::from_secs(30);
+
+/// Most refusals remembered, over all users: about 1 KiB each, 10 KiB with large claims.
+pub const MAX_REMEMBERED_REFUSALS: usize = 10_000;
+
+/// The time over which a provider's failures are counted.
+pub const BREAKER_WINDOW: Duration = Duration::from_secs(10);
+
+/// Fewest calls in [`BREAKER_WINDOW`] that say anything about a provider.
+pub const BREAKER_MIN_CALLS: u32 = 20;
+
+/// How long a provider that fails sustainedly is not asked, before one call tries it.
+pub const BREAKER_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a caller is told to wait when a provider is down and gave no `Retry-After`.
 pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);

@@ -50,6 +50,8 @@ pub struct ProviderSettings {
     pub roots: Roots,
     /// How long one call to it may take.
     pub timeout: Duration,
+    /// How many exchanges with it may be under way at once.
+    pub max_in_flight: usize,
 }
 
 /// Whether the gateway is a client of the provider.
@@ -63,6 +65,10 @@ pub enum Exchanges {
 }
 
 impl ProviderSettings {
+    /// 64: an answer takes about 100 ms, so this is some 600 new users a second, and a provider
+    /// that is asked more would rather throttle.
+    pub const DEFAULT_MAX_IN_FLIGHT: usize = 64;
+
     /// Whether `other` has its keys from the same place, and takes the same ones.
     pub(super) fn has_the_keys_of(&self, other: &Self) -> bool {
         let source = |own: &Self| {
@@ -104,6 +110,7 @@ impl ProviderSettings {
             client_claims,
             roots: Roots::System,
             timeout: Duration::from_secs(10),
+            max_in_flight: Self::DEFAULT_MAX_IN_FLIGHT,
         }
     }
 }

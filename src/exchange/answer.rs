@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::advice::{self, Class, Row};
-use super::failure::ExchangeError;
+use super::failure::{ExchangeError, Memory};
 use super::grant::{self, Grant as TokenGrant};
 use super::terms::Terms;
 use crate::authn::json;
@@ -28,6 +28,8 @@ pub(super) struct Grant {
     pub(super) header: SecretHeader,
     /// `expires_in`, in whole seconds; `None` if the provider did not say.
     pub(super) life: Option<Duration>,
+    /// `refresh_in`: when the provider would have it renewed; `None` if it did not say.
+    pub(super) refresh_in: Option<Duration>,
 }
 
 /// An answer that is no token.
@@ -35,15 +37,17 @@ pub(super) struct Grant {
 pub(super) struct Refusal {
     class: Class,
     /// What the answer shows, in a word: `AADSTS50076`, ``error `invalid_grant` ``, `status 502`.
-    sign: String,
+    sign: Box<str>,
     /// Why more claims are asked for, where that is known.
     cause: Option<&'static str>,
     /// What it means and what to do, with places to fill in.
     advice: &'static str,
     /// What finds the call in the provider's own logs.
-    marks: String,
+    marks: Box<str>,
     /// A claims request: JSON text of an object.
     claims: Option<String>,
+    /// For whom it holds a while longer.
+    memory: Memory,
 }
 
 /// The members of an answer that are looked at; a repeated one of any name makes it invalid.
@@ -54,6 +58,7 @@ struct Members {
     token_type: Value,
     issued_token_type: Value,
     expires_in: Value,
+    refresh_in: Value,
     error: Value,
     suberror: Value,
     error_codes: Value,
@@ -112,7 +117,7 @@ impl Refusal {
             reason.push_str("; an administrator consents at ");
             reason.push_str(&link);
         }
-        match refusal.class {
+        let error = match refusal.class {
             Class::Interaction => ExchangeError::new(refusal.class, reason).with(Extra::Claims {
                 authorization_uri: terms.authorization_endpoint.clone().unwrap_or_default(),
                 client_id: terms.client_id.clone(),
@@ -124,7 +129,8 @@ impl Refusal {
             | Class::Expired
             | Class::Invalid
             | Class::Gateway => ExchangeError::new(refusal.class, reason),
-        }
+        };
+        error.remembered(refusal.memory)
     }
 
     /// The same where the gateway asks in its own name: no caller is at fault, and none can mend
@@ -142,7 +148,8 @@ impl Refusal {
                 "the provider refuses application {client} a token of its own; compare its permissions, and the policies for applications, with {scopes}"
             }
         };
-        Self { class: Class::Gateway, cause: None, advice, ..self }
+        let memory = Memory::Token(limits::SHORT_REFUSAL_MEMORY);
+        Self { class: Class::Gateway, cause: None, advice, memory, ..self }
     }
 }
 
@@ -216,7 +223,11 @@ fn token(status: StatusCode, members: &Members) -> Result<Grant, Refusal> {
             ));
         }
     };
-    Ok(Grant { header, life })
+    let refresh_in = match self::life(&members.refresh_in) {
+        Life::Seconds(seconds) => Some(Duration::from_secs(seconds)),
+        Life::Unknown | Life::Over => None,
+    };
+    Ok(Grant { header, life, refresh_in })
 }
 
 /// `access_token` as the value of `Authorization`, or why it is none.
@@ -276,8 +287,16 @@ pub(super) fn life(value: &Value) -> Life {
 }
 
 fn no_token(status: StatusCode, advice: &'static str) -> Refusal {
-    let sign = format!("status {}", status.as_u16());
-    Refusal { class: Class::Gateway, sign, cause: None, advice, marks: String::new(), claims: None }
+    let sign = format!("status {}", status.as_u16()).into_boxed_str();
+    Refusal {
+        class: Class::Gateway,
+        sign,
+        cause: None,
+        advice,
+        marks: Box::default(),
+        claims: None,
+        memory: Memory::Token(limits::SHORT_REFUSAL_MEMORY),
+    }
 }
 
 fn refusal(status: StatusCode, members: &Members) -> Refusal {
@@ -292,7 +311,7 @@ fn refusal(status: StatusCode, members: &Members) -> Refusal {
         (None, Some(error)) => format!("error `{error}`"),
         (None, None) => by_status(),
     };
-    let marks = marks(status, members, &numbers, error, suberror);
+    let marks = marks(status, members, &numbers, error, suberror).into_boxed_str();
 
     if let Some(claims) = members.claims() {
         let usable =
@@ -311,12 +330,23 @@ fn refusal(status: StatusCode, members: &Members) -> Refusal {
         // What there is to do, the challenge says; that of the row without claims is left out.
         let cause = known
             .map(|(_, (_, advice))| advice.split_once("; ").map_or(advice, |(cause, _)| cause));
-        return Refusal { class: Class::Interaction, sign, cause, advice, marks, claims };
+        let class = Class::Interaction;
+        let memory = memory(class, &numbers, error);
+        return Refusal {
+            class,
+            sign: sign.into_boxed_str(),
+            cause,
+            advice,
+            marks,
+            claims,
+            memory,
+        };
     }
 
     let told = known.map(|(_, row)| row).or_else(|| suberror.and_then(advice::suberror));
     if let (None, Some((class, advice))) = (told, passing(status)) {
-        return Refusal { class, sign: by_status(), cause: None, advice, marks, claims: None };
+        let (sign, memory) = (by_status().into_boxed_str(), memory(class, &numbers, error));
+        return Refusal { class, sign, cause: None, advice, marks, claims: None, memory };
     }
     let (class, advice) = told
         .or_else(|| advice::described(error?, members.error_description.as_str()?))
@@ -325,7 +355,30 @@ fn refusal(status: StatusCode, members: &Members) -> Refusal {
             Class::Gateway,
             "which is not an answer of a token endpoint that we know; is the token endpoint of provider `{provider}` the right one, and is `client_id` {client} registered there?",
         ));
-    Refusal { class, sign, cause: None, advice, marks, claims: None }
+    let memory = memory(class, &numbers, error);
+    Refusal { class, sign: sign.into_boxed_str(), cause: None, advice, marks, claims: None, memory }
+}
+
+/// "Loop detected".
+const LOOP_DETECTED: u64 = 50_196;
+
+/// For whom a refusal holds a while longer. It is for everybody only where the provider names the
+/// client itself (RFC 6749 §5.2): else one caller's odd token would lock out all others.
+fn memory(class: Class, numbers: &[u64], error: Option<&str>) -> Memory {
+    match class {
+        Class::Interaction | Class::NotAllowed | Class::Expired | Class::Invalid => {
+            Memory::Token(limits::REFUSAL_MEMORY)
+        }
+        Class::Gateway if matches!(error, Some("invalid_client" | "unauthorized_client")) => {
+            Memory::Client(limits::SHORT_REFUSAL_MEMORY)
+        }
+        Class::Consent | Class::Gateway => Memory::Token(limits::SHORT_REFUSAL_MEMORY),
+        // The loop is this caller's: it waits, and nobody else.
+        Class::Unavailable if numbers.contains(&LOOP_DETECTED) => {
+            Memory::Token(limits::REFUSAL_MEMORY)
+        }
+        Class::Unavailable => Memory::None,
+    }
 }
 
 /// A status that says by itself that trying later may help.

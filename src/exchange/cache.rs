@@ -1,27 +1,29 @@
 //! Outbound tokens in memory, ready to be sent.
 //!
-//! A token is kept under the terms of its exchange, its upstream among them, and the digest of the inbound token, and
-//! is handed out only before its own expiry less a margin and before the inbound token's
-//! expiry; both are looked at when it is put in and again when it is taken out. Bounded in
-//! entries and bytes: what has expired makes room first, then what was put in longest ago, so
-//! that a new token of a short life is not pushed out by old ones of a long one. A hit locks one shard for reading and allocates nothing; only those who
-//! change the cache meet at a lock.
+//! A token is kept under the terms of its exchange, its upstream among them, and the digest of
+//! the inbound token. It is handed out before its own expiry and before the inbound token's, both
+//! looked at when it is put in and again when it is taken out, and comes with its age: fresh, due
+//! for a renewal, or stale, which is for when no other can be had. Bounded in entries and
+//! bytes: what has expired makes room first, then what was put in longest ago, so that a new
+//! token of a short life is not pushed out by old ones of a long one. A hit locks one shard for
+//! reading and allocates nothing; only those who change the cache meet at a lock.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
 
 use super::refused::Refused;
+use super::renewal;
 use super::terms::Key;
 use crate::clock::UnixTime;
 use crate::limits;
 use crate::secret::SecretHeader;
 
-/// What an entry costs beside its token, in bytes: three keys, times, pointers, the slack of maps.
-const ENTRY_OVERHEAD: usize = 416;
+/// What an entry costs beside its token, in bytes: three keys, four times, pointers, the slack of maps.
+const ENTRY_OVERHEAD: usize = 432;
 
 /// A token that an exchange gave, and how long it lives by itself.
 #[derive(Clone, Debug)]
@@ -32,6 +34,19 @@ pub(super) struct Granted {
     pub(super) asked_at: UnixTime,
     /// How long it lives from then on; `None` if the provider did not say.
     pub(super) life: Option<Duration>,
+    /// When the provider would have it renewed, from `asked_at` on; `None` if it did not say.
+    pub(super) refresh_in: Option<Duration>,
+}
+
+/// A token of the cache that may be used, and how old it is.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// Nothing is to be done.
+    Fresh(SecretHeader),
+    /// It is time to renew it, which nobody has to wait for.
+    Due(SecretHeader),
+    /// It may expire on its way: to be used only if no other can be had.
+    Stale(SecretHeader),
 }
 
 impl Granted {
@@ -42,23 +57,45 @@ impl Granted {
 
     /// Whether it may be used at `now`, for itself: it is bound to no other token's end.
     pub(super) fn is_usable(&self, now: UnixTime) -> bool {
-        self.usable_until(UnixTime(u64::MAX)).is_some_and(|end| now < end)
+        self.ages(UnixTime(u64::MAX)).is_some_and(|ages| now < ages.fresh_until)
     }
 
-    /// The second from which on it is not handed out of the cache any more; `None` if it must
-    /// not get there at all.
-    fn usable_until(&self, inbound_expires_at: UnixTime) -> Option<UnixTime> {
-        let life = self.life?.as_secs();
-        let margin = limits::OUTBOUND_EXPIRY_MARGIN.as_secs().min(life.div_ceil(2));
-        let own = self.asked_at.plus(Duration::from_secs(life - margin));
-        Some(own.min(inbound_expires_at))
+    /// When it is how old, for an inbound token that expires at `inbound_expires_at`; `None` if
+    /// its life is not known, and it must not be kept.
+    fn ages(&self, inbound_expires_at: UnixTime) -> Option<Ages> {
+        let life = self.life?;
+        let margin = limits::OUTBOUND_EXPIRY_MARGIN.as_secs().min(life.as_secs().div_ceil(2));
+        let of_use = Duration::from_secs(life.as_secs() - margin);
+        let own_end = self.asked_at.plus(of_use);
+        // Of one that outlives the inbound token a new one would be of no more use.
+        let renew_at = if own_end < inbound_expires_at {
+            let after = renewal::after(of_use, self.refresh_in, fastrand::f64());
+            self.asked_at.plus(after)
+        } else {
+            UnixTime(u64::MAX)
+        };
+        Some(Ages {
+            renew_at,
+            fresh_until: own_end.min(inbound_expires_at),
+            expires_at: self.asked_at.plus(life).min(inbound_expires_at),
+        })
     }
 }
 
-#[derive(Clone)]
+/// The points in the life of a token in the cache; of each the first second that is past it.
+struct Ages {
+    renew_at: UnixTime,
+    fresh_until: UnixTime,
+    /// Its own expiry or the inbound token's.
+    expires_at: UnixTime,
+}
+
 struct Entry {
     header: SecretHeader,
-    usable_until: UnixTime,
+    /// Seconds as of [`UnixTime`]; moved on by whoever takes it upon them to renew the token.
+    renew_at: AtomicU64,
+    fresh_until: UnixTime,
+    expires_at: UnixTime,
     /// Its place in [`Order::by_age`].
     serial: u64,
 }
@@ -101,13 +138,33 @@ impl TokenCache {
         key: &Key,
         inbound_expires_at: UnixTime,
         now: UnixTime,
-    ) -> Option<SecretHeader> {
+    ) -> Option<Found> {
         let entry = self.tokens.get(key)?;
         // The second comparison is the invariant itself, not trusting what was put in.
-        (now < entry.usable_until && now < inbound_expires_at).then(|| entry.header.clone())
+        if now >= entry.expires_at || now >= inbound_expires_at {
+            return None;
+        }
+        let header = entry.header.clone();
+        Some(if now >= entry.fresh_until {
+            Found::Stale(header)
+        } else if now.0 >= entry.renew_at.load(Ordering::Relaxed) {
+            Found::Due(header)
+        } else {
+            Found::Fresh(header)
+        })
     }
 
-    /// Keeps `granted` under `key`, if it is of any use after `now`.
+    /// Whether the caller is the one to renew the token under `key`: it is due, and nobody else
+    /// took that upon them. It is due again at `next`, if it is still there.
+    pub(super) fn claim_renewal(&self, key: &Key, now: UnixTime, next: UnixTime) -> bool {
+        let Some(entry) = self.tokens.get(key) else { return false };
+        let due = entry.renew_at.load(Ordering::Relaxed);
+        let claimed =
+            || entry.renew_at.compare_exchange(due, next.0, Ordering::Relaxed, Ordering::Relaxed);
+        due <= now.0 && claimed().is_ok()
+    }
+
+    /// Keeps `granted` under `key` in place of what is there, if it is of any use after `now`.
     pub(super) fn put(
         &self,
         key: Key,
@@ -115,19 +172,32 @@ impl TokenCache {
         inbound_expires_at: UnixTime,
         now: UnixTime,
     ) {
-        let Some(usable_until) = granted.usable_until(inbound_expires_at) else { return };
-        if usable_until <= now || usable_until > inbound_expires_at || granted.is_expired(now) {
+        let Some(ages) = granted.ages(inbound_expires_at) else { return };
+        let Ages { renew_at, fresh_until, expires_at } = ages;
+        if fresh_until <= now || expires_at > inbound_expires_at || granted.is_expired(now) {
             return;
         }
         let mut order = self.lock();
         self.sweep(&mut order, now);
-        let entry =
-            Entry { header: granted.header.clone(), usable_until, serial: order.next_serial };
-        if let Some(old) = self.tokens.insert(key, entry.clone()) {
+        let entry = Entry {
+            header: granted.header.clone(),
+            renew_at: AtomicU64::new(renew_at.0),
+            fresh_until,
+            expires_at,
+            serial: order.next_serial,
+        };
+        if let Some(old) = self.tokens.get(&key) {
             order.remove(&key, &old);
         }
         order.add(key, &entry);
+        self.tokens.insert(key, entry);
         self.evict(&mut order, now);
+    }
+
+    /// Drops the token under `key`: the provider does not let its caller in any more.
+    pub(super) fn drop_token(&self, key: &Key) {
+        let mut order = self.lock();
+        self.drop_one(&mut order, key);
     }
 
     /// Drops the token under `key` if it still is `header`: an upstream refused that one. Does
@@ -207,19 +277,19 @@ impl TokenCache {
 impl Order {
     fn add(&mut self, key: Key, entry: &Entry) {
         self.bytes += cost(entry);
-        self.by_expiry.insert((entry.usable_until, key));
+        self.by_expiry.insert((entry.expires_at, key));
         self.by_age.insert(entry.serial, key);
         self.next_serial = entry.serial + 1;
     }
 
     fn remove(&mut self, key: &Key, entry: &Entry) {
         self.bytes -= cost(entry);
-        self.by_expiry.remove(&(entry.usable_until, *key));
+        self.by_expiry.remove(&(entry.expires_at, *key));
         self.by_age.remove(&entry.serial);
     }
 
     fn first_expired(&self, now: UnixTime) -> Option<Key> {
-        self.by_expiry.first().filter(|(usable_until, _)| *usable_until <= now).map(|(_, key)| *key)
+        self.by_expiry.first().filter(|(expires_at, _)| *expires_at <= now).map(|(_, key)| *key)
     }
 
     fn oldest(&self) -> Option<Key> {
@@ -249,7 +319,7 @@ mod tests {
     fn granted(token: &str, life: Option<u64>) -> Granted {
         let header = HeaderValue::try_from(format!("Bearer {token}")).unwrap();
         let life = life.map(Duration::from_secs);
-        Granted { header: SecretHeader::new(header), asked_at: NOW, life }
+        Granted { header: SecretHeader::new(header), asked_at: NOW, life, refresh_in: None }
     }
 
     fn cache() -> TokenCache {
@@ -260,15 +330,63 @@ mod tests {
         UnixTime(NOW.0 + offset)
     }
 
+    fn age(found: Option<&Found>) -> &'static str {
+        match found {
+            Some(Found::Fresh(_)) => "fresh",
+            Some(Found::Due(_)) => "due",
+            Some(Found::Stale(_)) => "stale",
+            None => "gone",
+        }
+    }
+
     #[test]
-    fn a_token_is_used_until_its_own_expiry_less_a_margin() {
-        // (life, last second of use, first second of no use)
+    fn a_token_is_stale_in_its_last_seconds_and_never_used_after() {
+        // (life, last second before it is stale)
         for (life, last) in [(3600, 3569), (61, 30), (60, 29), (59, 28), (10, 4), (3, 0)] {
             let cache = cache();
             cache.put(key("a"), &granted("a", Some(life)), FAR, NOW);
-            assert!(cache.find(&key("a"), FAR, at(last)).is_some(), "{life} at {last}");
-            assert!(cache.find(&key("a"), FAR, at(last + 1)).is_none(), "{life}");
+            let age = |offset| age(cache.find(&key("a"), FAR, at(offset)).as_ref());
+            assert_ne!(age(last), "stale", "{life} at {last}");
+            assert_eq!((age(last + 1), age(life - 1)), ("stale", "stale"), "{life}");
+            assert_eq!((age(life), age(life + 1)), ("gone", "gone"), "{life}");
         }
+    }
+
+    #[test]
+    fn a_token_is_due_in_its_last_quarter_once_for_whoever_claims_it() {
+        let cache = cache();
+        cache.put(key("a"), &granted("a", Some(3600)), FAR, NOW);
+        let age_at = |offset| age(cache.find(&key("a"), FAR, at(offset)).as_ref());
+        assert_eq!((age_at(2300), age_at(3000)), ("fresh", "due"));
+        assert!(!cache.claim_renewal(&key("a"), at(2300), at(2330)), "it is not due");
+        assert!(!cache.claim_renewal(&key("b"), at(3000), at(3030)), "it is not there");
+        assert!(cache.claim_renewal(&key("a"), at(3000), at(3030)));
+        assert!(!cache.claim_renewal(&key("a"), at(3000), at(3030)), "once");
+        assert_eq!((age_at(3029), age_at(3030)), ("fresh", "due"));
+        let renewed = Granted { asked_at: at(3031), ..granted("b", Some(3600)) };
+        cache.put(key("a"), &renewed, FAR, at(3031));
+        assert_eq!((age_at(3600), cache.len()), ("fresh", 1));
+    }
+
+    #[test]
+    fn a_token_that_outlives_the_inbound_one_is_not_due() {
+        for (inbound_life, due) in [(3570, "fresh"), (3571, "due")] {
+            let (cache, inbound) = (cache(), at(inbound_life));
+            cache.put(key("a"), &granted("a", Some(3600)), inbound, NOW);
+            assert_eq!(age(cache.find(&key("a"), inbound, at(3569)).as_ref()), due);
+            // Nor is it ever stale past the inbound token's end.
+            assert_eq!(age(cache.find(&key("a"), inbound, inbound).as_ref()), "gone");
+        }
+    }
+
+    #[test]
+    fn what_the_provider_refuses_is_dropped() {
+        let cache = cache();
+        cache.put(key("a"), &granted("a", Some(3600)), FAR, NOW);
+        cache.drop_token(&key("b"));
+        assert_eq!(cache.len(), 1);
+        cache.drop_token(&key("a"));
+        assert_eq!((cache.len(), cache.tokens.len(), cache.lock().bytes), (0, 0, 0));
     }
 
     #[test]
@@ -302,7 +420,9 @@ mod tests {
         let cache = cache();
         cache.put(key("alice"), &granted("a", Some(3600)), FAR, NOW);
         assert!(cache.find(&key("bob"), FAR, NOW).is_none());
-        let found = cache.find(&key("alice"), FAR, NOW).unwrap();
+        let Some(Found::Fresh(found)) = cache.find(&key("alice"), FAR, NOW) else {
+            panic!("it is there")
+        };
         assert_eq!(found.expose(), "Bearer a");
         assert!(found.expose().is_sensitive());
     }
@@ -343,8 +463,8 @@ mod tests {
         let cache = cache();
         cache.put(key("old"), &granted("a", Some(1000)), FAR, NOW);
         cache.put(key("dead"), &granted("a", Some(100)), FAR, NOW);
-        cache.set_max_entries(1, at(70));
-        assert!(cache.find(&key("old"), FAR, at(70)).is_some());
+        cache.set_max_entries(1, at(100));
+        assert!(cache.find(&key("old"), FAR, at(100)).is_some());
     }
 
     #[test]
@@ -352,17 +472,17 @@ mod tests {
         let cache = TokenCache::new(2, limits::MAX_CACHED_TOKEN_BYTES);
         cache.put(key("dead"), &granted("a", Some(100)), FAR, NOW);
         cache.put(key("old"), &granted("a", Some(1000)), FAR, NOW);
-        cache.put(key("new"), &granted("a", Some(500)), FAR, at(70));
+        cache.put(key("new"), &granted("a", Some(500)), FAR, at(100));
         assert_eq!(cache.len(), 2);
-        assert!(cache.find(&key("old"), FAR, at(70)).is_some());
-        assert!(cache.find(&key("new"), FAR, at(70)).is_some());
+        assert!(cache.find(&key("old"), FAR, at(100)).is_some());
+        assert!(cache.find(&key("new"), FAR, at(100)).is_some());
     }
 
     #[test]
     fn bytes_are_bounded() {
         let token = "x".repeat(1000);
         let header = granted(&token, None).header;
-        let one = cost(&Entry { header, usable_until: NOW, serial: 0 });
+        let one = header.expose().len() + ENTRY_OVERHEAD;
         for (room, kept) in [(3 * one, 3), (3 * one - 1, 2)] {
             let cache = TokenCache::new(100, room);
             for name in 1..=5 {
@@ -381,7 +501,11 @@ mod tests {
         for (token, life) in [("first", 3600), ("second", 3600), ("third", 1000)] {
             cache.put(key("a"), &granted(token, Some(life)), FAR, NOW);
         }
-        assert_eq!(cache.find(&key("a"), FAR, NOW).unwrap().expose(), "Bearer third");
+        let Some(Found::Fresh(found)) = cache.find(&key("a"), FAR, NOW) else {
+            panic!("it is there")
+        };
+        assert_eq!(found.expose(), "Bearer third");
+        assert_eq!(cache.lock().by_expiry.len(), 1);
         assert_eq!((cache.len(), cache.tokens.len()), (1, 1));
         assert_eq!(cache.lock().bytes, "Bearer third".len() + ENTRY_OVERHEAD);
     }

@@ -15,10 +15,11 @@ use tokio::time::{Instant, sleep};
 
 use super::advice::Class;
 use super::answer;
+use super::breaker::{Breakers, Health, Open, Pass};
 use super::cache::Granted;
 use super::challenge::Claims;
 use super::claims;
-use super::failure::ExchangeError;
+use super::failure::{ExchangeError, Memory};
 use super::flight::Outcome;
 use super::grant;
 use super::lanes::{Lanes, Turn};
@@ -51,6 +52,7 @@ pub(super) struct Call {
 pub(super) struct Office<'a> {
     pub(super) throttles: &'a Throttles,
     pub(super) lanes: &'a Lanes,
+    pub(super) breakers: &'a Breakers,
     pub(super) clock: &'a dyn Clock,
     pub(super) metrics: &'a Metrics,
 }
@@ -115,19 +117,21 @@ where
     let mut tries_left = 1_u8;
     loop {
         // For each try: our pause is no call.
-        let turn = turn(terms, office).await.map_err(Arc::new)?;
+        let (turn, pass) = turn(terms, office).await.map_err(Arc::new)?;
         let (asked_at, started) = (office.clock.now(), Instant::now());
         let answer = post().await;
         drop(turn);
         let judged = judge(answer, terms, office.clock);
-        let outcome = match &judged {
-            Ok(_) => "success",
-            Err(failed) => failed.error.outcome(),
+        let (outcome, health) = match &judged {
+            Ok(_) => ("success", Health::Alive),
+            Err(failed) => (failed.error.outcome(), failed.health()),
         };
+        pass.report(health);
         office.metrics.exchanged(&terms.provider, upstream, outcome, started.elapsed());
         match judged {
             Ok(grant) => {
-                return Ok(Granted { header: grant.header, asked_at, life: grant.life });
+                let answer::Grant { header, life, refresh_in } = grant;
+                return Ok(Granted { header, asked_at, life, refresh_in });
             }
             Err(failed) => {
                 if let Some(wait) = failed.hold_back {
@@ -144,12 +148,18 @@ where
 }
 
 /// Waits until the provider may be called.
-async fn turn(terms: &Terms, office: &Office<'_>) -> Result<Turn, ExchangeError> {
+async fn turn(terms: &Terms, office: &Office<'_>) -> Result<(Turn, Pass), ExchangeError> {
     not_held_back(terms, office)?;
-    let turn = office.lanes.enter(&terms.provider).await.ok_or_else(|| full(terms))?;
+    let Office { lanes, breakers, .. } = office;
+    if let Some(open) = breakers.open(&terms.provider) {
+        return Err(left_alone(terms, &open));
+    }
+    let turn = lanes.enter(&terms.provider).await;
+    let turn = turn.ok_or_else(|| full(terms, lanes.max(&terms.provider)))?;
     // Another exchange may have been told to wait while this one waited for its turn.
     not_held_back(terms, office)?;
-    Ok(turn)
+    let pass = breakers.admit(&terms.provider).map_err(|open| left_alone(terms, &open))?;
+    Ok((turn, pass))
 }
 
 fn not_held_back(terms: &Terms, office: &Office<'_>) -> Result<(), ExchangeError> {
@@ -164,6 +174,28 @@ struct Failed {
     worth_a_retry: bool,
     /// How long nobody must ask for the like.
     hold_back: Option<Duration>,
+    /// Who it speaks against.
+    fault: Fault,
+}
+
+/// What a failed try says about the provider's health.
+enum Fault {
+    /// It gave no answer, or one with a failure of its own.
+    Provider,
+    /// It answered: with a refusal, or by throttling.
+    Elsewhere,
+    /// It was not asked.
+    NotAsked,
+}
+
+impl Failed {
+    fn health(&self) -> Health {
+        match self.fault {
+            Fault::Provider => Health::Failing(self.error.reason().to_owned()),
+            Fault::Elsewhere => Health::Alive,
+            Fault::NotAsked => Health::Unknown,
+        }
+    }
 }
 
 fn judge(
@@ -173,19 +205,23 @@ fn judge(
 ) -> Result<answer::Grant, Failed> {
     let fetched = answer.map_err(|error| match error {
         NotAsked::Fetch(error) => unreachable_provider(&error, terms),
-        NotAsked::NoProof(error) => Failed { error, worth_a_retry: false, hold_back: None },
+        NotAsked::NoProof(error) => {
+            Failed { error, worth_a_retry: false, hold_back: None, fault: Fault::NotAsked }
+        }
     })?;
     let refusal = match answer::read(fetched.status, &fetched.body) {
         Ok(grant) => return Ok(grant),
         Err(refusal) => refusal,
     };
     let unavailable = refusal.class() == Class::Unavailable;
+    let failing = unavailable && fetched.status.is_server_error();
     // What one user may not do holds nobody else back, whatever the headers say.
     let wait = retry_after(&fetched.headers, clock.now()).filter(|_| unavailable);
     Err(Failed {
         error: Arc::new(refusal.explain(terms, wait)),
-        worth_a_retry: unavailable && fetched.status.is_server_error() && wait.is_none(),
+        worth_a_retry: failing && wait.is_none(),
         hold_back: wait.filter(|wait| !wait.is_zero()),
+        fault: if failing { Fault::Provider } else { Fault::Elsewhere },
     })
 }
 
@@ -194,20 +230,26 @@ fn unreachable_provider(error: &FetchError, terms: &Terms) -> Failed {
         format!("exchange with provider `{}` failed: {}", terms.provider, with_sources(error));
     match error {
         FetchError::TooLarge => Failed {
-            error: Arc::new(ExchangeError::new(Class::Gateway, reason)),
+            error: Arc::new(
+                ExchangeError::new(Class::Gateway, reason)
+                    .remembered(Memory::Token(limits::SHORT_REFUSAL_MEMORY)),
+            ),
             worth_a_retry: false,
             hold_back: None,
+            fault: Fault::Elsewhere,
         },
         // A provider that took all the time there is would take it again, while the caller waits.
         FetchError::Timeout => Failed {
             error: Arc::new(ExchangeError::unavailable(reason, None)),
             worth_a_retry: false,
             hold_back: None,
+            fault: Fault::Provider,
         },
         FetchError::Connect(_) | FetchError::Broken(_) => Failed {
             error: Arc::new(ExchangeError::unavailable(reason, None)),
             worth_a_retry: true,
             hold_back: None,
+            fault: Fault::Provider,
         },
     }
 }
@@ -223,10 +265,19 @@ fn held_back(terms: &Terms, left: Duration) -> ExchangeError {
     ExchangeError::unavailable(reason, Some(left))
 }
 
-fn full(terms: &Terms) -> ExchangeError {
+fn left_alone(terms: &Terms, open: &Open) -> ExchangeError {
     let reason = format!(
-        "{} exchanges with provider `{}` are under way, and this one's turn did not come in {} s: the provider is slow, or more users came at once than it serves; see how long its exchanges take",
-        limits::MAX_EXCHANGES,
+        "provider `{}` is not asked for another {} s, as too many calls to it failed; the last one: {}",
+        terms.provider,
+        open.left.as_secs() + 1,
+        open.why,
+    );
+    ExchangeError::unavailable(reason, Some(open.left))
+}
+
+fn full(terms: &Terms, max: usize) -> ExchangeError {
+    let reason = format!(
+        "{max} exchanges with provider `{}` are under way (`max_in_flight`), and this one's turn did not come in {} s: the provider is slow, or more users came at once than it serves; see how long its exchanges take",
         terms.provider,
         limits::EXCHANGE_QUEUE_WAIT.as_secs(),
     );

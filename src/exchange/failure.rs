@@ -9,18 +9,30 @@ use crate::limits;
 use crate::rejection::{Code, Extra, Rejection};
 
 /// A failed exchange. Holds no token, no secret and no text of a provider's own making.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ExchangeError {
-    code: Code,
-    detail: &'static str,
-    reason: String,
+    /// Who has to act; `None` if it is us.
+    class: Option<Class>,
+    reason: Box<str>,
     extra: Extra,
+    memory: Memory,
+}
+
+/// For whom a failure holds a while longer, so that the provider need not be asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// For nobody.
+    None,
+    /// For the inbound token that was refused, and what was asked for.
+    Token(Duration),
+    /// For everybody: the provider refused the gateway itself on these terms.
+    Client(Duration),
 }
 
 impl ExchangeError {
     /// A failure of `class`; `reason` is the sentence for the operator.
     pub(super) fn new(class: Class, reason: String) -> Self {
-        Self { code: class.code(), detail: class.detail(), reason, extra: Extra::None }
+        Self { class: Some(class), reason: reason.into(), extra: Extra::None, memory: Memory::None }
     }
 
     /// The provider can't be used for `wait`, or nobody knows how long.
@@ -32,12 +44,7 @@ impl ExchangeError {
 
     /// An invariant of ours is broken.
     pub(super) fn internal(reason: &str) -> Self {
-        Self {
-            code: Code::Internal,
-            detail: "Something went wrong in the gateway.",
-            reason: reason.to_owned(),
-            extra: Extra::None,
-        }
+        Self { class: None, reason: reason.into(), extra: Extra::None, memory: Memory::None }
     }
 
     /// Adds headers to the answer.
@@ -46,14 +53,73 @@ impl ExchangeError {
         self
     }
 
+    /// Sets for whom it holds a while longer.
+    pub(super) fn remembered(mut self, memory: Memory) -> Self {
+        self.memory = memory;
+        self
+    }
+
+    /// For whom it holds a while longer.
+    pub(super) fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// The same failure for one who asks again, `left` before it may change.
+    pub(super) fn again(&self, left: Duration) -> Self {
+        let seconds = left.as_secs() + 1;
+        let mut again = self.clone();
+        again.memory = Memory::None;
+        again.reason = format!(
+            "{}; remembered for {seconds} s more, the provider was not asked again",
+            self.reason
+        )
+        .into();
+        if matches!(self.extra, Extra::RetryAfter(_)) {
+            again.extra = Extra::RetryAfter(Duration::from_secs(seconds));
+        }
+        again
+    }
+
+    /// Whether the provider may well give the token a little later, so that one from before
+    /// can be used meanwhile.
+    pub(super) fn is_passing(&self) -> bool {
+        self.class == Some(Class::Unavailable)
+    }
+
+    /// Whether the provider does not let this caller in any more, so that a token from before
+    /// must not be used either.
+    pub(super) fn ends_access(&self) -> bool {
+        match self.class {
+            Some(
+                Class::Interaction
+                | Class::Consent
+                | Class::NotAllowed
+                | Class::Expired
+                | Class::Invalid,
+            ) => true,
+            // Our own secret says nothing about the caller.
+            Some(Class::Gateway | Class::Unavailable) | None => false,
+        }
+    }
+
+    /// The sentence for the operator.
+    pub(super) fn reason(&self) -> &str {
+        &self.reason
+    }
+
     /// The outcome as `exchanges_total` counts it.
     pub(super) fn outcome(&self) -> &'static str {
-        self.code.answer().name
+        self.code().answer().name
     }
 
     /// The refusal of one request.
     pub(super) fn rejection(&self) -> Rejection {
-        Rejection::new(self.code, self.detail, self.reason.clone()).with(self.extra.clone())
+        let detail = self.class.map_or("Something went wrong in the gateway.", Class::detail);
+        Rejection::new(self.code(), detail, self.reason.to_string()).with(self.extra.clone())
+    }
+
+    fn code(&self) -> Code {
+        self.class.map_or(Code::Internal, Class::code)
     }
 }
 

@@ -30,6 +30,7 @@
 mod advice;
 mod answer;
 mod assertion;
+mod breaker;
 mod cache;
 pub mod challenge;
 mod claims;
@@ -42,8 +43,10 @@ mod flight;
 mod grant;
 mod lanes;
 mod managed_identity;
+mod negative;
 mod plan;
 mod refused;
+mod renewal;
 mod signing_key;
 mod terms;
 mod throttle;
@@ -57,9 +60,9 @@ use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use crate::authn::Caller;
+use crate::authn::{Caller, Provider};
 use crate::authz::Permit;
 use crate::clock::{SharedClock, UnixTime};
 use crate::limits;
@@ -67,12 +70,14 @@ use crate::observe::metrics::{CacheResult, Metrics};
 use crate::rejection::{Code, Extra, Rejection};
 use crate::secret::SecretHeader;
 
-use self::cache::{Granted, TokenCache};
+use self::breaker::Breakers;
+use self::cache::{Found, Granted, TokenCache};
 use self::challenge::Claims;
 use self::client::{Call, Office};
-use self::failure::ExchangeError;
-use self::flight::{Flights, Outcome, Seat};
+use self::failure::{ExchangeError, Memory};
+use self::flight::{Flights, Outcome, Pilot, Seat};
 use self::lanes::Lanes;
+use self::negative::Refusals;
 use self::plan::TokenRequest;
 use self::terms::{Key, Terms};
 use self::throttle::Throttles;
@@ -122,8 +127,8 @@ pub struct UpstreamCredential {
 /// How a token came out of the exchanger.
 struct Exchanged {
     key: Key,
-    /// On which terms it was swapped for a caller's; `None` for one in the gateway's own name.
-    for_caller: Option<Arc<Terms>>,
+    /// On which terms a provider gave it; `None` for one of a managed identity.
+    terms: Option<Arc<Terms>>,
     cache: CacheResult,
     took: Option<Duration>,
 }
@@ -135,6 +140,8 @@ pub struct Exchanger {
     flights: Arc<Flights>,
     throttles: Throttles,
     lanes: Lanes,
+    breakers: Breakers,
+    refusals: Refusals,
     clock: SharedClock,
     metrics: Metrics,
 }
@@ -188,7 +195,7 @@ async fn exchanged(
     }
     let request = plan.request(caller)?;
     let (key, expires_at) = (request.key(), request.subject_expires_at());
-    if let Some(header) = exchanger.cached(&key, expires_at) {
+    if let Some(Found::Fresh(header)) = exchanger.find(&key, expires_at) {
         exchanger.metrics.token_cache(upstream, CacheResult::Hit);
         return Ok(bound(upstream, &request, header, CacheResult::Hit, None));
     }
@@ -249,11 +256,15 @@ fn bound(
     cache: CacheResult,
     took: Option<Duration>,
 ) -> UpstreamCredential {
-    let for_caller = request.subject.map(|_| Arc::clone(&request.terms));
     UpstreamCredential {
         upstream: Arc::clone(upstream),
         header: Some((AUTHORIZATION, header)),
-        exchanged: Some(Exchanged { key: request.key(), for_caller, cache, took }),
+        exchanged: Some(Exchanged {
+            key: request.key(),
+            terms: Some(Arc::clone(&request.terms)),
+            cache,
+            took,
+        }),
     }
 }
 
@@ -265,6 +276,8 @@ impl Exchanger {
             flights: Arc::default(),
             throttles: Throttles::default(),
             lanes: Lanes::default(),
+            breakers: Breakers::default(),
+            refusals: Refusals::default(),
             clock,
             metrics,
         })
@@ -294,6 +307,7 @@ impl Exchanger {
         Office {
             throttles: &self.throttles,
             lanes: &self.lanes,
+            breakers: &self.breakers,
             clock: &*self.clock,
             metrics: &self.metrics,
         }
@@ -323,21 +337,137 @@ impl Exchanger {
             let exchanger = Arc::clone(self);
             async move { call.make(exchanger.office()).await }
         };
-        let (cache, outcome) =
-            self.fly(flight, request.key(), request.subject_expires_at(), call).await;
+        let (key, expires_at) = (request.key(), request.subject_expires_at());
+        let (cache, outcome) = if flight == key {
+            self.obtain(key, expires_at, &request.terms.provider, call).await
+        } else {
+            let (cache, outcome) = self.fly(flight, key, expires_at, call).await;
+            (cache, outcome.map(|granted| granted.header))
+        };
         self.metrics.token_cache(upstream, cache);
-        let granted = outcome.map_err(|error| error.rejection())?;
+        let header = outcome.map_err(|error| error.rejection())?;
         let took = (cache != CacheResult::Hit).then(|| started.elapsed());
-        Ok((granted.header, cache, took))
+        Ok((header, cache, took))
     }
 
-    /// The token under `key`, if one is there that may still be used.
-    fn cached(&self, key: &Key, inbound_expires_at: UnixTime) -> Option<SecretHeader> {
+    /// What the configuration in force says of `providers`. Refusals of the one before it are
+    /// forgotten: what is new in it may be what they were about.
+    pub fn configure(&self, providers: &[Arc<Provider>]) {
+        for provider in providers {
+            self.lanes.set(provider.name(), provider.settings().max_in_flight);
+        }
+        self.forget_refusals();
+    }
+
+    /// Forgets what providers refused a short while ago, so that they are asked again.
+    pub fn forget_refusals(&self) {
+        self.refusals.clear();
+    }
+
+    /// The token under `key`, for an inbound one that expires at `inbound_expires_at`: out of the
+    /// cache, or by the exchange with `provider` that `call` describes.
+    ///
+    /// A token that is due is renewed behind the request's back. One that is stale is used
+    /// where the provider can't give another, or not soon; never after a refusal.
+    async fn obtain<F>(
+        self: &Arc<Self>,
+        key: Key,
+        inbound_expires_at: UnixTime,
+        provider: &Arc<str>,
+        call: impl FnOnce() -> F,
+    ) -> (CacheResult, Result<SecretHeader, Arc<ExchangeError>>)
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let stale = match self.find(&key, inbound_expires_at) {
+            Some(Found::Fresh(header)) => return (CacheResult::Hit, Ok(header)),
+            Some(Found::Due(header)) => {
+                self.renew(key, inbound_expires_at, provider, call);
+                return (CacheResult::Hit, Ok(header));
+            }
+            Some(Found::Stale(_)) => true,
+            None => false,
+        };
+        let flight = self.fly(key, key, inbound_expires_at, call);
+        if !stale {
+            let (result, outcome) = flight.await;
+            return (result, outcome.map(|granted| granted.header));
+        }
+        let mut flight = std::pin::pin!(flight);
+        let landed = timeout(limits::STALE_PATIENCE, &mut flight).await.ok();
+        let last_resort = match &landed {
+            Some((_, Ok(_))) => None,
+            Some((_, Err(error))) if !error.is_passing() => None,
+            // Looked up anew: it may have expired, or been dropped, while we waited.
+            Some((_, Err(_))) | None => self.usable(&key, inbound_expires_at),
+        };
+        if let Some(header) = last_resort {
+            return (CacheResult::Stale, Ok(header));
+        }
+        let (result, outcome) = match landed {
+            Some(landed) => landed,
+            None => flight.await,
+        };
+        (result, outcome.map(|granted| granted.header))
+    }
+
+    /// Renews the token under `key` in a task of its own, unless that is being done, was tried a
+    /// moment ago, or would be in the way of requests that wait.
+    fn renew<F>(
+        self: &Arc<Self>,
+        key: Key,
+        inbound_expires_at: UnixTime,
+        provider: &Arc<str>,
+        call: impl FnOnce() -> F,
+    ) where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let (now, room) = (self.clock.now(), self.lanes.room_for_renewal(provider));
+        let pause = if room.is_some() { renewal::pause } else { renewal::give_way };
+        if !self.cache.claim_renewal(&key, now, now.plus(pause(fastrand::f64()))) {
+            return;
+        }
+        let Some(room) = room else { return };
+        if self.refusals.recall(&key).is_some() {
+            return;
+        }
+        match self.flights.board(key) {
+            Seat::Passenger(_) => {}
+            Seat::Pilot(pilot, _) => {
+                let call = call();
+                self.take_off(key, key, inbound_expires_at, vec![pilot], async move {
+                    let outcome = call.await;
+                    drop(room);
+                    if let Err(error) = &outcome {
+                        log_failed_renewal(error);
+                    }
+                    outcome
+                });
+            }
+        }
+    }
+
+    fn find(&self, key: &Key, inbound_expires_at: UnixTime) -> Option<Found> {
         self.cache.find(key, inbound_expires_at, self.clock.now())
     }
 
+    /// The token under `key`, if one is there that nobody has to replace first.
+    fn cached(&self, key: &Key, inbound_expires_at: UnixTime) -> Option<SecretHeader> {
+        match self.find(key, inbound_expires_at)? {
+            Found::Fresh(header) | Found::Due(header) => Some(header),
+            Found::Stale(_) => None,
+        }
+    }
+
+    /// The token under `key`, if one is there that has not expired.
+    fn usable(&self, key: &Key, inbound_expires_at: UnixTime) -> Option<SecretHeader> {
+        match self.find(key, inbound_expires_at)? {
+            Found::Fresh(header) | Found::Due(header) | Found::Stale(header) => Some(header),
+        }
+    }
+
     /// Makes the exchange that `call` describes, or waits for the one called `flight` that is
-    /// under way. What comes of it is kept under `key`.
+    /// under way; a refusal of it that is remembered is given again. A token is kept under `key`.
     async fn fly<F>(
         self: &Arc<Self>,
         flight: Key,
@@ -348,32 +478,27 @@ impl Exchanger {
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
+        if let Some(refusal) = self.refusals.recall(&flight) {
+            return (CacheResult::Miss, Err(Arc::new(refusal)));
+        }
         let (result, passenger) = match self.flights.board(flight) {
             Seat::Passenger(passenger) => (CacheResult::Coalesced, passenger),
             Seat::Pilot(pilot, passenger) => {
                 // A flight may have landed between our look into the cache and our boarding.
                 if let Some(header) = self.cached(&key, inbound_expires_at) {
-                    let granted = Granted { header, asked_at: self.clock.now(), life: None };
+                    let asked_at = self.clock.now();
+                    let granted = Granted { header, asked_at, life: None, refresh_in: None };
                     pilot.land(Ok(granted.clone()));
                     return (CacheResult::Hit, Ok(granted));
                 }
+                let mut pilots = vec![pilot];
                 // Who finds no token under `key` meanwhile waits for this one, which is better.
-                let beside = (flight != key).then(|| self.flights.board(key));
-                let (exchanger, call) = (Arc::clone(self), call());
-                // A task of its own: the request that starts the exchange may go away.
-                tokio::spawn(async move {
-                    let outcome = call.await;
-                    if let Ok(granted) = &outcome {
-                        let now = exchanger.clock.now();
-                        exchanger.cache.put(key, granted, inbound_expires_at, now);
-                        exchanger.metrics.token_cache_entries(exchanger.cache.len());
-                    }
-                    // After the cache has it: who does not find the flight finds the token.
-                    if let Some(Seat::Pilot(beside, _)) = beside {
-                        beside.land(outcome.clone());
-                    }
-                    pilot.land(outcome);
-                });
+                if flight != key
+                    && let Seat::Pilot(beside, _) = self.flights.board(key)
+                {
+                    pilots.push(beside);
+                }
+                self.take_off(flight, key, inbound_expires_at, pilots, call());
                 (CacheResult::Miss, passenger)
             }
         };
@@ -387,6 +512,52 @@ impl Exchanger {
             Ok(granted)
         });
         (result, outcome)
+    }
+
+    /// Starts the flight of `pilots`, in a task of its own: the request that it is for may go away.
+    fn take_off(
+        self: &Arc<Self>,
+        flight: Key,
+        key: Key,
+        inbound_expires_at: UnixTime,
+        pilots: Vec<Pilot>,
+        call: impl Future<Output = Outcome> + Send + 'static,
+    ) {
+        let exchanger = Arc::clone(self);
+        tokio::spawn(async move {
+            let outcome = call.await;
+            exchanger.keep(flight, key, inbound_expires_at, &outcome);
+            // After the cache has it: who does not find the flight finds the token.
+            for pilot in pilots {
+                pilot.land(outcome.clone());
+            }
+        });
+    }
+
+    /// Keeps what an exchange came to, the token or the refusal.
+    fn keep(&self, flight: Key, key: Key, inbound_expires_at: UnixTime, outcome: &Outcome) {
+        match outcome {
+            Ok(granted) => self.cache.put(key, granted, inbound_expires_at, self.clock.now()),
+            Err(error) => {
+                // The provider's word on this user is newer than the token: an account that was
+                // blocked, or a policy that now asks for more, must not wait for its expiry.
+                if error.ends_access() {
+                    self.cache.drop_token(&key);
+                }
+                self.refusals.remember(flight, error);
+            }
+        }
+        self.metrics.token_cache_entries(self.cache.len());
+    }
+}
+
+/// The requests of the token go on well, so nothing else tells the operator.
+fn log_failed_renewal(error: &ExchangeError) {
+    let reason = error.reason();
+    match error.memory() {
+        // Once in a while for all callers: it is remembered. Their tokens run out one by one.
+        Memory::Client(_) => tracing::warn!("tokens in use can't be renewed: {reason}"),
+        Memory::Token(_) | Memory::None => tracing::debug!("a token can't be renewed: {reason}"),
     }
 }
 
@@ -402,11 +573,11 @@ impl UpstreamCredential {
     }
 
     /// The refusal of a request whose upstream goes on asking for a token with `claims`: the
-    /// caller has to get them, unless the token is the gateway's own.
+    /// challenge is passed on, unless nobody could answer it: that of a managed identity.
     pub fn challenge_stands(&self, claims: &Claims) -> Rejection {
         let upstream = &self.upstream;
         match &self.exchanged {
-            Some(Exchanged { for_caller: Some(terms), .. }) => Rejection::new(
+            Some(Exchanged { terms: Some(terms), .. }) => Rejection::new(
                 Code::ClaimsChallenge,
                 "The service wants the user to sign in again.",
                 format!(
@@ -423,7 +594,7 @@ impl UpstreamCredential {
                 Code::ExchangeFailed,
                 "The gateway could not get a token for the service.",
                 format!(
-                    "upstream `{upstream}` asks for more claims in the gateway's own token, which no caller can get; see the sign-in log of the gateway's application or managed identity, and the policies that hold for it"
+                    "upstream `{upstream}` asks for more claims in the token of a managed identity, which can't have them; see the policies that hold for that identity"
                 ),
             ),
         }

@@ -105,6 +105,11 @@ impl Key {
         Self { exchange: digest.finish(), inbound: [0; 32] }
     }
 
+    /// Names the terms, whoever's token it is.
+    pub(super) fn terms_alone(self) -> Self {
+        Self { inbound: [0; 32], ..self }
+    }
+
     /// Names the exchange for the same token that asks for `claims` as well.
     pub(super) fn with_claims(&self, claims: &str) -> Self {
         let mut exchange = Digest::new("claims v1");

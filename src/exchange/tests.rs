@@ -44,7 +44,8 @@ fn key(user: &str) -> Key {
 
 fn granted(text: &str, asked_at: UnixTime, life: Option<u64>) -> Granted {
     let header = HeaderValue::try_from(format!("Bearer {text}")).unwrap();
-    Granted { header: SecretHeader::new(header), asked_at, life: life.map(Duration::from_secs) }
+    let life = life.map(Duration::from_secs);
+    Granted { header: SecretHeader::new(header), asked_at, life, refresh_in: None }
 }
 
 const LATER: UnixTime = UnixTime(START + 3600);
@@ -275,7 +276,10 @@ enum Event {
 #[derive(Clone, Debug)]
 enum Fate {
     Token(Option<u64>),
-    Error,
+    /// Not now.
+    Outage,
+    /// Not any more.
+    Refusal,
     Panic,
 }
 
@@ -283,7 +287,8 @@ fn event() -> impl Strategy<Value = Event> {
     let fate = prop_oneof![
         6 => (1_u64..200).prop_map(|life| Fate::Token(Some(life))),
         1 => Just(Fate::Token(None)),
-        2 => Just(Fate::Error),
+        3 => Just(Fate::Outage),
+        1 => Just(Fate::Refusal),
         1 => Just(Fate::Panic),
     ];
     prop_oneof![
@@ -295,82 +300,69 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 /// A call that waits at the provider.
-type Waiting = Arc<Mutex<Vec<(Key, UnixTime, oneshot::Sender<Result<Granted, Class>>)>>>;
+type Waiting = Arc<Mutex<Vec<(Key, UnixTime, oneshot::Sender<Outcome>)>>>;
 
-/// What a request saw: whether it was cached, the token, and when.
-type Seen = Option<(CacheResult, Option<String>, UnixTime)>;
+/// What a request saw: how it was answered, the token, and when.
+type Seen = (CacheResult, Option<String>, UnixTime);
+
+/// A request of the property test.
+struct Asked {
+    key: Key,
+    owner: String,
+    inbound_expires_at: UnixTime,
+    /// How many calls had been answered before it.
+    after: u64,
+    task: JoinHandle<Seen>,
+}
+
+/// The provider of the property test: what waits there, and what it answered.
+#[derive(Default)]
+struct Desk {
+    waiting: Waiting,
+    answered: u64,
+    /// By key, the number of the last answer that was a refusal.
+    refused: HashMap<Key, u64>,
+}
 
 async fn play(events: Vec<Event>, max_entries: usize) {
     let clock = TestClock::at(START);
     let exchanger =
         Exchanger::new(max_entries, Arc::clone(&clock) as SharedClock, Metrics::default());
-    let waiting: Waiting = Arc::default();
-    let mut requests: Vec<(String, UnixTime, JoinHandle<Seen>)> = Vec::new();
+    let mut desk = Desk::default();
+    let mut requests: Vec<Asked> = Vec::new();
     // Inbound tokens differ in life, so that either expiry may come first; a user whose token
     // is over signs in again, and gets another token.
     let inbound_life = [90, 45];
-    let mut sign_ins = [0_u64; 2];
 
     for event in events {
         match event {
             Event::Request(user, upstream) => {
-                let since = (clock.now().0 - START) / inbound_life[usize::from(user)];
-                sign_ins[usize::from(user)] = since;
-                let expires_at = UnixTime(START + (since + 1) * inbound_life[usize::from(user)]);
+                let life = inbound_life[usize::from(user)];
+                let since = (clock.now().0 - START) / life;
+                let inbound_expires_at = UnixTime(START + (since + 1) * life);
                 let inbound = format!("user {user}, sign-in {since}");
                 let scope = format!("api://{upstream}/.default");
                 let key = terms("client", &[&scope]).key(Some(TokenDigest::of(inbound.as_bytes())));
                 let owner = format!("{user}/{since}/{upstream}");
-                let (exchanger, waiting, clock) =
-                    (Arc::clone(&exchanger), Arc::clone(&waiting), Arc::clone(&clock));
-                let request = tokio::spawn({
-                    let owner = owner.clone();
-                    async move {
-                        if let Some(header) = exchanger.cached(&key, expires_at) {
-                            let token = header.expose().to_str().unwrap().to_owned();
-                            return Some((CacheResult::Hit, Some(token), clock.now()));
-                        }
-                        let call = {
-                            let clock = Arc::clone(&clock);
-                            move || async move {
-                                let asked_at = clock.now();
-                                let (sender, answer) = oneshot::channel();
-                                waiting.lock().unwrap().push((key, asked_at, sender));
-                                let mut granted = answer
-                                    .await
-                                    .expect("each call is answered or the test panics on purpose")
-                                    .map_err(|class| {
-                                        Arc::new(ExchangeError::new(class, "fault".into()))
-                                    })?;
-                                let text = granted.header.expose().to_str().unwrap();
-                                let text = format!("{text} {owner}");
-                                let header = HeaderValue::try_from(text).unwrap();
-                                granted.header = SecretHeader::new(header);
-                                Ok(granted)
-                            }
-                        };
-                        let (result, outcome) = exchanger.fly(key, key, expires_at, call).await;
-                        let token = outcome
-                            .ok()
-                            .map(|granted| granted.header.expose().to_str().unwrap().to_owned());
-                        Some((result, token, clock.now()))
-                    }
-                });
-                requests.push((owner, expires_at, request));
+                let asking =
+                    asking(&exchanger, &desk.waiting, &clock, key, inbound_expires_at, &owner);
+                let (after, task) = (desk.answered, tokio::spawn(asking));
+                requests.push(Asked { key, owner, inbound_expires_at, after, task });
             }
             Event::Cancel(nth) if !requests.is_empty() => {
                 let nth = nth % requests.len();
-                requests[nth].2.abort();
+                requests[nth].task.abort();
             }
-            Event::Answer(nth, fate) => answer(&waiting, nth, &fate),
+            Event::Answer(nth, fate) => desk.answer(nth, &fate),
             Event::Pass(seconds) => {
                 clock.0.fetch_add(seconds, Ordering::Relaxed);
+                tokio::time::advance(Duration::from_secs(seconds)).await;
             }
             Event::Cancel(_) => {}
         }
         settle().await;
         {
-            let waiting = waiting.lock().unwrap();
+            let waiting = desk.waiting.lock().unwrap();
             let mut keys: Vec<Key> = waiting.iter().map(|(key, ..)| *key).collect();
             keys.sort_unstable();
             keys.dedup();
@@ -378,49 +370,107 @@ async fn play(events: Vec<Event>, max_entries: usize) {
         }
         assert!(exchanger.cache.len() <= max_entries);
     }
-    while !waiting.lock().unwrap().is_empty() {
-        answer(&waiting, 0, &Fate::Token(Some(100)));
+    while !desk.waiting.lock().unwrap().is_empty() {
+        desk.answer(0, &Fate::Token(Some(100)));
         settle().await;
     }
     assert_eq!(exchanger.flights.len(), 0, "nothing is left under way");
 
-    for (owner, inbound_expires_at, request) in requests {
-        let seen = match request.await {
+    for asked in requests {
+        let seen = match asked.task.await {
             Ok(seen) => seen,
             Err(error) => {
                 assert!(error.is_cancelled(), "a request that was not cancelled has an end");
-                None
+                continue;
             }
         };
-        let Some((result, Some(token), at)) = seen else { continue };
-        let (life, of) = token.strip_prefix("Bearer ").unwrap().split_once(' ').unwrap();
-        assert_eq!(of, owner, "a token of somebody else, or for something else");
-        let expires_at: u64 = life.parse().unwrap();
+        let (result, Some(token), at) = seen else { continue };
+        let mut parts = token.strip_prefix("Bearer ").unwrap().splitn(3, ' ');
+        let mut number = || parts.next().unwrap().parse::<u64>().unwrap();
+        let (expires_at, issued) = (number(), number());
+        let of = parts.next().unwrap();
+        assert_eq!(of, asked.owner, "a token of somebody else, or for something else");
         assert!(at.0 < expires_at, "used at {at} and expired at {expires_at}");
-        if result == CacheResult::Hit {
-            assert!(at < inbound_expires_at, "cached past the inbound token's expiry");
-            assert!(at.0 < expires_at - 1, "cached and used without a margin");
+        if let Some(refused) = desk.refused.get(&asked.key)
+            && *refused < asked.after
+        {
+            assert!(issued > *refused, "a token from before the provider refused its caller");
+        }
+        match result {
+            CacheResult::Hit => {
+                assert!(at < asked.inbound_expires_at, "cached past the inbound token's expiry");
+                assert!(at.0 < expires_at - 1, "cached and used without a margin");
+            }
+            CacheResult::Stale => {
+                assert!(at < asked.inbound_expires_at, "stale past the inbound token's expiry");
+            }
+            CacheResult::Miss | CacheResult::Coalesced => {}
         }
     }
 }
 
-/// Answers the `nth` call that waits; its token says when it expires.
-fn answer(waiting: &Waiting, nth: usize, fate: &Fate) {
-    let mut waiting = waiting.lock().unwrap();
-    if waiting.is_empty() {
-        return;
+/// One request, from the cache or the provider.
+fn asking(
+    exchanger: &Arc<Exchanger>,
+    waiting: &Waiting,
+    clock: &Arc<TestClock>,
+    key: Key,
+    inbound_expires_at: UnixTime,
+    owner: &str,
+) -> impl Future<Output = Seen> + use<> {
+    let (exchanger, waiting, clock) =
+        (Arc::clone(exchanger), Arc::clone(waiting), Arc::clone(clock));
+    let owner = owner.to_owned();
+    async move {
+        let call = {
+            let clock = Arc::clone(&clock);
+            move || async move {
+                let asked_at = clock.now();
+                let (sender, answer) = oneshot::channel();
+                waiting.lock().unwrap().push((key, asked_at, sender));
+                let mut granted =
+                    answer.await.expect("each call is answered or the test panics on purpose")?;
+                let text = granted.header.expose().to_str().unwrap();
+                let header = HeaderValue::try_from(format!("{text} {owner}")).unwrap();
+                granted.header = SecretHeader::new(header);
+                Ok(granted)
+            }
+        };
+        let provider = Arc::from("entra");
+        let (result, outcome) = exchanger.obtain(key, inbound_expires_at, &provider, call).await;
+        let token = outcome.ok().map(|header| header.expose().to_str().unwrap().to_owned());
+        (result, token, clock.now())
     }
-    let nth = nth % waiting.len();
-    let (_, asked_at, sender) = waiting.remove(nth);
-    let answer = match fate {
-        Fate::Token(life) => {
-            let expires_at = life.map_or(u64::MAX, |life| asked_at.0 + life);
-            Ok(granted(&expires_at.to_string(), asked_at, *life))
+}
+
+impl Desk {
+    /// Answers the `nth` call that waits; its token says when it expires, and which answer it is.
+    fn answer(&mut self, nth: usize, fate: &Fate) {
+        let mut waiting = self.waiting.lock().unwrap();
+        if waiting.is_empty() {
+            return;
         }
-        Fate::Error => Err(Class::Unavailable),
-        Fate::Panic => return, // The sender is dropped, and the exchange's task panics.
-    };
-    sender.send(answer).expect("an exchange goes on whoever goes away");
+        let nth = nth % waiting.len();
+        let (key, asked_at, sender) = waiting.remove(nth);
+        let number = self.answered;
+        self.answered += 1;
+        let error = |class, memory| {
+            Err(Arc::new(ExchangeError::new(class, "fault".into()).remembered(memory)))
+        };
+        let answer = match fate {
+            Fate::Token(life) => {
+                let expires_at = life.map_or(u64::MAX, |life| asked_at.0 + life);
+                Ok(granted(&format!("{expires_at} {number}"), asked_at, *life))
+            }
+            Fate::Outage => error(Class::Unavailable, Memory::None),
+            Fate::Refusal => {
+                self.refused.insert(key, number);
+                error(Class::Invalid, Memory::Token(Duration::from_secs(5)))
+            }
+            Fate::Panic => return, // The sender is dropped, and the exchange's task panics.
+        };
+        sender.send(answer).expect("an exchange goes on whoever goes away");
+    }
 }
 
 /// Lets every task run until it waits for an event.
@@ -439,7 +489,13 @@ proptest! {
         events in proptest::collection::vec(event(), 1..120),
         max_entries in 0_usize..6,
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
         runtime.block_on(play(events, max_entries));
     }
 }
+
+mod resilience;

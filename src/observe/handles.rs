@@ -85,6 +85,7 @@ pub struct UpstreamMetrics {
     hit: Counter,
     miss: Counter,
     coalesced: Counter,
+    stale: Counter,
 }
 
 impl UpstreamMetrics {
@@ -103,6 +104,7 @@ impl UpstreamMetrics {
             hit: cache(CacheResult::Hit),
             miss: cache(CacheResult::Miss),
             coalesced: cache(CacheResult::Coalesced),
+            stale: cache(CacheResult::Stale),
             upstream,
         }
     }
@@ -118,6 +120,7 @@ impl UpstreamMetrics {
             CacheResult::Hit => self.hit.inc(),
             CacheResult::Miss => self.miss.inc(),
             CacheResult::Coalesced => self.coalesced.inc(),
+            CacheResult::Stale => self.stale.inc(),
         };
     }
 

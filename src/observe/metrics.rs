@@ -32,6 +32,8 @@ pub enum CacheResult {
     Miss,
     /// Another request was already asking; its outcome was shared.
     Coalesced,
+    /// The provider could not be asked in time; a token at the very end of its life was used.
+    Stale,
 }
 
 impl CacheResult {
@@ -41,6 +43,7 @@ impl CacheResult {
             Self::Hit => "hit",
             Self::Miss => "miss",
             Self::Coalesced => "coalesced",
+            Self::Stale => "stale",
         }
     }
 }

@@ -9,13 +9,14 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, Once, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use obo_gateway::config::{Environment, Problems, Source};
 use obo_gateway::launch::{self, Origin, Prepared};
 use obo_gateway::observe::sink::{LogFormat, LogSink};
 use obo_gateway::observe::{Metrics, log};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc as steps, oneshot};
 
 use super::capture::{self, Capture};
 use super::client::Client;
@@ -29,6 +30,9 @@ const VARIABLES: &[(&str, &str)] = &[("CLIENT_SECRET", CLIENT_SECRET)];
 /// What panicked, by the name of the gateway on whose threads it did.
 static PANICS: LazyLock<Mutex<HashMap<String, Vec<String>>>> = LazyLock::new(Mutex::default);
 
+/// Some time that passes, and who wants to know when it has.
+type Step = (Duration, oneshot::Sender<()>);
+
 /// The gateway; see the module.
 pub struct Gateway {
     name: String,
@@ -40,6 +44,8 @@ pub struct Gateway {
     runtime: tokio::runtime::Handle,
     file: RoutesFile,
     stop: Option<oneshot::Sender<()>>,
+    /// Where its timers are moved, if they stand still.
+    time: Option<steps::Sender<Step>>,
     /// Ends with the metrics, as they were before the drain.
     thread: Option<JoinHandle<Option<String>>>,
     panics_expected: bool,
@@ -68,11 +74,45 @@ impl Gateway {
 
     /// Starts one with this routes file; else what is wrong, as the operator sees it.
     pub fn try_start(yaml: &str) -> Result<Self, String> {
-        Self::try_start_in(&[], yaml)
+        Self::launch(&[], yaml, None)
     }
 
     /// The same with more `variables` in the environment.
     pub fn try_start_in(variables: &[(String, String)], yaml: &str) -> Result<Self, String> {
+        Self::launch(variables, yaml, None)
+    }
+
+    /// Starts one whose timers stand still, and move with its clock by [`Self::pass`].
+    ///
+    /// # Panics
+    ///
+    /// When it does not start; with the problems of the file.
+    pub fn start_in_virtual_time(yaml: &str) -> Self {
+        let (time, moved) = steps::channel(1);
+        let mut gateway = Self::launch(&[], yaml, Some(moved))
+            .unwrap_or_else(|problems| panic!("the gateway does not start:\n{problems}"));
+        gateway.time = Some(time);
+        gateway
+    }
+
+    /// Lets time pass, on its clock and for its timers.
+    ///
+    /// # Panics
+    ///
+    /// When its time is not virtual.
+    pub async fn pass(&self, by: Duration) {
+        let time = self.time.as_ref().expect("its time is virtual");
+        self.clock.advance(by);
+        let (done, passed) = oneshot::channel();
+        time.send((by, done)).await.expect("it lives");
+        passed.await.expect("it lives");
+    }
+
+    fn launch(
+        variables: &[(String, String)],
+        yaml: &str,
+        moved: Option<steps::Receiver<Step>>,
+    ) -> Result<Self, String> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         watch_panics();
         capture::elsewhere();
@@ -90,7 +130,7 @@ impl Gateway {
             .name(name.clone())
             .spawn({
                 let name = name.clone();
-                move || live(&name, options, &started, stopped)
+                move || live(&name, options, &started, stopped, moved)
             })
             .unwrap();
         let (running, runtime) = outcome.recv().expect("the gateway's thread is there")?;
@@ -104,6 +144,7 @@ impl Gateway {
             running,
             runtime,
             stop: Some(stop),
+            time: None,
             thread: Some(thread),
             panics_expected: false,
         })
@@ -150,7 +191,7 @@ impl Gateway {
 
     /// From now on it watches the files that its configuration was made of, at short intervals.
     pub fn watch(&self) {
-        self.runtime.spawn(self.running.watch(std::time::Duration::from_millis(10)));
+        self.runtime.spawn(self.running.watch(Duration::from_millis(10)));
     }
 
     /// A connection to its first listener; HTTP/1.1.
@@ -174,7 +215,7 @@ impl Gateway {
         let ready = async {
             while client.get("/readyz").await.status != 200 {
                 // Nothing tells of readiness but asking; the interval only spares the processor.
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         super::within("the gateway to be ready", ready).await;
@@ -190,7 +231,7 @@ impl Gateway {
         let there = async {
             while !self.metrics().await.contains(text) {
                 // Metrics are asked for; the interval only spares the processor.
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         super::within(text, there).await;
@@ -243,8 +284,14 @@ fn live(
     options: Options,
     started: &mpsc::SyncSender<Result<Started, String>>,
     stopped: oneshot::Receiver<()>,
+    moved: Option<steps::Receiver<Step>>,
 ) -> Option<String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let mut runtime = match &moved {
+        Some(_) => tokio::runtime::Builder::new_current_thread(),
+        None => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime
+        .start_paused(moved.is_some())
         .worker_threads(2)
         .thread_name(name)
         .on_thread_start({
@@ -268,7 +315,12 @@ fn live(
         let runtime = tokio::runtime::Handle::current();
         started.send(Ok((Arc::clone(&running), runtime))).unwrap();
         // The other end is dropped, never sent to: that is the sign.
-        stopped.await.unwrap_err();
+        match moved {
+            None => {
+                stopped.await.unwrap_err();
+            }
+            Some(moved) => move_time(moved, stopped).await,
+        }
         let metrics = match running.admin_address() {
             Some(address) => last_metrics(address).await.ok(),
             None => None,
@@ -277,6 +329,26 @@ fn live(
         running.close_log();
         metrics
     })
+}
+
+/// Moves the timers of this runtime, and nothing else does, until the sign to stop.
+async fn move_time(mut moved: steps::Receiver<Step>, mut stopped: oneshot::Receiver<()>) {
+    // Paused time jumps to the next timer when all tasks wait, also for a socket: every timeout
+    // would be over at once. It does not while a blocking task runs.
+    let (let_go, held) = mpsc::channel::<()>();
+    let still = tokio::task::spawn_blocking(move || held.recv().unwrap_err());
+    loop {
+        tokio::select! {
+            _ = &mut stopped => break,
+            Some((by, done)) = moved.recv() => {
+                tokio::time::advance(by).await;
+                done.send(()).unwrap_or_default();
+            }
+        }
+    }
+    tokio::time::resume();
+    drop(let_go);
+    still.await.unwrap();
 }
 
 async fn metrics(admin: SocketAddr) -> String {

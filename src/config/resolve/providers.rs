@@ -239,6 +239,7 @@ fn with_calls(
     settings.clock_skew = calls.clock_skew.0;
     settings.metadata_refresh = calls.metadata_refresh.0;
     settings.timeout = calls.timeout.0;
+    settings.max_in_flight = calls.max_in_flight.0.get() as usize;
     let mut url = |url: &Option<Spanned<HttpUrl>>| {
         url.as_ref().map(|url| {
             refuse_clear(url, finding);

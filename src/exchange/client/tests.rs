@@ -46,8 +46,9 @@ async fn ask_scripted(
 ) -> (Result<Granted, Rejection>, usize) {
     let answers = RefCell::new(answers.into_iter());
     let metrics = Metrics::default();
-    let lanes = Lanes::default();
-    let office = Office { throttles, lanes: &lanes, clock: &Fixed, metrics: &metrics };
+    let (lanes, breakers) = (Lanes::default(), Breakers::default());
+    let office =
+        Office { throttles, lanes: &lanes, breakers: &breakers, clock: &Fixed, metrics: &metrics };
     let result = ask(terms, "graph", &office, || {
         let answer = answers.borrow_mut().next().expect("no more calls than answers");
         async { answer.map_err(NotAsked::Fetch) }
@@ -174,7 +175,13 @@ async fn what_one_user_may_not_do_holds_nobody_back() {
 #[tokio::test(start_paused = true)]
 async fn no_more_calls_are_under_way_than_the_limit() {
     let (throttles, lanes, metrics) = (Throttles::default(), Lanes::default(), Metrics::default());
-    let office = Office { throttles: &throttles, lanes: &lanes, clock: &Fixed, metrics: &metrics };
+    let office = Office {
+        throttles: &throttles,
+        lanes: &lanes,
+        breakers: &Breakers::default(),
+        clock: &Fixed,
+        metrics: &metrics,
+    };
     let terms = terms("c", &["a"]);
     let (under_way, most) = (Cell::new(0), Cell::new(0));
     // A provider that takes `takes` for an answer.
@@ -188,10 +195,10 @@ async fn no_more_calls_are_under_way_than_the_limit() {
             answer(200, None, TOKEN).map_err(NotAsked::Fetch)
         })
     };
-    let few = limits::MAX_EXCHANGES + 1;
+    let few = ProviderSettings::DEFAULT_MAX_IN_FLIGHT + 1;
     let all = join_all((0..few).map(|_| exchange(limits::EXCHANGE_QUEUE_WAIT / 2))).await;
     assert!(all.iter().all(Result::is_ok), "the one too many has waited");
-    assert_eq!(most.get(), limits::MAX_EXCHANGES);
+    assert_eq!(most.get(), ProviderSettings::DEFAULT_MAX_IN_FLIGHT);
 
     let all = join_all((0..few).map(|_| exchange(limits::EXCHANGE_QUEUE_WAIT * 2))).await;
     let refused: Vec<_> = all.into_iter().filter_map(Result::err).collect();
@@ -200,6 +207,115 @@ async fn no_more_calls_are_under_way_than_the_limit() {
     assert_eq!(rejection.code(), Code::ProviderUnavailable);
     assert_eq!(*rejection.extra(), Extra::RetryAfter(limits::DEFAULT_RETRY_AFTER));
     assert!(rejection.reason().starts_with("64 exchanges with provider `entra` are under way"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_fails_sustainedly_is_left_alone_and_tried_by_one() {
+    let (throttles, lanes, breakers) =
+        (Throttles::default(), Lanes::default(), Breakers::default());
+    let metrics = Metrics::default();
+    let office = Office {
+        throttles: &throttles,
+        lanes: &lanes,
+        breakers: &breakers,
+        clock: &Fixed,
+        metrics: &metrics,
+    };
+    let (terms, calls, status) = (terms("c", &["a"]), Cell::new(0), Cell::new(503));
+    let exchange = || {
+        ask(&terms, "graph", &office, || async {
+            calls.set(calls.get() + 1);
+            answer(status.get(), None, TOKEN).map_err(NotAsked::Fetch)
+        })
+    };
+    for _ in 0..limits::BREAKER_MIN_CALLS / 2 {
+        assert!(exchange().await.is_err());
+    }
+    // Ten exchanges of two tries in ten seconds: those of the last ten seconds are just too few.
+    assert_eq!(calls.get(), limits::BREAKER_MIN_CALLS);
+    assert!(join_all((0..10).map(|_| exchange())).await.iter().all(Result::is_err));
+    let asked = calls.get();
+    let started = Instant::now();
+    let rejection = exchange().await.unwrap_err().rejection();
+    assert_eq!((rejection.code(), calls.get()), (Code::ProviderUnavailable, asked));
+    assert!(rejection.reason().starts_with("provider `entra` is not asked for another "));
+    assert!(rejection.reason().contains("status 503"), "{}", rejection.reason());
+    assert!(matches!(rejection.extra(), Extra::RetryAfter(wait) if *wait <= limits::BREAKER_PAUSE));
+    assert_eq!(started.elapsed(), Duration::ZERO, "nobody waits");
+
+    tokio::time::advance(limits::BREAKER_PAUSE).await;
+    assert!(join_all((0..100).map(|_| exchange())).await.iter().all(Result::is_err));
+    assert_eq!(calls.get(), asked + 1, "one probes");
+    tokio::time::advance(limits::BREAKER_PAUSE).await;
+    status.set(200);
+    assert!(exchange().await.is_ok());
+    assert!(join_all((0..100).map(|_| exchange())).await.iter().all(Result::is_ok));
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_and_throttling_do_not_speak_against_the_provider() {
+    let (throttles, lanes, breakers) =
+        (Throttles::default(), Lanes::default(), Breakers::default());
+    let metrics = Metrics::default();
+    let office = Office {
+        throttles: &throttles,
+        lanes: &lanes,
+        breakers: &breakers,
+        clock: &Fixed,
+        metrics: &metrics,
+    };
+    let terms = terms("c", &["a"]);
+    for status in [400, 401, 403, 404, 429, 302] {
+        for _ in 0..limits::BREAKER_MIN_CALLS {
+            let post = || async { answer(status, None, "").map_err(NotAsked::Fetch) };
+            assert!(ask(&terms, "graph", &office, post).await.is_err());
+        }
+    }
+    let no_proof = || async {
+        let reason = "the file is not there".to_owned();
+        Err(NotAsked::NoProof(Arc::new(ExchangeError::new(Class::Gateway, reason))))
+    };
+    for _ in 0..limits::BREAKER_MIN_CALLS {
+        assert!(ask(&terms, "graph", &office, no_proof).await.is_err());
+    }
+    assert_eq!(breakers.open("entra"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_say_for_whom_they_hold_a_while_longer() {
+    let (throttles, terms) = (Throttles::default(), terms("c", &["s"]));
+    let (minute, half) = (limits::REFUSAL_MEMORY, limits::SHORT_REFUSAL_MEMORY);
+    let rows = [
+        (400, r#"{"error":"invalid_grant","claims":"{\"a\":1}"}"#, Memory::Token(minute)),
+        (400, r#"{"error":"interaction_required"}"#, Memory::Token(minute)),
+        (400, r#"{"error":"invalid_grant","error_codes":[50105]}"#, Memory::Token(minute)),
+        (400, r#"{"error":"invalid_grant","error_codes":[500133]}"#, Memory::Token(minute)),
+        (400, r#"{"error":"invalid_grant"}"#, Memory::Token(minute)),
+        (400, r#"{"error":"invalid_grant","error_codes":[65001]}"#, Memory::Token(half)),
+        (401, r#"{"error":"invalid_client","error_codes":[7000222]}"#, Memory::Client(half)),
+        (400, r#"{"error":"unauthorized_client"}"#, Memory::Client(half)),
+        // A caller's token may be why; that must not lock out the others.
+        (400, r#"{"error":"invalid_grant","error_codes":[500131]}"#, Memory::Token(half)),
+        (400, r#"{"error":"invalid_request"}"#, Memory::Token(half)),
+        (200, "<html>", Memory::Token(half)),
+        (400, r#"{"error":"invalid_grant","error_codes":[50196]}"#, Memory::Token(minute)),
+        (400, r#"{"error":"temporarily_unavailable"}"#, Memory::None),
+        (429, "", Memory::None),
+    ];
+    for (status, body, memory) in rows {
+        let lanes = Lanes::default();
+        let (breakers, metrics) = (Breakers::default(), Metrics::default());
+        let office = Office {
+            throttles: &throttles,
+            lanes: &lanes,
+            breakers: &breakers,
+            clock: &Fixed,
+            metrics: &metrics,
+        };
+        let post = || async { answer(status, None, body).map_err(NotAsked::Fetch) };
+        let error = ask(&terms, "graph", &office, post).await.unwrap_err();
+        assert_eq!(error.memory(), memory, "{body}");
+    }
 }
 
 /// A provider on loopback that gives one `answer` to one call; gives back the call.
@@ -237,9 +353,13 @@ async fn one_call(answer: String, timeout: Duration) -> (Result<Granted, Rejecti
         upstream: Arc::from("graph"),
     };
     let (throttles, metrics) = (Throttles::default(), Metrics::default());
-    let lanes = Lanes::default();
-    let office =
-        Office { throttles: &throttles, lanes: &lanes, clock: &SystemClock, metrics: &metrics };
+    let office = Office {
+        throttles: &throttles,
+        lanes: &Lanes::default(),
+        breakers: &Breakers::default(),
+        clock: &SystemClock,
+        metrics: &metrics,
+    };
     let result = call.make(office).await.map_err(|error| error.rejection());
     // The stream lives until the result is there: a hanging provider does not hang up.
     let (seen, _stream) = server.await.unwrap();

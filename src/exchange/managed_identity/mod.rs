@@ -42,6 +42,9 @@ pub use self::plan::ManagedIdentityPlan;
 /// What managed identities are called where a provider has a name: in metrics and in the log.
 pub(super) const PROVIDER: &str = "managed_identity";
 
+/// Tokens of this life or a longer one are renewed at half of it, as MSAL does.
+const RENEWED_AT_HALF: Duration = Duration::from_hours(2);
+
 /// The service of this machine that gives tokens; one for a configuration.
 #[derive(Debug)]
 pub struct MetadataService {
@@ -218,7 +221,10 @@ impl ManagedIdentity {
             service.metrics.exchanged(PROVIDER, upstream, outcome, started.elapsed());
             match judged {
                 Ok(answer::Token { header, life }) => {
-                    return Ok(Granted { header, asked_at, life });
+                    // No host says when; the services themselves give a new one from then on.
+                    let refresh_in =
+                        life.filter(|life| *life >= RENEWED_AT_HALF).map(|life| life / 2);
+                    return Ok(Granted { header, asked_at, life, refresh_in });
                 }
                 Err(Failed { error, pause: None }) => {
                     self.remember(resource, &error);

@@ -9,10 +9,11 @@ use http::header::AUTHORIZATION;
 use tokio::time::{Instant, timeout};
 
 use super::super::advice::Class;
+use super::super::cache::Found;
 use super::super::failure::ExchangeError;
 use super::super::terms::Key;
 use super::super::{Exchanged, Exchanger, UpstreamCredential};
-use super::ManagedIdentity;
+use super::{ManagedIdentity, PROVIDER};
 use crate::clock::UnixTime;
 use crate::limits;
 use crate::observe::metrics::CacheResult;
@@ -55,9 +56,9 @@ impl ManagedIdentityPlan {
         let bound = |header, cache, took| UpstreamCredential {
             upstream: Arc::clone(upstream),
             header: Some((AUTHORIZATION, header)),
-            exchanged: Some(Exchanged { key: self.key, for_caller: None, cache, took }),
+            exchanged: Some(Exchanged { key: self.key, terms: None, cache, took }),
         };
-        if let Some(header) = exchanger.cached(&self.key, NEVER) {
+        if let Some(Found::Fresh(header)) = exchanger.find(&self.key, NEVER) {
             exchanger.metrics.token_cache(upstream, CacheResult::Hit);
             return Ok(bound(header, CacheResult::Hit, None));
         }
@@ -66,16 +67,17 @@ impl ManagedIdentityPlan {
             let plan = Arc::clone(self);
             async move { plan.identity.token(&plan.resource, &plan.upstream).await }
         };
-        let flight = exchanger.fly(self.key, self.key, NEVER, call);
+        let provider = Arc::from(PROVIDER);
+        let flight = exchanger.obtain(self.key, NEVER, &provider, call);
         let Ok((cache, outcome)) = timeout(limits::MANAGED_IDENTITY_WAIT, flight).await else {
             // Who is not there for the end of a flight started it, or came later: a miss.
             exchanger.metrics.token_cache(upstream, CacheResult::Miss);
             return Err(self.too_slow().rejection());
         };
         exchanger.metrics.token_cache(upstream, cache);
-        let granted = outcome.map_err(|error| error.rejection())?;
+        let header = outcome.map_err(|error| error.rejection())?;
         let took = (cache != CacheResult::Hit).then(|| started.elapsed());
-        Ok(bound(granted.header, cache, took))
+        Ok(bound(header, cache, took))
     }
 
     fn too_slow(&self) -> ExchangeError {

@@ -1,5 +1,6 @@
 //! A provider's keys over time, with a whole gateway: absent, late, rotated, emptied, unreachable.
 
+use base64::Engine as _;
 use tokio::task::JoinSet;
 
 use crate::support::client::Client;
@@ -7,7 +8,7 @@ use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
 use crate::support::keys;
 use crate::support::provider::{Endpoint, Provider, Reply};
-use crate::support::token::{BOB, CLIENT_ID, TENANT, Token};
+use crate::support::token::{BOB, CLIENT_ID, TENANT, Token, with_part};
 use crate::support::upstream::Upstream;
 
 fn routes_file(provider: &Provider, upstream: &Upstream) -> String {
@@ -117,6 +118,67 @@ async fn a_thousand_unknown_keys_are_one_fetch() {
     assert_eq!(provider.count(Endpoint::Keys) - before, 1);
     assert_eq!(upstream.count(), 0);
     assert_eq!(outcome(&mut gateway.client().await, &good(&provider)).await, ok());
+}
+
+/// A token that names a key of its own; the signature is of no interest.
+fn with_kid(token: &str, kid: &str) -> String {
+    with_part(token, 0, |_| {
+        let header = serde_json::json!({ "alg": "RS256", "typ": "JWT", "kid": kid });
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(header.to_string())
+    })
+}
+
+#[tokio::test]
+async fn ten_thousand_random_keys_are_one_fetch_in_thirty_seconds_and_hold_up_nobody() {
+    const TOKENS: usize = 10_000;
+    const STEPS: usize = 30;
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let gateway = Gateway::start_in_virtual_time(&routes_file(&provider, &upstream));
+    gateway.ready().await;
+    let before = provider.count(Endpoint::Keys);
+    let template = good(&provider).build();
+
+    // While the keys are being fetched, and nothing comes back: time stands still, so whoever
+    // is served did not wait for it.
+    let gate = Gate::new();
+    provider.script(Endpoint::Keys, Reply::Held(gate.clone(), Box::new(Reply::Usual)));
+    let connection = gateway.client_http2().await;
+    let mut waiting = JoinSet::new();
+    for _ in 0..100 {
+        let token = with_kid(&template, &format!("{:032x}", fastrand::u128(..)));
+        let mut client = connection.beside();
+        waiting.spawn(async move { client.get_with("/any/x", &token).await.outcome() });
+    }
+    gate.arrived(1).await;
+    let mut client = gateway.client().await;
+    for user in 0..50 {
+        let token = good(&provider).user(&format!("{user:08x}-0000-4000-8000-000000000001"));
+        assert_eq!(outcome(&mut client, &token).await, ok());
+    }
+    assert_eq!(waiting.len(), 100);
+    gate.open();
+    for outcome in crate::support::within("a hundred answers", waiting.join_all()).await {
+        assert_eq!(outcome, refused(401, "token_invalid"));
+    }
+
+    // And after that, over five minutes.
+    for _ in 0..STEPS {
+        gateway.pass(std::time::Duration::from_secs(10)).await;
+        let connection = gateway.client_http2().await;
+        let mut calls = JoinSet::new();
+        for _ in 0..(TOKENS - 100) / STEPS {
+            let token = with_kid(&template, &format!("{:032x}", fastrand::u128(..)));
+            let mut client = connection.beside();
+            calls.spawn(async move { client.get_with("/any/x", &token).await.outcome() });
+        }
+        let mut client = connection.beside();
+        assert_eq!(outcome(&mut client, &good(&provider).user(BOB)).await, ok());
+        for outcome in crate::support::within("the answers", calls.join_all()).await {
+            assert_eq!(outcome, refused(401, "token_invalid"));
+        }
+    }
+    let fetches = provider.count(Endpoint::Keys) - before;
+    assert!((2..=11).contains(&fetches), "{fetches} fetches in 300 s");
 }
 
 #[tokio::test]

@@ -6,4 +6,5 @@ mod credentials;
 mod grants;
 mod managed_identity;
 mod never_mixed;
+mod outage;
 mod refused;

@@ -99,7 +99,7 @@ fn lasting(host: ManagedIdentityHost, lasting: &Lasting) -> Result<Arc<MetadataS
     }
     let made = MetadataService::new(host, Arc::clone(&lasting.clock), lasting.metrics.clone());
     let made = made.map_err(|error| {
-        (with_sources(&error), "install the system's certificates (`ca-certificates`)")
+        (with_sources(&error), "nothing in the file can be the cause: report it as a bug")
     })?;
     Ok(Arc::clone(kept.insert(Arc::new(made))))
 }

@@ -89,7 +89,7 @@ impl MetadataService {
     ///
     /// # Errors
     ///
-    /// The system's web roots can't be used.
+    /// TLS can't be set up.
     pub fn new(
         host: ManagedIdentityHost,
         clock: SharedClock,

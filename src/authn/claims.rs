@@ -13,6 +13,7 @@ use crate::identity::{CallerKind, Identity};
 use crate::rejection::Rejection;
 
 use super::dialect;
+use super::issuing::Issuing;
 use super::keys::Key;
 use super::provider::Provider;
 use super::refusal::{self, shown_all};
@@ -47,7 +48,11 @@ pub(super) fn judge(
     let (scopes, kind) = scopes(&claims, settings)?;
     let mut roles = Vec::new();
     for name in &settings.roles_claims {
-        let found = typed::names(&claims, name)?.unwrap_or_default();
+        let found = match settings.kind {
+            Issuing::Entra { .. } => typed::texts(&claims, name)?,
+            Issuing::Oidc { .. } => typed::names(&claims, name)?,
+        };
+        let found = found.unwrap_or_default();
         roles.extend(found.into_iter().map(str::to_owned));
     }
     let provider = Arc::clone(&settings.name);

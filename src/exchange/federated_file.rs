@@ -4,7 +4,7 @@
 //! It is read for each exchange: that takes a fraction of a millisecond beside a call of a
 //! hundred, and a token that was rotated is used at once.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -54,11 +54,11 @@ impl FederatedFile {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    let file = File::open(path)?;
-    // A pipe or a device may never end.
-    if !file.metadata()?.is_file() {
+    // A pipe may never be opened, nor a device ever end.
+    if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
+    let file = File::open(path)?;
     let mut text = String::new();
     let most = limits::MAX_TOKEN_BYTES as u64;
     file.take(most + 1).read_to_string(&mut text)?;
@@ -138,16 +138,21 @@ mod tests {
         assert!(missing.reason().contains(&*path.to_string_lossy()), "{}", missing.reason());
         assert_eq!(missing.code(), crate::rejection::Code::ExchangeFailed);
         for text in [jwt(NOW.0 + 1), jwt(NOW.0 + 2)] {
-            std::fs::write(&path, &text).unwrap();
+            fs::write(&path, &text).unwrap();
             assert_eq!(file.token(NOW).await.unwrap().expose(), text);
         }
         for bad in [String::new(), "hunter2".repeat(10), "hunter2.".repeat(10_000)] {
-            std::fs::write(&path, bad).unwrap();
+            fs::write(&path, bad).unwrap();
             let refused = file.token(NOW).await.unwrap_err().rejection();
             let reason = refused.reason();
             assert!(!reason.contains("hunter2"), "{reason}");
         }
         let device = FederatedFile::new("/dev/zero".into());
         assert!(device.token(NOW).await.is_err());
+        // Nobody will ever write to it.
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        assert!(FederatedFile::new(pipe).token(NOW).await.is_err());
     }
 }

@@ -34,6 +34,7 @@ pub(super) struct Exchange {
     of_preset: bool,
     /// Whether it was said what Entra refuses of it.
     judged_for_entra: Cell<bool>,
+    warned_of_app_callers: Cell<bool>,
 }
 
 /// Resolves `on_behalf_of` for requests to `upstream`.
@@ -104,6 +105,7 @@ pub(super) fn of_preset(
         place,
         of_preset: true,
         judged_for_entra: Cell::new(true),
+        warned_of_app_callers: Cell::new(true),
     }
 }
 
@@ -175,6 +177,7 @@ fn made(
         place,
         of_preset: false,
         judged_for_entra: Cell::new(false),
+        warned_of_app_callers: Cell::new(false),
     }
 }
 
@@ -223,7 +226,26 @@ impl Exchange {
     pub(super) fn judge_for(&self, known: &Known, finding: &mut Finding<'_>) {
         if known.is_entra() {
             self.judge_for_entra(finding);
+        } else {
+            self.warn_of_app_callers(known, finding);
         }
+    }
+
+    /// Elsewhere than at Entra nothing but scopes tells people from services, and not every
+    /// provider gives them to people.
+    fn warn_of_app_callers(&self, known: &Known, finding: &mut Finding<'_>) {
+        let apps = exchange::AppCallers::ClientCredentials;
+        if self.in_name_of() != (InNameOf::Caller { apps })
+            || self.warned_of_app_callers.replace(true)
+        {
+            return;
+        }
+        let name = known.provider.name();
+        finding.warning(
+            self.app_callers,
+            format!("a caller of provider `{name}` whose token has none of its `scope_claims` counts as an application, and uses the permissions of the gateway"),
+            "see that its people always get a scope; or give applications a route of their own, with `callers: apps` and a role",
+        );
     }
 
     fn judge_for_entra(&self, finding: &mut Finding<'_>) {
@@ -281,7 +303,8 @@ fn texts(list: &[Spanned<Text>]) -> Vec<String> {
     list.iter().map(|text| text.value.0.clone()).collect()
 }
 
-fn check_scopes(scopes: &[Spanned<Text>], finding: &mut Finding<'_>) {
+/// A scope with a space or a quote in it is none, and none that a token could have.
+pub(super) fn check_scopes(scopes: &[Spanned<Text>], finding: &mut Finding<'_>) {
     for scope in scopes {
         let bad = |c: char| !matches!(c, '!' | '#'..='[' | ']'..='~');
         if scope.value.contains(bad) {

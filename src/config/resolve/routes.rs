@@ -15,7 +15,7 @@ use super::super::value::Text;
 use super::names::{self, Section};
 use super::providers::{Known as Provider, Providers};
 use super::upstreams::Upstreams;
-use super::{Finding, headers, resources};
+use super::{Finding, exchanges, headers, resources};
 use crate::authn::Requirement;
 use crate::authz::{Callers, Policy};
 use crate::chain::with_sources;
@@ -79,6 +79,9 @@ impl<'a> Resolver<'a, '_> {
         let name = self.name(route);
         let matches = self.matches(&route.r#match, route.encoded_slashes);
         let asked_of = self.requirement(&route.auth);
+        if let Auth::Rules(rules) = &route.auth.value {
+            exchanges::check_scopes(list(rules.scopes.as_ref()), self.finding);
+        }
         let policy = policy(&route.auth.value);
         let Some(pattern) = matches.as_ref().map(|matches| matches.path.clone()) else {
             // What needs the path can't be judged; names can.
@@ -104,6 +107,10 @@ impl<'a> Resolver<'a, '_> {
             Some(name) => (name.value.0.clone(), name.place),
             None => (self.made_name(&route.r#match.path.value), route.r#match.path.place),
         };
+        if name.contains(char::is_control) {
+            let hint = "it stands in logs and metrics: write letters, digits and `-`";
+            self.finding.error(place, "a route's name has a control character in it", hint);
+        }
         if let Some((_, first)) = self.names.iter().find(|(other, _)| *other == name) {
             let problem = Problem::error(place, format!("two routes are named `{name}`"));
             let hint = "names tell routes apart in logs and metrics: change one";

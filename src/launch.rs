@@ -354,6 +354,8 @@ impl Running {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = server;
         self.keepers.keep(&snapshot);
         self.gateway.replace(snapshot);
+        // Afterwards: until then requests are refused by the configuration before.
+        self.lasting.exchanger.forget_refusals();
         metrics.config_reloaded(Outcome::Success);
         metrics.config_in_force_since(self.lasting.clock.now());
         if !warnings.is_empty() {

@@ -77,7 +77,7 @@ use self::client::{Call, Office};
 use self::failure::{ExchangeError, Memory};
 use self::flight::{Flights, Outcome, Pilot, Seat};
 use self::lanes::Lanes;
-use self::negative::Refusals;
+use self::negative::{Era, Refusals};
 use self::plan::TokenRequest;
 use self::terms::{Key, Terms};
 use self::throttle::Throttles;
@@ -350,16 +350,16 @@ impl Exchanger {
         Ok((header, cache, took))
     }
 
-    /// What the configuration in force says of `providers`. Refusals of the one before it are
-    /// forgotten: what is new in it may be what they were about.
+    /// What the configuration says of `providers`.
     pub fn configure(&self, providers: &[Arc<Provider>]) {
         for provider in providers {
             self.lanes.set(provider.name(), provider.settings().max_in_flight);
         }
-        self.forget_refusals();
     }
 
-    /// Forgets what providers refused a short while ago, so that they are asked again.
+    /// Forgets what providers refused a short while ago, so that they are asked again: another
+    /// configuration is in force, and what is new in it may be what they were about. Exchanges
+    /// under way are of the one before, and what they are refused is not remembered.
     pub fn forget_refusals(&self) {
         self.refusals.clear();
     }
@@ -523,10 +523,10 @@ impl Exchanger {
         pilots: Vec<Pilot>,
         call: impl Future<Output = Outcome> + Send + 'static,
     ) {
-        let exchanger = Arc::clone(self);
+        let (exchanger, era) = (Arc::clone(self), self.refusals.era());
         tokio::spawn(async move {
             let outcome = call.await;
-            exchanger.keep(flight, key, inbound_expires_at, &outcome);
+            exchanger.keep(flight, key, inbound_expires_at, era, &outcome);
             // After the cache has it: who does not find the flight finds the token.
             for pilot in pilots {
                 pilot.land(outcome.clone());
@@ -535,7 +535,14 @@ impl Exchanger {
     }
 
     /// Keeps what an exchange came to, the token or the refusal.
-    fn keep(&self, flight: Key, key: Key, inbound_expires_at: UnixTime, outcome: &Outcome) {
+    fn keep(
+        &self,
+        flight: Key,
+        key: Key,
+        inbound_expires_at: UnixTime,
+        era: Era,
+        outcome: &Outcome,
+    ) {
         match outcome {
             Ok(granted) => self.cache.put(key, granted, inbound_expires_at, self.clock.now()),
             Err(error) => {
@@ -544,7 +551,7 @@ impl Exchanger {
                 if error.ends_access() {
                     self.cache.drop_token(&key);
                 }
-                self.refusals.remember(flight, error);
+                self.refusals.remember(flight, error, era);
             }
         }
         self.metrics.token_cache_entries(self.cache.len());

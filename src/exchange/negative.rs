@@ -114,7 +114,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_holds_for_its_token_and_scopes_for_its_time() {
         let refusals = Refusals::default();
-        refusals.remember(key("a", "s"), &error(Class::Consent, Memory::Token(MINUTE)), refusals.era());
+        refusals.remember(
+            key("a", "s"),
+            &error(Class::Consent, Memory::Token(MINUTE)),
+            refusals.era(),
+        );
         assert!(refusals.recall(&key("b", "s")).is_none());
         assert!(refusals.recall(&key("a", "t")).is_none());
         let last = Duration::from_millis(1);
@@ -129,7 +133,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_of_the_client_holds_for_all_on_its_terms() {
         let refusals = Refusals::default();
-        refusals.remember(key("a", "s"), &error(Class::Gateway, Memory::Client(MINUTE)), refusals.era());
+        refusals.remember(
+            key("a", "s"),
+            &error(Class::Gateway, Memory::Client(MINUTE)),
+            refusals.era(),
+        );
         assert!(refusals.recall(&key("b", "s")).is_some());
         assert!(refusals.recall(&key("b", "t")).is_none());
         refusals.clear();
@@ -159,7 +167,11 @@ mod tests {
     async fn a_wait_is_what_is_left_of_it() {
         let refusals = Refusals::default();
         let held = ExchangeError::unavailable("loop".to_owned(), None);
-        refusals.remember(key("a", "s"), &Arc::new(held.remembered(Memory::Token(MINUTE))), refusals.era());
+        refusals.remember(
+            key("a", "s"),
+            &Arc::new(held.remembered(Memory::Token(MINUTE))),
+            refusals.era(),
+        );
         tokio::time::advance(Duration::from_secs(20)).await;
         let again = refusals.recall(&key("a", "s")).unwrap().rejection();
         assert_eq!(*again.extra(), Extra::RetryAfter(Duration::from_secs(41)));

@@ -4,27 +4,28 @@
 //! It decides the order of start, reload and drain. What a request meets is `gateway.rs`.
 
 mod certificate_ends;
+mod keepers;
+mod listening;
 mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::task::AbortHandle;
-
-use crate::accept::{self, BindError, BoundListener, Certified, CutOff, Drain, Tls};
+use crate::accept::{self, BindError, BoundListener, CutOff, Drain};
 use crate::admin::{self, Readiness};
 use crate::clock::SharedClock;
-use crate::config::resolve::{self, CredentialCertificate, Lasting, Listener, Resolved, Server};
+use crate::config::resolve::{self, CredentialCertificate, Lasting, Resolved, Server};
 use crate::config::{self, Environment, FilesRead, Look, Problems, Source};
 use crate::gateway::{Gateway, Snapshot};
 use crate::observe::Metrics;
 use crate::observe::access_log::Observer;
 use crate::observe::metrics::Outcome;
 use crate::observe::sink::LogSink;
-use crate::peer::Peer;
 
 use self::certificate_ends::CertificateEnds;
+use self::keepers::Keepers;
+use self::listening::Listening;
 
 /// Where a configuration comes from; asked again for a reload.
 pub trait Origin: Send + Sync + 'static {
@@ -151,7 +152,7 @@ impl Prepared {
             lasting.metrics.clone(),
         ));
         let listening = bound.into_iter().map(|(socket, listener)| {
-            serve(socket, listener, &accepting, &gateway, &lasting.metrics)
+            Listening::begin(socket, listener, &accepting, &gateway, &lasting.metrics)
         });
         let listening = listening.collect();
         let admin_drain = Drain::default();
@@ -193,34 +194,6 @@ impl Prepared {
     }
 }
 
-fn serve(
-    socket: BoundListener,
-    listener: Listener,
-    server: &Arc<accept::Server>,
-    gateway: &Arc<Gateway>,
-    metrics: &Metrics,
-) -> Listening {
-    let address = socket.address();
-    let tls = listener.tls.map(|certified| {
-        count_expiry(metrics, address, &certified);
-        Arc::new(Tls::new(certified))
-    });
-    tracing::info!(%address, tls = tls.is_some(), "listening");
-    let gateway = Arc::clone(gateway);
-    let handler = move |request, peer: Peer| {
-        let gateway = Arc::clone(&gateway);
-        async move { gateway.handle(request, peer).await }
-    };
-    tokio::spawn(accept::serve(Arc::clone(server), socket, tls.clone(), handler));
-    Listening { address, tls }
-}
-
-fn count_expiry(metrics: &Metrics, address: SocketAddr, certified: &Certified) {
-    if let Some(expires) = certified.expires_at() {
-        metrics.certificate_expires(&address.to_string(), expires);
-    }
-}
-
 /// Not ready until every provider of the configuration in force has had its keys once.
 fn readiness(gateway: &Arc<Gateway>) -> Readiness {
     let gateway = Arc::downgrade(gateway);
@@ -237,39 +210,6 @@ fn readiness(gateway: &Arc<Gateway>) -> Readiness {
             })
             .collect()
     })
-}
-
-/// The tasks that keep the keys of the providers fresh; they end with the configuration that
-/// last had the provider.
-#[derive(Default)]
-struct Keepers(Mutex<Vec<(Arc<crate::authn::Provider>, AbortHandle)>>);
-
-impl Keepers {
-    fn keep(&self, snapshot: &Snapshot) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|(provider, task)| {
-            let stays = snapshot.providers.iter().any(|other| Arc::ptr_eq(other, provider));
-            if !stays {
-                task.abort();
-            }
-            stays
-        });
-        for provider in &snapshot.providers {
-            if !kept.iter().any(|(other, _)| Arc::ptr_eq(other, provider)) {
-                let task = tokio::spawn(Arc::clone(provider).keep_keys()).abort_handle();
-                kept.push((Arc::clone(provider), task));
-            }
-        }
-    }
-}
-
-impl Drop for Keepers {
-    fn drop(&mut self) {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, task) in kept.iter() {
-            task.abort();
-        }
-    }
 }
 
 struct Ends {
@@ -298,12 +238,6 @@ pub struct Running {
     certificates: Mutex<CertificateEnds>,
 }
 
-/// A listener that serves.
-struct Listening {
-    address: SocketAddr,
-    tls: Option<Arc<Tls>>,
-}
-
 impl Running {
     /// Where it listens, in the order of the file, with the ports that were really taken.
     pub fn addresses(&self) -> Vec<SocketAddr> {
@@ -316,9 +250,9 @@ impl Running {
     }
 
     /// Reads the routes file again and puts it in place; what did not change keeps its keys,
-    /// connections and tokens. New handshakes get the
-    /// certificates as they are now; other changes of listeners and of the admin port take a
-    /// restart. Reads files: call it where that may block.
+    /// connections and tokens. New handshakes get the certificates as they are now; other
+    /// changes of listeners and of the admin port take a restart. Reads files: call it where
+    /// that may block.
     ///
     /// # Errors
     ///
@@ -352,16 +286,17 @@ impl Running {
         self.observer.set_access_log(access_log);
         self.accepting.set(server.accept.clone());
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = server;
-        self.keepers.keep(&snapshot);
         self.gateway.replace(snapshot);
-        // Afterwards: until then requests are refused by the configuration before.
+        // Both not before: who still meets the old one may ask for a key, or be refused for a
+        // secret that was mended.
+        self.keepers.keep(&self.gateway.snapshot());
         self.lasting.exchanger.forget_refusals();
         metrics.config_reloaded(Outcome::Success);
         metrics.config_in_force_since(self.lasting.clock.now());
         if !warnings.is_empty() {
             tracing::warn!("the routes file was read again, with warnings:\n{warnings}");
         }
-        self.renew_certificates(listeners);
+        listening::renew_certificates(&self.listening, listeners, metrics);
         self.set_certificates(certificates);
         self.warn_of_ends();
         Ok(())
@@ -373,11 +308,14 @@ impl Running {
     }
 
     fn set_certificates(&self, certificates: Vec<CredentialCertificate>) {
+        let metrics = &self.lasting.metrics;
         for certificate in &certificates {
-            let (provider, end) = (&certificate.provider, certificate.expires_at);
-            self.lasting.metrics.credential_expires(provider, end);
+            metrics.credential_expires(&certificate.provider, Some(certificate.expires_at));
         }
-        self.certificates.lock().unwrap_or_else(PoisonError::into_inner).set(certificates);
+        let mut ends = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        for provider in ends.set(certificates) {
+            metrics.credential_expires(&provider, None);
+        }
     }
 
     /// Says which certificates of credentials are about to end.
@@ -386,28 +324,6 @@ impl Running {
         let due = self.certificates.lock().unwrap_or_else(PoisonError::into_inner).due(now);
         for notice in due {
             notice.log();
-        }
-    }
-
-    /// New handshakes get the certificates that were just read.
-    fn renew_certificates(&self, listeners: Vec<Listener>) {
-        let same = |(now, read): (&Listening, &Listener)| {
-            let port = read.address.port();
-            read.address.ip() == now.address.ip()
-                && (port == 0 || port == now.address.port())
-                && read.tls.is_some() == now.tls.is_some()
-        };
-        if listeners.len() != self.listening.len()
-            || !self.listening.iter().zip(&listeners).all(same)
-        {
-            tracing::warn!("`listeners` changed; that takes effect with a restart");
-            return;
-        }
-        for (now, read) in self.listening.iter().zip(listeners) {
-            if let (Some(tls), Some(certified)) = (&now.tls, read.tls) {
-                count_expiry(&self.lasting.metrics, now.address, &certified);
-                tls.replace(certified);
-            }
         }
     }
 

@@ -137,6 +137,15 @@ impl SecretHeader {
     }
 }
 
+impl PartialEq for SecretHeader {
+    fn eq(&self, other: &Self) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(self.0.as_bytes(), other.0.as_bytes())
+            .is_ok()
+    }
+}
+
+impl Eq for SecretHeader {}
+
 impl fmt::Debug for SecretHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretHeader(redacted)")

@@ -22,6 +22,7 @@ use super::public_place::PublicPlace;
 use super::refusal::shown;
 use super::thumbprint::Thumbprint;
 use super::token;
+use super::typed::{self, Round};
 use super::used_proofs::{Refused, UsedProofs};
 
 /// The header field that carries a proof.
@@ -67,7 +68,7 @@ pub(super) fn check(
             limits::MAX_JTI_BYTES
         )));
     }
-    let iat = time(&claims, "iat")?.ok_or_else(|| refuse("it has no `iat`"))?;
+    let iat = time(&claims, "iat")?;
     proofs.take(bound_to, jti, iat).map_err(|refused| match refused {
         Refused::Untimely(now) => refuse(format!(
             "it was made at {iat} (`iat`), and now is {now}: {} s is the most that the two may differ; compare the clocks",
@@ -212,19 +213,10 @@ fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<&'a str, Reje
 }
 
 /// A time in seconds; a fraction is cut off.
-fn time(members: &Map<String, Value>, name: &str) -> Result<Option<UnixTime>, Rejection> {
-    let Some(value) = members.get(name) else { return Ok(None) };
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "it is a number from 0 to 2^53"
-    )]
-    let whole =
-        |seconds: f64| (0.0..9_007_199_254_740_992.0).contains(&seconds).then_some(seconds as u64);
-    let seconds = value.as_u64().or_else(|| value.as_f64().and_then(whole));
-    let seconds =
-        seconds.ok_or_else(|| refuse(format!("its `{name}` is not a time in seconds")))?;
-    Ok(Some(UnixTime(seconds)))
+fn time(members: &Map<String, Value>, name: &str) -> Result<UnixTime, Rejection> {
+    let value = members.get(name).ok_or_else(|| refuse(format!("it has no `{name}`")))?;
+    let seconds = value.as_number().and_then(|number| typed::seconds(number, Round::Down));
+    seconds.ok_or_else(|| refuse(format!("its `{name}` is not a time in seconds")))
 }
 
 /// 401: the proof is not accepted. `why` goes on after "DPoP proof refused: ".

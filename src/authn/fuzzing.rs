@@ -34,17 +34,6 @@ use super::settings::ProviderSettings;
 use super::token::Unverified;
 use super::{Cloud, Issuing, Provider, bearer, claims, may_be_called};
 
-const ALL: [Algorithm; 9] = [
-    Algorithm::Rs256,
-    Algorithm::Rs384,
-    Algorithm::Rs512,
-    Algorithm::Ps256,
-    Algorithm::Ps384,
-    Algorithm::Ps512,
-    Algorithm::Es256,
-    Algorithm::Es384,
-    Algorithm::EdDsa,
-];
 const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 const AUDIENCE: &str = "api://gateway";
 const OIDC_ISSUER: &str = "https://idp.example/realms/main";
@@ -175,7 +164,7 @@ pub(crate) fn claims(data: &[u8]) {
 
 /// A JWK set.
 pub(crate) fn keys(data: &[u8]) {
-    let read = KeySet::read(data, &ALL);
+    let read = KeySet::read(data, &Algorithm::ALL);
     // May have keys that the other has not: two with one `kid`, one of which is RSA.
     let few = KeySet::read(data, &[Algorithm::Es256]);
     let Ok((set, dropped)) = read else { return };
@@ -186,7 +175,10 @@ pub(crate) fn keys(data: &[u8]) {
     for jwk in published {
         let Some(key) = jwk["kid"].as_str().and_then(|kid| set.key(kid)) else { continue };
         assert!((1..=limits::MAX_KID_BYTES).contains(&key.kid().len()));
-        assert!(ALL.iter().any(|algorithm| key.permits(*algorithm)), "{key:?} is for nothing");
+        assert!(
+            Algorithm::ALL.iter().any(|algorithm| key.permits(*algorithm)),
+            "{key:?} is for nothing"
+        );
     }
     let names = published.iter().filter_map(|jwk| jwk["kid"].as_str());
     let found = names.clone().filter(|kid| set.key(kid).is_some());
@@ -195,7 +187,7 @@ pub(crate) fn keys(data: &[u8]) {
         let of_few = few.as_ref().ok().and_then(|(few, _)| few.key(kid));
         assert!(of_few.is_none_or(|key| key.permits(Algorithm::Es256)));
     }
-    let (again, _) = KeySet::read(data, &ALL).unwrap();
+    let (again, _) = KeySet::read(data, &Algorithm::ALL).unwrap();
     assert!(again.keeps(&set) && set.keeps(&again));
 }
 
@@ -220,7 +212,7 @@ static SIGNING: LazyLock<Signing> = LazyLock::new(|| {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
     let x = URL_SAFE_NO_PAD.encode(pair.public_key());
     let jwks = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x}]});
-    let (set, _) = KeySet::read(jwks.to_string().as_bytes(), &ALL).unwrap();
+    let (set, _) = KeySet::read(jwks.to_string().as_bytes(), &Algorithm::ALL).unwrap();
     Signing { pair, key: Arc::clone(set.key("k").unwrap()) }
 });
 

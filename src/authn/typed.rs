@@ -1,7 +1,7 @@
 //! Claims by type (RFC 7519 §4.1): a claim of the wrong JSON type refuses the token, it is
 //! never taken for a missing one.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::clock::UnixTime;
 use crate::identity::claim;
@@ -43,11 +43,16 @@ pub(super) fn time(
     let Value::Number(number) = value else {
         return Err(wrong_type(name, value, "a number"));
     };
-    let seconds = number.as_u64().or_else(|| whole(number.as_f64()?, round));
-    match seconds.filter(|seconds| *seconds <= MAX_SAFE_INTEGER) {
-        Some(seconds) => Ok(Some(UnixTime(seconds))),
+    match seconds(number, round) {
+        Some(time) => Ok(Some(time)),
         None => Err(refusal::invalid(format!("`{name}` is {number}, and not a time in seconds"))),
     }
+}
+
+/// A `NumericDate` from 0 to 2^53.
+pub(super) fn seconds(number: &Number, round: Round) -> Option<UnixTime> {
+    let seconds = number.as_u64().or_else(|| whole(number.as_f64()?, round));
+    seconds.filter(|seconds| *seconds <= MAX_SAFE_INTEGER).map(UnixTime)
 }
 
 fn whole(seconds: f64, round: Round) -> Option<u64> {

@@ -117,7 +117,7 @@ impl Environment {
 }
 
 /// A scalar with its expressions replaced.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
 pub(super) struct Filled {
     /// The value.
     pub(super) text: String,
@@ -127,6 +127,13 @@ pub(super) struct Filled {
     pub(super) from_here: bool,
     /// The files that were read, as the routes file names them.
     pub(super) files: Vec<PathBuf>,
+}
+
+impl std::fmt::Debug for Filled {
+    // What came from outside is often a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Filled").field("files", &self.files).finish_non_exhaustive()
+    }
 }
 
 /// What is wrong with one expression.

@@ -1,7 +1,7 @@
 //! One exchange: a call to a token endpoint, with one more try where that may help.
 //!
 //! Knows when to call, to wait and to give up. What is sent is `grant.rs`, what an answer
-//! means `answer.rs`; the network is the provider's [`Fetcher`], which sets timeouts and sizes
+//! means `answer.rs`; the network is the provider's `Fetcher`, which sets timeouts and sizes
 //! and follows no redirect.
 
 use std::future::Future;

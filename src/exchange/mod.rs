@@ -1,7 +1,7 @@
 //! Which credential the upstream gets.
 //!
 //! Takes the `token:` of an upstream or route and a [`Permit`], and gives an
-//! [`UpstreamCredential`], which only [`credential`] makes: none, the inbound token as it
+//! [`UpstreamCredential`], which only [`credential()`] makes: none, the inbound token as it
 //! came, a fixed header, or a token that a provider gave on behalf of the caller. It refuses
 //! to know how a token is verified, and how a request is sent. When no credential can be had
 //! the request is refused; there is no other one to fall back to.
@@ -173,9 +173,9 @@ async fn exchanged(
 ///
 /// # Errors
 ///
-/// As of [`credential`]; and the challenge itself, for the caller, where a token was asked for
-/// just now ([`limits::REFUSED_TOKEN_FLOOR`]): an upstream that always wants another must not
-/// make us storm the provider.
+/// As of [`credential()`]; and the challenge itself, for the caller, where a token was asked for
+/// just now ([`REFUSED_TOKEN_FLOOR`](crate::limits::REFUSED_TOKEN_FLOOR)): an upstream that always
+/// wants another must not make us storm the provider.
 pub async fn answer_challenge(
     exchanger: &Arc<Exchanger>,
     plan: &TokenPlan,

@@ -31,8 +31,9 @@ pub(super) struct Notice {
 }
 
 impl CertificateEnds {
-    /// These are in force now; of those that stay nothing is said twice.
-    pub(super) fn set(&mut self, certificates: Vec<CredentialCertificate>) {
+    /// These are in force now; of those that stay nothing is said twice. Gives the providers that
+    /// have none any more.
+    pub(super) fn set(&mut self, certificates: Vec<CredentialCertificate>) -> Vec<Arc<str>> {
         for new in certificates.iter().filter(|new| !self.certificates.contains(new)) {
             tracing::info!(
                 provider = &*new.provider,
@@ -43,7 +44,9 @@ impl CertificateEnds {
             );
         }
         self.said.retain(|print, _| certificates.iter().any(|stays| stays.thumbprint == *print));
-        self.certificates = certificates;
+        let before = std::mem::replace(&mut self.certificates, certificates);
+        let has = |provider: &Arc<str>| self.certificates.iter().any(|it| it.provider == *provider);
+        before.into_iter().map(|gone| gone.provider).filter(|provider| !has(provider)).collect()
     }
 
     /// What has to be said at `now`, and was not yet.
@@ -108,7 +111,7 @@ mod tests {
     #[test]
     fn each_notice_is_given_once_as_its_day_comes() {
         let mut ends = CertificateEnds::default();
-        ends.set(vec![certificate("a", 100)]);
+        assert!(ends.set(vec![certificate("a", 100)]).is_empty());
         for (seconds, expected) in [
             (70 * DAY - 1, &[][..]),
             (70 * DAY, &[30]),
@@ -127,16 +130,16 @@ mod tests {
     #[test]
     fn a_late_start_gives_the_one_that_counts_and_a_new_certificate_begins_anew() {
         let mut ends = CertificateEnds::default();
-        ends.set(vec![certificate("a", 100)]);
+        assert!(ends.set(vec![certificate("a", 100)]).is_empty());
         assert_eq!(days(&mut ends, 95 * DAY), [7]);
         // A reload that changes nothing says nothing.
-        ends.set(vec![certificate("a", 100)]);
+        assert!(ends.set(vec![certificate("a", 100)]).is_empty());
         assert_eq!(days(&mut ends, 95 * DAY), NOTHING);
-        ends.set(vec![certificate("b", 101)]);
+        assert!(ends.set(vec![certificate("b", 101)]).is_empty(), "the provider has another");
         assert_eq!(days(&mut ends, 95 * DAY), [7]);
         // A clock that is set back does not repeat it.
         assert_eq!(days(&mut ends, 90 * DAY), NOTHING);
-        ends.set(Vec::new());
+        assert_eq!(ends.set(Vec::new()), [Arc::from("entra")]);
         assert_eq!(days(&mut ends, 300 * DAY), NOTHING);
     }
 }

@@ -279,10 +279,18 @@ impl Metrics {
         self.0.certificate_expiry.get_or_create(&labels).set(seconds(time));
     }
 
-    /// Sets when the certificate of the credential of `provider` expires.
-    pub fn credential_expires(&self, provider: &Arc<str>, time: UnixTime) {
+    /// Sets when the certificate of the credential of `provider` expires; `None` if it has none
+    /// any more.
+    pub fn credential_expires(&self, provider: &Arc<str>, time: Option<UnixTime>) {
         let labels = ProviderLabel { provider: Arc::clone(provider) };
-        self.0.credential_expiry.get_or_create(&labels).set(seconds(time));
+        match time {
+            Some(time) => {
+                self.0.credential_expiry.get_or_create(&labels).set(seconds(time));
+            }
+            None => {
+                self.0.credential_expiry.remove(&labels);
+            }
+        }
     }
 
     /// Counts log lines that were dropped.
@@ -356,7 +364,9 @@ mod tests {
         metrics.config_reloaded(Outcome::Failure);
         metrics.config_in_force_since(UnixTime(1_767_225_600));
         metrics.certificate_expires("0.0.0.0:8443", UnixTime(1_800_000_000));
-        metrics.credential_expires(&Arc::from("entra"), UnixTime(1_800_000_001));
+        metrics.credential_expires(&Arc::from("entra"), Some(UnixTime(1_800_000_001)));
+        metrics.credential_expires(&Arc::from("gone"), Some(UnixTime(1_800_000_001)));
+        metrics.credential_expires(&Arc::from("gone"), None);
         metrics.log_lines_dropped(2);
 
         let text = metrics.encode();

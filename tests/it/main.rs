@@ -29,5 +29,6 @@ mod cli;
 mod forward;
 mod dev;
 mod exchange;
+mod examples;
 mod gateway;
 mod metadata;

@@ -134,8 +134,8 @@ pub struct Oidc {
     /// How users' tokens are exchanged. Default: `token_exchange`.
     #[serde(default)]
     pub exchange: Exchange,
-    /// Claims with the token's scopes, the first that is there: a string with spaces between,
-    /// or an array. Default: `scp`, `scope`.
+    /// The claims with the token's scopes, all of them: a string with spaces between, or an array.
+    /// Default: `scp`, `scope`.
     pub scope_claims: Option<OneOrMany<Spanned<Text>>>,
     /// The claims with the caller's roles, all of them; a dotted path for a nested one. A string,
     /// an array, or an object whose members are named as the roles are. Default: `roles`.

@@ -1,7 +1,7 @@
 //! `managed_identity`, and where the gateway runs: the platform says it in the environment.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use http::HeaderValue;
 use url::Url;
@@ -11,7 +11,7 @@ use super::super::problem::Place;
 use super::super::source::Environment;
 use super::super::spanned::Spanned;
 use super::super::value::Text;
-use super::Finding;
+use super::{Finding, Lasting};
 use crate::chain::with_sources;
 use crate::exchange::{
     KEY_DIRECTORY, ManagedIdentity, ManagedIdentityHost, ManagedIdentityPlan, MetadataService,
@@ -86,20 +86,22 @@ fn service(key: Place, finding: &mut Finding<'_>) -> Option<Arc<MetadataService>
     if let Some(known) = finding.metadata_service.get() {
         return known.clone();
     }
-    let lasting = finding.lasting;
-    let service = match host(finding.environment) {
-        Ok(host) => {
-            let clock = Arc::clone(&lasting.clock);
-            MetadataService::new(host, clock, lasting.metrics.clone())
-                .map_err(|error| finding.error(key, with_sources(&error), "see the log"))
-                .ok()
-        }
-        Err((message, hint)) => {
-            finding.error(key, message, hint);
-            None
-        }
-    };
-    finding.metadata_service.get_or_init(|| service.map(Arc::new)).clone()
+    let service = host(finding.environment).and_then(|host| lasting(host, finding.lasting));
+    let service = service.map_err(|(message, hint)| finding.error(key, message, hint)).ok();
+    finding.metadata_service.get_or_init(|| service).clone()
+}
+
+/// The service of `host`: the one of the configuration before, if there was one.
+fn lasting(host: ManagedIdentityHost, lasting: &Lasting) -> Result<Arc<MetadataService>, Wrong> {
+    let mut kept = lasting.metadata_service.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(service) = kept.as_ref().filter(|service| *service.host() == host) {
+        return Ok(Arc::clone(service));
+    }
+    let made = MetadataService::new(host, Arc::clone(&lasting.clock), lasting.metrics.clone());
+    let made = made.map_err(|error| {
+        (with_sources(&error), "nothing in the file can be the cause: report it as a bug")
+    })?;
+    Ok(Arc::clone(kept.insert(Arc::new(made))))
 }
 
 /// Where the gateway runs, as the variables of the platform say.

@@ -18,7 +18,7 @@ mod tokens;
 mod upstreams;
 
 use std::cell::OnceCell;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::problem::{Place, Problem, Problems};
 use super::source::Environment;
@@ -49,6 +49,8 @@ pub struct Lasting {
     pub proofs: Arc<UsedProofs>,
     /// Outbound tokens, and who is waiting for one.
     pub exchanger: Arc<Exchanger>,
+    /// What gives tokens of managed identities, once one was asked for.
+    metadata_service: Arc<Mutex<Option<Arc<MetadataService>>>>,
 }
 
 impl Lasting {
@@ -58,7 +60,8 @@ impl Lasting {
         let proofs = Arc::new(UsedProofs::new(Arc::clone(&clock)));
         let most = super::file::Cache::DEFAULT_MAX_ENTRIES.0.get() as usize;
         let exchanger = Exchanger::new(most, Arc::clone(&clock), metrics.clone());
-        Self { clock, metrics, verified: Arc::new(verified), proofs, exchanger }
+        let (verified, metadata_service) = (Arc::new(verified), Arc::default());
+        Self { clock, metrics, verified, proofs, exchanger, metadata_service }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::super::failure::WrongText;
 use super::super::suggest::did_you_mean;
 use super::Written;
+use crate::authn::is_guid;
 
 /// Which tenant of Entra, or that it is several.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,10 +60,8 @@ impl Written for TenantId {
     }
 }
 
-/// Only the form with hyphens: `uuid` would take three others.
 fn guid(text: &str) -> Option<String> {
-    let id = uuid::Uuid::try_parse(text).ok().filter(|_| text.len() == 36)?;
-    Some(id.hyphenated().to_string())
+    is_guid(text).then(|| text.to_ascii_lowercase())
 }
 
 /// A name of two labels or more (RFC 1123 §2.1), the last of which is no number.

@@ -22,7 +22,7 @@ const METADATA: HeaderName = HeaderName::from_static("metadata");
 const IDENTITY_HEADER: HeaderName = HeaderName::from_static("x-identity-header");
 
 /// Where the gateway runs, as far as managed identities go.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ManagedIdentityHost {
     /// A virtual machine or a pod: the instance metadata service. See
     /// [`ManagedIdentityHost::imds`].

@@ -45,7 +45,8 @@ pub(super) const PROVIDER: &str = "managed_identity";
 /// Tokens of this life or a longer one are renewed at half of it, as MSAL does.
 const RENEWED_AT_HALF: Duration = Duration::from_hours(2);
 
-/// The service of this machine that gives tokens; one for a configuration.
+/// The service of this machine that gives tokens. It outlives a configuration, so that a reload
+/// does not forget that it asked for peace.
 #[derive(Debug)]
 pub struct MetadataService {
     host: ManagedIdentityHost,
@@ -88,7 +89,7 @@ impl MetadataService {
     ///
     /// # Errors
     ///
-    /// The system's web roots can't be used.
+    /// TLS can't be set up.
     pub fn new(
         host: ManagedIdentityHost,
         clock: SharedClock,
@@ -97,6 +98,11 @@ impl MetadataService {
         let fetcher = Fetcher::new(&Roots::System, limits::MANAGED_IDENTITY_TIMEOUT)?;
         let calls = Semaphore::new(limits::MAX_MANAGED_IDENTITY_CALLS);
         Ok(Self { host, fetcher, calls, held_back: Mutex::default(), clock, metrics })
+    }
+
+    /// Where it is.
+    pub fn host(&self) -> &ManagedIdentityHost {
+        &self.host
     }
 
     /// Whether there are no identities but the system-assigned one.

@@ -15,21 +15,51 @@ struct Certificate {
     pem: String,
 }
 
+impl Certificate {
+    /// Makes a new one, in the same files.
+    fn renew(&mut self) {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let file = |name: &str| self.files.path().join(name);
+        std::fs::write(file("tls.crt"), made.cert.pem()).unwrap();
+        std::fs::write(file("tls.key"), made.signing_key.serialize_pem()).unwrap();
+        self.pem = made.cert.pem();
+    }
+
+    /// What stands behind the address of a listener.
+    fn keys(&self) -> String {
+        let path = self.files.path().display();
+        format!(", tls: {{ cert_file: \"{path}/tls.crt\", key_file: \"{path}/tls.key\" }}")
+    }
+}
+
 fn certificate() -> Certificate {
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names).unwrap();
-    let files = tempfile::tempdir().unwrap();
-    std::fs::write(files.path().join("tls.crt"), made.cert.pem()).unwrap();
-    std::fs::write(files.path().join("tls.key"), made.signing_key.serialize_pem()).unwrap();
-    Certificate { files, pem: made.cert.pem() }
+    let mut made = Certificate { files: tempfile::tempdir().unwrap(), pem: String::new() };
+    made.renew();
+    made
 }
 
 fn started(certificate: &Certificate, server: &str) -> (Upstream, Gateway) {
     let upstream = Upstream::start();
-    let path = certificate.files.path().display();
-    let tls = format!(", tls: {{ cert_file: \"{path}/tls.crt\", key_file: \"{path}/tls.key\" }}");
-    let gateway = Gateway::start(&open_routes(&upstream, &tls, server));
+    let gateway = Gateway::start(&open_routes(&upstream, &certificate.keys(), server));
     (upstream, gateway)
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_also_where_other_listeners_wait_for_a_restart() {
+    let mut certificate = certificate();
+    let (upstream, gateway) = started(&certificate, "");
+    let file = open_routes(&upstream, &certificate.keys(), "");
+    let more = file.replacen("listeners: [", "listeners: [{ address: \"127.0.0.2:0\" }, ", 1);
+    assert_ne!(file, more);
+    for file in [&file, &more] {
+        certificate.renew();
+        gateway.write_file(file);
+        gateway.running().reload().unwrap();
+        // It trusts just that certificate.
+        let mut client = Client::tls(gateway.address(), &certificate.pem, None).await;
+        assert_eq!(client.get("/open/x").await.status, 200);
+    }
 }
 
 #[tokio::test]

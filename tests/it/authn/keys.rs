@@ -196,6 +196,23 @@ async fn a_key_set_that_is_empty_or_broken_does_not_replace_the_keys() {
 }
 
 #[tokio::test]
+async fn a_thousand_keys_are_read_and_no_more() {
+    for (before, expected) in [(999, ok()), (1_000, refused(401, "token_invalid"))] {
+        let (provider, _upstream, gateway) = started().await;
+        let mut client = gateway.client().await;
+        let others = (0..before).map(|number| {
+            let mut jwk = provider.entra_jwk(&keys::rsa());
+            jwk["kid"] = serde_json::json!(format!("other-{number}"));
+            jwk
+        });
+        let last = provider.entra_jwk(&keys::rsa_other());
+        provider.publish_jwks(&others.chain([last]).collect::<Vec<_>>());
+        let token = good(&provider).signed_by(&keys::rsa_other());
+        assert_eq!(outcome(&mut client, &token).await, expected, "{before} before it");
+    }
+}
+
+#[tokio::test]
 async fn an_outage_after_the_keys_are_there_is_not_noticed_by_good_tokens() {
     let (provider, _upstream, gateway) = started().await;
     let mut client = gateway.client().await;

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use super::process::{Ended, Process, program};
+use crate::support::client_auth::Pair;
 
 /// What the files take from the environment, and nothing else of ours.
-const VARIABLES: [(&str, &str); 7] = [
+const VARIABLES: [(&str, &str); 15] = [
     ("AZURE_TENANT_ID", "11111111-2222-3333-4444-555555555555"),
     ("AZURE_CLIENT_ID", "66666666-7777-8888-9999-000000000000"),
     ("AZURE_CLIENT_SECRET", "example-secret"),
@@ -15,15 +16,47 @@ const VARIABLES: [(&str, &str); 7] = [
     ("ADMIN_TOKEN", "example-admin-token"),
     ("LEGACY_API_KEY", "example-key"),
     ("API_KEY", "example-key"),
+    ("OWN_TENANT_ID", "11111111-2222-3333-4444-555555555555"),
+    ("CUSTOMER_TENANT_ID", "aaaaaaaa-2222-3333-4444-555555555555"),
+    ("AZURE_FEDERATED_TOKEN_FILE", "/var/run/secrets/azure/tokens/azure-identity-token"),
+    ("MANAGED_IDENTITY_CLIENT_ID", "99999999-7777-8888-9999-000000000000"),
+    ("KEYCLOAK_CLIENT_ID", "obo-gateway"),
+    ("KEYCLOAK_CLIENT_SECRET", "example-secret"),
+    ("PUBLIC_URL", "https://mcp.example.com"),
+    ("MCP_CLIENT_ID", "77777777-7777-8888-9999-000000000000"),
+];
+
+/// What they may take from it, and is not set here: the defaults are what is tried.
+const OPTIONAL: [&str; 12] = [
+    "AZURE_AUTHORITY_HOST",
+    "GRAPH_URL",
+    "ARM_URL",
+    "ORDERS_URL",
+    "VAULT_URL",
+    "BILLING_URL",
+    "MCP_URL",
+    "MCP_SCOPE",
+    "KEYCLOAK_ISSUER",
+    "SHUTDOWN_DELAY",
+    "IDENTITY_ENDPOINT",
+    "AZURE_POD_IDENTITY_AUTHORITY_HOST",
 ];
 
 fn check(path: &Path) -> Ended {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = folder.path().join("app.pem");
+    let pair = Pair::rsa();
+    fs::write(&certificate, format!("{}{}", pair.certificate_pem, pair.key_pem)).unwrap();
     let mut command = program(&["check", "-c", path.to_str().unwrap()]);
-    for name in ["AZURE_AUTHORITY_HOST", "GRAPH_URL", "ARM_URL"] {
+    for name in OPTIONAL {
         command.env_remove(name);
     }
-    command.envs(VARIABLES);
+    command.envs(VARIABLES).env("AZURE_CLIENT_CERTIFICATE_PATH", &certificate);
     Process::start(command).ended()
+}
+
+fn readme() -> String {
+    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()
 }
 
 #[test]
@@ -32,6 +65,11 @@ fn examples_are_good() {
     let examples = fs::read_dir(root.join("examples")).unwrap();
     let mut files: Vec<_> = examples.map(|file| file.unwrap().path()).collect();
     assert!(files.len() >= 2, "{files:?}");
+    let readme = readme();
+    for path in &files {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(readme.contains(&format!("](examples/{name})")), "README.md leads to {name}");
+    }
     files.push(root.join("routes.yaml"));
     for path in files {
         let checked = check(&path);
@@ -54,19 +92,18 @@ fn what_an_example_needs_is_said() {
     }
 }
 
-/// A block that has `routes:` is a whole file; others show a part of one.
 #[test]
-fn whole_files_in_the_readme_are_good() {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+fn files_in_the_readme_are_good() {
+    let readme = readme();
     let folder = tempfile::tempdir().unwrap();
     let blocks = readme.split("\n```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
-    for (number, block) in blocks.enumerate() {
-        if !block.lines().any(|line| line.starts_with("routes:")) {
-            continue;
-        }
+    let mut number = 0;
+    for block in blocks {
+        number += 1;
         let path = folder.path().join(format!("block-{number}.yaml"));
         fs::write(&path, block).unwrap();
         let checked = check(&path);
         assert_eq!(checked.code, Some(0), "{block}\n{}", checked.stderr);
     }
+    assert!(number > 0, "there are files in it");
 }

@@ -100,13 +100,24 @@ async fn one_token_of_imds_serves_all_callers_until_it_expires() {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
 
-    for (second, calls) in [(3568, 1), (3569, 2)] {
+    let mut shown_at = async |second: u64| {
         let now = UnixTime(START.0 + second);
         gateway.clock().set(now);
         let token = Token::entra_v2(&provider.entra_issuer()).issued_at(now).build();
         assert_eq!(client.get_with("/arm", &token).await.status, 200);
-        assert_eq!(host.asked().len(), calls, "after {second} s");
-    }
+        upstream.seen().pop().unwrap().bearer().unwrap()
+    };
+    assert_eq!(shown_at(2_000).await, shown);
+    assert_eq!(host.asked().len(), 1);
+    // It is renewed behind the back of the request that finds it old.
+    assert_eq!(shown_at(3_568).await, shown);
+    gateway
+        .metrics_when(
+            r#"exchanges_total{provider="managed_identity",upstream="arm",outcome="success"} 2"#,
+        )
+        .await;
+    assert_ne!(shown_at(3_569).await, shown);
+    assert_eq!(host.asked().len(), 2);
 }
 
 #[tokio::test]
@@ -236,6 +247,8 @@ async fn a_host_that_throttles_is_left_alone() {
         assert_eq!(reply.outcome(), (503, "provider_unavailable".to_owned()));
         let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
         assert!((2900..=3000).contains(&wait), "{wait}");
+        // That it was asked to wait is not forgotten with the configuration.
+        gateway.running().reload().unwrap();
     }
     assert_eq!(host.asked().len(), 1);
 }

@@ -17,11 +17,12 @@ use crate::admin::{self, Readiness};
 use crate::clock::SharedClock;
 use crate::config::resolve::{self, CredentialCertificate, Lasting, Resolved, Server};
 use crate::config::{self, Environment, FilesRead, Look, Problems, Source};
-use crate::gateway::{Gateway, Snapshot};
+use crate::gateway::Gateway;
 use crate::observe::Metrics;
 use crate::observe::access_log::Observer;
 use crate::observe::metrics::Outcome;
 use crate::observe::sink::LogSink;
+use crate::snapshot::Snapshot;
 
 use self::certificate_ends::CertificateEnds;
 use self::keepers::Keepers;

@@ -116,12 +116,12 @@ struct Desk {
     for_callers: Arc<Requested>,
     /// What is asked for in the gateway's own name.
     for_gateway: Arc<Requested>,
-    memory: Memory,
+    recent: RecentTerms,
 }
 
 /// At most [`REMEMBERED_TERMS`], the newest first.
 #[derive(Default)]
-struct Memory(ArcSwap<Vec<Remembered>>);
+struct RecentTerms(ArcSwap<Vec<Remembered>>);
 
 #[derive(Clone)]
 struct Remembered {
@@ -239,7 +239,7 @@ impl Desk {
             client: Arc::new(client),
             for_callers: Arc::clone(requested),
             for_gateway,
-            memory: Memory::default(),
+            recent: RecentTerms::default(),
         }
     }
 
@@ -265,7 +265,7 @@ impl Desk {
         let endpoints = provider
             .endpoints_for(particulars.tenant)
             .map_err(|lack| no_endpoints(&lack).rejection())?;
-        if let Some(terms) = self.memory.find(&endpoints, particulars) {
+        if let Some(terms) = self.recent.find(&endpoints, particulars) {
             return Ok(terms);
         }
         let token_endpoint =
@@ -281,12 +281,12 @@ impl Desk {
             token_endpoint,
             authorization_endpoint: endpoints.authorization.as_deref(),
         }));
-        self.memory.add(Remembered { endpoints, terms: Arc::clone(&terms) });
+        self.recent.add(Remembered { endpoints, terms: Arc::clone(&terms) });
         Ok(terms)
     }
 }
 
-impl Memory {
+impl RecentTerms {
     fn find(&self, endpoints: &Arc<Endpoints>, particulars: Particulars<'_>) -> Option<Arc<Terms>> {
         let remembered = self.0.load();
         let found = remembered.iter().find(|one| one.fits(endpoints, particulars))?;

@@ -88,18 +88,18 @@ fn issuers_that_take_turns_keep_their_terms() {
         terms.issuer = Some(issuer);
         Arc::new(terms)
     };
-    let memory = Memory::default();
+    let recent = RecentTerms::default();
     for issuer in 0..=REMEMBERED_TERMS {
         let terms = terms_of(issuer);
-        memory.add(Remembered { endpoints: Arc::clone(&endpoints), terms });
+        recent.add(Remembered { endpoints: Arc::clone(&endpoints), terms });
     }
     let found = |issuer: usize| {
         let terms = terms_of(issuer);
         let issuer = terms.issuer.as_ref();
         let grant = Grant::EntraOnBehalfOf;
-        memory.find(&endpoints, Particulars { grant, issuer, tenant: Some("t1") })
+        recent.find(&endpoints, Particulars { grant, issuer, tenant: Some("t1") })
     };
     assert!(found(0).is_none(), "one more than are remembered");
     assert!((1..=REMEMBERED_TERMS).all(|issuer| found(issuer).is_some()));
-    assert_eq!(memory.0.load().len(), REMEMBERED_TERMS);
+    assert_eq!(recent.0.load().len(), REMEMBERED_TERMS);
 }

@@ -13,93 +13,21 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::authn::{self, Presented, Provider, Requirement};
-use crate::authz::{self, Policy};
+use crate::authn::{self, Presented};
+use crate::authz;
 use crate::body::Body;
 use crate::exchange::{self, Exchanger, TokenPlan, UpstreamCredential};
-use crate::forward::{self, Answer, Challenged, Forwarding, Inbound, Upstream, UpstreamRequest};
-use crate::metadata::{ProtectedResource, Resources};
+use crate::forward::{self, Answer, Challenged, Inbound, UpstreamRequest};
+use crate::metadata::ProtectedResource;
 use crate::observe::access_log::{AccessRecord, Observer};
-use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
 use crate::observe::recorded_body::RecordedBody;
 use crate::observe::request_id::{RequestId, X_REQUEST_ID};
-use crate::own_answer::{Canned, Redirect};
 use crate::peer::{Peer, TrustedProxies};
 use crate::public_url::PublicUrl;
 use crate::rejection::Rejection;
 use crate::respond;
-use crate::route::{RouteTable, Target};
-
-/// One configuration, whole: what a request meets from its first byte to its last.
-#[derive(Debug)]
-pub struct Snapshot {
-    /// The routes, most specific first.
-    pub routes: RouteTable<Route>,
-    /// All providers of the file, for readiness.
-    pub providers: Vec<Arc<Provider>>,
-    /// All upstreams of the file; the next configuration keeps those that did not change.
-    pub upstreams: Vec<Arc<Upstream>>,
-    /// Whose `X-Forwarded-*` and `X-Request-Id` are believed.
-    pub trusted_proxies: TrustedProxies,
-    /// What callers call the gateway, if the file says so.
-    pub public_url: Option<Arc<PublicUrl>>,
-}
-
-impl Snapshot {
-    /// The protected resource that requests to `target` meet, whatever their method.
-    fn resource(&self, target: &Target) -> Option<&Arc<ProtectedResource>> {
-        self.routes.reachable(target).find_map(|route| route.resource.as_ref())
-    }
-}
-
-/// One entry of `routes:`.
-#[derive(Debug)]
-pub struct Route {
-    /// Its name, and what is counted under it.
-    pub metrics: Arc<RouteMetrics>,
-    /// Whose tokens it takes.
-    pub requirement: Requirement,
-    /// What a caller must have.
-    pub policy: Policy,
-    /// What its challenges name, so that clients find the provider (RFC 9728 §5.1).
-    pub resource: Option<Arc<ProtectedResource>>,
-    /// What then happens.
-    pub action: Action,
-}
-
-impl Route {
-    /// Whether the file has it; the gateway adds those that answer for others.
-    pub fn is_of_the_file(&self) -> bool {
-        match &self.action {
-            Action::Forward(_) | Action::Respond(_) | Action::Redirect(_) => true,
-            Action::Describe(_) => false,
-        }
-    }
-}
-
-/// What a route does with a request that may pass.
-#[derive(Debug)]
-pub enum Action {
-    /// It goes to an upstream, with a credential of the upstream's own.
-    Forward(Box<Forward>),
-    /// The route's own answer.
-    Respond(Canned),
-    /// Another place.
-    Redirect(Redirect),
-    /// The metadata of the other routes, for clients.
-    Describe(Arc<Resources>),
-}
-
-/// To an upstream.
-#[derive(Debug)]
-pub struct Forward {
-    /// Which credential it gets.
-    pub token: TokenPlan,
-    /// Where to, and how.
-    pub forwarding: Forwarding,
-    /// The upstream's name, and what is counted under it.
-    pub metrics: Arc<UpstreamMetrics>,
-}
+use crate::route::Target;
+use crate::snapshot::{Action, Forward, Snapshot};
 
 /// What serves requests, over all configurations that follow each other.
 #[derive(Debug)]

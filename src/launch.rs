@@ -17,11 +17,12 @@ use crate::admin::{self, Readiness};
 use crate::clock::SharedClock;
 use crate::config::resolve::{self, CredentialCertificate, Lasting, Resolved, Server};
 use crate::config::{self, Environment, FilesRead, Look, Problems, Source};
-use crate::gateway::{Gateway, Snapshot};
+use crate::gateway::Gateway;
 use crate::observe::Metrics;
 use crate::observe::access_log::Observer;
 use crate::observe::metrics::Outcome;
 use crate::observe::sink::LogSink;
+use crate::snapshot::Snapshot;
 
 use self::certificate_ends::CertificateEnds;
 use self::keepers::Keepers;
@@ -287,8 +288,10 @@ impl Running {
         self.accepting.set(server.accept.clone());
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = server;
         self.gateway.replace(snapshot);
-        // Not before: whoever still meets the old one may ask for a key.
+        // Both not before: who still meets the old one may ask for a key, or be refused for a
+        // secret that was mended.
         self.keepers.keep(&self.gateway.snapshot());
+        self.lasting.exchanger.forget_refusals();
         metrics.config_reloaded(Outcome::Success);
         metrics.config_in_force_since(self.lasting.clock.now());
         if !warnings.is_empty() {

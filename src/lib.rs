@@ -29,6 +29,7 @@ pub mod forward;
 pub mod respond;
 pub mod own_answer;
 pub mod metadata;
+pub mod snapshot;
 pub mod gateway;
 
 // Sockets in.

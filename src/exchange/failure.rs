@@ -118,7 +118,8 @@ impl ExchangeError {
         Rejection::new(self.code(), detail, self.reason.to_string()).with(self.extra.clone())
     }
 
-    fn code(&self) -> Code {
+    /// The code of the refusal.
+    pub(super) fn code(&self) -> Code {
         self.class.map_or(Code::Internal, Class::code)
     }
 }

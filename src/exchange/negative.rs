@@ -19,8 +19,13 @@ use crate::limits;
 #[derive(Default)]
 pub(super) struct Refusals(Mutex<Remembered>);
 
+/// A stretch of time between two reloads, in which refusals speak of the same configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Era(u64);
+
 #[derive(Default)]
 struct Remembered {
+    era: Era,
     by_key: HashMap<Key, (Instant, Arc<ExchangeError>)>,
     by_end: BTreeSet<(Instant, Key)>,
 }
@@ -39,14 +44,23 @@ impl Refusals {
         found.map(|(left, error)| error.again(left))
     }
 
-    /// Remembers `error`, which `key` met, for whom and as long as it says itself.
-    pub(super) fn remember(&self, key: Key, error: &Arc<ExchangeError>) {
+    /// The era that an exchange which starts now belongs to.
+    pub(super) fn era(&self) -> Era {
+        self.lock().era
+    }
+
+    /// Remembers `error`, which `key` met in an exchange of `era`, for whom and as long as it says
+    /// itself. One of an earlier era is not: the secret that it is about may be another one now.
+    pub(super) fn remember(&self, key: Key, error: &Arc<ExchangeError>, era: Era) {
         let (key, time) = match error.memory() {
             Memory::None => return,
             Memory::Token(time) => (key, time),
             Memory::Client(time) => (key.terms_alone(), time),
         };
         let (now, mut remembered) = (Instant::now(), self.lock());
+        if remembered.era != era {
+            return;
+        }
         while let Some(&(until, old)) = remembered.by_end.first()
             && (until <= now || remembered.by_end.len() >= limits::MAX_REMEMBERED_REFUSALS)
         {
@@ -57,9 +71,11 @@ impl Refusals {
         remembered.by_key.insert(key, (now + time, Arc::clone(error)));
     }
 
-    /// Forgets them all.
+    /// Forgets them all, and those that exchanges under way will meet.
     pub(super) fn clear(&self) {
-        *self.lock() = Remembered::default();
+        let mut remembered = self.lock();
+        let era = Era(remembered.era.0 + 1);
+        *remembered = Remembered { era, ..Remembered::default() };
     }
 
     fn lock(&self) -> MutexGuard<'_, Remembered> {
@@ -98,7 +114,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_holds_for_its_token_and_scopes_for_its_time() {
         let refusals = Refusals::default();
-        refusals.remember(key("a", "s"), &error(Class::Consent, Memory::Token(MINUTE)));
+        refusals.remember(
+            key("a", "s"),
+            &error(Class::Consent, Memory::Token(MINUTE)),
+            refusals.era(),
+        );
         assert!(refusals.recall(&key("b", "s")).is_none());
         assert!(refusals.recall(&key("a", "t")).is_none());
         let last = Duration::from_millis(1);
@@ -113,7 +133,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_of_the_client_holds_for_all_on_its_terms() {
         let refusals = Refusals::default();
-        refusals.remember(key("a", "s"), &error(Class::Gateway, Memory::Client(MINUTE)));
+        refusals.remember(
+            key("a", "s"),
+            &error(Class::Gateway, Memory::Client(MINUTE)),
+            refusals.era(),
+        );
         assert!(refusals.recall(&key("b", "s")).is_some());
         assert!(refusals.recall(&key("b", "t")).is_none());
         refusals.clear();
@@ -121,9 +145,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_an_exchange_meets_that_began_before_a_reload_is_not_remembered() {
+        let refusals = Refusals::default();
+        let (before, refusal) = (refusals.era(), error(Class::Gateway, Memory::Client(MINUTE)));
+        refusals.clear();
+        refusals.remember(key("a", "s"), &refusal, before);
+        assert!(refusals.recall(&key("a", "s")).is_none());
+        refusals.remember(key("a", "s"), &refusal, refusals.era());
+        assert!(refusals.recall(&key("a", "s")).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_provider_that_is_down_is_not_remembered() {
         let refusals = Refusals::default();
-        refusals.remember(key("a", "s"), &error(Class::Unavailable, Memory::None));
+        refusals.remember(key("a", "s"), &error(Class::Unavailable, Memory::None), refusals.era());
         assert!(refusals.recall(&key("a", "s")).is_none());
         assert!(refusals.lock().by_key.is_empty());
     }
@@ -132,7 +167,11 @@ mod tests {
     async fn a_wait_is_what_is_left_of_it() {
         let refusals = Refusals::default();
         let held = ExchangeError::unavailable("loop".to_owned(), None);
-        refusals.remember(key("a", "s"), &Arc::new(held.remembered(Memory::Token(MINUTE))));
+        refusals.remember(
+            key("a", "s"),
+            &Arc::new(held.remembered(Memory::Token(MINUTE))),
+            refusals.era(),
+        );
         tokio::time::advance(Duration::from_secs(20)).await;
         let again = refusals.recall(&key("a", "s")).unwrap().rejection();
         assert_eq!(*again.extra(), Extra::RetryAfter(Duration::from_secs(41)));
@@ -143,7 +182,7 @@ mod tests {
         let refusals = Refusals::default();
         let refusal = error(Class::Invalid, Memory::Token(MINUTE));
         for n in 0..=limits::MAX_REMEMBERED_REFUSALS {
-            refusals.remember(key(&n.to_string(), "s"), &refusal);
+            refusals.remember(key(&n.to_string(), "s"), &refusal, refusals.era());
         }
         let most = limits::MAX_REMEMBERED_REFUSALS;
         let sizes = |refusals: &Refusals| {
@@ -153,7 +192,7 @@ mod tests {
         assert_eq!(sizes(&refusals), (most, most));
         assert!(refusals.recall(&key(&most.to_string(), "s")).is_some());
         tokio::time::advance(MINUTE).await;
-        refusals.remember(key("a", "s"), &refusal);
+        refusals.remember(key("a", "s"), &refusal, refusals.era());
         assert_eq!(sizes(&refusals), (1, 1));
     }
 }

@@ -30,14 +30,16 @@ impl Throttles {
         (!left.is_zero()).then_some(left)
     }
 
-    /// Holds `key` back for `wait`.
+    /// Holds `key` back for `wait`, or longer where it was told so before: calls that were under
+    /// way together are answered in any order.
     pub(super) fn hold_back(&self, key: ThrottleKey, wait: Duration) {
         let now = Instant::now();
         let mut until = self.lock();
         until.retain(|_, until| *until > now);
         // Full of waits in force: a new one is let through, and is told again to wait.
         if until.len() < limits::MAX_THROTTLES || until.contains_key(&key) {
-            until.insert(key, now + wait);
+            let until = until.entry(key).or_insert(now);
+            *until = (now + wait).max(*until);
         }
     }
 
@@ -103,5 +105,14 @@ mod tests {
         assert_eq!(throttles.wait(a), None);
         throttles.hold_back(b, Duration::from_secs(1));
         assert_eq!(throttles.lock().len(), 1, "what is over is forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_wait_does_not_end_a_longer_one() {
+        let (throttles, key) = (Throttles::default(), terms("c", &["a"]).throttle_key());
+        for (told, held) in [(10, 10), (1, 10), (20, 20)] {
+            throttles.hold_back(key, Duration::from_secs(told));
+            assert_eq!(throttles.wait(key), Some(Duration::from_secs(held)));
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::AbortHandle;
 
 use crate::authn::Provider;
-use crate::gateway::Snapshot;
+use crate::snapshot::Snapshot;
 
 /// The tasks; they end with it.
 #[derive(Default)]

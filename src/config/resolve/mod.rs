@@ -27,11 +27,11 @@ use super::{Reading, RoutesFile};
 use crate::authn::{UsedProofs, VerifiedTokens};
 use crate::clock::SharedClock;
 use crate::exchange::{Exchanger, MetadataService};
-use crate::gateway::Snapshot;
 use crate::limits;
 use crate::observe::Metrics;
 use crate::observe::access_log::AccessLog;
 use crate::peer::TrustedProxies;
+use crate::snapshot::Snapshot;
 
 pub use credentials::CredentialCertificate;
 pub use server::{Admin, Listener, Server, admin_address};

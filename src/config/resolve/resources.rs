@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::Finding;
 use crate::authn::Requirement;
 use crate::authz::Policy;
-use crate::gateway::{Action, Route};
 use crate::metadata::{Describing, Resources, WELL_KNOWN};
 use crate::public_url::PublicUrl;
 use crate::route::{EncodedSlashes, HostPattern, PathPattern, RouteMatch};
+use crate::snapshot::{Action, Route};
 
 /// The name of the gateway's own route, in logs and metrics.
 const NAME: &str = "oauth-protected-resource";

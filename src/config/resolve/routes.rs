@@ -19,9 +19,9 @@ use super::{Finding, exchanges, headers, resources};
 use crate::authn::Requirement;
 use crate::authz::{Callers, Policy};
 use crate::chain::with_sources;
-use crate::gateway::Route;
 use crate::public_url::PublicUrl;
 use crate::route::{EncodedSlashes, HostPattern, PathPattern, RouteMatch, RouteTable};
+use crate::snapshot::Route;
 
 /// Resolves all routes; `None` if they don't make a table.
 pub(super) fn resolve(

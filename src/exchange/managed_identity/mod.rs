@@ -186,7 +186,7 @@ impl ManagedIdentity {
 
     /// Keeps a refusal for a while; an outage may be over at any time, and is not kept.
     fn remember(&self, resource: &str, error: &Arc<ExchangeError>) {
-        if error.rejection().code() == Code::ExchangeFailed {
+        if error.code() == Code::ExchangeFailed {
             *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Refused {
                 resource: resource.to_owned(),
                 until: Instant::now() + limits::MANAGED_IDENTITY_REFUSAL_MEMORY,
@@ -238,10 +238,10 @@ impl ManagedIdentity {
                 }
                 Err(Failed { error, pause: Some(pause) }) => {
                     // The requests that wait may be gone when the last word is spoken.
-                    let (reason, seconds) = (error.rejection(), pause.as_secs());
+                    let seconds = pause.as_secs();
                     tracing::warn!(
                         upstream,
-                        reason = reason.reason(),
+                        reason = error.reason(),
                         "asking again in {seconds} s"
                     );
                     sleep(pause).await;

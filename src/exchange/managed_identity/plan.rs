@@ -5,14 +5,12 @@
 
 use std::sync::Arc;
 
-use http::header::AUTHORIZATION;
 use tokio::time::{Instant, timeout};
 
 use super::super::advice::Class;
-use super::super::cache::Found;
 use super::super::failure::ExchangeError;
 use super::super::terms::Key;
-use super::super::{Exchanged, Exchanger, UpstreamCredential};
+use super::super::{Exchanger, UpstreamCredential};
 use super::{ManagedIdentity, PROVIDER};
 use crate::clock::UnixTime;
 use crate::limits;
@@ -53,31 +51,22 @@ impl ManagedIdentityPlan {
         if self.upstream != *upstream {
             return Err(Rejection::internal("a token of one upstream was asked for another"));
         }
-        let bound = |header, cache, took| UpstreamCredential {
-            upstream: Arc::clone(upstream),
-            header: Some((AUTHORIZATION, header)),
-            exchanged: Some(Exchanged { key: self.key, terms: None, cache, took }),
-        };
-        if let Some(Found::Fresh(header)) = exchanger.find(&self.key, NEVER) {
-            exchanger.metrics.token_cache(upstream, CacheResult::Hit);
-            return Ok(bound(header, CacheResult::Hit, None));
+        let bound = |obtained| UpstreamCredential::token(upstream, self.key, None, obtained);
+        if let Some(at_hand) = exchanger.at_hand(&self.key, NEVER, upstream) {
+            return Ok(bound(at_hand));
         }
-        let started = Instant::now();
+        let began = Instant::now();
         let call = || {
             let plan = Arc::clone(self);
             async move { plan.identity.token(&plan.resource, &plan.upstream).await }
         };
         let provider = Arc::from(PROVIDER);
         let flight = exchanger.obtain(self.key, NEVER, &provider, call);
-        let Ok((cache, outcome)) = timeout(limits::MANAGED_IDENTITY_WAIT, flight).await else {
+        let flown = timeout(limits::MANAGED_IDENTITY_WAIT, flight).await.unwrap_or_else(
             // Who is not there for the end of a flight started it, or came later: a miss.
-            exchanger.metrics.token_cache(upstream, CacheResult::Miss);
-            return Err(self.too_slow().rejection());
-        };
-        exchanger.metrics.token_cache(upstream, cache);
-        let header = outcome.map_err(|error| error.rejection())?;
-        let took = (cache != CacheResult::Hit).then(|| started.elapsed());
-        Ok(bound(header, cache, took))
+            |_elapsed| (CacheResult::Miss, Err(Arc::new(self.too_slow()))),
+        );
+        exchanger.arrived(upstream, began, flown).map(bound)
     }
 
     fn too_slow(&self) -> ExchangeError {
@@ -129,7 +118,7 @@ mod tests {
             assert_eq!(rejection.code(), Code::ProviderUnavailable);
             assert!(matches!(rejection.extra(), Extra::RetryAfter(_)));
             assert_eq!(started.elapsed(), limits::MANAGED_IDENTITY_WAIT * waited);
-            assert_eq!(exchanger.flights.len(), 1, "the same call");
+            assert_eq!(exchanger.under_way(), 1, "the same call");
         }
     }
 

@@ -19,9 +19,9 @@ use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
 use crate::forward::headers::Asserted;
 use crate::forward::{ForwardedClaim, Forwarding, Patience};
-use crate::gateway::{Action, Forward};
 use crate::own_answer::{Canned, Redirect};
 use crate::route::{PathPattern, Rewrite, RewriteError};
+use crate::snapshot::{Action, Forward};
 
 impl<'a> Resolver<'a, '_> {
     pub(super) fn action(

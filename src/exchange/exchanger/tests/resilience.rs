@@ -353,7 +353,8 @@ async fn a_loop_that_the_provider_detects_ends_for_its_caller_alone() {
     world.pass_seconds(AT_ITS_END).await;
     let held = ExchangeError::unavailable("loop".into(), None);
     let held = held.remembered(Memory::Token(limits::REFUSAL_MEMORY));
-    world.exchanger.refusals.remember(key("carol"), &Arc::new(held));
+    let refusals = &world.exchanger.refusals;
+    refusals.remember(key("carol"), &Arc::new(held), refusals.era());
     assert_eq!(world.ask("carol", FAR, NEVER).await.0, CacheResult::Stale);
     world.pass_seconds(29).await;
     let rejection = world.ask("carol", FAR, NEVER).await.1.unwrap_err();

@@ -1,0 +1,363 @@
+//! Tokens obtained: out of the cache, or by one exchange for all who want the same, and renewed
+//! before they end.
+//!
+//! It decides when an exchange is made and who waits for it. It refuses to know what an exchange
+//! is, and for whom: a token has a name, and a call that gets it.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::breaker::Breakers;
+use super::cache::{Found, Granted, TokenCache};
+use super::client::Office;
+use super::failure::{ExchangeError, Memory};
+use super::flight::{Flights, Outcome, Pilot, Seat};
+use super::lanes::Lanes;
+use super::negative::{Era, Refusals};
+use super::renewal;
+use super::terms::Key;
+use super::throttle::Throttles;
+use super::upstream_credential::UpstreamCredential;
+use crate::authn::Provider;
+use crate::clock::{SharedClock, UnixTime};
+use crate::limits;
+use crate::observe::metrics::{CacheResult, Metrics};
+use crate::rejection::Rejection;
+use crate::secret::SecretHeader;
+
+/// What exchanges share, over reloads: outbound tokens, exchanges under way, calls to
+/// providers, waits that those asked for.
+pub struct Exchanger {
+    cache: TokenCache,
+    flights: Arc<Flights>,
+    throttles: Throttles,
+    lanes: Lanes,
+    breakers: Breakers,
+    refusals: Refusals,
+    clock: SharedClock,
+    metrics: Metrics,
+}
+
+/// A token, and how it was had.
+pub(super) struct Obtained {
+    pub(super) header: SecretHeader,
+    pub(super) cache: CacheResult,
+    /// How long the request waited for it; `None` if it did not.
+    pub(super) took: Option<Duration>,
+}
+
+impl Exchanger {
+    /// An exchanger that keeps at most `max_entries` tokens.
+    pub fn new(max_entries: usize, clock: SharedClock, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self {
+            cache: TokenCache::new(max_entries, limits::MAX_CACHED_TOKEN_BYTES),
+            flights: Arc::default(),
+            throttles: Throttles::default(),
+            lanes: Lanes::default(),
+            breakers: Breakers::default(),
+            refusals: Refusals::default(),
+            clock,
+            metrics,
+        })
+    }
+
+    /// Changes how many tokens are kept at most; what is too many is dropped at once.
+    pub fn set_max_entries(&self, max_entries: usize) {
+        self.cache.set_max_entries(max_entries, self.clock.now());
+        self.metrics.token_cache_entries(self.cache.len());
+    }
+
+    /// Drops the token of `credential` from the cache, because its upstream refused it. A newer
+    /// token of the same exchange stays; a credential that is no token is left alone.
+    ///
+    /// The token exchanged in its place is dropped no sooner than
+    /// [`limits::REFUSED_TOKEN_FLOOR`] after it: an upstream that refuses a fresh token refuses
+    /// the next one too, and one user there must not make us storm the provider, which would
+    /// throttle everybody.
+    pub fn forget(&self, credential: &UpstreamCredential) {
+        if let Some((key, header)) = credential.obtained() {
+            self.cache.forget(key, header);
+            self.metrics.token_cache_entries(self.cache.len());
+        }
+    }
+
+    /// Drops `refused`, the token under `key`, and says whether a better one may be had by `flight`:
+    /// that is being asked for, or none was just now ([`limits::REFUSED_TOKEN_FLOOR`]).
+    pub(super) fn make_way(&self, key: &Key, refused: &SecretHeader, flight: &Key) -> bool {
+        let may_fly = self.flights.is_under_way(flight) || self.cache.replace(key, refused);
+        self.metrics.token_cache_entries(self.cache.len());
+        may_fly
+    }
+
+    /// How many exchanges are under way.
+    #[cfg(test)]
+    pub(super) fn under_way(&self) -> usize {
+        self.flights.len()
+    }
+
+    pub(super) fn office(&self) -> Office<'_> {
+        Office {
+            throttles: &self.throttles,
+            lanes: &self.lanes,
+            breakers: &self.breakers,
+            clock: &*self.clock,
+            metrics: &self.metrics,
+        }
+    }
+
+    /// What the configuration says of `providers`.
+    pub fn configure(&self, providers: &[Arc<Provider>]) {
+        for provider in providers {
+            self.lanes.set(provider.name(), provider.settings().max_in_flight);
+        }
+    }
+
+    /// Forgets what providers refused a short while ago, so that they are asked again: another
+    /// configuration is in force, and what is new in it may be what they were about. Exchanges
+    /// under way are of the one before, and what they are refused is not remembered.
+    pub fn forget_refusals(&self) {
+        self.refusals.clear();
+    }
+
+    /// The token under `key`, for an inbound one that expires at `inbound_expires_at`: out of the
+    /// cache, or by the exchange with `provider` that `call` describes.
+    ///
+    /// A token that is due is renewed behind the request's back. One that is stale is used
+    /// where the provider can't give another, or not soon; never after a refusal.
+    pub(super) async fn obtain<F>(
+        self: &Arc<Self>,
+        key: Key,
+        inbound_expires_at: UnixTime,
+        provider: &Arc<str>,
+        call: impl FnOnce() -> F,
+    ) -> (CacheResult, Result<SecretHeader, Arc<ExchangeError>>)
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let stale = match self.find(&key, inbound_expires_at) {
+            Some(Found::Fresh(header)) => return (CacheResult::Hit, Ok(header)),
+            Some(Found::Due(header)) => {
+                self.renew(key, inbound_expires_at, provider, call);
+                return (CacheResult::Hit, Ok(header));
+            }
+            Some(Found::Stale(_)) => true,
+            None => false,
+        };
+        let flight = self.fly(key, key, inbound_expires_at, call);
+        if !stale {
+            let (result, outcome) = flight.await;
+            return (result, outcome.map(|granted| granted.header));
+        }
+        let mut flight = std::pin::pin!(flight);
+        let landed = timeout(limits::STALE_PATIENCE, &mut flight).await.ok();
+        let last_resort = match &landed {
+            Some((_, Ok(_))) => None,
+            Some((_, Err(error))) if !error.is_passing() => None,
+            // Looked up anew: it may have expired, or been dropped, while we waited.
+            Some((_, Err(_))) | None => self.usable(&key, inbound_expires_at),
+        };
+        if let Some(header) = last_resort {
+            return (CacheResult::Stale, Ok(header));
+        }
+        let (result, outcome) = match landed {
+            Some(landed) => landed,
+            None => flight.await,
+        };
+        (result, outcome.map(|granted| granted.header))
+    }
+
+    /// Renews the token under `key` in a task of its own, unless that is being done, was tried a
+    /// moment ago, or would be in the way of requests that wait.
+    fn renew<F>(
+        self: &Arc<Self>,
+        key: Key,
+        inbound_expires_at: UnixTime,
+        provider: &Arc<str>,
+        call: impl FnOnce() -> F,
+    ) where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let (now, room) = (self.clock.now(), self.lanes.room_for_renewal(provider));
+        let pause = if room.is_some() { renewal::pause } else { renewal::give_way };
+        if !self.cache.claim_renewal(&key, now, now.plus(pause(fastrand::f64()))) {
+            return;
+        }
+        let Some(room) = room else { return };
+        if self.refusals.recall(&key).is_some() {
+            return;
+        }
+        match self.flights.board(key) {
+            Seat::Passenger(_) => {}
+            Seat::Pilot(pilot, _) => {
+                let call = call();
+                self.take_off(key, key, inbound_expires_at, vec![pilot], async move {
+                    let outcome = call.await;
+                    drop(room);
+                    if let Err(error) = &outcome {
+                        log_failed_renewal(error);
+                    }
+                    outcome
+                });
+            }
+        }
+    }
+
+    /// The token under `key` if nothing at all is to be done about it, counted for `upstream`.
+    pub(super) fn at_hand(
+        &self,
+        key: &Key,
+        inbound_expires_at: UnixTime,
+        upstream: &str,
+    ) -> Option<Obtained> {
+        let Found::Fresh(header) = self.find(key, inbound_expires_at)? else { return None };
+        self.metrics.token_cache(upstream, CacheResult::Hit);
+        Some(Obtained { header, cache: CacheResult::Hit, took: None })
+    }
+
+    /// What one request has of an outcome, which it waited for since `began`; counted for
+    /// `upstream`.
+    pub(super) fn arrived(
+        &self,
+        upstream: &str,
+        began: Instant,
+        (cache, outcome): (CacheResult, Result<SecretHeader, Arc<ExchangeError>>),
+    ) -> Result<Obtained, Rejection> {
+        self.metrics.token_cache(upstream, cache);
+        let header = outcome.map_err(|error| error.rejection())?;
+        let took = (cache != CacheResult::Hit).then(|| began.elapsed());
+        Ok(Obtained { header, cache, took })
+    }
+
+    fn find(&self, key: &Key, inbound_expires_at: UnixTime) -> Option<Found> {
+        self.cache.find(key, inbound_expires_at, self.clock.now())
+    }
+
+    /// The token under `key`, if one is there that nobody has to replace first.
+    pub(super) fn cached(&self, key: &Key, inbound_expires_at: UnixTime) -> Option<SecretHeader> {
+        match self.find(key, inbound_expires_at)? {
+            Found::Fresh(header) | Found::Due(header) => Some(header),
+            Found::Stale(_) => None,
+        }
+    }
+
+    /// The token under `key`, if one is there that has not expired.
+    fn usable(&self, key: &Key, inbound_expires_at: UnixTime) -> Option<SecretHeader> {
+        match self.find(key, inbound_expires_at)? {
+            Found::Fresh(header) | Found::Due(header) | Found::Stale(header) => Some(header),
+        }
+    }
+
+    /// Makes the exchange that `call` describes, or waits for the one called `flight` that is
+    /// under way; a refusal of it that is remembered is given again. A token is kept under `key`.
+    pub(super) async fn fly<F>(
+        self: &Arc<Self>,
+        flight: Key,
+        key: Key,
+        inbound_expires_at: UnixTime,
+        call: impl FnOnce() -> F,
+    ) -> (CacheResult, Outcome)
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        if let Some(refusal) = self.refusals.recall(&flight) {
+            return (CacheResult::Miss, Err(Arc::new(refusal)));
+        }
+        let (result, passenger) = match self.flights.board(flight) {
+            Seat::Passenger(passenger) => (CacheResult::Coalesced, passenger),
+            Seat::Pilot(pilot, passenger) => {
+                // A flight may have landed between our look into the cache and our boarding.
+                if let Some(header) = self.cached(&key, inbound_expires_at) {
+                    let asked_at = self.clock.now();
+                    let granted = Granted { header, asked_at, life: None, refresh_in: None };
+                    pilot.land(Ok(granted.clone()));
+                    return (CacheResult::Hit, Ok(granted));
+                }
+                let mut pilots = vec![pilot];
+                // Who finds no token under `key` meanwhile waits for this one, which is better.
+                if flight != key
+                    && let Seat::Pilot(beside, _) = self.flights.board(key)
+                {
+                    pilots.push(beside);
+                }
+                self.take_off(flight, key, inbound_expires_at, pilots, call());
+                (CacheResult::Miss, passenger)
+            }
+        };
+        let outcome = passenger.outcome().await.and_then(|granted| {
+            if granted.is_expired(self.clock.now()) {
+                return Err(Arc::new(ExchangeError::unavailable(
+                    "the token that the provider gave had expired before it could be used; compare the clocks, and the lifetime of its tokens".into(),
+                    None,
+                )));
+            }
+            Ok(granted)
+        });
+        (result, outcome)
+    }
+
+    /// Starts the flight of `pilots`, in a task of its own: the request that it is for may go away.
+    fn take_off(
+        self: &Arc<Self>,
+        flight: Key,
+        key: Key,
+        inbound_expires_at: UnixTime,
+        pilots: Vec<Pilot>,
+        call: impl Future<Output = Outcome> + Send + 'static,
+    ) {
+        let (exchanger, era) = (Arc::clone(self), self.refusals.era());
+        tokio::spawn(async move {
+            let outcome = call.await;
+            exchanger.keep(flight, key, inbound_expires_at, era, &outcome);
+            // After the cache has it: who does not find the flight finds the token.
+            for pilot in pilots {
+                pilot.land(outcome.clone());
+            }
+        });
+    }
+
+    /// Keeps what an exchange came to, the token or the refusal.
+    fn keep(
+        &self,
+        flight: Key,
+        key: Key,
+        inbound_expires_at: UnixTime,
+        era: Era,
+        outcome: &Outcome,
+    ) {
+        match outcome {
+            Ok(granted) => self.cache.put(key, granted, inbound_expires_at, self.clock.now()),
+            Err(error) => {
+                // The provider's word on this user is newer than the token: an account that was
+                // blocked, or a policy that now asks for more, must not wait for its expiry.
+                if error.ends_access() {
+                    self.cache.drop_token(&key);
+                }
+                self.refusals.remember(flight, error, era);
+            }
+        }
+        self.metrics.token_cache_entries(self.cache.len());
+    }
+}
+
+/// The requests of the token go on well, so nothing else tells the operator.
+fn log_failed_renewal(error: &ExchangeError) {
+    let reason = error.reason();
+    match error.memory() {
+        // Once in a while for all callers: it is remembered. Their tokens run out one by one.
+        Memory::Client(_) => tracing::warn!("tokens in use can't be renewed: {reason}"),
+        Memory::Token(_) | Memory::None => tracing::debug!("a token can't be renewed: {reason}"),
+    }
+}
+
+impl fmt::Debug for Exchanger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchanger").field("tokens", &self.cache.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

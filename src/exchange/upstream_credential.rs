@@ -1,0 +1,125 @@
+//! What an upstream is shown, and what becomes of it when the upstream refuses it.
+//!
+//! Plain data, bound to one upstream. Which credential a request gets is decided in `mod.rs`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderName, HeaderValue};
+
+use super::challenge::Claims;
+use super::exchanger::Obtained;
+use super::terms::{Key, Terms};
+use crate::observe::metrics::CacheResult;
+use crate::rejection::{Code, Extra, Rejection};
+use crate::secret::SecretHeader;
+
+/// What an upstream is shown, bound to that upstream by name.
+#[derive(Debug)]
+pub struct UpstreamCredential {
+    upstream: Arc<str>,
+    header: Option<(HeaderName, SecretHeader)>,
+    exchanged: Option<Exchanged>,
+}
+
+/// How a token came out of the exchanger.
+struct Exchanged {
+    key: Key,
+    /// On which terms a provider gave it; `None` for one of a managed identity.
+    terms: Option<Arc<Terms>>,
+    cache: CacheResult,
+    took: Option<Duration>,
+}
+
+impl UpstreamCredential {
+    /// What the file says, which nobody was asked for: a header, or nothing.
+    pub(super) fn fixed(upstream: &Arc<str>, header: Option<(HeaderName, SecretHeader)>) -> Self {
+        Self { upstream: Arc::clone(upstream), header, exchanged: None }
+    }
+
+    /// The token that the exchanger has under `key`; `terms` are those that a provider gave it on.
+    pub(super) fn token(
+        upstream: &Arc<str>,
+        key: Key,
+        terms: Option<&Arc<Terms>>,
+        obtained: Obtained,
+    ) -> Self {
+        let Obtained { header, cache, took } = obtained;
+        Self {
+            upstream: Arc::clone(upstream),
+            header: Some((AUTHORIZATION, header)),
+            exchanged: Some(Exchanged { key, terms: terms.map(Arc::clone), cache, took }),
+        }
+    }
+
+    /// The header to add to the request, if any.
+    pub fn header(&self) -> Option<(&HeaderName, &HeaderValue)> {
+        self.header.as_ref().map(|(name, value)| (name, value.expose()))
+    }
+
+    /// The one upstream that may be shown this.
+    pub fn upstream(&self) -> &Arc<str> {
+        &self.upstream
+    }
+
+    /// The refusal of a request whose upstream goes on asking for a token with `claims`: the
+    /// challenge is passed on, unless nobody could answer it: that of a managed identity.
+    pub fn challenge_stands(&self, claims: &Claims) -> Rejection {
+        let upstream = &self.upstream;
+        match &self.exchanged {
+            Some(Exchanged { terms: Some(terms), .. }) => Rejection::new(
+                Code::ClaimsChallenge,
+                "The service wants the user to sign in again.",
+                format!(
+                    "upstream `{upstream}` asks for a token with more claims (continuous access evaluation), and the one from provider `{}` does not satisfy it; the client has to sign the user in again with the `claims` of our answer",
+                    terms.provider
+                ),
+            )
+            .with(Extra::Claims {
+                authorization_uri: terms.authorization_endpoint.clone().unwrap_or_default(),
+                client_id: terms.client_id.clone(),
+                claims: Some(claims.text().to_owned()),
+            }),
+            Some(Exchanged { .. }) | None => Rejection::new(
+                Code::ExchangeFailed,
+                "The gateway could not get a token for the service.",
+                format!(
+                    "upstream `{upstream}` asks for more claims in the token of a managed identity, which can't have them; see the policies that hold for that identity"
+                ),
+            ),
+        }
+    }
+
+    /// The token, and its name in the cache, if it is one that was obtained.
+    pub(super) fn obtained(&self) -> Option<(&Key, &SecretHeader)> {
+        let (_, header) = self.header.as_ref()?;
+        self.exchanged.as_ref().map(|exchanged| (&exchanged.key, header))
+    }
+
+    /// Whether it is a token that a provider gave.
+    pub fn is_exchanged(&self) -> bool {
+        self.exchanged.is_some()
+    }
+
+    /// How the token cache answered; `None` where no exchange is asked for.
+    pub fn cache_result(&self) -> Option<CacheResult> {
+        self.exchanged.as_ref().map(|exchanged| exchanged.cache)
+    }
+
+    /// How long the request waited for an exchange, its own or another's; `None` if it did not.
+    pub fn exchange_time(&self) -> Option<Duration> {
+        self.exchanged.as_ref().and_then(|exchanged| exchanged.took)
+    }
+}
+
+impl fmt::Debug for Exchanged {
+    // The key holds the digest of a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchanged")
+            .field("cache", &self.cache)
+            .field("took", &self.took)
+            .finish_non_exhaustive()
+    }
+}

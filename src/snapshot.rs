@@ -1,0 +1,87 @@
+//! One configuration, as a request meets it: data, and nothing of how it is walked over.
+//!
+//! Only `config::resolve` makes one; `gateway.rs` takes each request through one of them.
+
+use std::sync::Arc;
+
+use crate::authn::{Provider, Requirement};
+use crate::authz::Policy;
+use crate::exchange::TokenPlan;
+use crate::forward::{Forwarding, Upstream};
+use crate::metadata::{ProtectedResource, Resources};
+use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
+use crate::own_answer::{Canned, Redirect};
+use crate::peer::TrustedProxies;
+use crate::public_url::PublicUrl;
+use crate::route::{RouteTable, Target};
+
+/// One configuration, whole: what a request meets from its first byte to its last.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The routes, most specific first.
+    pub routes: RouteTable<Route>,
+    /// All providers of the file, for readiness.
+    pub providers: Vec<Arc<Provider>>,
+    /// All upstreams of the file; the next configuration keeps those that did not change.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// Whose `X-Forwarded-*` and `X-Request-Id` are believed.
+    pub trusted_proxies: TrustedProxies,
+    /// What callers call the gateway, if the file says so.
+    pub public_url: Option<Arc<PublicUrl>>,
+}
+
+impl Snapshot {
+    /// The protected resource that requests to `target` meet, whatever their method.
+    pub fn resource(&self, target: &Target) -> Option<&Arc<ProtectedResource>> {
+        self.routes.reachable(target).find_map(|route| route.resource.as_ref())
+    }
+}
+
+/// One entry of `routes:`.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name, and what is counted under it.
+    pub metrics: Arc<RouteMetrics>,
+    /// Whose tokens it takes.
+    pub requirement: Requirement,
+    /// What a caller must have.
+    pub policy: Policy,
+    /// What its challenges name, so that clients find the provider (RFC 9728 §5.1).
+    pub resource: Option<Arc<ProtectedResource>>,
+    /// What then happens.
+    pub action: Action,
+}
+
+impl Route {
+    /// Whether the file has it; the gateway adds those that answer for others.
+    pub fn is_of_the_file(&self) -> bool {
+        match &self.action {
+            Action::Forward(_) | Action::Respond(_) | Action::Redirect(_) => true,
+            Action::Describe(_) => false,
+        }
+    }
+}
+
+/// What a route does with a request that may pass.
+#[derive(Debug)]
+pub enum Action {
+    /// It goes to an upstream, with a credential of the upstream's own.
+    Forward(Box<Forward>),
+    /// The route's own answer.
+    Respond(Canned),
+    /// Another place.
+    Redirect(Redirect),
+    /// The metadata of the other routes, for clients.
+    Describe(Arc<Resources>),
+}
+
+/// To an upstream.
+#[derive(Debug)]
+pub struct Forward {
+    /// Which credential it gets.
+    pub token: TokenPlan,
+    /// Where to, and how.
+    pub forwarding: Forwarding,
+    /// The upstream's name, and what is counted under it.
+    pub metrics: Arc<UpstreamMetrics>,
+}

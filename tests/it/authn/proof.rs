@@ -413,6 +413,52 @@ async fn with_a_public_url_a_proof_is_for_that_and_no_host_of_a_request_counts()
 }
 
 #[tokio::test]
+async fn a_route_of_a_host_that_is_not_the_public_one_takes_proofs_for_its_own() {
+    let scene = Scene::start().await;
+    let key = keys::p256();
+    let token = scene.token(json!({"jkt": jkt(&key)}));
+    let (provider, upstream) = (&scene.provider, &scene.upstream);
+    let server = "public_url: \"https://api.example.com\"";
+    let file = routes_file(provider, upstream, &scene.files, server);
+    let route = |path: &str, hosts: &str| {
+        format!(
+            "  - {{ match: {{ path: {path}, hosts: [{hosts}] }}, auth: any, respond: {{ status: 204 }} }}\n"
+        )
+    };
+    let routes = [
+        route("/other", "b.example.com"),
+        route("/below", "\"*.other.example\""),
+        route("/both", "b.example.com, \"*.example.com\""),
+    ];
+    scene.gateway.write_file(&format!("{}\n{}", file.trim_end(), routes.concat()));
+    scene.gateway.running().reload().unwrap();
+    let mut clear = Client::http1(scene.gateway.addresses()[CLEAR]).await;
+    let mut secure = scene.connect(NOT_ASKED, None, "http/1.1").await;
+    for (host, path, url, status) in [
+        ("b.example.com", "/other", "https://b.example.com/other", 204),
+        ("b.example.com", "/other", "https://api.example.com/other", 401),
+        ("b.example.com", "/other", "https://a.other.example/other", 401),
+        // A proof that was made for another host is of no use there, and none can be named.
+        ("c.example.com", "/other", "https://c.example.com/other", 404),
+        ("a.other.example", "/below", "https://a.other.example/below", 204),
+        ("a.other.example", "/below", "https://b.other.example/below", 401),
+        // The route takes the public host: whatever else a request names counts for nothing.
+        ("b.example.com", "/both", "https://b.example.com/both", 401),
+        ("b.example.com", "/both", "https://api.example.com/both", 204),
+        ("api.example.com", "/both", "https://api.example.com/both", 204),
+        ("b.example.com", "/here", "https://b.example.com/here", 401),
+        ("b.example.com", "/here", "https://api.example.com/here", 204),
+    ] {
+        for client in [&mut clear, &mut secure] {
+            let proof = Proof::of(&key, &token, "GET", url).build();
+            let request = Request::get(path).header("authorization", format!("DPoP {token}"));
+            let request = request.header("host", host).header("dpop", proof);
+            assert_eq!(client.send(request, "").await.status, status, "{host}{path} for {url}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn passthrough_takes_a_bound_token_on_as_it_came_and_an_open_route_takes_nothing_on() {
     let scene = Scene::start().await;
     scene.upstream.allow_passthrough();

@@ -131,9 +131,9 @@ pub struct Oidc {
     pub client_id: Option<Spanned<Text>>,
     /// What proves it. Needed where an exchange uses the provider.
     pub credential: Option<Spanned<OidcCredential>>,
-    /// How users' tokens are exchanged. Default: `token_exchange`.
-    #[serde(default)]
-    pub exchange: Exchange,
+    /// How users' tokens are exchanged; says nothing without `credential`. Default:
+    /// `token_exchange`.
+    pub exchange: Option<Spanned<Exchange>>,
     /// The claims with the token's scopes, all of them: a string with spaces between, or an array.
     /// Default: `scp`, `scope`.
     pub scope_claims: Option<OneOrMany<Spanned<Text>>>,

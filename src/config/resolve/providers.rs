@@ -176,10 +176,12 @@ fn entra_settings(
 fn user_grant(provider: &file::Provider) -> UserGrant {
     match provider {
         file::Provider::Entra(_) => UserGrant::EntraOnBehalfOf,
-        file::Provider::Oidc(oidc) => match oidc.exchange {
-            file::Exchange::TokenExchange => UserGrant::TokenExchange,
-            file::Exchange::JwtBearer => UserGrant::JwtBearer,
-        },
+        file::Provider::Oidc(oidc) => {
+            match oidc.exchange.as_ref().map(|exchange| exchange.value).unwrap_or_default() {
+                file::Exchange::TokenExchange => UserGrant::TokenExchange,
+                file::Exchange::JwtBearer => UserGrant::JwtBearer,
+            }
+        }
     }
 }
 
@@ -189,6 +191,13 @@ fn oidc_settings(
     finding: &mut Finding<'_>,
 ) -> ProviderSettings {
     refuse_clear(&oidc.issuer, finding);
+    if let (Some(exchange), None) = (&oidc.exchange, &oidc.credential) {
+        finding.warning(
+            exchange.key_place(),
+            "`exchange` says nothing without `credential`: no token is exchanged there",
+            "add `client_id` and `credential`, by which the provider knows the gateway, or remove it",
+        );
+    }
     let issuing = Issuing::Oidc { issuer: oidc.issuer.text.clone() };
     let mut settings = ProviderSettings::new(name, issuing, texts(&oidc.audiences.0));
     settings.exchanges = exchanges(oidc.credential.as_ref());

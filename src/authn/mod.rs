@@ -56,7 +56,7 @@ pub use self::discovery::{Endpoints, may_be_called};
 pub use self::dpop::{DPOP, PROOF_ALGORITHMS};
 pub use self::endpoints::NoEndpoints;
 pub use self::header_type::HeaderType;
-pub use self::issuing::{Cloud, Issuing};
+pub use self::issuing::{Cloud, Issuing, TENANT_PLACEHOLDER};
 pub use self::provider::{Provider, ProviderError, Status};
 pub use self::public_place::CalledAt;
 pub use self::settings::{Exchanges, ProviderSettings};

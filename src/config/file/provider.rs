@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::super::spanned::{List, OneOrMany, Spanned};
 use super::super::value::{
-    Algorithm, ClockSkew, Count, HeaderType, HttpUrl, Period, Tenant, TenantId, Text,
+    Algorithm, ClockSkew, Count, HeaderType, HttpUrl, Period, SigningAlgorithm, Tenant, TenantId,
+    Text,
 };
 use crate::secret::Secret;
 
@@ -171,7 +172,7 @@ pub struct PrivateKey {
     /// What the provider knows its public half by: `kid`. Required.
     pub key_id: Spanned<Text>,
     /// How it signs. Default: `RS256`.
-    pub algorithm: Option<Spanned<Algorithm>>,
+    pub algorithm: Option<Spanned<SigningAlgorithm>>,
 }
 
 /// `exchange` of an OpenID Connect provider: how users' tokens are swapped there.

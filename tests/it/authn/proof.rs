@@ -236,6 +236,25 @@ async fn a_resumed_session_still_carries_the_certificate() {
 }
 
 #[tokio::test]
+async fn a_reload_that_changes_no_certificate_costs_nobody_a_whole_handshake() {
+    let scene = Scene::start().await;
+    let mine = scene.ca.certify("mine");
+    let config = tls(&scene.server, Some(&mine), "http/1.1");
+    let address = scene.gateway.addresses()[OPTIONAL];
+    let changed = "public_url: \"https://api.example.com\"";
+    for (file, kind) in [(None, HandshakeKind::Full), (Some(changed), HandshakeKind::Resumed)] {
+        if let Some(server) = file {
+            let file = routes_file(&scene.provider, &scene.upstream, &scene.files, server);
+            scene.gateway.write_file(&file);
+            scene.gateway.running().reload().unwrap();
+        }
+        let (mut client, shaken) = Client::tls_as(address, &config).await.unwrap();
+        assert_eq!(shaken, kind);
+        assert_eq!(client.get("/open/x").await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn a_reload_takes_the_callers_cas_as_they_are_then_for_resumed_sessions_too() {
     let scene = Scene::start().await;
     let address = scene.gateway.addresses()[REQUIRED];

@@ -32,7 +32,7 @@ use crate::route::{EncodedSlashes, PathPattern, RouteMatch, RouteTable, Target};
 pub type Judge = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Judge); 11] = [
+pub const TARGETS: [(&str, Judge); 12] = [
     ("answer", answer),
     ("bearer", bearer),
     ("challenge", challenge),
@@ -41,6 +41,7 @@ pub const TARGETS: [(&str, Judge); 11] = [
     ("keys", keys),
     ("metadata", metadata),
     ("pattern", pattern),
+    ("proof", proof),
     ("routes", routes),
     ("target", target),
     ("token", token),
@@ -74,6 +75,11 @@ pub fn keys(data: &[u8]) {
 /// A discovery document.
 pub fn metadata(data: &[u8]) {
     crate::authn::fuzzing::metadata(data);
+}
+
+/// A DPoP proof: the field, or header and claims in lines, which are then signed; and a URL.
+pub fn proof(data: &[u8]) {
+    crate::authn::fuzzing::proof(data);
 }
 
 /// A compact token, or its parts in lines.

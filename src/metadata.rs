@@ -8,7 +8,8 @@
 //! and no roles, clients, tenants or claims.
 //!
 //! Left out of the document: `resource_signing_alg_values_supported`, which is about responses that
-//! are signed, and none is; `jwks_uri`, for the same reason.
+//! are signed, and none is; `jwks_uri`, for the same reason;
+//! `tls_client_certificate_bound_access_tokens`, which is a matter of listeners, not of routes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +24,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
-use crate::authn::{Issuing, Provider, ProviderSettings};
+use crate::authn::{Algorithm, Issuing, PROOF_ALGORITHMS, Provider, ProviderSettings};
 use crate::body::Body;
 use crate::public_url::PublicUrl;
 use crate::rejection::{Code, Extra, Rejection};
@@ -80,6 +81,8 @@ struct Document {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     scopes_supported: Vec<String>,
     bearer_methods_supported: [&'static str; 1],
+    /// Wherever a token is taken, one that is bound to a DPoP key is.
+    dpop_signing_alg_values_supported: Vec<&'static str>,
 }
 
 /// What routes say of the resources they are part of, put together path by path.
@@ -113,7 +116,12 @@ impl Describing {
             let (origin, base) = (public_url.origin(), public_url.base_path());
             let metadata_url = format!("{origin}{WELL_KNOWN}{base}{path}");
             let resource = public_url.of_path(&path);
-            let document = Document { resource, bearer_methods_supported: ["header"], ..document };
+            let document = Document {
+                resource,
+                bearer_methods_supported: ["header"],
+                dpop_signing_alg_values_supported: PROOF_ALGORITHMS.map(Algorithm::name).to_vec(),
+                ..document
+            };
             // Strings and lists of them always serialise.
             let document = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
             (path, Arc::new(ProtectedResource { metadata_url, document }))

@@ -27,7 +27,11 @@ pub enum ClientAuth {
 
 /// How certificates of callers are verified.
 #[derive(Clone, Debug)]
-pub struct CallerCertificates(Arc<dyn ClientCertVerifier>);
+pub struct CallerCertificates {
+    verifier: Arc<dyn ClientCertVerifier>,
+    cas: Vec<CertificateDer<'static>>,
+    auth: ClientAuth,
+}
 
 impl CallerCertificates {
     /// Believes the CAs of `pem`, and no others; the name of the file is for errors.
@@ -44,8 +48,8 @@ impl CallerCertificates {
             return Err(TlsError::NoCertificate { file: file.into() });
         }
         let mut roots = RootCertStore::empty();
-        for certificate in certificates {
-            roots.add(certificate).map_err(|error| unusable(error.into()))?;
+        for certificate in &certificates {
+            roots.add(certificate.clone()).map_err(|error| unusable(error.into()))?;
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
@@ -53,11 +57,22 @@ impl CallerCertificates {
             ClientAuth::Optional => builder.allow_unauthenticated(),
             ClientAuth::Required => builder,
         };
-        Ok(Self(builder.build().map_err(|error| unusable(error.into()))?))
+        let verifier = builder.build().map_err(|error| unusable(error.into()))?;
+        Ok(Self { verifier, cas: certificates, auth })
     }
 
     pub(super) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.verifier)
+    }
+
+    /// The CAs that are believed, as the file has them.
+    pub(super) fn cas(&self) -> &[CertificateDer<'static>] {
+        &self.cas
+    }
+
+    /// Whether a caller must have a certificate.
+    pub(super) fn auth(&self) -> ClientAuth {
+        self.auth
     }
 }
 

@@ -2,20 +2,23 @@
 //! HTTP/2 and HTTP/1.1 by ALPN; and, where the file says so, a certificate of the caller's.
 //!
 //! Each configuration has its own memory of sessions, so none is resumed that was begun with
-//! certificates, or under CAs of callers, that were replaced since.
+//! certificates, or under CAs of callers, that were replaced since. One that would be made of the
+//! same is not put in place of another, so that a reload costs nobody a whole handshake.
 //!
 //! It decides what can be served with; when files are read again is decided by the reload.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::digest::{Context, SHA256};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{InconsistentKeys, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-use crate::accept::client_auth::CallerCertificates;
+use crate::accept::client_auth::{CallerCertificates, ClientAuth};
 use crate::accept::expiry;
 use crate::body::BoxError;
 use crate::clock::UnixTime;
@@ -29,7 +32,13 @@ pub struct Tls(ArcSwap<Certified>);
 pub struct Certified {
     config: Arc<ServerConfig>,
     expires_at: Option<UnixTime>,
+    made_of: MadeOf,
 }
+
+/// SHA-256 of all that a configuration is made of. It has no `Debug` that shows it: the private
+/// key is in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct MadeOf([u8; 32]);
 
 /// Why a listener can't serve TLS.
 #[derive(Debug, thiserror::Error)]
@@ -110,9 +119,12 @@ impl Tls {
         Self(ArcSwap::from_pointee(certified))
     }
 
-    /// Serves new connections with `certified` from now on.
+    /// Serves new connections with `certified` from now on; sessions are forgotten if anything
+    /// about it is new.
     pub fn replace(&self, certified: Certified) {
-        self.0.store(Arc::new(certified));
+        if self.0.load().made_of != certified.made_of {
+            self.0.store(Arc::new(certified));
+        }
     }
 
     /// For one connection.
@@ -150,6 +162,7 @@ impl Certified {
                 TlsError::Pem { file, source }
             }
         })?;
+        let made_of = MadeOf::of(&chain, &key, callers);
         let config = server_config(chain, key, callers).map_err(|source| {
             let (cert_file, key_file) = (cert_file.into(), key_file.into());
             if source == InconsistentKeys::KeyMismatch.into() {
@@ -158,12 +171,51 @@ impl Certified {
                 TlsError::Unusable { cert_file, key_file, source }
             }
         })?;
-        Ok(Self { config: Arc::new(config), expires_at })
+        Ok(Self { config: Arc::new(config), expires_at, made_of })
     }
 
     /// When the server's own certificate expires, if that can be read from it.
     pub fn expires_at(&self) -> Option<UnixTime> {
         self.expires_at
+    }
+}
+
+impl MadeOf {
+    fn of(
+        chain: &[CertificateDer<'_>],
+        key: &PrivateKeyDer<'_>,
+        callers: Option<&CallerCertificates>,
+    ) -> Self {
+        let mut context = Context::new(&SHA256);
+        // Each with its length, and lists with theirs, so that nothing reads as something else.
+        let mut add = |bytes: &[u8]| {
+            context.update(&bytes.len().to_be_bytes());
+            context.update(bytes);
+        };
+        let mut add_all = |certificates: &[CertificateDer<'_>]| {
+            add(&certificates.len().to_be_bytes());
+            for certificate in certificates {
+                add(certificate);
+            }
+        };
+        add_all(chain);
+        add_all(callers.map_or(&[], CallerCertificates::cas));
+        add(match callers.map(CallerCertificates::auth) {
+            None => b"not asked",
+            Some(ClientAuth::Optional) => b"optional",
+            Some(ClientAuth::Required) => b"required",
+        });
+        add(key.secret_der());
+        let mut digest = [0; 32];
+        // SHA-256 has 32 bytes.
+        digest.copy_from_slice(context.finish().as_ref());
+        Self(digest)
+    }
+}
+
+impl fmt::Debug for MadeOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MadeOf(..)")
     }
 }
 
@@ -202,6 +254,45 @@ mod tests {
     fn a_chain_with_its_key_serves() {
         let (chain, key) = pair();
         assert!(load(&chain, &key).unwrap().expires_at().is_some());
+    }
+
+    #[test]
+    fn what_is_the_same_is_not_replaced_and_anything_new_is() {
+        let ((chain, key), (other_chain, other_key), ca, two) =
+            (pair(), pair(), pair().0, pair().0);
+        let asking = |pem: &str, auth| {
+            CallerCertificates::from_pem(pem.as_bytes(), Path::new("ca.pem"), auth).unwrap()
+        };
+        let load = |chain: &str, key: &str, callers: Option<CallerCertificates>| {
+            let files = (Path::new("tls.crt"), Path::new("tls.key"));
+            let (chain, key) = (chain.as_bytes(), key.as_bytes());
+            Certified::from_pem(chain, key, files.0, files.1, callers.as_ref()).unwrap()
+        };
+        let longer = format!("{chain}{other_chain}");
+        let cas = format!("{ca}{two}");
+        let callers = [
+            None,
+            Some((&ca, ClientAuth::Optional)),
+            Some((&ca, ClientAuth::Required)),
+            Some((&two, ClientAuth::Required)),
+            Some((&cas, ClientAuth::Required)),
+        ];
+        let tls = Tls::new(load(&other_chain, &other_key, None));
+        for callers in callers {
+            for chain in [&chain, &longer] {
+                let certified = || {
+                    let callers = callers.map(|(pem, auth)| asking(pem, auth));
+                    load(chain, &key, callers)
+                };
+                let before = tls.0.load_full();
+                tls.replace(certified());
+                let now = tls.0.load_full();
+                assert!(!Arc::ptr_eq(&before, &now), "{callers:?}");
+                tls.replace(certified());
+                assert!(Arc::ptr_eq(&now, &tls.0.load_full()), "{callers:?}");
+            }
+        }
+        assert!(!format!("{tls:?}").contains("MadeOf(["));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::secret::InboundToken;
 
 use super::bearer::Scheme;
 use super::dpop;
+use super::public_place::CalledAt;
 use super::refusal;
 use super::thumbprint::Thumbprint;
 use super::used_proofs::UsedProofs;
@@ -67,13 +68,14 @@ impl Vouched {
         token: &InboundToken,
         scheme: Scheme,
         presented: &Presented<'_>,
+        called_at: CalledAt,
         proofs: &UsedProofs,
     ) -> Result<Arc<Identity>, Rejection> {
         match (self.binding, scheme) {
             (Binding::None, Scheme::Bearer) => {}
             (Binding::Certificate(wanted), Scheme::Bearer) => check_certificate(wanted, presented)?,
             (Binding::Key(wanted), Scheme::Dpop) => {
-                dpop::check(token, wanted, presented, proofs)?;
+                dpop::check(token, wanted, presented, called_at, proofs)?;
             }
             (Binding::Key(wanted), Scheme::Bearer) => {
                 return Err(refusal::invalid(format!(

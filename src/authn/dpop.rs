@@ -18,7 +18,7 @@ use super::Presented;
 use super::algorithm::Algorithm;
 use super::json;
 use super::keys::Material;
-use super::public_place::PublicPlace;
+use super::public_place::{CalledAt, PublicPlace};
 use super::refusal::shown;
 use super::thumbprint::Thumbprint;
 use super::token;
@@ -43,6 +43,7 @@ pub(super) fn check(
     token: &InboundToken,
     bound_to: Thumbprint,
     presented: &Presented<'_>,
+    called_at: CalledAt,
     proofs: &UsedProofs,
 ) -> Result<(), Rejection> {
     let mut fields = presented.headers.get_all(DPOP).iter();
@@ -59,7 +60,7 @@ pub(super) fn check(
         )));
     }
     let claims = proof.claims()?;
-    check_request(&claims, token, presented)?;
+    check_request(&claims, token, presented, called_at)?;
     let jti = text(&claims, "jti")?;
     if jti.is_empty() || jti.len() > limits::MAX_JTI_BYTES {
         return Err(refuse(format!(
@@ -166,6 +167,7 @@ fn check_request(
     claims: &Map<String, Value>,
     token: &InboundToken,
     presented: &Presented<'_>,
+    called_at: CalledAt,
 ) -> Result<(), Rejection> {
     let (method, asked) = (text(claims, "htm")?, presented.target.method().as_str());
     if method != asked {
@@ -176,14 +178,14 @@ fn check_request(
         )));
     }
     let named = PublicPlace::read(text(claims, "htu")?);
-    let called = PublicPlace::of_request(presented);
+    let called = PublicPlace::of_request(presented, called_at);
     if named.is_none() || named != called {
         // Never as it is written: there may be a query in it, and in that a secret.
         let shown = |place: Option<PublicPlace>, else_it_is: &str| {
             place.map_or_else(|| else_it_is.to_owned(), |place| shown(&place.to_string()))
         };
         return Err(refuse(format!(
-            "it is for {} (`htu`), and this request for {}; the caller has to sign the URL that it calls, and `server.public_url` has to be that",
+            "it is for {} (`htu`), and this request for {}; the caller has to sign the URL that it calls, and that has to be below `server.public_url`, or at a host of the route's own `hosts`",
             shown(named, "what is no URL of a gateway"),
             shown(called, "a URL without a host")
         )));

@@ -16,23 +16,33 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Request};
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
+use url::Url;
 
-use crate::clock::{SystemClock, UnixTime};
+use crate::clock::{Clock, SystemClock, UnixTime};
 use crate::limits;
 use crate::observe::metrics::Metrics;
-use crate::rejection::{Code, Rejection};
+use crate::peer::Peer;
+use crate::rejection::{Code, Extra, Rejection};
+use crate::route::Target;
 use crate::secret::InboundToken;
 use crate::trust::Roots;
 
 use super::algorithm::Algorithm;
 use super::bearer::Scheme;
 use super::discovery;
+use super::keys::Material;
 use super::keys::{Key, KeySet};
+use super::public_place::PublicPlace;
 use super::settings::ProviderSettings;
+use super::thumbprint::Thumbprint;
 use super::token::Unverified;
-use super::{Cloud, Issuing, Provider, bearer, claims, may_be_called};
+use super::{
+    CalledAt, Cloud, DPOP, Issuing, Presented, Provider, UsedProofs, bearer, claims, dpop,
+    may_be_called,
+};
 
 const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 const AUDIENCE: &str = "api://gateway";
@@ -202,24 +212,131 @@ pub(crate) fn metadata(data: &[u8]) {
     }
 }
 
+/// The URL that proofs have to be for, with POST.
+const PLACE: &str = "https://api.example.com/orders/1";
+/// What proofs have to be for: the digest of `token`.
+const ATH: &str = "PEaenWxYddN6Q_NT1PiOYfz4EsZu7jRXRlpAsNpBU-A";
+
+/// A DPoP proof for [`PLACE`]: header and claims before they are encoded, with a line feed
+/// between, and signed by the key that the token is bound to; or, if it does not begin with `{`,
+/// the field as it stands. That is a URL, too.
+pub(crate) fn proof(data: &[u8]) {
+    let field = if data.starts_with(b"{") {
+        let mut lines = data.splitn(2, |byte| *byte == b'\n');
+        let (header, claims) = (lines.next().unwrap(), lines.next().unwrap_or_default());
+        SIGNING.compact(header, claims).into_bytes()
+    } else {
+        place(data);
+        data.to_vec()
+    };
+    let Ok(value) = HeaderValue::from_bytes(&field) else { return };
+    let request = Request::post(PLACE).header("host", "api.example.com").header(DPOP, value);
+    let request = request.body(()).unwrap();
+    let target = Target::parse(&request).unwrap();
+    let address = ([127, 0, 0, 1], 1).into();
+    let presented = Presented {
+        target: &target,
+        headers: request.headers(),
+        peer: &Peer { address, tls: true, certificate: None },
+        public_url: None,
+    };
+    let (token, proofs) = (inbound("token").unwrap(), UsedProofs::new(Arc::new(Then)));
+    let check =
+        || dpop::check(&token, SIGNING.thumbprint, &presented, CalledAt::PublicUrl, &proofs);
+    let refused = |outcome: Result<(), Rejection>| {
+        let rejection = outcome.unwrap_err();
+        assert_eq!(rejection.code(), Code::TokenInvalid, "{}", rejection.reason());
+        assert_eq!(rejection.extra(), &Extra::Dpop("invalid_dpop_proof"));
+        says_nothing_of(&rejection, data);
+    };
+    let outcome = check();
+    if outcome.is_err() {
+        return refused(outcome);
+    }
+    assert!(field.len() <= limits::MAX_PROOF_BYTES);
+    let parts: Vec<&str> = str::from_utf8(&field).unwrap().split('.').collect();
+    let [header, claims, _] = parts[..] else { panic!("{} parts", parts.len()) };
+    // Any other reader of JSON comes to the same.
+    let decoded = |part| {
+        let decoded = URL_SAFE_NO_PAD.decode(part).unwrap();
+        serde_json::from_slice::<Value>(&decoded).unwrap()
+    };
+    let (header, claims) = (decoded(header), decoded(claims));
+    assert_eq!((&header["typ"], &header["alg"]), (&json!("dpop+jwt"), &json!("EdDSA")));
+    assert_eq!(header["jwk"]["x"], URL_SAFE_NO_PAD.encode(SIGNING.pair.public_key()));
+    for name in ["crit", "b64", "jku", "x5u", "enc", "zip"] {
+        assert!(header.get(name).is_none(), "{name}");
+    }
+    for name in ["d", "p", "q", "dp", "dq", "qi", "oth", "k"] {
+        assert!(header["jwk"].get(name).is_none(), "{name}");
+    }
+    assert_eq!((&claims["htm"], &claims["ath"]), (&json!("POST"), &json!(ATH)));
+    let iat = claims["iat"].as_f64().unwrap();
+    assert!((1_767_225_540.0..1_767_225_661.0).contains(&iat), "{iat}");
+    let jti = claims["jti"].as_str().unwrap();
+    assert!((1..=limits::MAX_JTI_BYTES).contains(&jti.len()));
+    // And any other reader of URLs.
+    let written = claims["htu"].as_str().unwrap();
+    let htu = Url::parse(written).unwrap();
+    assert_eq!(htu.origin().ascii_serialization(), "https://api.example.com", "{htu}");
+    assert!(htu.username().is_empty() && htu.password().is_none(), "{htu}");
+    // Of several slashes we make one, as in the targets of requests, and others none.
+    if written.matches("//").count() == 1 {
+        assert_eq!(percent_decode_str(htu.path()).decode_utf8().unwrap(), "/orders/1", "{htu}");
+    }
+    refused(check());
+}
+
+/// A URL: what is taken for a place is one in one spelling, without secrets.
+fn place(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let Some(place) = PublicPlace::read(text) else { return };
+    let shown = place.to_string();
+    assert!(shown.starts_with("https://") || shown.starts_with("http://"), "{shown}");
+    assert!(!shown.contains(['?', '#', ' ', '\\']), "{shown}");
+    let authority = shown.split('/').nth(2).unwrap();
+    assert!(!authority.contains('@') && !authority.starts_with(':'), "{shown}");
+    let again = PublicPlace::read(&shown);
+    assert!(again.as_ref() == Some(&place), "{shown}");
+    assert_eq!(again.unwrap().to_string(), shown);
+}
+
+/// The moment at which everything is judged.
+#[derive(Debug)]
+struct Then;
+
+impl Clock for Then {
+    fn now(&self) -> UnixTime {
+        NOW
+    }
+}
+
 /// A key that the targets sign with, and its public half.
 struct Signing {
     pair: Ed25519KeyPair,
     key: Arc<Key>,
+    thumbprint: Thumbprint,
 }
 
 static SIGNING: LazyLock<Signing> = LazyLock::new(|| {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
     let x = URL_SAFE_NO_PAD.encode(pair.public_key());
-    let jwks = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x}]});
+    let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x});
+    let Ok(material) = Material::read(jwk.as_object().unwrap()) else { panic!("it is a key") };
+    let jwks = json!({"keys": [jwk]});
     let (set, _) = KeySet::read(jwks.to_string().as_bytes(), &Algorithm::ALL).unwrap();
-    Signing { pair, key: Arc::clone(set.key("k").unwrap()) }
+    let thumbprint = Thumbprint::of(&material);
+    Signing { pair, key: Arc::clone(set.key("k").unwrap()), thumbprint }
 });
 
 impl Signing {
     fn token(&self, claims: &[u8]) -> String {
-        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA","kid":"k","typ":"JWT"}"#);
-        let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
+        self.compact(br#"{"alg":"EdDSA","kid":"k","typ":"JWT"}"#, claims)
+    }
+
+    fn compact(&self, header: &[u8], claims: &[u8]) -> String {
+        let (header, claims) = (URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signed = format!("{header}.{claims}");
         let signature = URL_SAFE_NO_PAD.encode(self.pair.sign(signed.as_bytes()));
         format!("{signed}.{signature}")
     }

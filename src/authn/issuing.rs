@@ -42,7 +42,7 @@ impl Cloud {
 }
 
 /// What stands for the tenant in the issuers that Entra publishes for several.
-pub(super) const TENANT_PLACEHOLDER: &str = "{tenantid}";
+pub const TENANT_PLACEHOLDER: &str = "{tenantid}";
 
 /// Who issues the tokens of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]

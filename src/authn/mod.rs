@@ -56,8 +56,9 @@ pub use self::discovery::{Endpoints, may_be_called};
 pub use self::dpop::{DPOP, PROOF_ALGORITHMS};
 pub use self::endpoints::NoEndpoints;
 pub use self::header_type::HeaderType;
-pub use self::issuing::{Cloud, Issuing};
+pub use self::issuing::{Cloud, Issuing, TENANT_PLACEHOLDER};
 pub use self::provider::{Provider, ProviderError, Status};
+pub use self::public_place::CalledAt;
 pub use self::settings::{Exchanges, ProviderSettings};
 pub(crate) use self::tenants::is_guid;
 pub use self::tenants::{Directory, Tenants};
@@ -127,6 +128,8 @@ pub enum Requirement {
         verified: Arc<VerifiedTokens>,
         /// The DPoP proofs that were used.
         proofs: Arc<UsedProofs>,
+        /// Which URL a DPoP proof for it has to name.
+        called_at: CalledAt,
     },
 }
 
@@ -167,11 +170,12 @@ pub async fn authenticate(
             bearer::single(presented.headers)?;
             Ok(Authenticated { caller: None })
         }
-        Requirement::Token { providers, verified, proofs } => {
+        Requirement::Token { providers, verified, proofs, called_at } => {
             let (scheme, token) = bearer::token(presented.headers)?;
             let vouched = identify(&token, providers, verified).await;
-            let identity =
-                vouched.and_then(|vouched| vouched.held_by(&token, scheme, &presented, proofs));
+            let identity = vouched.and_then(|vouched| {
+                vouched.held_by(&token, scheme, &presented, *called_at, proofs)
+            });
             match identity {
                 Ok(identity) => Ok(Authenticated { caller: Some(Caller { token, identity }) }),
                 Err(rejection) => Err(challenged(rejection, scheme)),

@@ -14,6 +14,19 @@ use crate::route::Target;
 
 use super::Presented;
 
+/// What callers call the host of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CalledAt {
+    /// The gateway's public URL, if it has one: the route takes its host, and whatever other
+    /// host a request names is what a proxy in front made of it, or what its sender likes.
+    PublicUrl,
+    /// The host that the request names: one of the route's own, which the public URL's is not
+    /// among. No caller of the public URL meets the route, so a proof for that URL would be
+    /// none that an honest client makes; and nobody is free to name another host, since a
+    /// request that does is not one for the route.
+    OwnHost,
+}
+
 /// A place on the web, in one spelling.
 pub(super) struct PublicPlace {
     secure: bool,
@@ -23,13 +36,19 @@ pub(super) struct PublicPlace {
 
 impl PublicPlace {
     /// Where a request goes, in the caller's words: below the gateway's public URL if it has
-    /// one, else at the host that the request names. `None` if it names none (HTTP/1.0).
-    pub(super) fn of_request(presented: &Presented<'_>) -> Option<Self> {
+    /// one that leads to the route, else at the host that the request names. `None` if it names
+    /// none (HTTP/1.0).
+    pub(super) fn of_request(presented: &Presented<'_>, called_at: CalledAt) -> Option<Self> {
         let path = presented.target.path();
-        if let Some(url) = presented.public_url {
-            return Self::read(&format!("{}{path}", url.trim_end_matches('/')));
-        }
-        let scheme = if presented.peer.tls { "https" } else { "http" };
+        let secured_in_front = match (presented.public_url, called_at) {
+            (None, _) => false,
+            (Some(url), CalledAt::PublicUrl) => {
+                return Self::read(&format!("{}{path}", url.trim_end_matches('/')));
+            }
+            // Whoever ends TLS in front for the public URL does so for the other hosts too.
+            (Some(url), CalledAt::OwnHost) => url.starts_with("https:"),
+        };
+        let scheme = if presented.peer.tls || secured_in_front { "https" } else { "http" };
         Self::read(&format!("{scheme}://{}{path}", presented.target.authority()?))
     }
 

@@ -42,8 +42,8 @@ pub use spanned::{List, NotYet, OneOrMany, Spanned, Table};
 pub use suggest::{did_you_mean, nearest};
 pub use value::{
     Address, AdminAddress, Algorithm, Bytes, ClockSkew, Count, HeaderType, HttpUrl, Network,
-    Period, PeriodOrZero, RedirectStatus, SizeLimit, Status, Tenant, TenantId, Text, Timeout,
-    Workers,
+    Period, PeriodOrZero, RedirectStatus, SigningAlgorithm, SizeLimit, Status, Tenant, TenantId,
+    Text, Timeout, Workers,
 };
 
 /// Largest routes file in bytes: 20,000 routes of 800 bytes.

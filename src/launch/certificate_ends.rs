@@ -17,8 +17,9 @@ const NOTICES: [u64; 4] = [0, 1, 7, 30];
 #[derive(Debug, Default)]
 pub(super) struct CertificateEnds {
     certificates: Vec<CredentialCertificate>,
-    /// The last notice of each, by thumbprint.
-    said: HashMap<Arc<str>, u64>,
+    /// The last notice of each, by provider and thumbprint: two providers may have the same
+    /// certificate, and it has to be uploaded to both.
+    said: HashMap<(Arc<str>, Arc<str>), u64>,
 }
 
 /// Something to say.
@@ -43,7 +44,7 @@ impl CertificateEnds {
                 new.expires_at,
             );
         }
-        self.said.retain(|print, _| certificates.iter().any(|stays| stays.thumbprint == *print));
+        self.said.retain(|said, _| certificates.iter().any(|stays| key(stays) == *said));
         let before = std::mem::replace(&mut self.certificates, certificates);
         let has = |provider: &Arc<str>| self.certificates.iter().any(|it| it.provider == *provider);
         before.into_iter().map(|gone| gone.provider).filter(|provider| !has(provider)).collect()
@@ -55,7 +56,7 @@ impl CertificateEnds {
         for certificate in &self.certificates {
             let left = certificate.expires_at.since(now).as_secs();
             let Some(days) = NOTICES.into_iter().find(|days| left <= days * DAY) else { continue };
-            let said = self.said.entry(Arc::clone(&certificate.thumbprint)).or_insert(u64::MAX);
+            let said = self.said.entry(key(certificate)).or_insert(u64::MAX);
             if days < *said {
                 *said = days;
                 due.push(Notice { certificate: certificate.clone(), days, left });
@@ -63,6 +64,10 @@ impl CertificateEnds {
         }
         due
     }
+}
+
+fn key(certificate: &CredentialCertificate) -> (Arc<str>, Arc<str>) {
+    (Arc::clone(&certificate.provider), Arc::clone(&certificate.thumbprint))
 }
 
 impl Notice {
@@ -141,5 +146,20 @@ mod tests {
         assert_eq!(days(&mut ends, 90 * DAY), NOTHING);
         assert_eq!(ends.set(Vec::new()), [Arc::from("entra")]);
         assert_eq!(days(&mut ends, 300 * DAY), NOTHING);
+    }
+
+    #[test]
+    fn each_provider_with_the_same_certificate_is_named() {
+        let second =
+            || CredentialCertificate { provider: Arc::from("second"), ..certificate("a", 100) };
+        let mut ends = CertificateEnds::default();
+        assert!(ends.set(vec![certificate("a", 100), second()]).is_empty());
+        assert_eq!(days(&mut ends, 95 * DAY), [7, 7]);
+        assert_eq!(days(&mut ends, 95 * DAY), NOTHING);
+        // Gone from one, and there again: it is said of that one.
+        assert_eq!(ends.set(vec![certificate("a", 100)]), [Arc::from("second")]);
+        assert!(ends.set(vec![certificate("a", 100), second()]).is_empty());
+        let due = ends.due(UnixTime(95 * DAY));
+        assert_eq!(due.iter().map(|it| &*it.certificate.provider).collect::<Vec<_>>(), ["second"]);
     }
 }

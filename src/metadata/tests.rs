@@ -84,6 +84,8 @@ fn a_document_names_the_resource_its_issuers_and_scopes_that_can_be_asked_for() 
             "authorization_servers": [ENTRA, SSO],
             "scopes_supported": ["api://orders/read", "api://orders/write", "read", "write"],
             "bearer_methods_supported": ["header"],
+            "dpop_signing_alg_values_supported":
+                ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"],
         })
     );
 }

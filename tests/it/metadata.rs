@@ -96,6 +96,8 @@ async fn a_client_that_knows_the_url_alone_finds_its_way_to_200() {
         assert_eq!(resource, format!("{PUBLIC_URL}/graph"));
         assert!(format!("{PUBLIC_URL}/graph/me").starts_with(&format!("{resource}/")));
         assert_eq!(document["bearer_methods_supported"], json!(["header"]));
+        let proofs = document["dpop_signing_alg_values_supported"].as_array().unwrap();
+        assert!(proofs.contains(&json!("ES256")) && !proofs.contains(&json!("none")));
 
         let issuer = document["authorization_servers"][0].as_str().unwrap();
         let server = fetch(&format!("{issuer}/.well-known/openid-configuration")).await.unwrap();

@@ -104,8 +104,12 @@ impl World {
         let verified = Arc::new(VerifiedTokens::new(Arc::clone(&clock) as _, 100));
         let proofs = Arc::new(UsedProofs::new(Arc::clone(&clock) as SharedClock));
         let verified_here = Arc::clone(&verified);
-        let requirement =
-            Requirement::Token { providers: vec![entra, sso], verified: verified_here, proofs };
+        let requirement = Requirement::Token {
+            providers: vec![entra, sso],
+            verified: verified_here,
+            proofs,
+            called_at: CalledAt::PublicUrl,
+        };
         Self { clock, rsa, p256, p384, ed, requirement, verified }
     }
 

@@ -70,6 +70,24 @@ impl Bound {
         Ok(Arc::clone(judged.identity().unwrap()))
     }
 
+    /// Presents the token with a proof for `htu`: POST to `/orders/1` at `host`.
+    async fn present_at(
+        &self,
+        host: &str,
+        tls: bool,
+        public_url: Option<&str>,
+        htu: &str,
+    ) -> Result<Authenticated, Rejection> {
+        let proof = self.sign(&self.header(), &with(&self.claims(), json!({"htu": htu})));
+        let request = Request::post("/orders/1").header("host", host);
+        let request = request.header("authorization", format!("DPoP {}", self.token));
+        // What a request says of itself counts for nothing.
+        let request = request.header("x-forwarded-host", "api.example.com");
+        let request = request.header("x-forwarded-proto", "https").header("dpop", proof);
+        let (request, peer) = (request.body(()).unwrap(), Peer { tls, ..CLEAR });
+        presenting(&self.world.requirement, &request, &peer, public_url).await
+    }
+
     async fn refused(&self, what: &str, proofs: &[&str]) -> String {
         let Err(rejection) = self.present(proofs).await else { panic!("accepted: {what}") };
         assert_eq!(rejection.code(), Code::TokenInvalid, "{what}: {}", rejection.reason());
@@ -310,14 +328,32 @@ async fn the_url_is_the_public_one_where_there_is_one() {
         ("api", true, Some("https://x.example/gw"), "https://x.example/gw/orders/1", true),
         ("api", true, Some("https://x.example/gw"), "https://x.example/orders/1", false),
     ] {
-        let proof = bound.sign(&bound.header(), &with(&bound.claims(), json!({"htu": htu})));
-        let request = Request::post("/orders/1").header("host", host);
-        let request = request.header("authorization", format!("DPoP {}", bound.token));
-        // What a request says of itself counts for nothing.
-        let request = request.header("x-forwarded-host", "api.example.com");
-        let request = request.header("x-forwarded-proto", "https").header("dpop", proof);
-        let (request, peer) = (request.body(()).unwrap(), Peer { tls, ..CLEAR });
-        let judged = presenting(&bound.world.requirement, &request, &peer, public_url).await;
+        let judged = bound.present_at(host, tls, public_url, htu).await;
+        assert_eq!(judged.is_ok(), taken, "{host} {tls} {public_url:?} {htu}: {judged:?}");
+    }
+}
+
+#[tokio::test]
+async fn at_a_host_that_the_public_url_is_not_of_the_url_is_that_hosts() {
+    let mut bound = Bound::new();
+    let Requirement::Token { called_at, .. } = &mut bound.world.requirement else { panic!() };
+    *called_at = CalledAt::OwnHost;
+    let (clear, secure) = (Some("http://api.example.com"), Some("https://api.example.com/gw"));
+    for (host, tls, public_url, htu, taken) in [
+        ("b.example.com", true, secure, "https://b.example.com/orders/1", true),
+        ("b.example.com:8443", true, clear, "https://b.example.com:8443/orders/1", true),
+        ("b.example.com", true, secure, "https://b.example.com/gw/orders/1", false),
+        ("b.example.com", true, secure, "https://api.example.com/gw/orders/1", false),
+        ("b.example.com", true, secure, "https://c.example.com/orders/1", false),
+        ("b.example.com", true, secure, "http://b.example.com/orders/1", false),
+        // TLS ends in front, as it does for the public URL.
+        ("b.example.com", false, secure, "https://b.example.com/orders/1", true),
+        ("b.example.com", false, secure, "http://b.example.com/orders/1", false),
+        ("b.example.com", false, clear, "http://b.example.com/orders/1", true),
+        ("b.example.com", false, clear, "https://b.example.com/orders/1", false),
+        ("b.example.com", false, None, "http://b.example.com/orders/1", true),
+    ] {
+        let judged = bound.present_at(host, tls, public_url, htu).await;
         assert_eq!(judged.is_ok(), taken, "{host} {tls} {public_url:?} {htu}: {judged:?}");
     }
 }

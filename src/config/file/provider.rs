@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::super::spanned::{List, OneOrMany, Spanned};
 use super::super::value::{
-    Algorithm, ClockSkew, Count, HeaderType, HttpUrl, Period, Tenant, TenantId, Text,
+    Algorithm, ClockSkew, Count, HeaderType, HttpUrl, Period, SigningAlgorithm, Tenant, TenantId,
+    Text,
 };
 use crate::secret::Secret;
 
@@ -131,9 +132,9 @@ pub struct Oidc {
     pub client_id: Option<Spanned<Text>>,
     /// What proves it. Needed where an exchange uses the provider.
     pub credential: Option<Spanned<OidcCredential>>,
-    /// How users' tokens are exchanged. Default: `token_exchange`.
-    #[serde(default)]
-    pub exchange: Exchange,
+    /// How users' tokens are exchanged; says nothing without `credential`. Default:
+    /// `token_exchange`.
+    pub exchange: Option<Spanned<Exchange>>,
     /// The claims with the token's scopes, all of them: a string with spaces between, or an array.
     /// Default: `scp`, `scope`.
     pub scope_claims: Option<OneOrMany<Spanned<Text>>>,
@@ -171,7 +172,7 @@ pub struct PrivateKey {
     /// What the provider knows its public half by: `kid`. Required.
     pub key_id: Spanned<Text>,
     /// How it signs. Default: `RS256`.
-    pub algorithm: Option<Spanned<Algorithm>>,
+    pub algorithm: Option<Spanned<SigningAlgorithm>>,
 }
 
 /// `exchange` of an OpenID Connect provider: how users' tokens are swapped there.

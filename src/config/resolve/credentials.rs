@@ -123,7 +123,7 @@ fn certificate(
 }
 
 fn private_key(key: &PrivateKey, finding: &mut Finding<'_>) -> Option<ClientCredential> {
-    let algorithm = key.algorithm.as_ref().map_or(value::Algorithm::RS256, |it| it.value);
+    let algorithm = key.algorithm.as_ref().map_or(value::Algorithm::RS256, |it| it.value.0);
     let pem = finding.read(&key.key_file)?;
     match SigningKey::from_pem(&pem, &key.key_id.value.0, providers::signature(algorithm)) {
         Ok(key) => Some(ClientCredential::SigningKey(Arc::new(key))),

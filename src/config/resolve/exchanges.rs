@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::super::file::{AppCallers, ClientCredentials, OnBehalfOf, Preset, TokenRequest};
+use super::super::file::{AppCallers, ClientCredentials, Cloud, OnBehalfOf, Preset, TokenRequest};
 use super::super::problem::{Place, Problem};
 use super::super::spanned::{List, OneOrMany, Spanned};
 use super::super::value::Text;
@@ -213,19 +213,20 @@ impl Exchange {
 
     /// Says what is wrong wherever it is asked: at a named provider, or all there are.
     fn judge_for_all(&self, providers: &Providers, finding: &mut Finding<'_>) {
-        let is_entra = match &self.asked.provider {
-            Some(name) => providers.find(&name.value).is_some_and(Known::is_entra),
-            None => providers.iter().all(Known::is_entra),
+        let asked: Vec<&Known> = match &self.asked.provider {
+            Some(name) => providers.find(&name.value).into_iter().collect(),
+            None => providers.iter().collect(),
         };
-        if is_entra {
-            self.judge_for_entra(finding);
+        if asked.iter().all(|known| known.is_entra()) {
+            let clouds: Vec<Cloud> = asked.iter().map(|known| known.cloud).collect();
+            self.judge_for_entra(&clouds, finding);
         }
     }
 
     /// Says what Entra refuses, once: a route may come to this, where callers of Entra do.
     pub(super) fn judge_for(&self, known: &Known, finding: &mut Finding<'_>) {
         if known.is_entra() {
-            self.judge_for_entra(finding);
+            self.judge_for_entra(&[known.cloud], finding);
         } else {
             self.warn_of_app_callers(known, finding);
         }
@@ -248,10 +249,12 @@ impl Exchange {
         );
     }
 
-    fn judge_for_entra(&self, finding: &mut Finding<'_>) {
+    /// `clouds` are those of the providers that may be asked.
+    fn judge_for_entra(&self, clouds: &[Cloud], finding: &mut Finding<'_>) {
         if self.judged_for_entra.replace(true) {
             return;
         }
+        let graph = graph(clouds.first().copied().unwrap_or_default());
         let TokenRequest { audience, resource, .. } = &self.asked;
         for (key, given) in [("audience", audience), ("resource", resource)] {
             let Some(given) = given else { continue };
@@ -275,19 +278,19 @@ impl Exchange {
             return;
         }
         match self.in_name_of() {
-            InNameOf::Gateway => only_default_scopes(scopes, finding),
+            InNameOf::Gateway => only_default_scopes(scopes, graph, finding),
             InNameOf::Caller { apps: exchange::AppCallers::ClientCredentials }
                 if !scopes.iter().any(|scope| default_scope(&scope.value.0).is_some()) =>
             {
                 finding.error(
                     self.app_callers,
                     "applications can't get a token by these `scopes`, which name no resource",
-                    "at Entra they get all that they were granted at a resource: name it, as in `https://graph.microsoft.com/User.Read`",
+                    format!("at Entra they get all that they were granted at a resource: name it, as in `{graph}/User.Read`"),
                 );
             }
             InNameOf::Caller { .. } => {}
         }
-        one_resource(scopes, finding);
+        one_resource(scopes, clouds, finding);
     }
 }
 
@@ -354,7 +357,7 @@ fn check_extra(asked: &TokenRequest, finding: &mut Finding<'_>) {
 }
 
 /// In its own name an application gets all that it was granted at a resource, or nothing.
-fn only_default_scopes(scopes: &[Spanned<Text>], finding: &mut Finding<'_>) {
+fn only_default_scopes(scopes: &[Spanned<Text>], graph: &str, finding: &mut Finding<'_>) {
     for scope in scopes {
         let default = default_scope(&scope.value);
         if default.as_deref() == Some(&*scope.value.0) {
@@ -364,7 +367,9 @@ fn only_default_scopes(scopes: &[Spanned<Text>], finding: &mut Finding<'_>) {
             Some(default) => {
                 format!("an application gets all that it was granted: write `{default}`")
             }
-            None => "an application gets all that it was granted at a resource: write `https://graph.microsoft.com/.default`".to_owned(),
+            None => format!(
+                "an application gets all that it was granted at a resource: write `{graph}/.default`"
+            ),
         };
         let message =
             format!("Entra gives no token by scope `{}` in the gateway's own name", scope.value);
@@ -376,11 +381,13 @@ fn only_default_scopes(scopes: &[Spanned<Text>], finding: &mut Finding<'_>) {
 const OF_NO_RESOURCE: [&str; 4] = ["openid", "profile", "email", "offline_access"];
 
 /// Entra gives a token for one resource (AADSTS28000, 70011): say so before a caller meets it.
-fn one_resource(scopes: &[Spanned<Text>], finding: &mut Finding<'_>) {
+fn one_resource(scopes: &[Spanned<Text>], clouds: &[Cloud], finding: &mut Finding<'_>) {
     let mut of_resources = scopes.iter().filter(|scope| !OF_NO_RESOURCE.contains(&&*scope.value.0));
     let Some(first) = of_resources.next() else { return };
     for scope in of_resources {
-        if resource(&scope.value) != resource(&first.value) {
+        // With providers of several clouds, what is right in one is not wrong.
+        let same = |cloud: &Cloud| resource(&scope.value, *cloud) == resource(&first.value, *cloud);
+        if !clouds.iter().any(same) {
             let problem = Problem::error(
                 scope.place,
                 format!("`{}` is a scope of another resource than `{}`", scope.value, first.value),
@@ -392,16 +399,23 @@ fn one_resource(scopes: &[Spanned<Text>], finding: &mut Finding<'_>) {
     }
 }
 
-/// The resource of a scope: what stands before its last slash. Scopes without one are Graph's.
-fn resource(scope: &str) -> &str {
+/// Microsoft Graph as a resource.
+fn graph(cloud: Cloud) -> &'static str {
+    super::upstreams::service(Preset::Graph, cloud)
+}
+
+/// The resource of a scope: what stands before its last slash. Scopes without one are of the
+/// cloud's Graph.
+fn resource(scope: &str, cloud: Cloud) -> &str {
     match scope.rsplit_once('/') {
         Some((resource, _)) => resource.trim_end_matches('/'),
-        None => "https://graph.microsoft.com",
+        None => graph(cloud),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::file::Cloud;
     use super::resource;
 
     #[test]
@@ -416,7 +430,17 @@ mod tests {
             ),
             ("api://orders/read", "api://orders"),
         ] {
-            assert_eq!(resource(scope), expected, "{scope}");
+            assert_eq!(resource(scope, Cloud::Public), expected, "{scope}");
+        }
+        for (cloud, graph) in [
+            (Cloud::UsGov, "https://graph.microsoft.us"),
+            (Cloud::China, "https://microsoftgraph.chinacloudapi.cn"),
+        ] {
+            assert_eq!(resource("User.Read", cloud), graph);
+            assert_eq!(
+                resource("https://graph.microsoft.com/User.Read", cloud),
+                "https://graph.microsoft.com"
+            );
         }
     }
 }

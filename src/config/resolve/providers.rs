@@ -8,7 +8,8 @@ use super::super::spanned::{OneOrMany, Spanned, Table};
 use super::super::value::{self, HttpUrl, Text};
 use super::{Finding, credentials, tenants};
 use crate::authn::{
-    self, Algorithm, Exchanges, Issuing, Provider, ProviderError, ProviderSettings, may_be_called,
+    self, Algorithm, Exchanges, Issuing, Provider, ProviderError, ProviderSettings,
+    TENANT_PLACEHOLDER, may_be_called,
 };
 use crate::chain::with_sources;
 use crate::exchange::{ClientCredential, UserGrant};
@@ -91,6 +92,7 @@ fn one(
         ),
     };
     let user_grant = user_grant(&provider.value);
+    refuse_placeholders(&provider.value, finding);
     let settings = with_calls(settings, provider.calls(), finding)?;
     let client_id = provider.client_id().map(|client_id| client_id.value.0.clone());
     // A provider whose settings did not change keeps its keys and what it verified.
@@ -176,10 +178,12 @@ fn entra_settings(
 fn user_grant(provider: &file::Provider) -> UserGrant {
     match provider {
         file::Provider::Entra(_) => UserGrant::EntraOnBehalfOf,
-        file::Provider::Oidc(oidc) => match oidc.exchange {
-            file::Exchange::TokenExchange => UserGrant::TokenExchange,
-            file::Exchange::JwtBearer => UserGrant::JwtBearer,
-        },
+        file::Provider::Oidc(oidc) => {
+            match oidc.exchange.as_ref().map(|exchange| exchange.value).unwrap_or_default() {
+                file::Exchange::TokenExchange => UserGrant::TokenExchange,
+                file::Exchange::JwtBearer => UserGrant::JwtBearer,
+            }
+        }
     }
 }
 
@@ -189,6 +193,13 @@ fn oidc_settings(
     finding: &mut Finding<'_>,
 ) -> ProviderSettings {
     refuse_clear(&oidc.issuer, finding);
+    if let (Some(exchange), None) = (&oidc.exchange, &oidc.credential) {
+        finding.warning(
+            exchange.key_place(),
+            "`exchange` says nothing without `credential`: no token is exchanged there",
+            "add `client_id` and `credential`, by which the provider knows the gateway, or remove it",
+        );
+    }
     let issuing = Issuing::Oidc { issuer: oidc.issuer.text.clone() };
     let mut settings = ProviderSettings::new(name, issuing, texts(&oidc.audiences.0));
     settings.exchanges = exchanges(oidc.credential.as_ref());
@@ -269,6 +280,27 @@ pub(super) fn roots(
             finding.error(file.place, with_sources(&error), CA_FILE);
         })
         .ok()
+}
+
+/// `{tenantid}` in what is called before there is a caller, or at a provider without tenants, would
+/// be called as it stands there.
+fn refuse_placeholders(provider: &file::Provider, finding: &mut Finding<'_>) {
+    let calls = provider.calls();
+    let always = [("metadata_url", &calls.metadata_url), ("jwks_uri", &calls.jwks_uri)];
+    let of_oidc = match provider {
+        file::Provider::Entra(_) => None,
+        file::Provider::Oidc(_) => Some(("token_endpoint", &calls.token_endpoint)),
+    };
+    for (key, url) in always.into_iter().chain(of_oidc) {
+        let Some(url) = url.as_ref().filter(|url| url.text.contains(TENANT_PLACEHOLDER)) else {
+            continue;
+        };
+        finding.error(
+            url.place,
+            format!("`{TENANT_PLACEHOLDER}` in `{key}` is not filled in"),
+            "only the `token_endpoint` of a provider of `type: entra` is the caller's tenant's: write the whole URL, or remove the key",
+        );
+    }
 }
 
 /// Keys and tokens over plain http could be changed or read on the way.

@@ -39,7 +39,7 @@ pub(super) fn add(
 }
 
 /// Whether a caller of `public_url` meets the route.
-fn is_at(matching: &RouteMatch, public_url: &PublicUrl) -> bool {
+pub(super) fn is_at(matching: &RouteMatch, public_url: &PublicUrl) -> bool {
     matching.hosts.is_empty() || matching.hosts.iter().any(|host| host.takes(public_url.host()))
 }
 

@@ -16,7 +16,7 @@ use super::names::{self, Section};
 use super::providers::{Known as Provider, Providers};
 use super::upstreams::Upstreams;
 use super::{Finding, exchanges, headers, resources};
-use crate::authn::Requirement;
+use crate::authn::{CalledAt, Requirement};
 use crate::authz::{Callers, Policy};
 use crate::chain::with_sources;
 use crate::public_url::PublicUrl;
@@ -31,7 +31,8 @@ pub(super) fn resolve(
     public_url: Option<&Arc<PublicUrl>>,
     finding: &mut Finding<'_>,
 ) -> Option<RouteTable<Route>> {
-    let mut resolver = Resolver { file, providers, upstreams, finding, names: Vec::new() };
+    let mut resolver =
+        Resolver { file, providers, upstreams, public_url, finding, names: Vec::new() };
     let mut places = Vec::new();
     let mut entries = Vec::new();
     for route in &file.routes.0 {
@@ -69,6 +70,7 @@ struct Resolver<'a, 'f> {
     file: &'a RoutesFile,
     providers: &'a Providers,
     upstreams: &'a Upstreams,
+    public_url: Option<&'a Arc<PublicUrl>>,
     finding: &'a mut Finding<'f>,
     /// Names so far, and where they stand.
     names: Vec<(String, Place)>,
@@ -89,16 +91,22 @@ impl<'a> Resolver<'a, '_> {
             return None;
         };
         let action = self.action(route, &pattern, asked_of.as_deref())?;
+        let matches = matches?;
+        let called_at = match self.public_url {
+            Some(public_url) if !resources::is_at(&matches, public_url) => CalledAt::OwnHost,
+            Some(_) | None => CalledAt::PublicUrl,
+        };
         let requirement = match asked_of? {
             providers if providers.is_empty() => Requirement::Open,
             providers => Requirement::Token {
                 providers: providers.iter().map(|known| Arc::clone(&known.provider)).collect(),
                 verified: Arc::clone(&self.finding.lasting.verified),
                 proofs: Arc::clone(&self.finding.lasting.proofs),
+                called_at,
             },
         };
         let metrics = self.finding.lasting.metrics.route(&name);
-        Some((matches?, Route { metrics, requirement, policy, resource: None, action }))
+        Some((matches, Route { metrics, requirement, policy, resource: None, action }))
     }
 
     /// Its name, or one made from its path; two of one name could not be told apart in the log.

@@ -5,7 +5,7 @@ use super::super::file::{Entra, ProviderCalls};
 use super::super::spanned::{List, Spanned};
 use super::super::value::{Tenant, TenantId};
 use super::Finding;
-use crate::authn::{Directory, Tenants};
+use crate::authn::{Directory, TENANT_PLACEHOLDER, Tenants};
 
 /// Whose tokens `entra` accepts; what doesn't fit is said, and nothing is accepted for it.
 pub(super) fn resolve(entra: &Entra, finding: &mut Finding<'_>) -> Tenants {
@@ -76,7 +76,7 @@ fn refuse_key_file(domain: &str, calls: &ProviderCalls, finding: &mut Finding<'_
 /// One endpoint for several tenants would exchange a token in another tenant than the caller's.
 fn ask_for_placeholder(directory: Directory, calls: &ProviderCalls, finding: &mut Finding<'_>) {
     let Some(endpoint) = &calls.token_endpoint else { return };
-    if !endpoint.text.contains("{tenantid}") {
+    if !endpoint.text.contains(TENANT_PLACEHOLDER) {
         finding.error(
             endpoint.place,
             format!("`{}` is one endpoint for all of `{}`", endpoint.text, directory.name()),

@@ -17,7 +17,7 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 pub use duration::{ClockSkew, Period, PeriodOrZero, Timeout};
 pub use network::{Address, AdminAddress, HttpUrl, Network, RedirectStatus, Status};
 pub use quantity::{Bytes, Count, SizeLimit, Workers};
-pub use token::{Algorithm, HeaderType, Tenant, TenantId};
+pub use token::{Algorithm, HeaderType, SigningAlgorithm, Tenant, TenantId};
 
 use super::failure::WrongText;
 use crate::secret::Secret;
@@ -79,6 +79,7 @@ written!(
     TenantId,
     HeaderType,
     Algorithm,
+    SigningAlgorithm,
     Secret,
 );
 

@@ -140,6 +140,25 @@ impl Written for Algorithm {
     }
 }
 
+/// What the gateway signs assertions of its own with (RFC 7523 §2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SigningAlgorithm(pub Algorithm);
+
+impl Written for SigningAlgorithm {
+    const FORM: &'static str = Algorithm::FORM;
+
+    fn parse(text: &str) -> Result<Self, WrongText> {
+        Algorithm::parse(text).map(Self).map_err(|wrong| {
+            let hint = match text.to_ascii_uppercase().as_str() {
+                "NONE" => "an assertion without a signature proves nothing: write `RS256`, or what else the provider takes",
+                symmetric if symmetric.starts_with("HS") => "that signs with a secret, and `key_file` is a private key: write `RS256`, or what else the provider takes; a secret goes into `client_secret`",
+                _ => return wrong,
+            };
+            WrongText::new(format!("algorithm `{text}` signs with no private key"), hint)
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +216,8 @@ mod tests {
         assert_eq!(Algorithm::parse("EdDSA").unwrap(), Algorithm::EdDSA);
         for text in ["HS256", "none", "rs256", "ES512"] {
             assert!(Algorithm::parse(text).is_err(), "{text}");
+            assert!(SigningAlgorithm::parse(text).is_err(), "{text}");
         }
+        assert_eq!(SigningAlgorithm::parse("ES256").unwrap().0, Algorithm::ES256);
     }
 }

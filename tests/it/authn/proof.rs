@@ -236,6 +236,25 @@ async fn a_resumed_session_still_carries_the_certificate() {
 }
 
 #[tokio::test]
+async fn a_reload_that_changes_no_certificate_costs_nobody_a_whole_handshake() {
+    let scene = Scene::start().await;
+    let mine = scene.ca.certify("mine");
+    let config = tls(&scene.server, Some(&mine), "http/1.1");
+    let address = scene.gateway.addresses()[OPTIONAL];
+    let changed = "public_url: \"https://api.example.com\"";
+    for (file, kind) in [(None, HandshakeKind::Full), (Some(changed), HandshakeKind::Resumed)] {
+        if let Some(server) = file {
+            let file = routes_file(&scene.provider, &scene.upstream, &scene.files, server);
+            scene.gateway.write_file(&file);
+            scene.gateway.running().reload().unwrap();
+        }
+        let (mut client, shaken) = Client::tls_as(address, &config).await.unwrap();
+        assert_eq!(shaken, kind);
+        assert_eq!(client.get("/open/x").await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn a_reload_takes_the_callers_cas_as_they_are_then_for_resumed_sessions_too() {
     let scene = Scene::start().await;
     let address = scene.gateway.addresses()[REQUIRED];
@@ -409,6 +428,52 @@ async fn with_a_public_url_a_proof_is_for_that_and_no_host_of_a_request_counts()
         let request = Request::get("/here").header("authorization", format!("DPoP {token}"));
         let request = request.header("host", "other.example").header("dpop", proof);
         assert_eq!(client.send(request, "").await.status, status, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_route_of_a_host_that_is_not_the_public_one_takes_proofs_for_its_own() {
+    let scene = Scene::start().await;
+    let key = keys::p256();
+    let token = scene.token(json!({"jkt": jkt(&key)}));
+    let (provider, upstream) = (&scene.provider, &scene.upstream);
+    let server = "public_url: \"https://api.example.com\"";
+    let file = routes_file(provider, upstream, &scene.files, server);
+    let route = |path: &str, hosts: &str| {
+        format!(
+            "  - {{ match: {{ path: {path}, hosts: [{hosts}] }}, auth: any, respond: {{ status: 204 }} }}\n"
+        )
+    };
+    let routes = [
+        route("/other", "b.example.com"),
+        route("/below", "\"*.other.example\""),
+        route("/both", "b.example.com, \"*.example.com\""),
+    ];
+    scene.gateway.write_file(&format!("{}\n{}", file.trim_end(), routes.concat()));
+    scene.gateway.running().reload().unwrap();
+    let mut clear = Client::http1(scene.gateway.addresses()[CLEAR]).await;
+    let mut secure = scene.connect(NOT_ASKED, None, "http/1.1").await;
+    for (host, path, url, status) in [
+        ("b.example.com", "/other", "https://b.example.com/other", 204),
+        ("b.example.com", "/other", "https://api.example.com/other", 401),
+        ("b.example.com", "/other", "https://a.other.example/other", 401),
+        // A proof that was made for another host is of no use there, and none can be named.
+        ("c.example.com", "/other", "https://c.example.com/other", 404),
+        ("a.other.example", "/below", "https://a.other.example/below", 204),
+        ("a.other.example", "/below", "https://b.other.example/below", 401),
+        // The route takes the public host: whatever else a request names counts for nothing.
+        ("b.example.com", "/both", "https://b.example.com/both", 401),
+        ("b.example.com", "/both", "https://api.example.com/both", 204),
+        ("api.example.com", "/both", "https://api.example.com/both", 204),
+        ("b.example.com", "/here", "https://b.example.com/here", 401),
+        ("b.example.com", "/here", "https://api.example.com/here", 204),
+    ] {
+        for client in [&mut clear, &mut secure] {
+            let proof = Proof::of(&key, &token, "GET", url).build();
+            let request = Request::get(path).header("authorization", format!("DPoP {token}"));
+            let request = request.header("host", host).header("dpop", proof);
+            assert_eq!(client.send(request, "").await.status, status, "{host}{path} for {url}");
+        }
     }
 }
 

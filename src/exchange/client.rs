@@ -19,6 +19,7 @@ use super::breaker::{Breakers, Health, Open, Pass};
 use super::cache::Granted;
 use super::challenge::Claims;
 use super::claims;
+use super::credential::Groundwork;
 use super::failure::{ExchangeError, Memory};
 use super::flight::Outcome;
 use super::grant;
@@ -66,19 +67,26 @@ impl Call {
     pub(super) async fn make(self, office: Office<'_>) -> Outcome {
         // Both tries have one id: to the provider's support they are one operation.
         let headers = grant::headers(self.anchor.clone());
-        let post = || self.post(headers.clone(), office.clock.now());
+        let prepare =
+            || self.client.credential.prepare(&self.terms, &self.upstream, office.clock.now());
+        let post = |groundwork| self.post(headers.clone(), groundwork, office.clock.now());
         let asking = Asking {
             terms: &self.terms,
             whose: self.subject.as_ref().map(InboundToken::digest),
             upstream: &self.upstream,
         };
-        ask(&asking, &office, post).await
+        ask(&asking, &office, prepare, post).await
     }
 
     /// One try: the proof that we are the client is made anew for each.
-    async fn post(&self, mut headers: HeaderMap, now: UnixTime) -> Result<Fetched, NotAsked> {
+    async fn post(
+        &self,
+        mut headers: HeaderMap,
+        groundwork: Groundwork,
+        now: UnixTime,
+    ) -> Result<Fetched, NotAsked> {
         let Self { terms, client, subject, claims, .. } = self;
-        let proof = client.credential.prove(terms, now).await?;
+        let proof = client.credential.prove(terms, groundwork, now).await?;
         if let Some(authorization) = &proof.authorization {
             headers.insert(AUTHORIZATION, authorization.expose().clone());
         }
@@ -123,26 +131,38 @@ struct Asking<'a> {
     upstream: &'a str,
 }
 
-/// Asks by `post`, and once more after a pause if the provider failed rather than refused.
-async fn ask<F>(asking: &Asking<'_>, office: &Office<'_>, post: impl Fn() -> F) -> Outcome
+/// Asks by `post`, and once more after a pause if the provider failed rather than refused. What
+/// each try is made of is had by `prepare`, which may take long, before the call takes the place
+/// of others.
+async fn ask<P, G, F>(
+    asking: &Asking<'_>,
+    office: &Office<'_>,
+    prepare: impl Fn() -> P,
+    post: impl Fn(G) -> F,
+) -> Outcome
 where
+    P: Future<Output = Result<G, Arc<ExchangeError>>>,
     F: Future<Output = Result<Fetched, NotAsked>>,
 {
     let Asking { terms, upstream, .. } = asking;
     let mut tries_left = 1_u8;
     loop {
+        let groundwork = prepare().await?;
         // For each try: our pause is no call.
         let (turn, pass) = turn(asking, office).await.map_err(Arc::new)?;
         let (asked_at, started) = (office.clock.now(), Instant::now());
-        let answer = post().await;
+        let answer = post(groundwork).await;
         drop(turn);
         let judged = judge(answer, terms, office.clock);
         let (outcome, health) = match &judged {
             Ok(_) => ("success", Health::Alive),
             Err(failed) => (failed.error.outcome(), failed.health()),
         };
+        // What was not asked is no exchange, neither in the counters nor in their times.
+        if !matches!(health, Health::Unknown) {
+            office.metrics.exchanged(&terms.provider, upstream, outcome, started.elapsed());
+        }
         pass.report(health);
-        office.metrics.exchanged(&terms.provider, upstream, outcome, started.elapsed());
         match judged {
             Ok(grant) => {
                 let answer::Grant { header, life, refresh_in } = grant;

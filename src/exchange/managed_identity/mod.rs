@@ -135,6 +135,13 @@ impl MetadataService {
         Err(Failed { error, pause: pause.filter(|_| wait.is_none()) })
     }
 
+    /// As if others called, and nobody else's turn came.
+    #[cfg(test)]
+    pub(super) async fn occupied(&self) -> tokio::sync::SemaphorePermit<'_> {
+        let all = u32::try_from(limits::MAX_MANAGED_IDENTITY_CALLS).unwrap();
+        self.calls.acquire_many(all).await.unwrap()
+    }
+
     fn hold_back(&self, wait: Duration) {
         let until = Instant::now() + wait;
         let mut held_back = self.held_back.lock().unwrap_or_else(PoisonError::into_inner);

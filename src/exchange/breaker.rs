@@ -274,16 +274,13 @@ impl Inner {
             .seconds
             .back_mut()
             .filter(|second| now.saturating_duration_since(second.began) < Duration::from_secs(1));
-        match this_second {
-            Some(second) => {
-                second.calls = second.calls.saturating_add(1);
-                second.failed = second.failed.saturating_add(failed);
-                second.of.extend(whose);
-            }
-            None => {
-                let of = Vec::from_iter(whose);
-                self.seconds.push_back(Second { began: now, calls: 1, failed, of });
-            }
+        if let Some(second) = this_second {
+            second.calls = second.calls.saturating_add(1);
+            second.failed = second.failed.saturating_add(failed);
+            second.of.extend(whose);
+        } else {
+            let of = Vec::from_iter(whose);
+            self.seconds.push_back(Second { began: now, calls: 1, failed, of });
         }
         let sum = |of: fn(&Second) -> u32| self.seconds.iter().map(of).fold(0, u32::saturating_add);
         let (calls, all_failed) = (sum(|second| second.calls), sum(|second| second.failed));

@@ -1,6 +1,8 @@
 //! When it opens and for whom, on virtual time.
 
+use super::super::grant::Grant;
 use super::super::terms::tests::terms;
+use super::super::terms::{Parts, Requested};
 use super::*;
 
 fn like() -> Terms {
@@ -8,8 +10,8 @@ fn like() -> Terms {
 }
 
 /// The token of the `nth` caller.
-fn token(nth: u32) -> Option<TokenDigest> {
-    Some(TokenDigest::of(&nth.to_be_bytes()))
+fn token(nth: u32) -> TokenDigest {
+    TokenDigest::of(&nth.to_be_bytes())
 }
 
 fn failing() -> Health {
@@ -40,7 +42,7 @@ async fn it_opens_when_half_of_enough_calls_fail() {
         [(0, 19, false), (0, 20, true), (10, 10, true), (11, 10, false), (50, 50, true)]
     {
         for callers in [false, true] {
-            let whose = |nth| callers.then(|| token(nth)).flatten();
+            let whose = |nth| callers.then(|| token(nth));
             let breakers = Breakers::default();
             let call = |nth, health| admitted(&breakers, &like(), whose(nth)).report(health);
             (0..answered).for_each(|nth| call(nth, Health::Alive));
@@ -55,48 +57,44 @@ async fn a_token_that_always_fails_never_opens_it() {
     let breakers = Breakers::default();
     for _ in 0..60 {
         for _ in 0..5 {
-            admitted(&breakers, &like(), token(0)).report(failing());
+            admitted(&breakers, &like(), Some(token(0))).report(failing());
         }
         tokio::time::advance(Duration::from_secs(1)).await;
     }
     // Nineteen callers, each over and over.
     for nth in (0..19).cycle().take(1000) {
-        admitted(&breakers, &like(), token(nth)).report(failing());
+        admitted(&breakers, &like(), Some(token(nth))).report(failing());
     }
     assert_eq!(breakers.open(&like()), None);
-    admitted(&breakers, &like(), token(19)).report(failing());
+    admitted(&breakers, &like(), Some(token(19))).report(failing());
     assert!(breakers.open(&like()).is_some(), "the twentieth");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_token_counts_again_when_its_failure_is_long_ago() {
     let breakers = Breakers::default();
-    (0..19).for_each(|nth| admitted(&breakers, &like(), token(nth)).report(failing()));
+    (0..19).for_each(|nth| admitted(&breakers, &like(), Some(token(nth))).report(failing()));
     tokio::time::advance(limits::BREAKER_WINDOW).await;
-    (0..19).for_each(|nth| admitted(&breakers, &like(), token(nth)).report(failing()));
+    (0..19).for_each(|nth| admitted(&breakers, &like(), Some(token(nth))).report(failing()));
     assert_eq!(breakers.open(&like()), None);
-    admitted(&breakers, &like(), token(19)).report(failing());
+    admitted(&breakers, &like(), Some(token(19))).report(failing());
     assert!(breakers.open(&like()).is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn another_tenant_client_or_scope_set_is_not_affected() {
     let breakers = opened();
-    let other_tenant = {
-        use super::super::grant::Grant;
-        use super::super::terms::{Parts, Requested};
-        Terms::new(&Parts {
-            provider: &Arc::from("entra"),
-            grant: Grant::EntraOnBehalfOf,
-            issuer: None,
-            tenant: Some("t2"),
-            client_id: "c",
-            requested: &Arc::new(Requested::scopes(vec!["a".to_owned()])),
-            upstream: "u",
-            token_endpoint: &like().token_endpoint,
-            authorization_endpoint: None,
-        })
-    };
+    let other_tenant = Terms::new(&Parts {
+        provider: &Arc::from("entra"),
+        grant: Grant::EntraOnBehalfOf,
+        issuer: None,
+        tenant: Some("t2"),
+        client_id: "c",
+        requested: &Arc::new(Requested::scopes(vec!["a".to_owned()])),
+        upstream: "u",
+        token_endpoint: &like().token_endpoint,
+        authorization_endpoint: None,
+    });
     for other in [terms("c", &["b"]), terms("d", &["a"]), other_tenant] {
         assert_eq!(breakers.open(&other), None);
         admitted(&breakers, &other, None).report(Health::Alive);
@@ -129,8 +127,8 @@ async fn one_call_probes_and_closes_it() {
     tokio::time::advance(last).await;
 
     assert_eq!(breakers.open(&like()), None);
-    let probe = admitted(&breakers, &like(), token(1));
-    let second = breakers.admit(&like(), token(2)).err().unwrap();
+    let probe = admitted(&breakers, &like(), Some(token(1)));
+    let second = breakers.admit(&like(), Some(token(2))).err().unwrap();
     assert_eq!(second.left, Duration::from_secs(1));
     probe.report(failing());
     assert_eq!(breakers.open(&like()).map(|open| open.left), Some(limits::BREAKER_PAUSE));
@@ -183,23 +181,18 @@ async fn idle_ones_make_room_and_those_in_use_stay() {
     admitted(&breakers, &beyond, None).report(failing());
     assert_eq!(breakers.of.len(), 2, "the one that is held, and the new one");
     for _ in 1..limits::BREAKER_MIN_CALLS {
-        call_on(&breakers, &terms("c", &["held"]));
+        admitted(&breakers, &terms("c", &["held"]), None).report(failing());
     }
     held.report(failing());
     assert!(breakers.open(&terms("c", &["held"])).is_some(), "its outcome was heard");
-}
-
-fn call_on(breakers: &Breakers, terms: &Terms) {
-    admitted(breakers, terms, None).report(failing());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_memory_of_failed_tokens_is_bounded() {
     let breakers = Breakers::default();
     let many = u32::try_from(limits::MAX_BREAKER_TOKENS).unwrap() + 100;
-    (0..many).for_each(|_| call(&breakers, Health::Alive));
-    (0..many).for_each(|_| call(&breakers, Health::Alive));
-    (0..many).for_each(|nth| admitted(&breakers, &like(), token(nth)).report(failing()));
+    (0..2 * many).for_each(|_| call(&breakers, Health::Alive));
+    (0..many).for_each(|nth| admitted(&breakers, &like(), Some(token(nth))).report(failing()));
     let breaker = breakers.breaker(&like());
     let known: usize = breaker.lock().seconds.iter().map(|second| second.of.len()).sum();
     assert_eq!(known, limits::MAX_BREAKER_TOKENS);

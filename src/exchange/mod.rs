@@ -80,7 +80,7 @@ pub use self::federated_identity::FederatedIdentity;
 pub use self::grant::{Grant, UnfitParameter, UserGrant, may_be_added};
 pub use self::managed_identity::{
     KEY_DIRECTORY, ManagedIdentity, ManagedIdentityHost, ManagedIdentityPlan, MetadataService,
-    may_be_asked,
+    PROVIDER as MANAGED_IDENTITY_NAME, may_be_asked,
 };
 pub use self::plan::{
     AppCallers, ExchangePlan, ExchangeSettings, InNameOf, OAuthClient, OAuthClients,

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::authn::{self, Presented};
 use crate::authz;
 use crate::body::Body;
-use crate::exchange::{self, Exchanger, TokenPlan, UpstreamCredential};
+use crate::exchange::{self, Exchanger, TokenPlan, Unanswered, UpstreamCredential};
 use crate::forward::{self, Answer, Challenged, Inbound, UpstreamRequest};
 use crate::metadata::ProtectedResource;
 use crate::observe::access_log::{AccessRecord, Observer};
@@ -185,11 +185,13 @@ impl Gateway {
         let renewed = renewed?;
         record.token_cache = renewed.cache_result();
         let Some(request) = challenged.with(&renewed)? else {
-            return Err(renewed.challenge_stands(&claims));
+            return Err(renewed.challenge_stands(&claims, Unanswered::BodyGone));
         };
         match self.send(request, &renewed, record).await? {
             Answer::Response(response) => Ok(response),
-            Answer::Challenged(still) => Err(renewed.challenge_stands(still.claims())),
+            Answer::Challenged(still) => {
+                Err(renewed.challenge_stands(still.claims(), Unanswered::NotSatisfied))
+            }
         }
     }
 }

@@ -126,6 +126,15 @@ pub const MAX_REMEMBERED_REFUSALS: usize = 10_000;
 /// The time over which a provider's failures are counted.
 pub const BREAKER_WINDOW: Duration = Duration::from_secs(10);
 
+/// Most breakers: one for each provider, tenant, client and scope set that was asked for in
+/// [`BREAKER_WINDOW`], about 300 bytes. Calls beyond them go uncounted.
+pub const MAX_BREAKERS: usize = 4096;
+
+/// Most tokens of which one breaker remembers in [`BREAKER_WINDOW`] that their exchange failed,
+/// 32 bytes each: while calls go on well beside so many that don't. The failures of further ones
+/// are counted each.
+pub const MAX_BREAKER_TOKENS: usize = 1024;
+
 /// Fewest calls in [`BREAKER_WINDOW`] that say anything about a provider.
 pub const BREAKER_MIN_CALLS: u32 = 20;
 

@@ -1,10 +1,14 @@
-//! Which provider is left alone because it fails sustainedly.
+//! Which provider is left alone because it fails sustainedly, and for what.
 //!
 //! A provider that is down costs each request a connection attempt, a pause and another attempt,
 //! and when it comes back it is met by all who waited. So where half of at least
 //! [`limits::BREAKER_MIN_CALLS`] calls in [`limits::BREAKER_WINDOW`] failed, nobody asks it for
 //! [`limits::BREAKER_PAUSE`]; then one call does, and its outcome decides for all. A failure is
 //! a call without an answer, or a 5xx: a refusal and a 429 come from a provider that works.
+//!
+//! A 5xx may be what one caller, tenant or scope meets and nobody else. So calls are told apart as
+//! for a `Retry-After`, by provider, tenant, client and scope set, and one caller's token fails
+//! once in that time, however often it does.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,12 +17,14 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::time::Instant;
 
+use super::terms::{Terms, ThrottleKey};
 use crate::limits;
+use crate::secret::TokenDigest;
 
-/// The breakers of all providers, by their names in the routes file.
+/// The breakers, each for the calls that are alike.
 #[derive(Default)]
 pub(super) struct Breakers {
-    of: DashMap<Arc<str>, Arc<Breaker>>,
+    of: DashMap<ThrottleKey, Arc<Breaker>>,
 }
 
 /// Why a provider is not asked now.
@@ -45,11 +51,15 @@ pub(super) enum Health {
 /// [`Health::Unknown`].
 pub(super) struct Pass {
     breaker: Arc<Breaker>,
+    /// The caller's token that is swapped, where one is.
+    whose: Option<TokenDigest>,
     probe: bool,
 }
 
 struct Breaker {
     provider: Arc<str>,
+    /// Which calls to it, for the log.
+    which: String,
     inner: Mutex<Inner>,
 }
 
@@ -78,37 +88,47 @@ struct Second {
     began: Instant,
     calls: u32,
     failed: u32,
+    /// Whose calls failed; none that is in another second.
+    of: Vec<TokenDigest>,
 }
 
 impl Breakers {
-    /// Why `provider` can't be asked now; `None` if it can. Who asks later has to be admitted.
-    pub(super) fn open(&self, provider: &str) -> Option<Open> {
-        let breaker = Arc::clone(&*self.of.get(provider)?);
+    /// Why the provider can't be asked on `terms` now; `None` if it can. Who asks later has to be
+    /// admitted.
+    pub(super) fn open(&self, terms: &Terms) -> Option<Open> {
+        let breaker = Arc::clone(&*self.of.get(&terms.throttle_key())?);
         let inner = breaker.lock();
         inner.refuses(Instant::now())
     }
 
-    /// Lets one call to `provider` go.
-    pub(super) fn admit(&self, provider: &Arc<str>) -> Result<Pass, Open> {
-        let breaker = self.breaker(provider);
+    /// Lets one call on `terms` go, which swaps the token `whose`.
+    pub(super) fn admit(&self, terms: &Terms, whose: Option<TokenDigest>) -> Result<Pass, Open> {
+        let breaker = self.breaker(terms);
         let mut inner = breaker.lock();
         if let Some(open) = inner.refuses(Instant::now()) {
             return Err(open);
         }
         let probe = inner.begin_probe();
         drop(inner);
-        Ok(Pass { breaker, probe })
+        Ok(Pass { breaker, whose, probe })
     }
 
-    fn breaker(&self, provider: &Arc<str>) -> Arc<Breaker> {
-        if let Some(breaker) = self.of.get(provider) {
+    fn breaker(&self, terms: &Terms) -> Arc<Breaker> {
+        let key = terms.throttle_key();
+        if let Some(breaker) = self.of.get(&key) {
             return Arc::clone(&breaker);
         }
-        let new = || {
-            let inner = Inner { state: State::Closed, seconds: VecDeque::new() };
-            Arc::new(Breaker { provider: Arc::clone(provider), inner: Mutex::new(inner) })
-        };
-        Arc::clone(&self.of.entry(Arc::clone(provider)).or_insert_with(new))
+        let new = Arc::new(Breaker::new(terms));
+        if self.of.len() >= limits::MAX_BREAKERS {
+            let now = Instant::now();
+            // One that a call has is to hear of its outcome.
+            self.of.retain(|_, it| Arc::strong_count(it) > 1 || !it.lock().is_idle(now));
+            // Full of those in use: these calls go uncounted.
+            if self.of.len() >= limits::MAX_BREAKERS {
+                return new;
+            }
+        }
+        Arc::clone(&self.of.entry(key).or_insert(new))
     }
 }
 
@@ -116,9 +136,9 @@ impl Pass {
     /// Says how the call went.
     pub(super) fn report(mut self, health: Health) {
         let probe = std::mem::take(&mut self.probe);
-        let breaker = Arc::clone(&self.breaker);
+        let (breaker, whose) = (Arc::clone(&self.breaker), self.whose);
         drop(self);
-        breaker.report(probe, health);
+        breaker.report(probe, whose, health);
     }
 }
 
@@ -126,29 +146,42 @@ impl Drop for Pass {
     // Here, so that a panic in the one call that probes does not end all calls for ever.
     fn drop(&mut self) {
         if self.probe {
-            self.breaker.report(true, Health::Unknown);
+            self.breaker.report(true, self.whose, Health::Unknown);
         }
     }
 }
 
 impl Breaker {
-    fn report(&self, probe: bool, health: Health) {
+    fn new(terms: &Terms) -> Self {
+        let tenant = terms.tenant.as_deref().map(|tenant| format!(" in tenant {tenant}"));
+        let which = format!(
+            "for client {} and scopes `{}`{}",
+            terms.client_id,
+            terms.wanted(),
+            tenant.unwrap_or_default()
+        );
+        let inner = Inner { state: State::Closed, seconds: VecDeque::new() };
+        Self { provider: Arc::clone(&terms.provider), which, inner: Mutex::new(inner) }
+    }
+
+    fn report(&self, probe: bool, whose: Option<TokenDigest>, health: Health) {
         let now = Instant::now();
-        let provider = &self.provider;
+        let Self { provider, which, .. } = self;
         let mut inner = self.lock();
-        let change = if probe { inner.probed(now, health) } else { inner.called(now, health) };
+        let change =
+            if probe { inner.probed(now, health) } else { inner.called(now, whose, health) };
         drop(inner);
         match change {
             Change::None => {}
             Change::Opened { calls, failed, why } => tracing::warn!(
                 %provider,
-                "{failed} of {calls} calls to the token endpoint of provider `{provider}` failed within {} s; it is not asked for {} s, then by one call at a time until it answers; tokens at hand are served; the last failure: {why}",
+                "{failed} of {calls} calls to the token endpoint of provider `{provider}` {which} failed within {} s, those with the same caller's token counted once; it is not asked for the like for {} s, then by one call at a time until it answers; tokens at hand are served; the last failure: {why}",
                 limits::BREAKER_WINDOW.as_secs(),
                 limits::BREAKER_PAUSE.as_secs(),
             ),
             Change::Closed { after } => tracing::info!(
                 %provider,
-                "the token endpoint of provider `{provider}` answers again, after {} s",
+                "the token endpoint of provider `{provider}` answers again {which}, after {} s",
                 after.as_secs(),
             ),
         }
@@ -180,6 +213,17 @@ impl Inner {
         }
     }
 
+    /// Whether it says no more than a new one: it is closed, or nobody came to probe, and no call
+    /// ended in the last [`limits::BREAKER_WINDOW`].
+    fn is_idle(&self, now: Instant) -> bool {
+        let over = |since: Instant| now.saturating_duration_since(since) >= limits::BREAKER_WINDOW;
+        match &self.state {
+            State::Closed => self.seconds.back().is_none_or(|second| over(second.began)),
+            State::Open { until, .. } => over(*until),
+            State::Probing { .. } => false,
+        }
+    }
+
     /// Whether the call that is let go is the one that probes.
     fn begin_probe(&mut self) -> bool {
         let State::Open { since, why, .. } = &mut self.state else { return false };
@@ -204,7 +248,7 @@ impl Inner {
         Change::None
     }
 
-    fn called(&mut self, now: Instant, health: Health) -> Change {
+    fn called(&mut self, now: Instant, whose: Option<TokenDigest>, health: Health) -> Change {
         let failed = match &health {
             Health::Alive => 0,
             Health::Failing(_) => 1,
@@ -219,16 +263,24 @@ impl Inner {
         while self.seconds.front().is_some_and(old) {
             self.seconds.pop_front();
         }
+        let whose = whose.filter(|_| failed > 0);
+        // Nor does a caller that failed already.
+        if whose.is_some_and(|whose| self.seconds.iter().any(|it| it.of.contains(&whose))) {
+            return Change::None;
+        }
+        let known = self.seconds.iter().map(|second| second.of.len()).sum::<usize>();
+        let whose = whose.filter(|_| known < limits::MAX_BREAKER_TOKENS);
         let this_second = self
             .seconds
             .back_mut()
             .filter(|second| now.saturating_duration_since(second.began) < Duration::from_secs(1));
-        match this_second {
-            Some(second) => {
-                second.calls = second.calls.saturating_add(1);
-                second.failed = second.failed.saturating_add(failed);
-            }
-            None => self.seconds.push_back(Second { began: now, calls: 1, failed }),
+        if let Some(second) = this_second {
+            second.calls = second.calls.saturating_add(1);
+            second.failed = second.failed.saturating_add(failed);
+            second.of.extend(whose);
+        } else {
+            let of = Vec::from_iter(whose);
+            self.seconds.push_back(Second { began: now, calls: 1, failed, of });
         }
         let sum = |of: fn(&Second) -> u32| self.seconds.iter().map(of).fold(0, u32::saturating_add);
         let (calls, all_failed) = (sum(|second| second.calls), sum(|second| second.failed));
@@ -246,95 +298,4 @@ impl Inner {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entra() -> Arc<str> {
-        Arc::from("entra")
-    }
-
-    fn failing() -> Health {
-        Health::Failing("reset".to_owned())
-    }
-
-    fn call(breakers: &Breakers, health: Health) {
-        breakers.admit(&entra()).ok().unwrap().report(health);
-    }
-
-    fn opened() -> Breakers {
-        let breakers = Breakers::default();
-        for _ in 0..limits::BREAKER_MIN_CALLS {
-            call(&breakers, failing());
-        }
-        breakers
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn it_opens_when_half_of_enough_calls_fail() {
-        // (answered, failed, opens)
-        for (answered, failed, opens) in
-            [(0, 19, false), (0, 20, true), (10, 10, true), (11, 10, false), (50, 50, true)]
-        {
-            let breakers = Breakers::default();
-            (0..answered).for_each(|_| call(&breakers, Health::Alive));
-            (0..failed).for_each(|_| call(&breakers, failing()));
-            assert_eq!(breakers.open("entra").is_some(), opens, "{answered} and {failed}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_long_ago_and_what_is_unknown_does_not_count() {
-        let breakers = Breakers::default();
-        (0..19).for_each(|_| call(&breakers, failing()));
-        (0..50).for_each(|_| call(&breakers, Health::Unknown));
-        tokio::time::advance(limits::BREAKER_WINDOW).await;
-        call(&breakers, failing());
-        assert_eq!(breakers.open("entra"), None);
-        (0..18).for_each(|_| call(&breakers, failing()));
-        assert_eq!(breakers.open("entra"), None);
-        call(&breakers, failing());
-        assert!(breakers.open("entra").is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_call_probes_and_closes_it() {
-        let breakers = opened();
-        let open = breakers.admit(&entra()).err().unwrap();
-        assert_eq!(open, Open { left: limits::BREAKER_PAUSE, why: "reset".to_owned() });
-        assert!(breakers.admit(&Arc::from("other")).is_ok(), "each provider has its own");
-        let last = Duration::from_millis(1);
-        tokio::time::advance(limits::BREAKER_PAUSE.saturating_sub(last)).await;
-        assert_eq!(breakers.admit(&entra()).err().map(|open| open.left), Some(last));
-        tokio::time::advance(last).await;
-
-        assert_eq!(breakers.open("entra"), None);
-        let probe = breakers.admit(&entra()).ok().unwrap();
-        let second = breakers.admit(&entra()).err().unwrap();
-        assert_eq!(second.left, Duration::from_secs(1));
-        probe.report(failing());
-        assert_eq!(breakers.open("entra").map(|open| open.left), Some(limits::BREAKER_PAUSE));
-
-        tokio::time::advance(limits::BREAKER_PAUSE).await;
-        breakers.admit(&entra()).ok().unwrap().report(Health::Alive);
-        (0..19).for_each(|_| call(&breakers, failing()));
-        assert_eq!(breakers.open("entra"), None, "it starts anew");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_probe_that_is_lost_leaves_the_next_one_to_probe() {
-        let breakers = opened();
-        tokio::time::advance(limits::BREAKER_PAUSE).await;
-        drop(breakers.admit(&entra()).ok().unwrap());
-        breakers.admit(&entra()).ok().unwrap().report(Health::Alive);
-        call(&breakers, Health::Alive);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_call_from_before_it_opened_changes_nothing() {
-        let breakers = Breakers::default();
-        let slow = breakers.admit(&entra()).ok().unwrap();
-        (0..limits::BREAKER_MIN_CALLS).for_each(|_| call(&breakers, failing()));
-        slow.report(Health::Alive);
-        assert!(breakers.open("entra").is_some());
-    }
-}
+mod tests;

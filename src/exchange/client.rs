@@ -19,6 +19,7 @@ use super::breaker::{Breakers, Health, Open, Pass};
 use super::cache::Granted;
 use super::challenge::Claims;
 use super::claims;
+use super::credential::Groundwork;
 use super::failure::{ExchangeError, Memory};
 use super::flight::Outcome;
 use super::grant;
@@ -32,7 +33,7 @@ use crate::chain::with_sources;
 use crate::clock::{Clock, UnixTime};
 use crate::limits;
 use crate::observe::metrics::Metrics;
-use crate::secret::InboundToken;
+use crate::secret::{InboundToken, TokenDigest};
 
 /// All that an exchange needs, owned: it outlives the request that started it.
 pub(super) struct Call {
@@ -66,14 +67,26 @@ impl Call {
     pub(super) async fn make(self, office: Office<'_>) -> Outcome {
         // Both tries have one id: to the provider's support they are one operation.
         let headers = grant::headers(self.anchor.clone());
-        let post = || self.post(headers.clone(), office.clock.now());
-        ask(&self.terms, &self.upstream, &office, post).await
+        let prepare =
+            || self.client.credential.prepare(&self.terms, &self.upstream, office.clock.now());
+        let post = |groundwork| self.post(headers.clone(), groundwork, office.clock.now());
+        let asking = Asking {
+            terms: &self.terms,
+            whose: self.subject.as_ref().map(InboundToken::digest),
+            upstream: &self.upstream,
+        };
+        ask(&asking, &office, prepare, post).await
     }
 
     /// One try: the proof that we are the client is made anew for each.
-    async fn post(&self, mut headers: HeaderMap, now: UnixTime) -> Result<Fetched, NotAsked> {
+    async fn post(
+        &self,
+        mut headers: HeaderMap,
+        groundwork: Groundwork,
+        now: UnixTime,
+    ) -> Result<Fetched, NotAsked> {
         let Self { terms, client, subject, claims, .. } = self;
-        let proof = client.credential.prove(terms, now).await?;
+        let proof = client.credential.prove(terms, groundwork, now).await?;
         if let Some(authorization) = &proof.authorization {
             headers.insert(AUTHORIZATION, authorization.expose().clone());
         }
@@ -109,25 +122,47 @@ impl From<Arc<ExchangeError>> for NotAsked {
     }
 }
 
-/// Asks by `post`, and once more after a pause if the provider failed rather than refused.
-async fn ask<F>(terms: &Terms, upstream: &str, office: &Office<'_>, post: impl Fn() -> F) -> Outcome
+/// Which exchange is made.
+struct Asking<'a> {
+    terms: &'a Terms,
+    /// The caller's token that is swapped, where one is.
+    whose: Option<TokenDigest>,
+    /// The upstream that the token is for; a label.
+    upstream: &'a str,
+}
+
+/// Asks by `post`, and once more after a pause if the provider failed rather than refused. What
+/// each try is made of is had by `prepare`, which may take long, before the call takes the place
+/// of others.
+async fn ask<P, G, F>(
+    asking: &Asking<'_>,
+    office: &Office<'_>,
+    prepare: impl Fn() -> P,
+    post: impl Fn(G) -> F,
+) -> Outcome
 where
+    P: Future<Output = Result<G, Arc<ExchangeError>>>,
     F: Future<Output = Result<Fetched, NotAsked>>,
 {
+    let Asking { terms, upstream, .. } = asking;
     let mut tries_left = 1_u8;
     loop {
+        let groundwork = prepare().await?;
         // For each try: our pause is no call.
-        let (turn, pass) = turn(terms, office).await.map_err(Arc::new)?;
+        let (turn, pass) = turn(asking, office).await.map_err(Arc::new)?;
         let (asked_at, started) = (office.clock.now(), Instant::now());
-        let answer = post().await;
+        let answer = post(groundwork).await;
         drop(turn);
         let judged = judge(answer, terms, office.clock);
         let (outcome, health) = match &judged {
             Ok(_) => ("success", Health::Alive),
             Err(failed) => (failed.error.outcome(), failed.health()),
         };
+        // What was not asked is no exchange, neither in the counters nor in their times.
+        if !matches!(health, Health::Unknown) {
+            office.metrics.exchanged(&terms.provider, upstream, outcome, started.elapsed());
+        }
         pass.report(health);
-        office.metrics.exchanged(&terms.provider, upstream, outcome, started.elapsed());
         match judged {
             Ok(grant) => {
                 let answer::Grant { header, life, refresh_in } = grant;
@@ -148,17 +183,18 @@ where
 }
 
 /// Waits until the provider may be called.
-async fn turn(terms: &Terms, office: &Office<'_>) -> Result<(Turn, Pass), ExchangeError> {
+async fn turn(asking: &Asking<'_>, office: &Office<'_>) -> Result<(Turn, Pass), ExchangeError> {
+    let Asking { terms, whose, .. } = asking;
     not_held_back(terms, office)?;
     let Office { lanes, breakers, .. } = office;
-    if let Some(open) = breakers.open(&terms.provider) {
+    if let Some(open) = breakers.open(terms) {
         return Err(left_alone(terms, &open));
     }
     let turn = lanes.enter(&terms.provider).await;
     let turn = turn.ok_or_else(|| full(terms, lanes.max(&terms.provider)))?;
     // Another exchange may have been told to wait while this one waited for its turn.
     not_held_back(terms, office)?;
-    let pass = breakers.admit(&terms.provider).map_err(|open| left_alone(terms, &open))?;
+    let pass = breakers.admit(terms, *whose).map_err(|open| left_alone(terms, &open))?;
     Ok((turn, pass))
 }
 
@@ -267,9 +303,11 @@ fn held_back(terms: &Terms, left: Duration) -> ExchangeError {
 
 fn left_alone(terms: &Terms, open: &Open) -> ExchangeError {
     let reason = format!(
-        "provider `{}` is not asked for another {} s, as too many calls to it failed; the last one: {}",
+        "provider `{}` is not asked for another {} s for client {} and scopes `{}`, as too many calls for them failed; the last one: {}",
         terms.provider,
         open.left.as_secs() + 1,
+        terms.client_id,
+        terms.wanted(),
         open.why,
     );
     ExchangeError::unavailable(reason, Some(open.left))

@@ -34,6 +34,10 @@ pub enum ClientCredential {
     FederatedIdentity(Arc<FederatedIdentity>),
 }
 
+/// What a proof is made of that may take long to get, and is had before a call takes the place of
+/// others: the token of a managed identity, where that is the credential.
+pub(super) struct Groundwork(Option<Secret>);
+
 /// What proves, in one request, who asks.
 #[derive(Debug)]
 pub(super) struct Proof {
@@ -44,7 +48,33 @@ pub(super) struct Proof {
 }
 
 impl ClientCredential {
-    /// A proof for one request on these `terms`, made at `now`.
+    /// What a proof for a request on these `terms`, for `upstream`, is made of.
+    ///
+    /// # Errors
+    ///
+    /// It can't be had.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up waiting.
+    pub(super) async fn prepare(
+        &self,
+        terms: &Terms,
+        upstream: &Arc<str>,
+        now: UnixTime,
+    ) -> Result<Groundwork, Arc<ExchangeError>> {
+        match self {
+            Self::FederatedIdentity(identity) => {
+                Ok(Groundwork(Some(identity.token(terms, upstream, now).await?)))
+            }
+            Self::ClientSecret(_)
+            | Self::ClientSecretBasic(_)
+            | Self::SigningKey(_)
+            | Self::FederatedFile(_) => Ok(Groundwork(None)),
+        }
+    }
+
+    /// A proof for one request on these `terms`, made at `now` of its `groundwork`.
     ///
     /// # Errors
     ///
@@ -56,6 +86,7 @@ impl ClientCredential {
     pub(super) async fn prove(
         &self,
         terms: &Terms,
+        groundwork: Groundwork,
         now: UnixTime,
     ) -> Result<Proof, Arc<ExchangeError>> {
         let assertion = match self {
@@ -69,7 +100,9 @@ impl ClientCredential {
             }
             Self::SigningKey(key) => assertion::assert(key, terms, now).await?,
             Self::FederatedFile(file) => file.token(now).await?,
-            Self::FederatedIdentity(identity) => identity.token(terms, now).await?,
+            Self::FederatedIdentity(_) => groundwork.0.ok_or_else(|| {
+                ExchangeError::internal("a proof by a managed identity without its token")
+            })?,
         };
         let fields = vec![
             ("client_assertion_type", Secret::new(ASSERTION_TYPE.to_owned())),
@@ -95,7 +128,9 @@ mod tests {
     use super::*;
 
     async fn proof(credential: ClientCredential, client_id: &str) -> Proof {
-        credential.prove(&terms(client_id, &["s"]), UnixTime(9)).await.unwrap()
+        let terms = terms(client_id, &["s"]);
+        let groundwork = credential.prepare(&terms, &Arc::from("u"), UnixTime(9)).await.unwrap();
+        credential.prove(&terms, groundwork, UnixTime(9)).await.unwrap()
     }
 
     #[tokio::test]

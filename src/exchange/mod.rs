@@ -80,14 +80,14 @@ pub use self::federated_identity::FederatedIdentity;
 pub use self::grant::{Grant, UnfitParameter, UserGrant, may_be_added};
 pub use self::managed_identity::{
     KEY_DIRECTORY, ManagedIdentity, ManagedIdentityHost, ManagedIdentityPlan, MetadataService,
-    may_be_asked,
+    PROVIDER as MANAGED_IDENTITY_NAME, may_be_asked,
 };
 pub use self::plan::{
     AppCallers, ExchangePlan, ExchangeSettings, InNameOf, OAuthClient, OAuthClients,
 };
 pub use self::signing_key::{ClientCertificate, KeyError, KeyFile, SigningKey};
 pub use self::terms::{Requested, default_scope};
-pub use self::upstream_credential::UpstreamCredential;
+pub use self::upstream_credential::{Unanswered, UpstreamCredential};
 
 /// `token:` of an upstream or route, resolved.
 #[derive(Clone, Debug)]
@@ -186,7 +186,7 @@ pub async fn answer_challenge(
     if let TokenPlan::ManagedIdentity(_) = plan {
         // The machine can't be asked for claims, and gives the same token until it expires.
         exchanger.forget(refused);
-        return Err(refused.challenge_stands(claims));
+        return Err(refused.challenge_stands(claims, Unanswered::NotSatisfied));
     }
     let (TokenPlan::Exchange(plan), Some((key, old))) = (plan, refused.obtained()) else {
         return Err(Rejection::internal("a challenge to a credential that is no exchanged token"));
@@ -203,7 +203,7 @@ pub async fn answer_challenge(
     }
     let flight = key.with_claims(claims.text());
     if !exchanger.make_way(key, old, &flight) {
-        return Err(refused.challenge_stands(claims));
+        return Err(refused.challenge_stands(claims, Unanswered::TooSoon));
     }
     obtain(exchanger, upstream, &request, flight, Some(claims)).await.map(bound)
 }

@@ -119,18 +119,20 @@ impl Key {
     }
 }
 
-/// Names all exchanges that a provider's `Retry-After` holds back together: those of one
-/// provider, tenant, client and scope set.
+/// Names all exchanges that a provider's `Retry-After` holds back together, and whose failures
+/// count together: those of one provider, tenant, client, token endpoint and scope set. With
+/// another endpoint a provider is another one, whatever it is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ThrottleKey([u8; 32]);
 
 impl Terms {
     /// The terms made of `parts`.
     pub(super) fn new(parts: &Parts<'_>) -> Self {
-        let mut throttle = Digest::new("throttle v1");
+        let mut throttle = Digest::new("throttle v2");
         throttle.add(parts.provider);
         throttle.add_optional(parts.tenant);
         throttle.add(parts.client_id);
+        throttle.add(parts.token_endpoint);
         throttle.add_requested(parts.requested);
 
         let mut exchange = Digest::new("exchange v2");
@@ -164,7 +166,7 @@ impl Terms {
         Key { exchange: self.exchange, inbound }
     }
 
-    /// Names what a `Retry-After` holds back.
+    /// Names what a `Retry-After` holds back, and whose failures count together.
     pub(super) fn throttle_key(&self) -> ThrottleKey {
         ThrottleKey(self.throttle)
     }
@@ -312,6 +314,9 @@ pub(super) mod tests {
         // Throttling is the provider's, whichever upstream the token is for.
         let (one, other) = (Terms::new(&base()), Terms::new(&Parts { upstream: "x", ..base() }));
         assert_eq!(one.throttle_key(), other.throttle_key());
+        // A reload may have the same name mean another server, which said nothing yet.
+        let moved = Terms::new(&Parts { token_endpoint: "x", ..base() });
+        assert_ne!(one.throttle_key(), moved.throttle_key());
 
         let terms = Terms::new(&base());
         assert!(terms.key(digest) != terms.key(Some(TokenDigest::of(b"other"))));

@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue};
 use super::challenge::Claims;
 use super::exchanger::Obtained;
 use super::terms::{Key, Terms};
+use crate::limits;
 use crate::observe::metrics::CacheResult;
 use crate::rejection::{Code, Extra, Rejection};
 use crate::secret::SecretHeader;
@@ -22,6 +23,17 @@ pub struct UpstreamCredential {
     upstream: Arc<str>,
     header: Option<(HeaderName, SecretHeader)>,
     exchanged: Option<Exchanged>,
+}
+
+/// Why a request is not repeated, or not again, after a claims challenge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// The upstream was shown the new token, and asks for another one still.
+    NotSatisfied,
+    /// There is a new token; the request's body was not kept.
+    BodyGone,
+    /// A new token was asked for just now ([`limits::REFUSED_TOKEN_FLOOR`]).
+    TooSoon,
 }
 
 /// How a token came out of the exchanger.
@@ -64,17 +76,18 @@ impl UpstreamCredential {
         &self.upstream
     }
 
-    /// The refusal of a request whose upstream goes on asking for a token with `claims`: the
-    /// challenge is passed on, unless nobody could answer it: that of a managed identity.
-    pub fn challenge_stands(&self, claims: &Claims) -> Rejection {
+    /// The refusal of a request whose upstream asks for a token with `claims`, which it did not
+    /// get, or not as it was asked for, for the reason `why`: the challenge is passed on, unless
+    /// nobody could answer it: that of a managed identity.
+    pub fn challenge_stands(&self, claims: &Claims, why: Unanswered) -> Rejection {
         let upstream = &self.upstream;
         match &self.exchanged {
             Some(Exchanged { terms: Some(terms), .. }) => Rejection::new(
                 Code::ClaimsChallenge,
-                "The service wants the user to sign in again.",
+                why.detail(),
                 format!(
-                    "upstream `{upstream}` asks for a token with more claims (continuous access evaluation), and the one from provider `{}` does not satisfy it; the client has to sign the user in again with the `claims` of our answer",
-                    terms.provider
+                    "upstream `{upstream}` asks for a token with more claims (continuous access evaluation), and {}",
+                    why.reason(&terms.provider)
                 ),
             )
             .with(Extra::Claims {
@@ -111,6 +124,39 @@ impl UpstreamCredential {
     /// How long the request waited for an exchange, its own or another's; `None` if it did not.
     pub fn exchange_time(&self) -> Option<Duration> {
         self.exchanged.as_ref().and_then(|exchanged| exchanged.took)
+    }
+}
+
+impl Unanswered {
+    /// For the caller.
+    fn detail(self) -> &'static str {
+        match self {
+            Self::NotSatisfied => "The service wants the user to sign in again.",
+            Self::BodyGone => {
+                "The service wants a new token for the user, and the request was too large or too slow to be repeated; send it again, and sign the user in again if the service asks for that."
+            }
+            Self::TooSoon => {
+                "The service wants a new token for the user, and was given one just now; sign the user in again, or try again in a few seconds."
+            }
+        }
+    }
+
+    /// For the operator, after what the upstream asks for.
+    fn reason(self, provider: &str) -> String {
+        match self {
+            Self::NotSatisfied => format!(
+                "the one from provider `{provider}` does not satisfy it; the client has to sign the user in again with the `claims` of our answer"
+            ),
+            Self::BodyGone => format!(
+                "the body was not kept (over {} KiB, or not all of it came within {} s), so the request was not repeated; a new token of provider `{provider}` is at hand for the next request",
+                limits::REPLAY_BUFFER_BYTES / 1024,
+                limits::REPLAY_PATIENCE.as_secs(),
+            ),
+            Self::TooSoon => format!(
+                "provider `{provider}` was asked for one less than {} s ago for this user, so it was not asked again; if the service refuses each new token, the client has to sign the user in again with the `claims` of our answer",
+                limits::REFUSED_TOKEN_FLOOR.as_secs(),
+            ),
+        }
     }
 }
 

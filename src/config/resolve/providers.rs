@@ -12,7 +12,7 @@ use crate::authn::{
     TENANT_PLACEHOLDER, may_be_called,
 };
 use crate::chain::with_sources;
-use crate::exchange::{ClientCredential, UserGrant};
+use crate::exchange::{ClientCredential, MANAGED_IDENTITY_NAME, UserGrant};
 use crate::trust::Roots;
 
 /// What to do about a `ca_file` that can't be used.
@@ -79,6 +79,14 @@ fn one(
     provider: &Spanned<file::Provider>,
     finding: &mut Finding<'_>,
 ) -> Option<Known> {
+    if name.value == MANAGED_IDENTITY_NAME {
+        finding.error(
+            name.place,
+            format!("a provider can't be called `{name}`", name = name.value),
+            "give it another name: in metrics and in the log this one stands for the machine's managed identities",
+        );
+        return None;
+    }
     let (settings, credential, cloud) = match &provider.value {
         file::Provider::Entra(entra) => (
             entra_settings(name, entra, finding),

@@ -38,6 +38,17 @@ fn answer(status: u16, retry_after: Option<&str>, body: &str) -> Result<Fetched,
     Ok(Fetched { status, headers, body: body.as_bytes().to_vec() })
 }
 
+/// For calls that need nothing.
+#[allow(clippy::unused_async, reason = "stands in for what waits")]
+async fn nothing() -> Result<(), Arc<ExchangeError>> {
+    Ok(())
+}
+
+/// An exchange on `terms` in nobody's name.
+fn whoever(terms: &Terms) -> Asking<'_> {
+    Asking { terms, whose: None, upstream: "graph" }
+}
+
 /// Asks a provider that gives these answers in turn; says how many were not asked for.
 async fn ask_scripted(
     throttles: &Throttles,
@@ -49,7 +60,7 @@ async fn ask_scripted(
     let (lanes, breakers) = (Lanes::default(), Breakers::default());
     let office =
         Office { throttles, lanes: &lanes, breakers: &breakers, clock: &Fixed, metrics: &metrics };
-    let result = ask(terms, "graph", &office, || {
+    let result = ask(&whoever(terms), &office, nothing, |()| {
         let answer = answers.borrow_mut().next().expect("no more calls than answers");
         async { answer.map_err(NotAsked::Fetch) }
     })
@@ -183,11 +194,12 @@ async fn no_more_calls_are_under_way_than_the_limit() {
         metrics: &metrics,
     };
     let terms = terms("c", &["a"]);
+    let terms = whoever(&terms);
     let (under_way, most) = (Cell::new(0), Cell::new(0));
     // A provider that takes `takes` for an answer.
     let exchange = |takes: Duration| {
         let (office, terms, under_way, most) = (&office, &terms, &under_way, &most);
-        ask(terms, "graph", office, move || async move {
+        ask(terms, office, nothing, move |()| async move {
             under_way.set(under_way.get() + 1);
             most.set(most.get().max(under_way.get()));
             sleep(takes).await;
@@ -210,6 +222,39 @@ async fn no_more_calls_are_under_way_than_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_proof_waits_for_takes_nobodys_lane() {
+    let (throttles, lanes, breakers) =
+        (Throttles::default(), Lanes::default(), Breakers::default());
+    let metrics = Metrics::default();
+    let office = Office {
+        throttles: &throttles,
+        lanes: &lanes,
+        breakers: &breakers,
+        clock: &Fixed,
+        metrics: &metrics,
+    };
+    lanes.set(&Arc::from("entra"), 1);
+    let terms = terms("c", &["a"]);
+    let asking = whoever(&terms);
+    let post = |()| async { answer(200, None, TOKEN).map_err(NotAsked::Fetch) };
+    let started = Instant::now();
+    let slow = || async {
+        sleep(limits::MANAGED_IDENTITY_WAIT).await;
+        Err(Arc::new(ExchangeError::unavailable("no token".into(), None)))
+    };
+    let waiting = join_all((0..100).map(|_| ask(&asking, &office, slow, post)));
+    let quick = async {
+        let outcome = ask(&asking, &office, nothing, post).await;
+        (outcome.is_ok(), started.elapsed())
+    };
+    let (waited, quick) = futures_util::future::join(waiting, quick).await;
+    assert!(waited.iter().all(Result::is_err));
+    assert_eq!(quick, (true, Duration::ZERO));
+    assert_eq!(started.elapsed(), limits::MANAGED_IDENTITY_WAIT, "side by side");
+    assert!(!metrics.encode().contains("provider_unavailable"), "nobody was asked");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_provider_that_fails_sustainedly_is_left_alone_and_tried_by_one() {
     let (throttles, lanes, breakers) =
         (Throttles::default(), Lanes::default(), Breakers::default());
@@ -222,8 +267,9 @@ async fn a_provider_that_fails_sustainedly_is_left_alone_and_tried_by_one() {
         metrics: &metrics,
     };
     let (terms, calls, status) = (terms("c", &["a"]), Cell::new(0), Cell::new(503));
+    let asking = whoever(&terms);
     let exchange = || {
-        ask(&terms, "graph", &office, || async {
+        ask(&asking, &office, nothing, |()| async {
             calls.set(calls.get() + 1);
             answer(status.get(), None, TOKEN).map_err(NotAsked::Fetch)
         })
@@ -253,6 +299,39 @@ async fn a_provider_that_fails_sustainedly_is_left_alone_and_tried_by_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_caller_whose_exchange_always_fails_locks_out_nobody() {
+    let (throttles, lanes, breakers) =
+        (Throttles::default(), Lanes::default(), Breakers::default());
+    let metrics = Metrics::default();
+    let office = Office {
+        throttles: &throttles,
+        lanes: &lanes,
+        breakers: &breakers,
+        clock: &Fixed,
+        metrics: &metrics,
+    };
+    let (theirs, others) = (terms("c", &["a"]), terms("c", &["b"]));
+    let of = |terms, user: u8, status| {
+        let whose = Some(TokenDigest::of(&[user]));
+        let office = &office;
+        async move {
+            let asking = Asking { terms, whose, upstream: "graph" };
+            let post = |()| async { answer(status, None, TOKEN).map_err(NotAsked::Fetch) };
+            ask(&asking, office, nothing, post).await
+        }
+    };
+    let bad = join_all((0..100).map(|_| of(&theirs, 0, 500))).await;
+    assert!(bad.iter().all(Result::is_err));
+    assert!(of(&theirs, 1, 200).await.is_ok());
+
+    // Twenty of them do show that it is not them; those who ask for something else don't care.
+    assert!(join_all((0..20).map(|user| of(&theirs, user, 500))).await.iter().all(Result::is_err));
+    let refused = of(&theirs, 21, 200).await.unwrap_err();
+    assert!(refused.reason().starts_with("provider `entra` is not asked"), "{}", refused.reason());
+    assert!(of(&others, 21, 200).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn refusals_and_throttling_do_not_speak_against_the_provider() {
     let (throttles, lanes, breakers) =
         (Throttles::default(), Lanes::default(), Breakers::default());
@@ -267,18 +346,22 @@ async fn refusals_and_throttling_do_not_speak_against_the_provider() {
     let terms = terms("c", &["a"]);
     for status in [400, 401, 403, 404, 429, 302] {
         for _ in 0..limits::BREAKER_MIN_CALLS {
-            let post = || async { answer(status, None, "").map_err(NotAsked::Fetch) };
-            assert!(ask(&terms, "graph", &office, post).await.is_err());
+            let post = |()| async { answer(status, None, "").map_err(NotAsked::Fetch) };
+            assert!(ask(&whoever(&terms), &office, nothing, post).await.is_err());
         }
     }
-    let no_proof = || async {
+    let no_proof = |()| async {
         let reason = "the file is not there".to_owned();
         Err(NotAsked::NoProof(Arc::new(ExchangeError::new(Class::Gateway, reason))))
     };
     for _ in 0..limits::BREAKER_MIN_CALLS {
-        assert!(ask(&terms, "graph", &office, no_proof).await.is_err());
+        assert!(ask(&whoever(&terms), &office, nothing, no_proof).await.is_err());
     }
-    assert_eq!(breakers.open("entra"), None);
+    assert_eq!(breakers.open(&terms), None);
+    let counted = metrics.encode();
+    let counted = counted.lines().filter(|line| line.contains("exchanges_total{"));
+    let counted = counted.map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap());
+    assert_eq!(counted.sum::<u32>(), 6 * limits::BREAKER_MIN_CALLS, "those that were asked");
 }
 
 #[tokio::test(start_paused = true)]
@@ -312,8 +395,8 @@ async fn failures_say_for_whom_they_hold_a_while_longer() {
             clock: &Fixed,
             metrics: &metrics,
         };
-        let post = || async { answer(status, None, body).map_err(NotAsked::Fetch) };
-        let error = ask(&terms, "graph", &office, post).await.unwrap_err();
+        let post = |()| async { answer(status, None, body).map_err(NotAsked::Fetch) };
+        let error = ask(&whoever(&terms), &office, nothing, post).await.unwrap_err();
         assert_eq!(error.memory(), memory, "{body}");
     }
 }

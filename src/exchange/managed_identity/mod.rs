@@ -39,8 +39,9 @@ pub use self::azure_arc::KEY_DIRECTORY;
 pub use self::host::{ManagedIdentityHost, may_be_asked};
 pub use self::plan::ManagedIdentityPlan;
 
-/// What managed identities are called where a provider has a name: in metrics and in the log.
-pub(super) const PROVIDER: &str = "managed_identity";
+/// What managed identities are called where a provider has a name: in metrics, in the log, and
+/// among the lanes. No provider of a routes file may have it.
+pub const PROVIDER: &str = "managed_identity";
 
 /// Tokens of this life or a longer one are renewed at half of it, as MSAL does.
 const RENEWED_AT_HALF: Duration = Duration::from_hours(2);
@@ -133,6 +134,13 @@ impl MetadataService {
         }
         let error = Arc::new(wanted.refused(status, &refusal, made, wait));
         Err(Failed { error, pause: pause.filter(|_| wait.is_none()) })
+    }
+
+    /// As if others called, and nobody else's turn came.
+    #[cfg(test)]
+    pub(super) async fn occupied(&self) -> tokio::sync::SemaphorePermit<'_> {
+        let all = u32::try_from(limits::MAX_MANAGED_IDENTITY_CALLS).unwrap();
+        self.calls.acquire_many(all).await.unwrap()
     }
 
     fn hold_back(&self, wait: Duration) {

@@ -109,9 +109,7 @@ mod tests {
         let plan = ManagedIdentityPlan::new(identity, "https://r".into(), Arc::clone(&upstream));
         let plan = Arc::new(plan);
 
-        // As if others called: the turn of this one does not come.
-        let all = u32::try_from(limits::MAX_MANAGED_IDENTITY_CALLS).unwrap();
-        let _turns = service.calls.acquire_many(all).await.unwrap();
+        let _turns = service.occupied().await;
         let started = Instant::now();
         for waited in 1..=2 {
             let rejection = plan.credential(&exchanger, &upstream).await.unwrap_err();

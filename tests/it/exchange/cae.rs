@@ -75,6 +75,14 @@ routes:
         self.gateway.client().await.get_with("/me", token).await
     }
 
+    /// A request was refused for this reason.
+    async fn logged(&self, why: &str) {
+        let refused = |event: &serde_json::Map<_, _>| {
+            event["status"] == 401 && event["reason"].as_str().unwrap_or_default().contains(why)
+        };
+        self.gateway.log().access_events_when(1, refused).await;
+    }
+
     fn bearers(&self) -> Vec<String> {
         self.upstream.seen().iter().map(|seen| seen.bearer().unwrap()).collect()
     }
@@ -155,6 +163,7 @@ async fn bodies_that_fit_are_sent_again() {
             } else {
                 assert_eq!(reply.outcome(), (401, "claims_challenge".to_owned()), "{case}");
                 assert_eq!(seen.len(), 1, "{case}");
+                world.logged("the body was not kept (over 64 KiB").await;
                 // The next request has the token that was asked for.
                 assert_eq!(world.get(&token).await.status, 200);
                 assert_eq!(world.provider.issued_count(), 2);
@@ -178,12 +187,14 @@ async fn a_challenge_that_stands_reaches_the_caller_in_our_form() {
         )
     );
     assert_eq!((world.upstream.count(), world.provider.issued_count()), (2, 2));
+    world.logged("the one from provider `entra` does not satisfy it").await;
     // And a client that asks again and again does not bring us to storm the provider.
     for _ in 0..20 {
         assert_eq!(world.get(&token).await.outcome(), (401, "claims_challenge".to_owned()));
     }
     let issued = world.provider.issued_count();
     assert!((2..=3).contains(&issued), "{issued} exchanges");
+    world.logged("so it was not asked again").await;
     // Nobody else pays for it.
     world.upstream.answer(|_| Answer::ok("served"));
     assert_eq!(world.get(&world.token(BOB)).await.status, 200);
@@ -285,4 +296,7 @@ async fn a_challenge_before_the_body_has_been_read_is_answered_all_the_same() {
     let response = client.start(request.body(body).unwrap()).await.unwrap();
     assert_eq!(response.status(), 401);
     assert!(response.headers()["www-authenticate"].to_str().unwrap().contains(CLAIMS));
+    let reply = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&reply).contains("too large or too slow to be repeated"));
+    world.logged("or not all of it came within 1 s").await;
 }

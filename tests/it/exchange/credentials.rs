@@ -258,6 +258,23 @@ async fn a_managed_identity_is_the_credential_and_its_token_is_kept() {
         assert_eq!(scene.call_anew(&gateway).await, 200);
     }
     assert_eq!(host.asked(), vec![Asked::user("api://AzureADTokenExchange", "mi-1"); 2]);
+    let metrics = gateway.metrics().await;
+    let exchanges: Vec<&str> =
+        metrics.lines().filter(|line| line.starts_with("obo_gateway_exchanges_total")).collect();
+    assert_eq!(
+        exchanges.len(),
+        3,
+        "the provider, which was asked when there was a token, and the machine: {exchanges:#?}"
+    );
+    for (provider, outcome, count) in [
+        ("managed_identity", "exchange_failed", 1),
+        ("managed_identity", "success", 1),
+        ("p", "success", 3),
+    ] {
+        let line =
+            format!("provider=\"{provider}\",upstream=\"up\",outcome=\"{outcome}\"}} {count}");
+        assert!(exchanges.iter().any(|it| it.ends_with(&line)), "{line} in {exchanges:#?}");
+    }
     let second = "eyJ-it-managed-identity-token-2";
     host.script(answer(second));
     scene.provider.expect_proof(Proof::Federated(second.to_owned()));

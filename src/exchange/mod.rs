@@ -46,6 +46,7 @@ mod lanes;
 mod managed_identity;
 mod negative;
 mod plan;
+mod refusal;
 mod refused;
 mod renewal;
 mod signing_key;

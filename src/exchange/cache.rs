@@ -22,8 +22,8 @@ use crate::clock::UnixTime;
 use crate::limits;
 use crate::secret::SecretHeader;
 
-/// What an entry costs beside its token, in bytes: three keys, four times, pointers, the slack of maps.
-const ENTRY_OVERHEAD: usize = 432;
+/// What an entry costs beside its token, in bytes: four keys, four times, pointers, the slack of maps.
+const ENTRY_OVERHEAD: usize = 496;
 
 /// A token that an exchange gave, and how long it lives by itself.
 #[derive(Clone, Debug)]
@@ -36,6 +36,16 @@ pub(super) struct Granted {
     pub(super) life: Option<Duration>,
     /// When the provider would have it renewed, from `asked_at` on; `None` if it did not say.
     pub(super) refresh_in: Option<Duration>,
+}
+
+/// An exchange, as the cache tells its token from others under the same key.
+#[derive(Clone, Copy)]
+pub(super) struct Departure {
+    /// Its name: the key of its token, or where it asked for claims as well,
+    /// [`Key::with_claims`] of that.
+    pub(super) flight: Key,
+    /// [`Order::next_serial`] when it began: tokens of this number and later ones came since.
+    began_at: u64,
 }
 
 /// A token of the cache that may be used, and how old it is.
@@ -96,6 +106,8 @@ struct Entry {
     renew_at: AtomicU64,
     fresh_until: UnixTime,
     expires_at: UnixTime,
+    /// The name of the exchange that gave it.
+    flight: Key,
     /// Its place in [`Order::by_age`].
     serial: u64,
 }
@@ -139,7 +151,22 @@ impl TokenCache {
         inbound_expires_at: UnixTime,
         now: UnixTime,
     ) -> Option<Found> {
+        self.find_by(key, key, inbound_expires_at, now)
+    }
+
+    /// The same, if the exchange called `flight` gave it; any did for the `key` itself, as a token
+    /// with claims is one without them, too.
+    pub(super) fn find_by(
+        &self,
+        flight: &Key,
+        key: &Key,
+        inbound_expires_at: UnixTime,
+        now: UnixTime,
+    ) -> Option<Found> {
         let entry = self.tokens.get(key)?;
+        if flight != key && *flight != entry.flight {
+            return None;
+        }
         // The second comparison is the invariant itself, not trusting what was put in.
         if now >= entry.expires_at || now >= inbound_expires_at {
             return None;
@@ -164,10 +191,19 @@ impl TokenCache {
         due <= now.0 && claimed().is_ok()
     }
 
+    /// The exchange called `flight`, which begins now.
+    pub(super) fn departure(&self, flight: Key) -> Departure {
+        Departure { flight, began_at: self.lock().next_serial }
+    }
+
     /// Keeps `granted` under `key` in place of what is there, if it is of any use after `now`.
+    ///
+    /// Of a token with claims that came while the exchange without them was under way, it takes not
+    /// the place: its upstream would ask for the claims again.
     pub(super) fn put(
         &self,
         key: Key,
+        departure: Departure,
         granted: &Granted,
         inbound_expires_at: UnixTime,
         now: UnixTime,
@@ -184,9 +220,14 @@ impl TokenCache {
             renew_at: AtomicU64::new(renew_at.0),
             fresh_until,
             expires_at,
+            flight: departure.flight,
             serial: order.next_serial,
         };
         if let Some(old) = self.tokens.get(&key) {
+            let is_worse = departure.flight == key && old.flight != key;
+            if is_worse && old.serial >= departure.began_at && now < old.fresh_until {
+                return;
+            }
             order.remove(&key, &old);
         }
         order.add(key, &entry);

@@ -222,6 +222,11 @@ pub const REPLAY_PATIENCE: Duration = Duration::from_secs(1);
 /// scope set that is throttled, and those are few.
 pub const MAX_THROTTLES: usize = 10_000;
 
+/// Most terms of exchanges that one client of a provider remembers: those of v1 and v2 tokens of
+/// two thousand tenants, at about 1 KiB each. More than that are made anew for each request, at
+/// the cost of two digests.
+pub const MAX_REMEMBERED_TERMS: usize = 4096;
+
 /// Most expired tokens thrown away when one is put into a cache of tokens: more than come
 /// in, so that the dead never pile up, and few enough that no request waits for the broom.
 pub const MAX_EXPIRED_SWEPT: usize = 64;

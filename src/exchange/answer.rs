@@ -1,11 +1,10 @@
-//! A token endpoint's answer: a token, or why there is none.
+//! A token endpoint's answer: a token, or why there is none, which `refusal.rs` words.
 //!
 //! Strict about what is a token (RFC 6749 §5.1): anything in doubt is none. Lenient about
 //! the form of numbers, which providers send as text, too. Of an error, `claims` speak before
 //! a known number or suberror, those before the status, and the bare `error` last. Text that
 //! the provider made up (`error_description`) is never kept: it names users.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
@@ -13,12 +12,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::advice::{self, Class, Row};
-use super::failure::{ExchangeError, Memory};
-use super::grant::{self, Grant as TokenGrant};
-use super::terms::Terms;
+use super::failure::Memory;
+use super::grant;
+use super::refusal::{Marks, Refusal};
 use crate::authn::json;
 use crate::limits;
-use crate::rejection::Extra;
 use crate::secret::SecretHeader;
 
 /// A token, ready to be sent to an upstream.
@@ -30,24 +28,6 @@ pub(super) struct Grant {
     pub(super) life: Option<Duration>,
     /// `refresh_in`: when the provider would have it renewed; `None` if it did not say.
     pub(super) refresh_in: Option<Duration>,
-}
-
-/// An answer that is no token.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    class: Class,
-    /// What the answer shows, in a word: `AADSTS50076`, ``error `invalid_grant` ``, `status 502`.
-    sign: Box<str>,
-    /// Why more claims are asked for, where that is known.
-    cause: Option<&'static str>,
-    /// What it means and what to do, with places to fill in.
-    advice: &'static str,
-    /// What finds the call in the provider's own logs.
-    marks: Box<str>,
-    /// A claims request: JSON text of an object.
-    claims: Option<String>,
-    /// For whom it holds a while longer.
-    memory: Memory,
 }
 
 /// The members of an answer that are looked at; a repeated one of any name makes it invalid.
@@ -84,72 +64,6 @@ pub(super) fn read(status: StatusCode, body: &[u8]) -> Result<Grant, Refusal> {
             "not a JSON object that reads in one way only; is the token endpoint of provider `{provider}` the right one?",
         )),
         None => Err(refusal(status, &Members::default())),
-    }
-}
-
-impl Refusal {
-    /// Who has to act.
-    pub(super) fn class(&self) -> Class {
-        self.class
-    }
-
-    /// The failure of an exchange on these `terms`; `wait` is the provider's `Retry-After`.
-    pub(super) fn explain(self, terms: &Terms, wait: Option<Duration>) -> ExchangeError {
-        let link = (self.class == Class::Consent).then(|| consent_link(terms)).flatten();
-        let refusal = match terms.grant {
-            TokenGrant::ClientCredentials => self.of_the_gateway_itself(),
-            TokenGrant::EntraOnBehalfOf | TokenGrant::TokenExchange | TokenGrant::JwtBearer => self,
-        };
-        let cause = refusal.cause.map(|cause| format!("{cause}; ")).unwrap_or_default();
-        let advice = format!("{cause}{}", refusal.advice)
-            .replace("{client}", &terms.client_id)
-            .replace("{provider}", &terms.provider)
-            .replace("{tenant}", terms.tenant.as_deref().unwrap_or("of the provider"))
-            .replace("{scopes}", &asked_for(terms));
-        let mut reason = format!(
-            "exchange refused by provider `{}`: {}, {advice}{}",
-            terms.provider, refusal.sign, refusal.marks
-        );
-        if terms.grant == TokenGrant::ClientCredentials {
-            reason.push_str("; the token was asked for in the gateway's own name");
-        }
-        if let Some(link) = link {
-            reason.push_str("; an administrator consents at ");
-            reason.push_str(&link);
-        }
-        let error = match refusal.class {
-            Class::Interaction => ExchangeError::new(refusal.class, reason).with(Extra::Claims {
-                authorization_uri: terms.authorization_endpoint.clone().unwrap_or_default(),
-                client_id: terms.client_id.clone(),
-                claims: refusal.claims,
-            }),
-            Class::Unavailable => ExchangeError::unavailable(reason, wait),
-            Class::Consent
-            | Class::NotAllowed
-            | Class::Expired
-            | Class::Invalid
-            | Class::Gateway => ExchangeError::new(refusal.class, reason),
-        };
-        error.remembered(refusal.memory)
-    }
-
-    /// The same where the gateway asks in its own name: no caller is at fault, and none can mend
-    /// it. `claims` are passed on whatever they are for.
-    fn of_the_gateway_itself(self) -> Self {
-        if self.claims.is_some() {
-            return self;
-        }
-        let advice = match self.class {
-            Class::Gateway | Class::Unavailable => return self,
-            Class::Consent => {
-                "no administrator consented to {scopes} as permissions of application {client} itself"
-            }
-            Class::Interaction | Class::NotAllowed | Class::Expired | Class::Invalid => {
-                "the provider refuses application {client} a token of its own; compare its permissions, and the policies for applications, with {scopes}"
-            }
-        };
-        let memory = Memory::Token(limits::SHORT_REFUSAL_MEMORY);
-        Self { class: Class::Gateway, cause: None, advice, memory, ..self }
     }
 }
 
@@ -311,7 +225,7 @@ fn refusal(status: StatusCode, members: &Members) -> Refusal {
         (None, Some(error)) => format!("error `{error}`"),
         (None, None) => by_status(),
     };
-    let marks = marks(status, members, &numbers, error, suberror).into_boxed_str();
+    let marks = marks(status, members, &numbers, error, suberror).to_string().into_boxed_str();
 
     if let Some(claims) = members.claims() {
         let usable =
@@ -401,61 +315,24 @@ pub(super) fn plain(value: &Value, allowed: fn(u8) -> bool) -> Option<&str> {
     value.as_str().filter(|text| (1..=64).contains(&text.len()) && text.bytes().all(allowed))
 }
 
-fn marks(
+fn marks<'a>(
     status: StatusCode,
-    members: &Members,
-    numbers: &[u64],
-    error: Option<&str>,
-    suberror: Option<&str>,
-) -> String {
-    let mut marks = format!(" (status {}", status.as_u16());
-    let mut add = |name: &str, value: &str| {
-        // Writing to a `String` can't fail.
-        write!(marks, ", {name} {value}").unwrap_or_default();
-    };
-    if let Some(error) = error {
-        add("error", error);
-    }
-    if let Some(suberror) = suberror {
-        add("suberror", suberror);
-    }
-    for number in numbers {
-        add("code", &number.to_string());
-    }
+    members: &'a Members,
+    numbers: &'a [u64],
+    error: Option<&'a str>,
+    suberror: Option<&'a str>,
+) -> Marks<'a> {
     let of_id = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
     let of_time = |byte: u8| byte.is_ascii_digit() || b"-:. TZ".contains(&byte);
-    if let Some(id) = plain(&members.trace_id, of_id) {
-        add("trace_id", id);
+    Marks {
+        status,
+        error,
+        suberror,
+        numbers,
+        trace_id: plain(&members.trace_id, of_id),
+        correlation_id: plain(&members.correlation_id, of_id),
+        timestamp: plain(&members.timestamp, of_time),
     }
-    if let Some(id) = plain(&members.correlation_id, of_id) {
-        add("correlation_id", id);
-    }
-    if let Some(time) = plain(&members.timestamp, of_time) {
-        add("at", time);
-    }
-    marks.push(')');
-    marks
-}
-
-/// What the exchange is for, in backticks.
-fn asked_for(terms: &Terms) -> String {
-    match terms.wanted() {
-        nothing if nothing.is_empty() => "the permissions asked for".to_owned(),
-        wanted => format!("`{wanted}`"),
-    }
-}
-
-/// Where an administrator of the caller's Entra tenant consents; other providers have no such page.
-fn consent_link(terms: &Terms) -> Option<String> {
-    let authorize = terms.authorization_endpoint.as_deref()?;
-    let (authority, named) = authorize.strip_suffix("/oauth2/v2.0/authorize")?.rsplit_once('/')?;
-    // The endpoint of several tenants names none of them.
-    let tenant = terms.tenant.as_deref().unwrap_or(named);
-    let query = url::form_urlencoded::Serializer::new(String::new())
-        .append_pair("client_id", &terms.client_id)
-        .append_pair("scope", &terms.scope())
-        .finish();
-    Some(format!("{authority}/{tenant}/v2.0/adminconsent?{query}"))
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ use crate::clock::UnixTime;
 use crate::limits;
 use crate::secret::SecretHeader;
 
-/// What an entry costs beside its token, in bytes: three keys, four times, pointers, the slack of maps.
-const ENTRY_OVERHEAD: usize = 432;
+/// What an entry costs beside its token, in bytes: four keys, four times, pointers, the slack of maps.
+const ENTRY_OVERHEAD: usize = 496;
 
 /// A token that an exchange gave, and how long it lives by itself.
 #[derive(Clone, Debug)]
@@ -36,6 +36,16 @@ pub(super) struct Granted {
     pub(super) life: Option<Duration>,
     /// When the provider would have it renewed, from `asked_at` on; `None` if it did not say.
     pub(super) refresh_in: Option<Duration>,
+}
+
+/// An exchange, as the cache tells its token from others under the same key.
+#[derive(Clone, Copy)]
+pub(super) struct Departure {
+    /// Its name: the key of its token, or where it asked for claims as well,
+    /// [`Key::with_claims`] of that.
+    pub(super) flight: Key,
+    /// [`Order::next_serial`] when it began: tokens of this number and later ones came since.
+    began_at: u64,
 }
 
 /// A token of the cache that may be used, and how old it is.
@@ -96,6 +106,8 @@ struct Entry {
     renew_at: AtomicU64,
     fresh_until: UnixTime,
     expires_at: UnixTime,
+    /// The name of the exchange that gave it.
+    flight: Key,
     /// Its place in [`Order::by_age`].
     serial: u64,
 }
@@ -139,7 +151,22 @@ impl TokenCache {
         inbound_expires_at: UnixTime,
         now: UnixTime,
     ) -> Option<Found> {
+        self.find_by(key, key, inbound_expires_at, now)
+    }
+
+    /// The same, if the exchange called `flight` gave it; any did for the `key` itself, as a token
+    /// with claims is one without them, too.
+    pub(super) fn find_by(
+        &self,
+        flight: &Key,
+        key: &Key,
+        inbound_expires_at: UnixTime,
+        now: UnixTime,
+    ) -> Option<Found> {
         let entry = self.tokens.get(key)?;
+        if flight != key && *flight != entry.flight {
+            return None;
+        }
         // The second comparison is the invariant itself, not trusting what was put in.
         if now >= entry.expires_at || now >= inbound_expires_at {
             return None;
@@ -164,10 +191,19 @@ impl TokenCache {
         due <= now.0 && claimed().is_ok()
     }
 
+    /// The exchange called `flight`, which begins now.
+    pub(super) fn departure(&self, flight: Key) -> Departure {
+        Departure { flight, began_at: self.lock().next_serial }
+    }
+
     /// Keeps `granted` under `key` in place of what is there, if it is of any use after `now`.
+    ///
+    /// Of a token with claims that came while the exchange without them was under way, it takes not
+    /// the place: its upstream would ask for the claims again.
     pub(super) fn put(
         &self,
         key: Key,
+        departure: Departure,
         granted: &Granted,
         inbound_expires_at: UnixTime,
         now: UnixTime,
@@ -184,9 +220,14 @@ impl TokenCache {
             renew_at: AtomicU64::new(renew_at.0),
             fresh_until,
             expires_at,
+            flight: departure.flight,
             serial: order.next_serial,
         };
         if let Some(old) = self.tokens.get(&key) {
+            let is_worse = departure.flight == key && old.flight != key;
+            if is_worse && old.serial >= departure.began_at && now < old.fresh_until {
+                return;
+            }
             order.remove(&key, &old);
         }
         order.add(key, &entry);
@@ -302,235 +343,4 @@ fn cost(entry: &Entry) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::super::terms::tests::terms;
-    use super::*;
-    use crate::secret::TokenDigest;
-
-    const NOW: UnixTime = UnixTime(1_000_000);
-    const FAR: UnixTime = UnixTime(9_000_000);
-
-    fn key(name: &str) -> Key {
-        terms("client", &["scope"]).key(Some(TokenDigest::of(name.as_bytes())))
-    }
-
-    fn granted(token: &str, life: Option<u64>) -> Granted {
-        let header = HeaderValue::try_from(format!("Bearer {token}")).unwrap();
-        let life = life.map(Duration::from_secs);
-        Granted { header: SecretHeader::new(header), asked_at: NOW, life, refresh_in: None }
-    }
-
-    fn cache() -> TokenCache {
-        TokenCache::new(100, limits::MAX_CACHED_TOKEN_BYTES)
-    }
-
-    fn at(offset: u64) -> UnixTime {
-        UnixTime(NOW.0 + offset)
-    }
-
-    fn age(found: Option<&Found>) -> &'static str {
-        match found {
-            Some(Found::Fresh(_)) => "fresh",
-            Some(Found::Due(_)) => "due",
-            Some(Found::Stale(_)) => "stale",
-            None => "gone",
-        }
-    }
-
-    #[test]
-    fn a_token_is_stale_in_its_last_seconds_and_never_used_after() {
-        // (life, last second before it is stale)
-        for (life, last) in [(3600, 3569), (61, 30), (60, 29), (59, 28), (10, 4), (3, 0)] {
-            let cache = cache();
-            cache.put(key("a"), &granted("a", Some(life)), FAR, NOW);
-            let age = |offset| age(cache.find(&key("a"), FAR, at(offset)).as_ref());
-            assert_ne!(age(last), "stale", "{life} at {last}");
-            assert_eq!((age(last + 1), age(life - 1)), ("stale", "stale"), "{life}");
-            assert_eq!((age(life), age(life + 1)), ("gone", "gone"), "{life}");
-        }
-    }
-
-    #[test]
-    fn a_token_is_due_in_its_last_quarter_once_for_whoever_claims_it() {
-        let cache = cache();
-        cache.put(key("a"), &granted("a", Some(3600)), FAR, NOW);
-        let age_at = |offset| age(cache.find(&key("a"), FAR, at(offset)).as_ref());
-        assert_eq!((age_at(2300), age_at(3000)), ("fresh", "due"));
-        assert!(!cache.claim_renewal(&key("a"), at(2300), at(2330)), "it is not due");
-        assert!(!cache.claim_renewal(&key("b"), at(3000), at(3030)), "it is not there");
-        assert!(cache.claim_renewal(&key("a"), at(3000), at(3030)));
-        assert!(!cache.claim_renewal(&key("a"), at(3000), at(3030)), "once");
-        assert_eq!((age_at(3029), age_at(3030)), ("fresh", "due"));
-        let renewed = Granted { asked_at: at(3031), ..granted("b", Some(3600)) };
-        cache.put(key("a"), &renewed, FAR, at(3031));
-        assert_eq!((age_at(3600), cache.len()), ("fresh", 1));
-    }
-
-    #[test]
-    fn a_token_that_outlives_the_inbound_one_is_not_due() {
-        for (inbound_life, due) in [(3570, "fresh"), (3571, "due")] {
-            let (cache, inbound) = (cache(), at(inbound_life));
-            cache.put(key("a"), &granted("a", Some(3600)), inbound, NOW);
-            assert_eq!(age(cache.find(&key("a"), inbound, at(3569)).as_ref()), due);
-            // Nor is it ever stale past the inbound token's end.
-            assert_eq!(age(cache.find(&key("a"), inbound, inbound).as_ref()), "gone");
-        }
-    }
-
-    #[test]
-    fn what_the_provider_refuses_is_dropped() {
-        let cache = cache();
-        cache.put(key("a"), &granted("a", Some(3600)), FAR, NOW);
-        cache.drop_token(&key("b"));
-        assert_eq!(cache.len(), 1);
-        cache.drop_token(&key("a"));
-        assert_eq!((cache.len(), cache.tokens.len(), cache.lock().bytes), (0, 0, 0));
-    }
-
-    #[test]
-    fn a_token_is_not_used_past_the_inbound_tokens_expiry() {
-        let cache = cache();
-        cache.put(key("a"), &granted("a", Some(3600)), at(100), NOW);
-        assert!(cache.find(&key("a"), at(100), at(99)).is_some());
-        assert!(cache.find(&key("a"), at(100), at(100)).is_none());
-        // Whoever asks with an earlier expiry is judged by that one.
-        assert!(cache.find(&key("a"), at(50), at(49)).is_some());
-        assert!(cache.find(&key("a"), at(50), at(50)).is_none());
-        // And nobody gets more than was put in.
-        assert!(cache.find(&key("a"), FAR, at(100)).is_none());
-    }
-
-    #[test]
-    fn what_is_of_no_use_later_is_not_kept() {
-        let cache = cache();
-        cache.put(key("no life"), &granted("a", None), FAR, NOW);
-        cache.put(key("a second"), &granted("a", Some(1)), FAR, NOW);
-        cache.put(key("inbound over"), &granted("a", Some(3600)), NOW, NOW);
-        cache.put(key("came late"), &granted("a", Some(3600)), FAR, at(3570));
-        assert_eq!(cache.len(), 0);
-        cache.put(key("inbound not over"), &granted("a", Some(3600)), at(1), NOW);
-        cache.put(key("came in time"), &granted("a", Some(3600)), FAR, at(3569));
-        assert!(cache.find(&key("came in time"), FAR, at(3569)).is_some());
-    }
-
-    #[test]
-    fn a_key_is_found_by_itself_only() {
-        let cache = cache();
-        cache.put(key("alice"), &granted("a", Some(3600)), FAR, NOW);
-        assert!(cache.find(&key("bob"), FAR, NOW).is_none());
-        let Some(Found::Fresh(found)) = cache.find(&key("alice"), FAR, NOW) else {
-            panic!("it is there")
-        };
-        assert_eq!(found.expose(), "Bearer a");
-        assert!(found.expose().is_sensitive());
-    }
-
-    #[test]
-    fn entries_are_bounded_and_the_oldest_go_first() {
-        let cache = TokenCache::new(2, limits::MAX_CACHED_TOKEN_BYTES);
-        for (name, life) in [("first", 1000), ("second", 3600), ("third", 100)] {
-            cache.put(key(name), &granted(name, Some(life)), FAR, NOW);
-        }
-        assert_eq!(cache.len(), 2);
-        assert!(cache.find(&key("first"), FAR, NOW).is_none());
-        assert!(cache.find(&key("second"), FAR, NOW).is_some());
-        cache.set_max_entries(1, NOW);
-        assert!(cache.find(&key("second"), FAR, NOW).is_none());
-        assert!(cache.find(&key("third"), FAR, NOW).is_some());
-        cache.set_max_entries(0, NOW);
-        assert_eq!((cache.len(), cache.lock().bytes, cache.tokens.len()), (0, 0, 0));
-    }
-
-    #[test]
-    fn a_new_token_is_kept_however_long_the_others_live() {
-        let cache = TokenCache::new(3, limits::MAX_CACHED_TOKEN_BYTES);
-        for name in ["a", "b", "c"] {
-            cache.put(key(name), &granted(name, Some(86_400)), FAR, NOW);
-        }
-        // Put in again it is a new one, and `b` is the oldest.
-        cache.put(key("a"), &granted("again", Some(86_400)), FAR, NOW);
-        cache.put(key("new"), &granted("new", Some(3600)), FAR, NOW);
-        assert!(cache.find(&key("new"), FAR, NOW).is_some());
-        assert!(cache.find(&key("a"), FAR, NOW).is_some());
-        assert!(cache.find(&key("b"), FAR, NOW).is_none());
-        assert_eq!((cache.len(), cache.lock().by_expiry.len()), (3, 3));
-    }
-
-    #[test]
-    fn fewer_entries_cost_the_expired_first() {
-        let cache = cache();
-        cache.put(key("old"), &granted("a", Some(1000)), FAR, NOW);
-        cache.put(key("dead"), &granted("a", Some(100)), FAR, NOW);
-        cache.set_max_entries(1, at(100));
-        assert!(cache.find(&key("old"), FAR, at(100)).is_some());
-    }
-
-    #[test]
-    fn the_expired_go_before_the_living() {
-        let cache = TokenCache::new(2, limits::MAX_CACHED_TOKEN_BYTES);
-        cache.put(key("dead"), &granted("a", Some(100)), FAR, NOW);
-        cache.put(key("old"), &granted("a", Some(1000)), FAR, NOW);
-        cache.put(key("new"), &granted("a", Some(500)), FAR, at(100));
-        assert_eq!(cache.len(), 2);
-        assert!(cache.find(&key("old"), FAR, at(100)).is_some());
-        assert!(cache.find(&key("new"), FAR, at(100)).is_some());
-    }
-
-    #[test]
-    fn bytes_are_bounded() {
-        let token = "x".repeat(1000);
-        let header = granted(&token, None).header;
-        let one = header.expose().len() + ENTRY_OVERHEAD;
-        for (room, kept) in [(3 * one, 3), (3 * one - 1, 2)] {
-            let cache = TokenCache::new(100, room);
-            for name in 1..=5 {
-                let name = name.to_string();
-                cache.put(key(&name), &granted(&token, Some(1000)), FAR, NOW);
-            }
-            assert_eq!(cache.len(), kept);
-            assert_eq!(cache.lock().bytes, kept * one);
-            assert!(cache.find(&key("5"), FAR, NOW).is_some());
-        }
-    }
-
-    #[test]
-    fn a_token_replaces_the_one_before_it_and_is_counted_once() {
-        let cache = cache();
-        for (token, life) in [("first", 3600), ("second", 3600), ("third", 1000)] {
-            cache.put(key("a"), &granted(token, Some(life)), FAR, NOW);
-        }
-        let Some(Found::Fresh(found)) = cache.find(&key("a"), FAR, NOW) else {
-            panic!("it is there")
-        };
-        assert_eq!(found.expose(), "Bearer third");
-        assert_eq!(cache.lock().by_expiry.len(), 1);
-        assert_eq!((cache.len(), cache.tokens.len()), (1, 1));
-        assert_eq!(cache.lock().bytes, "Bearer third".len() + ENTRY_OVERHEAD);
-    }
-
-    #[test]
-    fn only_the_token_that_was_refused_is_forgotten() {
-        let cache = cache();
-        cache.put(key("a"), &granted("new", Some(3600)), FAR, NOW);
-        cache.forget(&key("a"), &granted("old", None).header);
-        assert_eq!(cache.len(), 1);
-        cache.forget(&key("a"), &granted("new", None).header);
-        assert_eq!((cache.len(), cache.tokens.len(), cache.lock().bytes), (0, 0, 0));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_token_in_place_of_a_refused_one_stays_a_while() {
-        let cache = cache();
-        let (first, second) = (granted("first", Some(3600)), granted("second", Some(3600)));
-        cache.put(key("a"), &first, FAR, NOW);
-        cache.forget(&key("a"), &first.header);
-        cache.put(key("a"), &second, FAR, NOW);
-        cache.forget(&key("a"), &second.header);
-        assert!(cache.find(&key("a"), FAR, NOW).is_some());
-        tokio::time::advance(limits::REFUSED_TOKEN_FLOOR).await;
-        cache.forget(&key("a"), &second.header);
-        assert!(cache.find(&key("a"), FAR, NOW).is_none());
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::breaker::Breakers;
-use super::cache::{Found, Granted, TokenCache};
+use super::cache::{Departure, Found, Granted, TokenCache};
 use super::client::Office;
 use super::failure::{ExchangeError, Memory};
 use super::flight::{Flights, Outcome, Pilot, Seat};
@@ -238,7 +238,17 @@ impl Exchanger {
 
     /// The token under `key`, if one is there that nobody has to replace first.
     pub(super) fn cached(&self, key: &Key, inbound_expires_at: UnixTime) -> Option<SecretHeader> {
-        match self.find(key, inbound_expires_at)? {
+        self.cached_by(key, key, inbound_expires_at)
+    }
+
+    /// The same, if it is what the exchange called `flight` gives.
+    pub(super) fn cached_by(
+        &self,
+        flight: &Key,
+        key: &Key,
+        inbound_expires_at: UnixTime,
+    ) -> Option<SecretHeader> {
+        match self.cache.find_by(flight, key, inbound_expires_at, self.clock.now())? {
             Found::Fresh(header) | Found::Due(header) => Some(header),
             Found::Stale(_) => None,
         }
@@ -270,7 +280,7 @@ impl Exchanger {
             Seat::Passenger(passenger) => (CacheResult::Coalesced, passenger),
             Seat::Pilot(pilot, passenger) => {
                 // A flight may have landed between our look into the cache and our boarding.
-                if let Some(header) = self.cached(&key, inbound_expires_at) {
+                if let Some(header) = self.cached_by(&flight, &key, inbound_expires_at) {
                     let asked_at = self.clock.now();
                     let granted = Granted { header, asked_at, life: None, refresh_in: None };
                     pilot.land(Ok(granted.clone()));
@@ -309,9 +319,10 @@ impl Exchanger {
         call: impl Future<Output = Outcome> + Send + 'static,
     ) {
         let (exchanger, era) = (Arc::clone(self), self.refusals.era());
+        let departure = self.cache.departure(flight);
         tokio::spawn(async move {
             let outcome = call.await;
-            exchanger.keep(flight, key, inbound_expires_at, era, &outcome);
+            exchanger.keep(departure, key, inbound_expires_at, era, &outcome);
             // After the cache has it: who does not find the flight finds the token.
             for pilot in pilots {
                 pilot.land(outcome.clone());
@@ -322,21 +333,24 @@ impl Exchanger {
     /// Keeps what an exchange came to, the token or the refusal.
     fn keep(
         &self,
-        flight: Key,
+        departure: Departure,
         key: Key,
         inbound_expires_at: UnixTime,
         era: Era,
         outcome: &Outcome,
     ) {
         match outcome {
-            Ok(granted) => self.cache.put(key, granted, inbound_expires_at, self.clock.now()),
+            Ok(granted) => {
+                let now = self.clock.now();
+                self.cache.put(key, departure, granted, inbound_expires_at, now);
+            }
             Err(error) => {
                 // The provider's word on this user is newer than the token: an account that was
                 // blocked, or a policy that now asks for more, must not wait for its expiry.
                 if error.ends_access() {
                     self.cache.drop_token(&key);
                 }
-                self.refusals.remember(flight, error, era);
+                self.refusals.remember(departure.flight, error, era);
             }
         }
         self.metrics.token_cache_entries(self.cache.len());

@@ -46,6 +46,7 @@ mod lanes;
 mod managed_identity;
 mod negative;
 mod plan;
+mod refusal;
 mod refused;
 mod renewal;
 mod signing_key;
@@ -196,14 +197,21 @@ pub async fn answer_challenge(
     let bound = |obtained| {
         UpstreamCredential::token(upstream, request.key(), Some(&request.terms), obtained)
     };
-    // Another request may have been challenged before this one.
-    let newer = exchanger.cached(key, request.subject_expires_at());
-    if let Some(header) = newer.filter(|newer| newer.expose() != old.expose()) {
-        return Ok(bound(Obtained { header, cache: CacheResult::Hit, took: None }));
-    }
+    let kept = |header| bound(Obtained { header, cache: CacheResult::Hit, took: None });
+    let is_another = |header: &SecretHeader| header.expose() != old.expose();
+    let expires_at = request.subject_expires_at();
+    // Another request may have been challenged in the same words before this one. A token that came
+    // by a mere renewal is no answer.
     let flight = key.with_claims(claims.text());
+    if let Some(header) = exchanger.cached_by(&flight, key, expires_at).filter(is_another) {
+        return Ok(kept(header));
+    }
     if !exchanger.make_way(key, old, &flight) {
-        return Err(refused.challenge_stands(claims, Unanswered::TooSoon));
+        // None may be asked for. One that came meanwhile may do, and costs the provider nothing.
+        let other = exchanger.cached(key, expires_at).filter(is_another);
+        return other
+            .map(kept)
+            .ok_or_else(|| refused.challenge_stands(claims, Unanswered::TooSoon));
     }
     obtain(exchanger, upstream, &request, flight, Some(claims)).await.map(bound)
 }

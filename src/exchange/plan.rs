@@ -3,17 +3,18 @@
 //!
 //! Decides from the verified caller alone. It knows no cache and makes no call.
 
+mod recent_terms;
+
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
+use self::recent_terms::{Particulars, RecentTerms};
 use super::advice::Class;
 use super::credential::ClientCredential;
 use super::failure::ExchangeError;
 use super::grant::{Grant, UserGrant};
 use super::terms::{Key, Parts, Requested, Terms};
-use crate::authn::{Caller, Endpoints, NoEndpoints, Provider};
+use crate::authn::{Caller, NoEndpoints, Provider};
 use crate::clock::UnixTime;
 use crate::identity::{CallerKind, Identity};
 use crate::rejection::{Code, Rejection};
@@ -105,11 +106,7 @@ impl TokenRequest<'_> {
     }
 }
 
-/// Most terms that a client remembers: v1 and v2 tokens of a few tenants.
-const REMEMBERED_TERMS: usize = 8;
-
-/// A client, and the terms that its last requests had: most requests have the same, and their
-/// digest need not be made again.
+/// A client, and the terms that its last requests had.
 struct Desk {
     client: Arc<OAuthClient>,
     /// What is asked for in exchange for a caller's token.
@@ -117,24 +114,6 @@ struct Desk {
     /// What is asked for in the gateway's own name.
     for_gateway: Arc<Requested>,
     recent: RecentTerms,
-}
-
-/// At most [`REMEMBERED_TERMS`], the newest first.
-#[derive(Default)]
-struct RecentTerms(ArcSwap<Vec<Remembered>>);
-
-#[derive(Clone)]
-struct Remembered {
-    endpoints: Arc<Endpoints>,
-    terms: Arc<Terms>,
-}
-
-/// What of the terms depends on the request.
-#[derive(Clone, Copy)]
-struct Particulars<'a> {
-    grant: Grant,
-    issuer: Option<&'a Arc<str>>,
-    tenant: Option<&'a str>,
 }
 
 impl ExchangePlan {
@@ -265,50 +244,23 @@ impl Desk {
         let endpoints = provider
             .endpoints_for(particulars.tenant)
             .map_err(|lack| no_endpoints(&lack).rejection())?;
-        if let Some(terms) = self.recent.find(&endpoints, particulars) {
-            return Ok(terms);
-        }
-        let token_endpoint =
-            endpoints.token.as_deref().ok_or_else(|| no_endpoint(provider.name()).rejection())?;
-        let terms = Arc::new(Terms::new(&Parts {
-            provider: provider.name(),
-            grant: particulars.grant,
-            issuer: particulars.issuer,
-            tenant: particulars.tenant,
-            client_id: &self.client.client_id,
-            requested: self.requested(particulars.grant),
-            upstream,
-            token_endpoint,
-            authorization_endpoint: endpoints.authorization.as_deref(),
-        }));
-        self.recent.add(Remembered { endpoints, terms: Arc::clone(&terms) });
-        Ok(terms)
-    }
-}
-
-impl RecentTerms {
-    fn find(&self, endpoints: &Arc<Endpoints>, particulars: Particulars<'_>) -> Option<Arc<Terms>> {
-        let remembered = self.0.load();
-        let found = remembered.iter().find(|one| one.fits(endpoints, particulars))?;
-        Some(Arc::clone(&found.terms))
-    }
-
-    /// Two who remember at once may lose one of theirs, which is then made again.
-    fn add(&self, new: Remembered) {
-        let old = self.0.load();
-        let kept = old.iter().take(REMEMBERED_TERMS - 1).cloned();
-        self.0.store(Arc::new(std::iter::once(new).chain(kept).collect()));
-    }
-}
-
-impl Remembered {
-    /// Whether a request by way of `endpoints` has these terms: all that is not fixed by the
-    /// routes file is compared.
-    fn fits(&self, endpoints: &Arc<Endpoints>, particulars: Particulars<'_>) -> bool {
-        (Arc::ptr_eq(&self.endpoints, endpoints) || self.endpoints == *endpoints)
-            && self.terms.grant == particulars.grant
-            && self.terms.issuer.as_ref() == particulars.issuer
-            && self.terms.tenant.as_deref() == particulars.tenant
+        self.recent.find_or_make(endpoints, particulars, |endpoints| {
+            let token_endpoint = endpoints
+                .token
+                .as_deref()
+                .ok_or_else(|| no_endpoint(provider.name()).rejection())?;
+            Ok(Terms::new(&Parts {
+                provider: provider.name(),
+                grant: particulars.grant,
+                issuer: particulars.issuer,
+                tenant: particulars.tenant,
+                client_id: &self.client.client_id,
+                requested: self.requested(particulars.grant),
+                upstream,
+                token_endpoint,
+                authorization_endpoint: endpoints.authorization.as_deref(),
+            }))
+        })
     }
 }
 

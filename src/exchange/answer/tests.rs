@@ -4,9 +4,12 @@
 use std::fs;
 use std::sync::Arc;
 
+use super::super::failure::ExchangeError;
+use super::super::grant::Grant as TokenGrant;
 use super::super::terms::tests::terms;
-use super::super::terms::{Parts, Requested};
+use super::super::terms::{Parts, Requested, Terms};
 use super::*;
+use crate::rejection::Extra;
 
 const GRAPH: &str = "https://graph.microsoft.com/.default";
 
@@ -407,50 +410,4 @@ fn answers_of_other_providers_come_to_what_the_table_says() {
         assert!(update, "{PATH} is not what happens; it would be:\n{text}");
         fs::write(PATH, text).unwrap();
     }
-}
-
-#[test]
-fn the_link_to_consent_is_of_the_callers_tenant_and_cloud() {
-    let link = |authority: &str, tenant| {
-        let endpoint = format!("{authority}/oauth2/v2.0/authorize");
-        let parts = Parts {
-            provider: &Arc::from("entra"),
-            grant: TokenGrant::EntraOnBehalfOf,
-            issuer: Some(&Arc::from("i")),
-            tenant,
-            client_id: "66666666",
-            requested: &Arc::new(Requested::scopes(vec!["a/b".to_owned(), "a/c".to_owned()])),
-            upstream: "u",
-            token_endpoint: "e",
-            authorization_endpoint: Some(&endpoint),
-        };
-        consent_link(&Terms::new(&parts))
-    };
-    let query = "v2.0/adminconsent?client_id=66666666&scope=a%2Fb+a%2Fc";
-    for (authority, tenant, wanted) in [
-        (
-            "https://login.microsoftonline.com/t1",
-            Some("t1"),
-            "https://login.microsoftonline.com/t1",
-        ),
-        (
-            "https://login.microsoftonline.com/organizations",
-            Some("t2"),
-            "https://login.microsoftonline.com/t2",
-        ),
-        (
-            "https://login.microsoftonline.us/contoso.us",
-            Some("t3"),
-            "https://login.microsoftonline.us/t3",
-        ),
-        (
-            "https://login.partner.microsoftonline.cn/t4",
-            None,
-            "https://login.partner.microsoftonline.cn/t4",
-        ),
-    ] {
-        assert_eq!(link(authority, tenant), Some(format!("{wanted}/{query}")));
-    }
-    let parts = keycloak();
-    assert_eq!(consent_link(&parts), None);
 }

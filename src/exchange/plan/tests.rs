@@ -1,4 +1,4 @@
-//! Who may be acted for, and which terms are remembered.
+//! Who may be acted for, and by whom.
 
 mod whose;
 
@@ -6,6 +6,7 @@ use serde_json::Map;
 
 use super::*;
 use crate::clock::UnixTime;
+use crate::secret::Secret;
 
 fn identity(kind: CallerKind) -> Identity {
     Identity {
@@ -56,50 +57,30 @@ fn a_provider_without_credential_is_our_fault() {
     assert!(rejection.reason().contains("provider `entra`"), "{}", rejection.reason());
 }
 
-#[test]
-fn terms_are_used_again_only_for_the_same_issuer_tenant_grant_and_endpoints() {
-    let terms = super::super::terms::tests::terms("c", &["s"]);
-    let endpoints = Arc::new(Endpoints {
-        token: Some(terms.token_endpoint.clone()),
-        authorization: terms.authorization_endpoint.clone(),
+/// One round of callers of a hundred tenants: the terms of each.
+fn a_round_of_tenants(desk: &Desk) -> Vec<Arc<Terms>> {
+    let tenants = (0..100).map(|n| (format!("https://login.example/{n}/v2.0"), n.to_string()));
+    let terms = tenants.map(|(issuer, tenant)| {
+        let issuer = Arc::from(issuer);
+        let grant = Grant::EntraOnBehalfOf;
+        let particulars = Particulars { grant, issuer: Some(&issuer), tenant: Some(&tenant) };
+        desk.terms(particulars, "graph").unwrap()
     });
-    let last = Remembered { endpoints: Arc::clone(&endpoints), terms: Arc::new(terms) };
-    let issuer = Arc::from("https://login.example/t1/v2.0");
-    let own =
-        Particulars { grant: Grant::EntraOnBehalfOf, issuer: Some(&issuer), tenant: Some("t1") };
-    assert!(last.fits(&endpoints, own));
-    assert!(last.fits(&Arc::new(Endpoints::clone(&endpoints)), own));
-
-    let other = Arc::from("https://sts.example/t1/");
-    assert!(!last.fits(&endpoints, Particulars { tenant: Some("t2"), ..own }));
-    assert!(!last.fits(&endpoints, Particulars { issuer: Some(&other), ..own }));
-    assert!(!last.fits(&endpoints, Particulars { issuer: None, ..own }));
-    let grant = Grant::ClientCredentials;
-    assert!(!last.fits(&endpoints, Particulars { grant, ..own }));
-    assert!(!last.fits(&Arc::default(), own));
+    terms.collect()
 }
 
 #[test]
-fn issuers_that_take_turns_keep_their_terms() {
-    let endpoints = Arc::new(Endpoints::default());
-    let terms_of = |issuer: usize| {
-        let issuer = Arc::from(format!("https://login.example/{issuer}"));
-        let mut terms = super::super::terms::tests::terms("c", &["s"]);
-        terms.issuer = Some(issuer);
-        Arc::new(terms)
+fn terms_of_a_hundred_tenants_in_turns_are_made_once_each() {
+    let [provider, _] = whose::providers();
+    let client = OAuthClient {
+        provider,
+        client_id: "c".into(),
+        credential: ClientCredential::ClientSecret(Secret::new("hush".into())),
+        user_grant: UserGrant::EntraOnBehalfOf,
     };
-    let recent = RecentTerms::default();
-    for issuer in 0..=REMEMBERED_TERMS {
-        let terms = terms_of(issuer);
-        recent.add(Remembered { endpoints: Arc::clone(&endpoints), terms });
-    }
-    let found = |issuer: usize| {
-        let terms = terms_of(issuer);
-        let issuer = terms.issuer.as_ref();
-        let grant = Grant::EntraOnBehalfOf;
-        recent.find(&endpoints, Particulars { grant, issuer, tenant: Some("t1") })
-    };
-    assert!(found(0).is_none(), "one more than are remembered");
-    assert!((1..=REMEMBERED_TERMS).all(|issuer| found(issuer).is_some()));
-    assert_eq!(recent.0.load().len(), REMEMBERED_TERMS);
+    let apps = InNameOf::Caller { apps: AppCallers::Reject };
+    let desk = Desk::new(client, apps, &Arc::default());
+    let (first, second) = (a_round_of_tenants(&desk), a_round_of_tenants(&desk));
+    assert!(first.iter().zip(&second).all(|(one, other)| Arc::ptr_eq(one, other)));
+    assert!(first.windows(2).all(|pair| pair[0].key(None) != pair[1].key(None)));
 }

@@ -1,5 +1,7 @@
 //! Continuous access evaluation: an upstream that asks for a token with more claims.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::Request;
@@ -8,6 +10,8 @@ use http_body_util::{BodyExt as _, StreamBody};
 use serde_json::{Value, json};
 
 use crate::support::client::Reply;
+use crate::support::clock::START;
+use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
 use crate::support::obo::Answer as TokenAnswer;
 use crate::support::provider::{Endpoint, Provider, Reply as Scripted};
@@ -26,8 +30,21 @@ struct World {
 
 impl World {
     async fn start() -> Self {
+        Self::of(Gateway::start).await
+    }
+
+    /// One in virtual time, where the next request of `user` has the token renewed that the first one got.
+    async fn with_token_due(user: &str) -> Self {
+        let world = Self::of(Gateway::start_in_virtual_time).await;
+        world.provider.set_expires_in(Some(1800));
+        assert_eq!(world.get(&world.token(user)).await.status, 200);
+        world.gateway.pass(Duration::from_secs(1510)).await;
+        world
+    }
+
+    async fn of(start: fn(&str) -> Gateway) -> Self {
         let (provider, upstream) = (Provider::start(), Upstream::start());
-        let gateway = Gateway::start(&format!(
+        let gateway = start(&format!(
             r#"
 listeners: [{{ address: "127.0.0.1:0" }}]
 admin: {{ address: "127.0.0.1:0" }}
@@ -52,11 +69,20 @@ routes:
     }
 
     fn token(&self, user: &str) -> String {
-        Token::entra_v2(&self.provider.entra_issuer()).user(user).build()
+        let token = Token::entra_v2(&self.provider.entra_issuer()).user(user);
+        token.claim("exp", START.0 + 7200).build()
     }
 
     /// The upstream challenges the tokens of the first `exchanges`, and no later ones.
     fn challenge_first(&self, exchanges: usize, challenge: &'static str) {
+        let gate = Gate::new();
+        gate.open();
+        self.challenge_first_at(&gate, exchanges, challenge);
+    }
+
+    /// The same, with challenges that wait for the gate.
+    fn challenge_first_at(&self, gate: &Gate, exchanges: usize, challenge: &'static str) {
+        let gate = gate.clone();
         let mut known: Vec<String> = Vec::new();
         self.upstream.answer(move |seen| {
             let bearer = seen.bearer().expect("a token");
@@ -64,11 +90,17 @@ routes:
                 known.push(bearer.clone());
             }
             if known.iter().take(exchanges).any(|old| *old == bearer) {
-                challenge_of(challenge)
+                challenge_of(challenge).held_by(&gate)
             } else {
                 Answer::ok("served")
             }
         });
+    }
+
+    /// Waits until the gateway has had so many tokens of its provider, and keeps the last.
+    async fn exchanged(&self, count: usize) {
+        let counted = format!("upstream=\"graph\",outcome=\"success\"}} {count}\n");
+        self.gateway.metrics_when(&counted).await;
     }
 
     async fn get(&self, token: &str) -> Reply {
@@ -271,6 +303,52 @@ async fn requests_that_are_challenged_together_share_one_exchange() {
     let statuses = requests.join_all().await;
     assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
     assert_eq!(world.provider.issued_count(), 2);
+}
+
+#[tokio::test]
+async fn a_token_that_was_merely_renewed_meanwhile_is_no_answer() {
+    let world = World::with_token_due(ALICE).await;
+    let gate = Gate::new();
+    world.challenge_first_at(&gate, 1, CHALLENGE);
+    let token = world.token(ALICE);
+    let renewed = async {
+        gate.arrived(1).await;
+        world.exchanged(2).await;
+        gate.open();
+    };
+    let (reply, ()) = futures_util::future::join(world.get(&token), renewed).await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(world.provider.issued_count(), 3);
+    assert_eq!(world.claims_asked(1)["access_token"].get("nbf"), None, "the renewal");
+    assert_eq!(world.claims_asked(2)["access_token"]["nbf"]["value"], "1702682181");
+    // And the renewed one is not used any more.
+    assert_eq!(world.get(&token).await.status, 200);
+    let bearers = world.bearers();
+    assert_eq!((bearers.len(), &bearers[0]), (4, &bearers[1]));
+    assert_eq!(bearers[2], bearers[3]);
+}
+
+#[tokio::test]
+async fn a_renewal_that_comes_late_does_not_take_the_claims_away() {
+    let world = World::with_token_due(ALICE).await;
+    let (challenge, renewal) = (Gate::new(), Gate::new());
+    world.challenge_first_at(&challenge, 1, CHALLENGE);
+    let held = Scripted::Held(renewal.clone(), Box::new(Scripted::Usual));
+    world.provider.script(Endpoint::Token, held);
+    let token = world.token(ALICE);
+    let renewing = async {
+        renewal.arrived(1).await;
+        challenge.open();
+    };
+    let (reply, ()) = futures_util::future::join(world.get(&token), renewing).await;
+    assert_eq!(reply.status, 200);
+    renewal.open();
+    world.exchanged(3).await;
+    assert_eq!(world.get(&token).await.status, 200);
+    let bearers = world.bearers();
+    assert_eq!((bearers.len(), world.provider.issued_count()), (4, 3));
+    assert_ne!(bearers[1], bearers[2]);
+    assert_eq!(bearers[2], bearers[3], "the one with the claims is kept");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use crate::trust::Roots;
 /// Providers by number; the first one is Entra, whose callers have tenants.
 const PROVIDERS: [&str; 2] = ["entra", "sso"];
 
-fn providers() -> [Arc<Provider>; 2] {
+pub(super) fn providers() -> [Arc<Provider>; 2] {
     let ca = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     PROVIDERS.map(|name| {
         let issuing = Issuing::Oidc { issuer: format!("https://{name}.example") };

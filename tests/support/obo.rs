@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 
 use super::client_auth::{ClientAuth, Proof};
 use super::grants::{self, Desk, Fault};
+use super::provider::Provider;
 use super::registry;
+use super::token::{CLIENT_ID, TENANT};
+use super::upstream::Upstream;
 
 /// A whole answer.
 #[derive(Clone, Debug)]
@@ -87,6 +90,29 @@ impl Form {
         let values = self.fields.iter().filter(|(field, _)| field == name);
         values.map(|(_, value)| value.as_str()).collect()
     }
+}
+
+/// The beginning of a routes file: the Entra side of `provider`, with the gateway's credential there,
+/// and `upstream` as `graph`. The routes go behind it.
+pub fn file_before_routes(provider: &Provider, upstream: &Upstream) -> String {
+    format!(
+        r#"
+listeners: [{{ address: "127.0.0.1:0" }}]
+admin: {{ address: "127.0.0.1:0" }}
+providers:
+  entra:
+    type: entra
+    tenant: {TENANT}
+    authority: {}
+    client_id: {CLIENT_ID}
+    credential: {{ client_secret: "${{CLIENT_SECRET}}" }}
+upstreams:
+  graph: {{ url: "{}" }}
+routes:
+"#,
+        provider.base(),
+        upstream.url(),
+    )
 }
 
 /// What an outbound token stands for.

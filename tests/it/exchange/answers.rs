@@ -20,9 +20,9 @@ use std::path::Path;
 
 use crate::support::client::Reply as Got;
 use crate::support::gateway::Gateway;
-use crate::support::obo::Answer;
+use crate::support::obo::{Answer, file_before_routes};
 use crate::support::provider::{Endpoint, Provider, Reply};
-use crate::support::token::{CLIENT_ID, CLIENT_SECRET, TENANT, Token};
+use crate::support::token::{CLIENT_SECRET, Token};
 use crate::support::upstream::Upstream;
 
 /// One row, as it is written in the table.
@@ -87,24 +87,7 @@ fn reply(row: &Row) -> Reply {
 
 /// A route for each row, and a scope for each that may hold others back.
 fn routes_file(rows: &[(String, Row)], provider: &Provider, upstream: &Upstream) -> String {
-    let mut file = format!(
-        r#"
-listeners: [{{ address: "127.0.0.1:0" }}]
-admin: {{ address: "127.0.0.1:0" }}
-providers:
-  entra:
-    type: entra
-    tenant: {TENANT}
-    authority: {}
-    client_id: {CLIENT_ID}
-    credential: {{ client_secret: "${{CLIENT_SECRET}}" }}
-upstreams:
-  graph: {{ url: "{}" }}
-routes:
-"#,
-        provider.base(),
-        upstream.url(),
-    );
+    let mut file = file_before_routes(provider, upstream);
     for (index, (_, row)) in rows.iter().enumerate() {
         let held_back = row.headers.iter().any(|(name, _)| name == "retry-after");
         let scope = if held_back { format!("api://row-{index}") } else { "api://graph".to_owned() };

@@ -13,7 +13,7 @@ use crate::support::client::Reply;
 use crate::support::clock::START;
 use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
-use crate::support::obo::Answer as TokenAnswer;
+use crate::support::obo::{Answer as TokenAnswer, file_before_routes};
 use crate::support::provider::{Endpoint, Provider, Reply as Scripted};
 use crate::support::token::{ALICE, BOB, CLIENT_ID, TENANT, Token, bearer};
 use crate::support::upstream::{Answer, Reading, Upstream};
@@ -45,24 +45,11 @@ impl World {
     async fn of(start: fn(&str) -> Gateway) -> Self {
         let (provider, upstream) = (Provider::start(), Upstream::start());
         let gateway = start(&format!(
-            r#"
-listeners: [{{ address: "127.0.0.1:0" }}]
-admin: {{ address: "127.0.0.1:0" }}
-providers:
-  entra:
-    type: entra
-    tenant: {TENANT}
-    authority: {}
-    client_id: {CLIENT_ID}
-    credential: {{ client_secret: "${{CLIENT_SECRET}}" }}
-upstreams:
-  graph: {{ url: "{}" }}
-routes:
+            r#"{}
   - {{ match: {{ path: /me }}, auth: any, upstream: graph, token: {{ on_behalf_of: {{ scopes: ["api://x/.default"] }} }} }}
   - {{ match: {{ path: /plain }}, auth: any, upstream: graph, token: {{ passthrough: true }} }}
 "#,
-            provider.base(),
-            upstream.url(),
+            file_before_routes(&provider, &upstream),
         ));
         gateway.ready().await;
         Self { provider, upstream, gateway }

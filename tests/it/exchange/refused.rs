@@ -1,29 +1,17 @@
 //! An upstream that refuses the token it was shown.
 
 use crate::support::gateway::Gateway;
+use crate::support::obo::file_before_routes;
 use crate::support::provider::Provider;
-use crate::support::token::{ALICE, CLIENT_ID, TENANT, Token};
+use crate::support::token::{ALICE, Token};
 use crate::support::upstream::{Answer, Upstream};
 
 fn start(provider: &Provider, upstream: &Upstream) -> Gateway {
     Gateway::start(&format!(
-        r#"
-listeners: [{{ address: "127.0.0.1:0" }}]
-admin: {{ address: "127.0.0.1:0" }}
-providers:
-  entra:
-    type: entra
-    tenant: {TENANT}
-    authority: {}
-    client_id: {CLIENT_ID}
-    credential: {{ client_secret: "${{CLIENT_SECRET}}" }}
-upstreams:
-  graph: {{ url: "{}" }}
-routes:
+        r#"{}
   - {{ match: {{ path: /me }}, auth: any, upstream: graph, token: {{ on_behalf_of: {{ scopes: ["api://x/.default"] }} }} }}
 "#,
-        provider.base(),
-        upstream.url(),
+        file_before_routes(provider, upstream),
     ))
 }
 

@@ -22,6 +22,7 @@ use crate::clock::SystemClock;
 use crate::config::resolve::{Lasting, resolve};
 use crate::config::{self, Environment};
 use crate::exchange::challenge::{self, Claims};
+use crate::forward::SystemResolver;
 use crate::limits;
 use crate::observe::Metrics;
 use crate::rejection::{Code, Extra, Rejection};
@@ -258,8 +259,9 @@ pub fn routes(data: &[u8]) {
 /// What the environment of a routes file has.
 const SECRET: &str = "outside-7f3d-never-printed";
 
-static LASTING: LazyLock<Lasting> =
-    LazyLock::new(|| Lasting::new(Arc::new(SystemClock), Metrics::default()));
+static LASTING: LazyLock<Lasting> = LazyLock::new(|| {
+    Lasting::new(Arc::new(SystemClock), Metrics::default(), Arc::new(SystemResolver))
+});
 
 #[cfg(test)]
 mod tests {

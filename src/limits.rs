@@ -193,6 +193,38 @@ pub const MAX_REQUEST_ID_BYTES: usize = 128;
 /// Idle connections kept per upstream; more are closed when their request ends.
 pub const MAX_IDLE_UPSTREAM_CONNECTIONS: usize = 512;
 
+/// How old the addresses of an upstream's name get before it is looked up again. The system's
+/// resolver tells no time to live; this is that of names that are made to move.
+pub const NAME_AGE: Duration = Duration::from_secs(30);
+
+/// How long after a connection failed its name is looked up again: the service may have moved.
+pub const NAME_DOUBT: Duration = Duration::from_secs(2);
+
+/// Shortest time between the end of a look-up that failed and the next one: what a name that is
+/// not there costs the resolver.
+pub const NAME_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Most addresses of one name that are used: a hundred pods behind a headless service, and
+/// room; of more, the first. Each costs 300 bytes and its connections.
+pub const MAX_ADDRESSES: usize = 128;
+
+/// How long others are asked before an endpoint to which a connection failed: one address family
+/// that leads nowhere, or one machine that is off, costs a request in so long its time to connect.
+pub const SHUNNED_TIME: Duration = Duration::from_secs(10);
+
+/// Longest time that an endpoint is left alone for failed requests, unless `base` is longer
+/// (Envoy's number).
+pub const MAX_EJECTION: Duration = Duration::from_mins(5);
+
+/// Largest head of an answer to a health check in bytes; real ones have a few hundred.
+pub const MAX_HEALTH_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Shortest time that callers of an upstream without healthy endpoints are told to wait.
+pub const MIN_OUTAGE_RETRY: Duration = Duration::from_secs(1);
+
+/// Most endpoints that one line of the log names.
+pub const MAX_ENDPOINTS_SAID: usize = 16;
+
 /// Access-log bytes that wait for the writer; what does not fit is dropped and counted.
 pub const MAX_BUFFERED_LOG_BYTES: usize = 8 * 1024 * 1024;
 

@@ -9,14 +9,23 @@ mod client;
 mod dial;
 mod endpoint;
 pub mod headers;
+mod health;
+mod moment;
+mod names;
+mod outlier;
 mod replay;
 mod request;
 mod response;
 mod upload;
 mod upstream;
 
+pub use balance::LoadBalancing;
 pub use challenged::Challenged;
 pub use claims::ForwardedClaim;
+pub use endpoint::{Ejected, EndpointStatus};
+pub use health::{HealthCheck, Unhealthy};
+pub use names::{Addresses, Resolver, SharedResolver, SystemResolver};
+pub use outlier::OutlierEjection;
 pub use request::{Forwarding, Inbound, UpstreamRequest, prepare};
 pub use upstream::{
     HostHeader, HostPort, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,

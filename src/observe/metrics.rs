@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::clock::UnixTime;
+use crate::observe::endpoint_health::{EndpointHealth, Watched};
 use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
 use crate::observe::histogram::Histogram;
 use crate::observe::labels::{
@@ -80,6 +81,7 @@ struct Inner {
     certificate_expiry: Family<ListenerLabel, Gauge>,
     credential_expiry: Family<ProviderLabel, Gauge>,
     log_dropped: Counter,
+    endpoints: Watched,
     /// By name, so that those who know only the name allocate nothing either.
     upstreams: DashMap<Arc<str>, Arc<UpstreamMetrics>>,
     unmatched: Arc<RouteMetrics>,
@@ -113,7 +115,10 @@ impl Default for Inner {
         let build: Family<VersionLabel, Gauge> =
             register(r, "build_info", "The version that runs; always 1");
         build.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
+        let endpoints = Watched::default();
+        r.register_collector(Box::new(endpoints.clone()));
         Self {
+            endpoints,
             upstream_duration: register(
                 r,
                 "upstream_duration_seconds",
@@ -291,6 +296,11 @@ impl Metrics {
                 self.0.credential_expiry.remove(&labels);
             }
         }
+    }
+
+    /// Sets the upstreams that are asked how their endpoints are, whenever metrics are read.
+    pub fn watch_endpoints(&self, upstreams: Vec<Arc<dyn EndpointHealth>>) {
+        self.0.endpoints.set(upstreams);
     }
 
     /// Counts log lines that were dropped.

@@ -20,8 +20,9 @@ pub use route::{
 };
 pub use server::{Admin, ClientAuth, Listener, ListenerTls, Server};
 pub use upstream::{
-    AppCallers, ClientCredentials, HeaderToken, HostHeader, ManagedIdentity, OnBehalfOf, OnlyFalse,
-    OnlyTrue, Preset, Protocol, Timeouts, TokenRequest, TokenSource, Upstream, UpstreamTls,
+    AppCallers, ClientCredentials, HeaderToken, HealthCheck, HostHeader, LoadBalancing,
+    ManagedIdentity, OnBehalfOf, OnlyFalse, OnlyTrue, OutlierEjection, Preset, Protocol, Timeouts,
+    TokenRequest, TokenSource, Upstream, UpstreamTls,
 };
 
 use super::rule::{Needs, Rule};

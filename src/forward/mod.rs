@@ -5,7 +5,9 @@
 mod challenged;
 mod claims;
 mod client;
+mod expect;
 pub mod headers;
+mod interim;
 mod replay;
 mod request;
 mod response;
@@ -33,6 +35,7 @@ use crate::body::Body;
 use crate::exchange::challenge;
 use crate::rejection::{Code, Rejection};
 use client::{ConnectError, Lease, Wanted};
+use interim::Trailers;
 use request::{Head, KeptBody};
 use response::BadAnswer;
 use upload::Progress;
@@ -63,10 +66,19 @@ pub async fn send(request: UpstreamRequest<'_>) -> Result<Answer<'_>, Rejection>
     let refuse = |error: SendError| error.rejection(upstream, upload.as_deref());
 
     let keep = if exchanged.is_some() { Keep::Always } else { Keep::ForStale };
-    let sent = exchange(plan, head, keep, body, upload.as_deref()).await.map_err(refuse)?;
+    let listener = head.listener.clone();
+    let sent = exchange(plan, head, keep, body, upload.as_deref());
+    let sent = interim::passing_on(listener.clone(), &plan.response_headers, sent).await;
+    let sent = sent.map_err(refuse)?;
     let Sent { response, lease, head } = sent;
-    let response =
-        response::receive(response, lease, upload.clone(), upstream.settings.timeouts.stream);
+    let trailers = listener.as_ref().map_or(Trailers::AsTheyCome, |listener| listener.trailers());
+    let response = response::receive(
+        response,
+        lease,
+        upload.clone(),
+        trailers,
+        upstream.settings.timeouts.stream,
+    );
     let mut response = response.map_err(|error| refuse(SendError::Answer(error)))?;
     if let Some(exchanged) = exchanged {
         if response.status() == StatusCode::UNAUTHORIZED {
@@ -84,6 +96,9 @@ pub async fn send(request: UpstreamRequest<'_>) -> Result<Answer<'_>, Rejection>
         }
     }
     plan.response_headers.apply(response.headers_mut());
+    if let Some(listener) = listener {
+        listener.answered(response.headers_mut());
+    }
     Ok(Answer::Response(response))
 }
 

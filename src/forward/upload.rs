@@ -6,7 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::expect::Hold;
 use super::headers::{self, Asserted};
 use super::replay::Replay;
 use crate::body::BoxError;
@@ -54,6 +55,8 @@ pub(super) struct Progress {
     /// Whether the body may pause for as long as it likes.
     unhurried: AtomicBool,
     moved_at: Mutex<Instant>,
+    /// Who holds the body back, where the caller waits to be asked for it.
+    hold: OnceLock<Weak<Hold>>,
 }
 
 impl Progress {
@@ -75,6 +78,14 @@ impl Progress {
     /// The answer is over; what is left of the body must come in time.
     pub(super) fn answer_over(&self) {
         self.unhurried.store(false, Ordering::Release);
+        if let Some(hold) = self.hold.get().and_then(Weak::upgrade) {
+            hold.answer_over();
+        }
+    }
+
+    /// The body is held back by `hold`.
+    pub(super) fn held_by(&self, hold: &Arc<Hold>) {
+        self.hold.get_or_init(|| Arc::downgrade(hold));
     }
 
     /// When the last frame went through.
@@ -125,6 +136,7 @@ impl Upload {
             ended: AtomicBool::new(false),
             unhurried: AtomicBool::new(pace == Pace::Unhurried),
             moved_at: Mutex::new(Instant::now()),
+            hold: OnceLock::new(),
         };
         Self {
             incoming,

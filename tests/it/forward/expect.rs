@@ -227,7 +227,7 @@ async fn over_http2_it_goes_on_too() {
     let request = Request::post("/x").header("expect", "100-continue").body(body).unwrap();
     let call = tokio::spawn(async move { client.start(request).await.unwrap() });
     upstream.head().await;
-    upstream.say("HTTP/1.1 413 No\r\ncontent-length: 0\r\n\r\n").await;
+    upstream.say("HTTP/1.1 413 No\r\nx-upstream-mark: 1\r\ncontent-length: 0\r\n\r\n").await;
     assert_eq!(within("the answer", call).await.unwrap().status(), 413);
     assert_eq!(upstream.rest().await, b"");
     let next = tokio::spawn(async move { beside.get("/y").await.status });

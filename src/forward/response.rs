@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::balance::Chosen;
 use super::client::Lease;
 use super::headers;
 use super::interim::Trailers;
@@ -32,12 +33,13 @@ pub(super) enum BadAnswer {
     Switching,
 }
 
-/// Takes an answer and the connection it comes over. The connection goes back when the answer
-/// has ended well, unless it began before all of `upload` was sent: what is left of that may be on
-/// its way for as long as the upstream likes, and another request would wait behind it.
+/// Takes an answer, the connection it comes over and where from. The connection goes back when the
+/// answer has ended well, unless it began before all of `upload` was sent: what is left of that may
+/// be on its way for as long as the upstream likes, and another request would wait behind it.
 pub(super) fn receive(
     response: Response<Incoming>,
     lease: Lease,
+    endpoint: Chosen,
     upload: Option<Arc<Progress>>,
     trailers: Trailers,
     patience: Patience,
@@ -50,8 +52,14 @@ pub(super) fn receive(
         upload.answer_begun();
     }
     let early = upload.as_ref().is_some_and(|upload| !upload.ended());
-    let mut lease = Returning { lease: Some(lease), upload, early };
-    if incoming.is_end_stream() {
+    let mut lease = Returning { lease: Some(lease), upload, early, _endpoint: endpoint };
+    if parts.status == StatusCode::NO_CONTENT {
+        // It has neither a body nor a length (RFC 9110 §8.6), whatever the upstream says.
+        parts.headers.remove(CONTENT_LENGTH);
+    }
+    // HTTP/1.1 has no bytes of a body there; what HTTP/2 may have is dropped, and resets the stream.
+    let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
+    if bodiless || incoming.is_end_stream() {
         lease.ended();
         return Ok(Response::from_parts(parts, Body::empty()));
     }
@@ -111,6 +119,8 @@ struct Returning {
     upload: Option<Arc<Progress>>,
     /// The answer began before the request had ended.
     early: bool,
+    /// The request counts there as long as its answer goes on.
+    _endpoint: Chosen,
 }
 
 impl Returning {

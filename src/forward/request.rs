@@ -182,7 +182,7 @@ pub fn prepare<'a>(
     let asserted = Arc::clone(&plan.asserted);
     let (most, patience) = (plan.max_body_bytes, plan.body_idle_timeout);
     let upload = Upload::new(body, most, patience, pace, bytes_in, asserted);
-    let upload = upload.kept_in(replay.clone());
+    let upload = upload.kept_in(replay.clone()).over(parts.version);
     let progress = upload.progress();
     let hold;
     let body = if expects {

@@ -52,6 +52,7 @@ pub(super) fn receive(
         upload.answer_begun();
     }
     let early = upload.as_ref().is_some_and(|upload| !upload.ended());
+    let ends_expressly = lease.is_http2();
     let mut lease = Returning { lease: Some(lease), upload, early, _endpoint: endpoint };
     if parts.status == StatusCode::NO_CONTENT {
         // It has neither a body nor a length (RFC 9110 §8.6), whatever the upstream says.
@@ -72,7 +73,8 @@ pub(super) fn receive(
         }
         Trailers::Taken | Trailers::AsTheyCome => Length::AsItComes,
     };
-    let download = Download { incoming, lease, length, idle: IdleTimer::new(patience) };
+    let idle = IdleTimer::new(patience);
+    let download = Download { incoming, lease, length, ends_expressly, idle };
     Ok(Response::from_parts(parts, Body::stream(download)))
 }
 
@@ -151,6 +153,8 @@ struct Download {
     incoming: Incoming,
     lease: Returning,
     length: Length,
+    /// HTTP/2 says that a body is whole.
+    ends_expressly: bool,
     idle: IdleTimer,
 }
 
@@ -164,6 +168,10 @@ enum Length {
 #[derive(Debug, thiserror::Error)]
 #[error("no byte of the answer came for {} s", .0.as_secs())]
 struct Stalled(Duration);
+
+#[derive(Debug, thiserror::Error)]
+#[error("the stream was reset before its end")]
+struct CutShort;
 
 impl http_body::Body for Download {
     type Data = Bytes;
@@ -190,6 +198,10 @@ impl http_body::Body for Download {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            // hyper passes a stream that was reset without an error (`NO_ERROR`) for one that ended.
+            Poll::Ready(None) if self.ends_expressly && !self.incoming.is_end_stream() => {
+                Poll::Ready(Some(Err(CutShort.into())))
+            }
             Poll::Ready(None) => {
                 self.lease.ended();
                 Poll::Ready(None)

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -117,6 +118,8 @@ pub(super) struct Upload {
     asserted: Arc<Asserted>,
     progress: Arc<Progress>,
     replay: Option<Arc<Replay>>,
+    /// HTTP/2 says that a body is whole.
+    ends_expressly: bool,
 }
 
 impl Upload {
@@ -147,7 +150,14 @@ impl Upload {
             asserted,
             progress: Arc::new(progress),
             replay: None,
+            ends_expressly: false,
         }
+    }
+
+    /// It comes over `version`.
+    pub(super) fn over(mut self, version: Version) -> Self {
+        self.ends_expressly = version == Version::HTTP_2;
+        self
     }
 
     /// Keeps what goes by in `replay`, too.
@@ -223,6 +233,10 @@ impl http_body::Body for Upload {
                 let text = std::error::Error::source(&error)
                     .map_or_else(|| error.to_string(), ToString::to_string);
                 self.fail(UploadFault::Broken(text))
+            }
+            // hyper passes a stream that was reset without an error (`NO_ERROR`) for one that ended.
+            Poll::Ready(None) if self.ends_expressly && !self.incoming.is_end_stream() => {
+                self.fail(UploadFault::Broken("the stream was reset before its end".to_owned()))
             }
             Poll::Ready(None) => {
                 self.end();

@@ -22,6 +22,7 @@ pub mod observe;
 pub mod route;
 pub mod authn;
 pub mod authz;
+pub mod rate_limit;
 pub mod exchange;
 pub mod forward;
 

@@ -30,7 +30,9 @@ pub mod forward;
 pub mod respond;
 pub mod own_answer;
 pub mod metadata;
+pub mod cors;
 pub mod snapshot;
+pub mod preflight;
 pub mod gateway;
 
 // Sockets in.

@@ -67,9 +67,11 @@ pub fn answer<'s>(
         return not_granted(route, "preflight not granted: no route with `cors` takes its method");
     };
     let agree = |method: &Method| {
-        possible(method)
-            .iter()
-            .all(|route| route.cors.as_ref().is_some_and(|other| other.policy() == cors.policy()))
+        let routes = possible(method);
+        let same = |route: &Route| {
+            route.cors.as_ref().is_some_and(|other| other.policy() == cors.policy())
+        };
+        !routes.is_empty() && routes.into_iter().all(same)
     };
     let origin = cors::origin_of(headers);
     if !cors.allows(origin) {

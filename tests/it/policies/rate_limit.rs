@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Request;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::file;
 use crate::support::client::Client;
@@ -56,8 +56,8 @@ async fn a_caller_who_waits_as_told_is_served_again() {
         gateway.pass(Duration::from_secs(60)).await;
     }
     assert_eq!(upstream.count(), 6);
-    let refused = gateway.log().access_events();
-    let refused = refused.iter().find(|event| event["status"] == 429).unwrap();
+    let is_refused = |event: &Map<String, Value>| event["status"] == 429;
+    let refused = gateway.log().access_events_when(4, is_refused).await.remove(0);
     assert_eq!((&refused["code"], &refused["route"]), (&json!("rate_limited"), &json!("all")));
     assert!(
         refused["reason"].as_str().unwrap().contains("6 requests in 60s, 2 at once"),

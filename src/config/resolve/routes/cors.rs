@@ -100,7 +100,7 @@ impl Resolver<'_, '_> {
         self.finding.error(text.place, message, hint);
     }
 
-    /// Only methods that the route takes: a page that was promised others would be refused.
+    /// Of these, pages are told those that the route takes.
     fn cors_methods(
         &mut self,
         listed: Option<&List<Spanned<Text>>>,
@@ -121,8 +121,12 @@ impl Resolver<'_, '_> {
             let Some(method) = self.method(text) else { continue };
             if !route::takes_method(&taken, &method) {
                 let message = format!("the route does not take {method}");
-                let hint = "add it to `match.methods`, or remove it here";
-                self.finding.error(text.place, message, hint);
+                let hint = if method == Method::OPTIONS {
+                    "preflights need no OPTIONS: remove it here"
+                } else {
+                    "add it to `match.methods`, or remove it here"
+                };
+                self.finding.warning(text.place, message, hint);
             }
             methods.push(method);
         }

@@ -106,8 +106,8 @@ fn asked_method(headers: &HeaderMap) -> Option<Method> {
 fn named_headers(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
     let mut named = Vec::new();
     for line in headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS) {
-        let names = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        for name in names.filter(|name| !name.is_empty()) {
+        let listed = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        for name in listed.filter(|name| !name.is_empty()) {
             if named.len() >= MAX_HEADER_FIELDS {
                 return None;
             }

@@ -25,7 +25,7 @@ const SWEPT: usize = 2;
 
 /// The buckets of one limit.
 pub(super) struct Buckets {
-    shards: [Mutex<Shard>; SHARDS],
+    shards: Box<[Mutex<Shard>; SHARDS]>,
     room: usize,
     /// What one request takes to come back, in nanoseconds.
     each: u64,
@@ -41,7 +41,7 @@ impl Buckets {
     /// No more than `room` of them, in each of which a request takes `each` to come back.
     pub(super) fn new(room: usize, each: Duration) -> Self {
         let each = u64::try_from(each.as_nanos()).unwrap_or(u64::MAX);
-        Self { shards: Default::default(), room: (room / SHARDS).max(1), each }
+        Self { shards: Box::default(), room: (room / SHARDS).max(1), each }
     }
 
     fn shard(&self, key: Key) -> Option<&Mutex<Shard>> {

@@ -53,7 +53,7 @@ async fn a_caller_who_waits_as_told_is_served_again() {
         gateway.pass(Duration::from_secs(wait)).await;
         assert_eq!(client.get("/all/x").await.status, 200);
         assert_eq!(client.get("/all/x").await.outcome(), limited());
-        gateway.pass(Duration::from_secs(60)).await;
+        gateway.pass(Duration::from_mins(1)).await;
     }
     assert_eq!(upstream.count(), 6);
     let is_refused = |event: &Map<String, Value>| event["status"] == 429;

@@ -90,29 +90,18 @@ pub(super) fn health_check(
     finding: &mut Finding<'_>,
 ) -> Option<HealthCheck> {
     let check = &upstream.health_check.as_ref()?.value;
-    let (interval, timeout) = (check.interval.value.0, check.timeout.value.0);
+    let interval = check.interval.value.0;
     if interval < file::HealthCheck::MIN_INTERVAL {
         finding.error(
             check.interval.place,
             format!("{} ms between two health checks", interval.as_millis()),
             format!("write `{}ms` or more", file::HealthCheck::MIN_INTERVAL.as_millis()),
         );
-    } else if timeout > interval {
-        let place = if check.timeout.place.line > 0 { &check.timeout } else { &check.interval };
-        finding.error(
-            place.place,
-            format!(
-                "a health check may take {} ms, and the next one is due after {} ms",
-                timeout.as_millis(),
-                interval.as_millis()
-            ),
-            "make `timeout` no longer than `interval`",
-        );
     }
     Some(HealthCheck {
         path: check.path.0.clone(),
         interval,
-        timeout,
+        timeout: check.timeout.0,
         healthy_after: check.healthy_after.0.get(),
         unhealthy_after: check.unhealthy_after.0.get(),
     })

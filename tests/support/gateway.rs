@@ -214,6 +214,16 @@ impl Gateway {
         &self.running
     }
 
+    /// Reads the routes file again, on its own runtime: what that starts lives there.
+    ///
+    /// # Panics
+    ///
+    /// With the problems of the file.
+    pub fn reload(&self) {
+        let _there = self.runtime.enter();
+        self.running.reload().unwrap_or_else(|problems| panic!("no reload:\n{problems}"));
+    }
+
     /// From now on it watches the files that its configuration was made of, at short intervals.
     pub fn watch(&self) {
         self.runtime.spawn(self.running.watch(Duration::from_millis(10)));

@@ -6,6 +6,8 @@ mod protocols;
 mod bodies;
 mod memory;
 mod upstream;
+mod endpoints;
+mod health;
 mod interim;
 mod expect;
 mod framing;

@@ -327,14 +327,13 @@ async fn connect(upstream: &Upstream) -> Result<Connection, ConnectError> {
     let tcp = TcpStream::connect((settings.host.as_str(), settings.port)).await;
     let tcp = tcp.map_err(ConnectError::Tcp)?;
     tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
-    let Some(tls) = &upstream.tls else {
+    let Some((tls, name)) = &upstream.tls else {
         return match settings.protocol {
             Protocol::Http2 => handshake_http2(upstream, tcp).await,
             Protocol::Auto | Protocol::Http1 => handshake_http1(upstream, tcp).await,
         };
     };
-    let stream = tls.connector.connect(tls.server_name.clone(), tcp).await;
-    let stream = stream.map_err(ConnectError::Tls)?;
+    let stream = tls.connect(name.clone(), tcp).await.map_err(ConnectError::Tls)?;
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         return handshake_http2(upstream, stream).await;
     }

@@ -6,14 +6,17 @@ mod challenged;
 mod claims;
 mod client;
 pub mod headers;
+mod own_certificate;
 mod replay;
 mod request;
 mod response;
 mod upload;
 mod upstream;
+mod upstream_tls;
 
 pub use challenged::Challenged;
 pub use claims::ForwardedClaim;
+pub use own_certificate::{OwnCertificate, OwnCertificateError};
 pub use request::{Forwarding, Inbound, UpstreamRequest, prepare};
 pub use upstream::{
     HostHeader, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
@@ -225,7 +228,9 @@ impl SendError {
             }
             Self::Encode(_) => (Code::BadRequest, "The request can't be forwarded."),
         };
-        let reason = format!("upstream `{}` at {}", upstream.name(), upstream.endpoint());
+        let advice = upstream.tls.as_ref().and_then(|(tls, _)| tls.advice(&self));
+        let advice = advice.map(|advice| format!(" ({advice})")).unwrap_or_default();
+        let reason = format!("upstream `{}` at {}{advice}", upstream.name(), upstream.endpoint());
         Rejection::new(code, detail, reason).caused_by(self)
     }
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::uri::Scheme;
 use rustls::pki_types::ServerName;
-use tokio_rustls::TlsConnector;
 
 use super::client::Pool;
+use super::own_certificate::OwnCertificate;
+use super::upstream_tls::{self, Tls};
 use crate::trust::{Roots, TrustError};
 
 /// Which HTTP is spoken to an upstream.
@@ -103,6 +104,8 @@ pub struct UpstreamSettings {
     pub timeouts: Timeouts,
     /// Whose certificates are believed.
     pub roots: Roots,
+    /// What is shown to it, should it ask who calls.
+    pub own_certificate: Option<OwnCertificate>,
     /// The name its certificate must have, where that is not `host`.
     pub server_name: Option<String>,
 }
@@ -113,13 +116,8 @@ pub struct Upstream {
     /// `host[:port]`, the port left out where it is the scheme's own.
     pub(super) authority: HeaderValue,
     pub(super) endpoint: Arc<str>,
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<(Tls, ServerName<'static>)>,
     pub(super) pool: Pool,
-}
-
-pub(super) struct Tls {
-    pub(super) connector: TlsConnector,
-    pub(super) server_name: ServerName<'static>,
 }
 
 /// Why an upstream of the file can't be used.
@@ -183,15 +181,10 @@ fn authority(settings: &UpstreamSettings) -> String {
     }
 }
 
-fn tls(settings: &UpstreamSettings) -> Result<Tls, UpstreamError> {
-    let mut config = settings.roots.client_config()?;
-    config.alpn_protocols = match settings.protocol {
-        Protocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-        Protocol::Http1 => vec![b"http/1.1".to_vec()],
-        Protocol::Http2 => vec![b"h2".to_vec()],
-    };
-    let name = settings.server_name.as_ref().unwrap_or(&settings.host).clone();
-    let server_name =
-        ServerName::try_from(name.clone()).map_err(|_invalid| UpstreamError::Host(name))?;
-    Ok(Tls { connector: TlsConnector::from(Arc::new(config)), server_name })
+fn tls(settings: &UpstreamSettings) -> Result<(Tls, ServerName<'static>), UpstreamError> {
+    let UpstreamSettings { roots, own_certificate, protocol, .. } = settings;
+    let tls = Tls::new(roots, own_certificate.as_ref(), *protocol)?;
+    let name = settings.server_name.as_ref().unwrap_or(&settings.host);
+    let name = upstream_tls::server_name(name).ok_or_else(|| UpstreamError::Host(name.clone()))?;
+    Ok((tls, name))
 }

@@ -334,7 +334,7 @@ async fn connect(upstream: &Upstream) -> Result<Connection, ConnectError> {
         };
     };
     let stream = tls.connect(name.clone(), tcp).await.map_err(ConnectError::Tls)?;
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+    if stream.is_http2() {
         return handshake_http2(upstream, stream).await;
     }
     if settings.protocol == Protocol::Http2 {

@@ -77,9 +77,12 @@ impl OwnCertificate {
             .collect::<Result<Vec<_>, _>>()
             .map_err(OwnCertificateError::CertificatePem)?;
         let leaf = chain.first().cloned().ok_or(OwnCertificateError::NoCertificate)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
-            pem::Error::NoItemsFound => OwnCertificateError::NoKey,
-            other => OwnCertificateError::KeyPem(other),
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
+            if matches!(error, pem::Error::NoItemsFound) {
+                OwnCertificateError::NoKey
+            } else {
+                OwnCertificateError::KeyPem(error)
+            }
         })?;
         let made_of = made_of(&chain, &key);
         let provider = rustls::crypto::aws_lc_rs::default_provider();

@@ -186,7 +186,7 @@ mod tests {
         assert_eq!(days(&mut ends, 95 * DAY), [7, 7]);
         assert_eq!(days(&mut ends, 95 * DAY), NOTHING);
         // Gone from one, and there again: it is said of that one.
-        assert_eq!(ends.set(vec![certificate("a", 100)]), [upstream.clone()]);
+        assert_eq!(ends.set(vec![certificate("a", 100)]), std::slice::from_ref(&upstream));
         assert!(ends.set(vec![certificate("a", 100), second()]).is_empty());
         let due = ends.due(UnixTime(95 * DAY));
         let due: Vec<_> = due.iter().map(|it| &it.certificate.shown_to).collect();

@@ -17,6 +17,7 @@ pub mod managed_identity;
 pub mod seen;
 pub mod upstream;
 pub mod raw_upstream;
+pub mod tls_upstream;
 pub mod client;
 pub mod invariants;
 pub mod raw;

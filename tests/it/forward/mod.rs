@@ -6,6 +6,7 @@ mod protocols;
 mod bodies;
 mod memory;
 mod upstream;
+mod upstream_tls;
 mod timeouts;
 mod routes;
 mod reload;

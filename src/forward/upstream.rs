@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::uri::Scheme;
-use rustls::pki_types::ServerName;
 
-use super::client::Pool;
+use super::balance::Endpoints;
+use super::endpoint::Origin;
 use super::own_certificate::OwnCertificate;
-use super::upstream_tls::{self, Tls};
+use super::upstream_tls::Tls;
 use crate::trust::{Roots, TrustError};
 
 /// Which HTTP is spoken to an upstream.
@@ -83,6 +83,15 @@ fn starts_with(content_type: &HeaderValue, start: &[u8]) -> bool {
     text.is_some_and(|text| text.eq_ignore_ascii_case(start))
 }
 
+/// The host and port of a URL.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// A DNS name or an address; IPv6 without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
 /// What the routes file says of an upstream. Two that are equal may share connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamSettings {
@@ -90,11 +99,9 @@ pub struct UpstreamSettings {
     pub name: Arc<str>,
     /// Whether it is spoken to over TLS.
     pub tls: bool,
-    /// A DNS name or an address; IPv6 without brackets.
-    pub host: String,
-    /// The TCP port.
-    pub port: u16,
-    /// The path of its URL, without a slash at its end: what is put before each path.
+    /// Where it is: one host and port for each of its URLs; one at least.
+    pub places: Vec<HostPort>,
+    /// The path that all its URLs have, without a slash at its end: what is put before each path.
     pub base_path: String,
     /// Which HTTP is spoken.
     pub protocol: Protocol,
@@ -106,18 +113,16 @@ pub struct UpstreamSettings {
     pub roots: Roots,
     /// What is shown to it, should it ask who calls.
     pub own_certificate: Option<OwnCertificate>,
-    /// The name its certificate must have, where that is not `host`.
+    /// The name its certificates must have, where that is not the host.
     pub server_name: Option<String>,
 }
 
-/// An upstream with its connections.
+/// An upstream with its endpoints and their connections.
 pub struct Upstream {
-    pub(super) settings: UpstreamSettings,
-    /// `host[:port]`, the port left out where it is the scheme's own.
-    pub(super) authority: HeaderValue,
-    pub(super) endpoint: Arc<str>,
-    pub(super) tls: Option<(Tls, ServerName<'static>)>,
-    pub(super) pool: Pool,
+    pub(super) settings: Arc<UpstreamSettings>,
+    pub(super) endpoints: Endpoints,
+    /// What TLS is spoken with, to all endpoints.
+    pub(super) tls: Option<Arc<Tls>>,
 }
 
 /// Why an upstream of the file can't be used.
@@ -138,12 +143,12 @@ impl Upstream {
     ///
     /// A host or roots that can't be used.
     pub fn new(settings: UpstreamSettings) -> Result<Arc<Self>, UpstreamError> {
-        let bad_host = || UpstreamError::Host(settings.host.clone());
-        let text = authority(&settings);
-        let authority = HeaderValue::from_str(&text).map_err(|_invalid| bad_host())?;
-        let tls = if settings.tls { Some(tls(&settings)?) } else { None };
-        let pool = Pool::new(&settings);
-        Ok(Arc::new(Self { authority, endpoint: text.into(), tls, pool, settings }))
+        let settings = Arc::new(settings);
+        let tls = if settings.tls { Some(Arc::new(Tls::new(&settings)?)) } else { None };
+        let origin = |place: &HostPort| Origin::new(&settings, place, tls.as_ref());
+        let origins = settings.places.iter().map(origin).collect::<Result<_, _>>()?;
+        let endpoints = Endpoints::new(origins);
+        Ok(Arc::new(Self { settings, endpoints, tls }))
     }
 
     /// Its name in the routes file.
@@ -156,11 +161,6 @@ impl Upstream {
         &self.settings
     }
 
-    /// Where it is: `host[:port]`.
-    pub fn endpoint(&self) -> &Arc<str> {
-        &self.endpoint
-    }
-
     pub(super) fn scheme(&self) -> Scheme {
         if self.settings.tls { Scheme::HTTPS } else { Scheme::HTTP }
     }
@@ -170,21 +170,4 @@ impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream").field("settings", &self.settings).finish_non_exhaustive()
     }
-}
-
-fn authority(settings: &UpstreamSettings) -> String {
-    let host = &settings.host;
-    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    match (settings.tls, settings.port) {
-        (true, 443) | (false, 80) => host,
-        (_, port) => format!("{host}:{port}"),
-    }
-}
-
-fn tls(settings: &UpstreamSettings) -> Result<(Tls, ServerName<'static>), UpstreamError> {
-    let UpstreamSettings { roots, own_certificate, protocol, .. } = settings;
-    let tls = Tls::new(roots, own_certificate.as_ref(), *protocol)?;
-    let name = settings.server_name.as_ref().unwrap_or(&settings.host);
-    let name = upstream_tls::server_name(name).ok_or_else(|| UpstreamError::Host(name.clone()))?;
-    Ok((tls, name))
 }

@@ -19,9 +19,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::own_certificate::OwnCertificate;
-use super::upstream::Protocol;
-use crate::trust::{Roots, TrustError};
+use super::upstream::{Protocol, UpstreamSettings};
+use crate::trust::TrustError;
 
 /// How an upstream is spoken to over TLS.
 pub(super) struct Tls {
@@ -30,14 +29,15 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Offers `protocol` to a server that `roots` know, and shows `own` to one that asks.
-    pub(super) fn new(
-        roots: &Roots,
-        own: Option<&OwnCertificate>,
-        protocol: Protocol,
-    ) -> Result<Self, TrustError> {
-        let mut config = roots.client_config()?;
-        config.alpn_protocols = match protocol {
+    /// As `settings` say.
+    ///
+    /// # Errors
+    ///
+    /// Roots that can't be used.
+    pub(super) fn new(settings: &UpstreamSettings) -> Result<Self, TrustError> {
+        let own = settings.own_certificate.as_ref();
+        let mut config = settings.roots.client_config()?;
+        config.alpn_protocols = match settings.protocol {
             Protocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             Protocol::Http1 => vec![b"http/1.1".to_vec()],
             Protocol::Http2 => vec![b"h2".to_vec()],
@@ -332,7 +332,29 @@ fn of_certificate(fault: &CertificateError) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::{HostHeader, OwnCertificate, Patience, Timeouts};
     use super::*;
+    use crate::trust::Roots;
+
+    fn tls(own_certificate: Option<OwnCertificate>) -> Tls {
+        let patience = Patience::Set(None);
+        let (connect, idle) = (Duration::from_secs(5), Duration::from_secs(90));
+        Tls::new(&UpstreamSettings {
+            name: "up".into(),
+            tls: true,
+            places: Vec::new(),
+            base_path: String::new(),
+            protocol: Protocol::Auto,
+            host_header: HostHeader::Upstream,
+            timeouts: Timeouts { connect, response: patience, stream: patience, idle },
+            roots: Roots::Only(Vec::new()),
+            own_certificate,
+            server_name: None,
+        })
+        .unwrap()
+    }
 
     #[test]
     fn a_server_is_named_by_dns_or_address() {
@@ -354,7 +376,7 @@ mod tests {
 
     #[test]
     fn advice_is_found_however_deep_the_error_is() {
-        let tls = Tls::new(&Roots::Only(Vec::new()), None, Protocol::Auto).unwrap();
+        let tls = tls(None);
         let advice = |error: io::Error| tls.advice(&Outer(error));
         let lost = || advice(io::ErrorKind::UnexpectedEof.into());
         let required = || alert(AlertDescription::CertificateRequired);
@@ -378,7 +400,7 @@ mod tests {
         let made = rcgen::generate_simple_self_signed(["gateway".to_owned()]).unwrap();
         let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let own = OwnCertificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
-        let tls = Tls::new(&Roots::Only(Vec::new()), Some(&own), Protocol::Auto).unwrap();
+        let tls = tls(Some(own));
         let lost = || tls.advice(&Outer(io::ErrorKind::BrokenPipe.into()));
         assert_eq!(lost(), None);
         assert!(tls.shown.resolve(&[], &[]).is_some());

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -155,5 +157,5 @@ pub fn shown_of(issued: &Issued) -> String {
 
 fn shown(der: &[u8]) -> String {
     // The signature at the end is another in each.
-    der.iter().rev().take(8).map(|byte| format!("{byte:02x}")).collect()
+    URL_SAFE_NO_PAD.encode(&der[der.len() - 8..])
 }

@@ -3,12 +3,15 @@
 //! The endpoints of an upstream are the addresses of all its origins. They are looked up when
 //! the first request comes.
 
+use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::StatusCode;
 use tokio::net::lookup_host;
 
 use super::endpoint::{Endpoint, Origin};
@@ -22,14 +25,39 @@ pub(super) struct Endpoints {
 /// Why there is no endpoint to send to.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoEndpoint {
+    /// The name has no address, or nobody can be asked.
     #[error("`{name}` has no address")]
     Unknown {
         name: Arc<str>,
         #[source]
-        source: io::Error,
+        source: Arc<io::Error>,
     },
+    /// The look-up of the name takes longer than a connection may.
+    #[error("no address of `{name}` within {} ms", .patience.as_millis())]
+    #[expect(dead_code, reason = "look-ups are about to have their limit")]
+    Slow { name: Arc<str>, patience: Duration },
+    /// There are some, and none takes requests now.
+    #[error("{0}")]
+    #[expect(dead_code, reason = "health is about to be known")]
+    Down(Outage),
+    /// Those that take requests were tried; any of them can be chosen anew by `choose(&[])`.
     #[error("all endpoints were tried")]
     AllTried,
+}
+
+/// Why no endpoint takes requests.
+#[derive(Debug)]
+pub(super) struct Outage {
+    /// When one of them may again.
+    pub(super) retry_after: Duration,
+    /// Each of them, why it is out and since when.
+    why: String,
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
 }
 
 /// An endpoint that a request is on its way to; it counts there until this is dropped.
@@ -45,6 +73,19 @@ impl Chosen {
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.0
     }
+
+    /// No connection to it could be made.
+    #[expect(clippy::unused_self, reason = "outlier ejection is about to use it")]
+    pub(super) fn connect_failed(&self) {}
+
+    /// It answered with this status, whatever becomes of the answer.
+    #[expect(clippy::unused_self, reason = "outlier ejection is about to use it")]
+    pub(super) fn answered(&self, _status: StatusCode) {}
+
+    /// It lost the request, or kept silent for too long: not for a request that its caller broke
+    /// or gave up, and not for a kept connection that was stale.
+    #[expect(clippy::unused_self, reason = "outlier ejection is about to use it")]
+    pub(super) fn broke(&self) {}
 }
 
 impl Deref for Chosen {
@@ -98,7 +139,8 @@ impl Endpoints {
                 Ok(addresses) => found
                     .extend(addresses.map(|address| Endpoint::new(Arc::clone(origin), address))),
                 Err(source) => {
-                    failed = Some(NoEndpoint::Unknown { name: Arc::clone(&origin.label), source });
+                    let (name, source) = (Arc::clone(&origin.label), Arc::new(source));
+                    failed = Some(NoEndpoint::Unknown { name, source });
                 }
             }
         }

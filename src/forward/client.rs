@@ -17,10 +17,10 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
+use super::dial::{Dialled, Spoken, dial};
 use super::endpoint::Endpoint;
 use super::upstream::{Protocol, UpstreamSettings};
 use crate::body::Body;
@@ -324,25 +324,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 async fn connect(endpoint: &Endpoint) -> Result<Connection, ConnectError> {
-    let (settings, pool) = (&endpoint.origin.settings, &endpoint.pool.0);
-    let tcp = TcpStream::connect(endpoint.address).await.map_err(ConnectError::Tcp)?;
-    tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
-    let Some((tls, name)) = &endpoint.origin.tls else {
-        return match settings.protocol {
-            Protocol::Http2 => handshake_http2(pool, tcp).await,
-            Protocol::Auto | Protocol::Http1 => handshake_http1(pool, tcp).await,
-        };
-    };
-    let stream = tls.connect(name.clone(), tcp).await.map_err(ConnectError::Tls)?;
-    if stream.is_http2() {
-        return handshake_http2(pool, stream).await;
+    let pool = &endpoint.pool.0;
+    let (stream, spoken) = dial(endpoint).await?;
+    if spoken == Spoken::Http1 {
+        // It speaks HTTP/1.1: from now on connections are made side by side.
+        pool.may_share.store(false, Ordering::Relaxed);
     }
-    if settings.protocol == Protocol::Http2 {
-        return Err(ConnectError::NoHttp2);
+    match (stream, spoken) {
+        (Dialled::Clear(tcp), Spoken::Http1) => handshake_http1(pool, tcp).await,
+        (Dialled::Clear(tcp), Spoken::Http2) => handshake_http2(pool, tcp).await,
+        (Dialled::Tls(tls), Spoken::Http1) => handshake_http1(pool, *tls).await,
+        (Dialled::Tls(tls), Spoken::Http2) => handshake_http2(pool, *tls).await,
     }
-    // It speaks HTTP/1.1: from now on connections are made side by side.
-    pool.may_share.store(false, Ordering::Relaxed);
-    handshake_http1(pool, stream).await
 }
 
 async fn handshake_http1<S>(pool: &Arc<Shared>, stream: S) -> Result<Connection, ConnectError>

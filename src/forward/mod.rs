@@ -6,6 +6,7 @@ mod balance;
 mod challenged;
 mod claims;
 mod client;
+mod dial;
 mod endpoint;
 pub mod headers;
 mod own_certificate;
@@ -37,7 +38,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::body::Body;
 use crate::exchange::challenge;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::{Code, Extra, Rejection};
 use balance::{Chosen, NoEndpoint};
 use client::{ConnectError, Lease, Wanted};
 use endpoint::Endpoint;
@@ -139,8 +140,8 @@ async fn exchange(
     // A kept connection may have been closed by the upstream just now.
     let spare = (lease.reused || keep == Keep::Always).then(|| head.clone());
     let request = encode(&endpoint, &lease, head, body)?;
-    let answer = within(patience, upload, pin!(lease.send(request))).await?;
-    let mut failed = match answer {
+    let answer = within(patience, upload, pin!(lease.send(request))).await;
+    let mut failed = match tell(&endpoint, upload, answer)? {
         Ok(response) => return Ok(Sent { response, lease, endpoint, head: spare }),
         Err(failed) => failed,
     };
@@ -156,7 +157,12 @@ async fn exchange(
         {
             (head, Body::empty())
         }
-        (Some(_) | None, _) => return Err(SendError::Http(failed.into_error())),
+        (Some(_) | None, _) => {
+            if upload.and_then(Progress::fault).is_none() {
+                endpoint.broke();
+            }
+            return Err(SendError::Http(failed.into_error()));
+        }
     };
     tracing::debug!(upstream = %plan.upstream.name(), "a kept connection was stale; sending on a new one");
     // Rare: its state is not to be part of every request.
@@ -181,6 +187,7 @@ async fn connected(plan: &Forwarding, trail: &mut Trail<'_>) -> Result<(Chosen, 
         match client::lease(&endpoint, Wanted::Any).await {
             Ok(lease) => return Ok((endpoint, lease)),
             Err(error) => {
+                endpoint.connect_failed();
                 tried.push(Arc::clone(endpoint.endpoint()));
                 failed = Some(error);
             }
@@ -198,12 +205,35 @@ async fn again(
     upload: Option<&Progress>,
     patience: Option<Duration>,
 ) -> Result<Sent, SendError> {
-    let mut lease = client::lease(&endpoint, wanted).await.map_err(SendError::Connect)?;
+    let lease = client::lease(&endpoint, wanted).await;
+    let mut lease = lease.inspect_err(|_| endpoint.connect_failed()).map_err(SendError::Connect)?;
     let spare = (keep == Keep::Always).then(|| head.clone());
     let request = encode(&endpoint, &lease, head, body)?;
-    let answer = within(patience, upload, pin!(lease.send(request))).await?;
-    let response = answer.map_err(|failed| SendError::Http(failed.into_error()))?;
+    let answer = within(patience, upload, pin!(lease.send(request))).await;
+    let response = tell(&endpoint, upload, answer)?;
+    let response = response.map_err(|failed| {
+        if upload.and_then(Progress::fault).is_none() {
+            endpoint.broke();
+        }
+        SendError::Http(failed.into_error())
+    })?;
     Ok(Sent { response, lease, endpoint, head: spare })
+}
+
+/// Tells an endpoint what came of a request, where that is known: it answered, or kept silent.
+/// A lost connection is told of where it is known that it was no stale one.
+fn tell<E>(
+    endpoint: &Chosen,
+    upload: Option<&Progress>,
+    answer: Result<Result<Response<Incoming>, E>, SendError>,
+) -> Result<Result<Response<Incoming>, E>, SendError> {
+    match &answer {
+        Ok(Ok(response)) => endpoint.answered(response.status()),
+        // What the caller's own body broke is not the endpoint's.
+        Err(_) if upload.and_then(Progress::fault).is_none() => endpoint.broke(),
+        Ok(Err(_)) | Err(_) => {}
+    }
+    answer
 }
 
 fn encode(
@@ -274,8 +304,23 @@ impl SendError {
         if let Some(fault) = upload.and_then(Progress::fault) {
             return fault.rejection();
         }
+        let retry_after = match &self {
+            Self::Nowhere(NoEndpoint::Down(outage)) => Extra::RetryAfter(outage.retry_after),
+            Self::Nowhere(_)
+            | Self::Connect(_)
+            | Self::Encode(_)
+            | Self::Http(_)
+            | Self::Answer(_)
+            | Self::Timeout(_) => Extra::None,
+        };
         let (code, detail) = match self {
-            Self::Timeout(_) | Self::Connect(ConnectError::Timeout(_)) => {
+            Self::Nowhere(NoEndpoint::Down(_)) => (
+                Code::UpstreamOverloaded,
+                "The service behind this route is down. Try again later.",
+            ),
+            Self::Timeout(_)
+            | Self::Connect(ConnectError::Timeout(_))
+            | Self::Nowhere(NoEndpoint::Slow { .. }) => {
                 (Code::UpstreamTimeout, "The service behind this route did not answer in time.")
             }
             Self::Nowhere(_) | Self::Connect(_) | Self::Http(_) | Self::Answer(_) => {
@@ -290,6 +335,6 @@ impl SendError {
         if let Some(advice) = upstream.tls.as_ref().and_then(|tls| tls.advice(&self)) {
             reason = format!("{reason} ({advice})");
         }
-        Rejection::new(code, detail, reason).caused_by(self)
+        Rejection::new(code, detail, reason).with(retry_after).caused_by(self)
     }
 }

@@ -4,7 +4,10 @@
 mod headers;
 mod protocols;
 mod bodies;
+mod process;
 mod memory;
+mod scale;
+mod killed;
 mod upstream;
 mod upstream_tls;
 mod timeouts;

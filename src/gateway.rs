@@ -27,7 +27,7 @@ use crate::peer::{Peer, TrustedProxies};
 use crate::preflight;
 use crate::public_url::PublicUrl;
 use crate::rejection::Rejection;
-use crate::respond;
+use crate::respond::{self, Form};
 use crate::route::Target;
 use crate::snapshot::{Action, Forward, Route, Snapshot};
 
@@ -67,7 +67,7 @@ impl Gateway {
         peer: Peer,
     ) -> Response<RecordedBody<Body>> {
         let snapshot = self.snapshot();
-        let version = request.version();
+        let form = Form::of(&request);
         let request_id = request_id(&request, &peer, &snapshot.trusted_proxies);
         let mut record = AccessRecord::begin(&self.observer, &request, &peer, request_id);
         record.client_ip = snapshot.trusted_proxies.client_ip(&peer, request.headers());
@@ -81,7 +81,7 @@ impl Gateway {
         });
         let mut response = answer.unwrap_or_else(|rejection| {
             record.refused(&rejection);
-            respond::refusal(&rejection, record.request_id().as_str(), version, met.metadata_url())
+            respond::refusal(&rejection, record.request_id().as_str(), form, met.metadata_url())
         });
         met.show_to_page(response.headers_mut());
         response.headers_mut().insert(X_REQUEST_ID, record.request_id().header().clone());

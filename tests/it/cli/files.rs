@@ -22,6 +22,7 @@ const VARIABLES: [(&str, &str); 15] = [
     ("MANAGED_IDENTITY_CLIENT_ID", "99999999-7777-8888-9999-000000000000"),
     ("KEYCLOAK_CLIENT_ID", "obo-gateway"),
     ("KEYCLOAK_CLIENT_SECRET", "example-secret"),
+    ("APP_ORIGIN", "https://app.example.com"),
     ("PUBLIC_URL", "https://mcp.example.com"),
     ("MCP_CLIENT_ID", "77777777-7777-8888-9999-000000000000"),
 ];

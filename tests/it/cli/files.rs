@@ -8,7 +8,7 @@ use super::process::{Ended, Process, program};
 use crate::support::client_auth::Pair;
 
 /// What the files take from the environment, and nothing else of ours.
-const VARIABLES: [(&str, &str); 15] = [
+const VARIABLES: [(&str, &str); 16] = [
     ("AZURE_TENANT_ID", "11111111-2222-3333-4444-555555555555"),
     ("AZURE_CLIENT_ID", "66666666-7777-8888-9999-000000000000"),
     ("AZURE_CLIENT_SECRET", "example-secret"),

@@ -82,6 +82,9 @@ impl Gateway {
             let metadata = met.as_deref().map(ProtectedResource::metadata_url);
             respond::refusal(&rejection, record.request_id().as_str(), form, metadata)
         });
+        if record.upstream.is_none() {
+            form.say_last_word(response.headers_mut());
+        }
         response.headers_mut().insert(X_REQUEST_ID, record.request_id().header().clone());
         record.complete(response)
     }

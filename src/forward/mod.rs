@@ -15,11 +15,13 @@ mod moment;
 mod names;
 mod outlier;
 mod interim;
+mod own_certificate;
 mod replay;
 mod request;
 mod response;
 mod upload;
 mod upstream;
+mod upstream_tls;
 
 pub use balance::LoadBalancing;
 pub use challenged::Challenged;
@@ -28,6 +30,7 @@ pub use endpoint::{Ejected, EndpointStatus};
 pub use health::{HealthCheck, Unhealthy};
 pub use names::{Addresses, Resolver, SharedResolver, SystemResolver};
 pub use outlier::OutlierEjection;
+pub use own_certificate::{OwnCertificate, OwnCertificateError};
 pub use request::{Forwarding, Inbound, UpstreamRequest, prepare};
 pub use upstream::{
     HostHeader, HostPort, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
@@ -343,10 +346,13 @@ impl SendError {
             }
             Self::Encode(_) => (Code::BadRequest, "The request can't be forwarded."),
         };
-        let reason = match &*trail.endpoint {
+        let mut reason = match &*trail.endpoint {
             Some(endpoint) => format!("upstream `{}` at {endpoint}", upstream.name()),
             None => format!("upstream `{}`", upstream.name()),
         };
+        if let Some(advice) = upstream.tls.as_ref().and_then(|tls| tls.advice(&self)) {
+            reason = format!("{reason} ({advice})");
+        }
         Rejection::new(code, detail, reason).with(retry_after).caused_by(self)
     }
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::uri::Scheme;
-use tokio_rustls::TlsConnector;
 
 use super::balance::{Endpoints, LoadBalancing};
 use super::endpoint::{EndpointStatus, Origin};
 use super::health::{self, HealthCheck};
 use super::names::SharedResolver;
 use super::outlier::OutlierEjection;
+use super::own_certificate::OwnCertificate;
+use super::upstream_tls::Tls;
 use crate::observe::endpoint_health::EndpointHealth;
 use crate::trust::{Roots, TrustError};
 
@@ -114,6 +115,8 @@ pub struct UpstreamSettings {
     pub timeouts: Timeouts,
     /// Whose certificates are believed.
     pub roots: Roots,
+    /// What is shown to it, should it ask who calls.
+    pub own_certificate: Option<OwnCertificate>,
     /// The name its certificates must have, where that is not the host.
     pub server_name: Option<String>,
     /// How its endpoints share the requests.
@@ -128,6 +131,8 @@ pub struct UpstreamSettings {
 pub struct Upstream {
     pub(super) settings: Arc<UpstreamSettings>,
     pub(super) endpoints: Endpoints,
+    /// What TLS is spoken with, to all endpoints.
+    pub(super) tls: Option<Arc<Tls>>,
 }
 
 /// Why an upstream of the file can't be used.
@@ -152,11 +157,11 @@ impl Upstream {
         resolver: SharedResolver,
     ) -> Result<Arc<Self>, UpstreamError> {
         let settings = Arc::new(settings);
-        let connector = if settings.tls { Some(connector(&settings)?) } else { None };
-        let origin = |place: &HostPort| Origin::new(&settings, place, connector.clone());
+        let tls = if settings.tls { Some(Arc::new(Tls::new(&settings)?)) } else { None };
+        let origin = |place: &HostPort| Origin::new(&settings, place, tls.as_ref());
         let origins = settings.places.iter().map(origin).collect::<Result<_, _>>()?;
         let endpoints = Endpoints::new(Arc::clone(&settings), origins, resolver);
-        Ok(Arc::new(Self { settings, endpoints }))
+        Ok(Arc::new(Self { settings, endpoints, tls }))
     }
 
     /// Its name in the routes file.
@@ -205,15 +210,4 @@ impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream").field("settings", &self.settings).finish_non_exhaustive()
     }
-}
-
-/// What TLS is spoken with, to all endpoints.
-fn connector(settings: &UpstreamSettings) -> Result<TlsConnector, UpstreamError> {
-    let mut config = settings.roots.client_config()?;
-    config.alpn_protocols = match settings.protocol {
-        Protocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-        Protocol::Http1 => vec![b"http/1.1".to_vec()],
-        Protocol::Http2 => vec![b"h2".to_vec()],
-    };
-    Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -4,7 +4,10 @@
 mod headers;
 mod protocols;
 mod bodies;
+mod process;
 mod memory;
+mod scale;
+mod killed;
 mod upstream;
 mod endpoints;
 mod health;
@@ -12,6 +15,7 @@ mod interim;
 mod expect;
 mod framing;
 mod grpc;
+mod upstream_tls;
 mod timeouts;
 mod routes;
 mod reload;

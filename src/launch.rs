@@ -79,7 +79,7 @@ pub fn prepare(
     prepare_with_names(origin, clock, metrics, Arc::new(SystemResolver))
 }
 
-/// The same, with `resolver` in place of the system's for the names of upstreams.
+/// The same, where `names` knows the names of upstreams in place of the system.
 ///
 /// # Errors
 ///
@@ -88,9 +88,9 @@ pub fn prepare_with_names(
     origin: Box<dyn Origin>,
     clock: SharedClock,
     metrics: Metrics,
-    resolver: SharedResolver,
+    names: SharedResolver,
 ) -> Result<Prepared, Problems> {
-    let lasting = Lasting::new(clock, metrics, resolver);
+    let lasting = Lasting::new(clock, metrics, names);
     let (outcome, files) = read(origin.as_ref(), &lasting, None);
     let (resolved, warnings) = outcome?;
     Ok(Prepared { origin, lasting, resolved, warnings, files })

@@ -197,12 +197,12 @@ impl Endpoints {
                 return Ok(chosen);
             }
             let Some(name) = awaited else { return Err(self.why_none()) };
-            let Ok(changed) = timeout_at(deadline, changes.changed()).await else {
+            let Ok(told) = timeout_at(deadline, changes.changed()).await else {
                 let nothing_known = self.names.known().is_empty();
                 let slow = NoEndpoint::Slow { name, patience };
                 return Err(if nothing_known { slow } else { self.why_none() });
             };
-            if changed.is_err() {
+            if told.is_err() {
                 return Err(self.why_none());
             }
         }

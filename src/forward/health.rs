@@ -145,7 +145,7 @@ pub(super) async fn keep(endpoints: &Endpoints, settings: &HealthCheck) {
             });
         }
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
+            told = changes.changed() => if told.is_err() { return },
             () = sleep(limits::NAME_AGE) => {}
             // Aborted ones, taken out of the set.
             Some(_) = checks.join_next() => {}

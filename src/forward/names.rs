@@ -47,12 +47,13 @@ impl Resolver for SystemResolver {
 pub(super) struct Names {
     resolver: SharedResolver,
     /// As many as there are origins.
-    names: Mutex<Vec<Name>>,
+    all: Mutex<Vec<Name>>,
     /// The endpoints of all names, in the order of the file.
     known: ArcSwap<Vec<Arc<Endpoint>>>,
     /// Until when nothing is to be looked up; not there before the first look-up.
     fresh_until: Moment,
-    has_names: bool,
+    /// Whether there is a name among them, and not only addresses.
+    look_ups_needed: bool,
     /// Told when a look-up has ended.
     changes: watch::Sender<()>,
     /// Held while it is decided whether one more endpoint is left alone.
@@ -84,8 +85,8 @@ impl Names {
                 resolver,
                 known: ArcSwap::from_pointee(endpoints(&names)),
                 fresh_until: Moment::none(),
-                has_names: names.iter().any(|name| name.look_up != LookUp::Never),
-                names: Mutex::new(names),
+                look_ups_needed: names.iter().any(|name| name.look_up != LookUp::Never),
+                all: Mutex::new(names),
                 changes: watch::Sender::new(()),
                 ejecting: Mutex::default(),
                 this: Weak::clone(this),
@@ -105,7 +106,7 @@ impl Names {
 
     /// Has the names looked up of which too little is known. Waits for nothing.
     pub(super) fn refresh(&self) {
-        if !self.has_names || self.fresh_until.is_ahead() {
+        if !self.look_ups_needed || self.fresh_until.is_ahead() {
             return;
         }
         let mut names = self.lock();
@@ -122,7 +123,7 @@ impl Names {
 
     /// Says that what is known of the name of `origin` may be wrong: it is looked up sooner.
     pub(super) fn doubt(&self, origin: &Arc<Origin>) {
-        if !self.has_names {
+        if !self.look_ups_needed {
             return;
         }
         let mut names = self.lock();
@@ -187,7 +188,7 @@ impl Names {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Name>> {
         // Nothing that holds it can panic half-way through a change.
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -124,7 +124,7 @@ mod tests {
             let time = ejection.begin(&SETTINGS);
             took.push(time.as_secs());
             assert!(ejection.is_on() && !ejection.failed(&SETTINGS));
-            tokio::time::advance(time - Duration::from_millis(1)).await;
+            tokio::time::advance(time.saturating_sub(Duration::from_millis(1))).await;
             assert!(ejection.is_on());
             tokio::time::advance(Duration::from_millis(1)).await;
             assert!(!ejection.is_on());

@@ -166,7 +166,7 @@ async fn a_name_is_looked_up_again_in_time_and_nobody_waits_for_it() {
         assert_eq!(client.get("/x").await.status, 200);
     }
     names.asked_when(2).await;
-    gateway.pass(Duration::from_secs(60)).await;
+    gateway.pass(Duration::from_mins(1)).await;
     assert_eq!(client.get("/x").await.status, 200);
     assert_eq!((names.asked().len(), one.count(), two.count()), (2, 13, 0));
     gate.open();
@@ -187,8 +187,8 @@ async fn a_name_is_looked_up_again_in_time_and_nobody_waits_for_it() {
 
     // What goes away is sent nothing new, and what is on its way there ends well.
     let hold = Gate::new();
-    let held = hold.clone();
-    one.answer(move |_| Answer::ok("late").held_by(&held));
+    let gate = hold.clone();
+    one.answer(move |_| Answer::ok("late").held_by(&gate));
     let mut on_its_way = Vec::new();
     for _ in 0..20 {
         let mut client = gateway.client().await;

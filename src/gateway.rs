@@ -135,6 +135,7 @@ impl Gateway {
             body,
             target: &target,
             captures: &found.captures,
+            links: snapshot.links.as_ref(),
             peer,
             trusted: &snapshot.trusted_proxies,
             bytes_in: record.bytes_in(),

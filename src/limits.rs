@@ -21,6 +21,19 @@ pub const MAX_PROVIDER_ANSWER_BYTES: usize = 1024 * 1024;
 /// Most keys taken from one key set; Entra publishes about 10.
 pub const MAX_KEYS: usize = 1000;
 
+/// Longest link of a JSON answer in bytes, as it is written, that is put in place of another
+/// (`rewrite_links`): so much of an answer is held back at most. Skip tokens of Graph reach about
+/// 4 KiB, and a link that is longer than a request's head may be can't be called.
+pub const MAX_LINK_BYTES: usize = 32 * 1024;
+
+/// Piece of an answer in bytes that is searched for links at a time, compressed answers as they
+/// are without compression: what a small answer that unfolds to gigabytes makes us hold.
+pub const LINK_PIECE_BYTES: usize = 16 * 1024;
+
+/// Most routes that are tried for one link, that of the request first: a hostile answer is full
+/// of links.
+pub const MAX_LINK_ROUTES: usize = 16;
+
 /// Time to connect to a provider; the whole call has the provider's `timeout`.
 pub const PROVIDER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -1,6 +1,7 @@
 //! A request whose upstream asks for a token with more claims, and what it takes to send it
 //! once more.
 
+use super::links::Linking;
 use super::request::{Exchanged, Head, KeptBody, UpstreamRequest};
 use super::{Forwarding, request};
 use crate::authn::Caller;
@@ -17,6 +18,7 @@ pub struct Challenged<'a> {
     caller: Option<Caller>,
     /// `None`: its body can't be sent again.
     message: Option<(Head, Body)>,
+    links: Option<Box<Linking>>,
 }
 
 impl<'a> Challenged<'a> {
@@ -25,6 +27,7 @@ impl<'a> Challenged<'a> {
         claims: Claims,
         head: Option<Head>,
         exchanged: Exchanged,
+        links: Option<Box<Linking>>,
     ) -> Self {
         let Exchanged { caller, body } = exchanged;
         let body = match body {
@@ -32,7 +35,7 @@ impl<'a> Challenged<'a> {
             KeptBody::Replay(replay) => replay.whole().await.map(Body::full),
             KeptBody::Gone => None,
         };
-        Self { plan, claims, caller, message: head.zip(body) }
+        Self { plan, claims, caller, message: head.zip(body), links }
     }
 
     /// What the upstream asks for.
@@ -54,13 +57,13 @@ impl<'a> Challenged<'a> {
         self,
         credential: &UpstreamCredential,
     ) -> Result<Option<UpstreamRequest<'a>>, Rejection> {
-        let Self { plan, caller, message, claims: _ } = self;
+        let Self { plan, caller, message, links, claims: _ } = self;
         request::check_upstream(plan, credential)?;
         Ok(message.map(|(mut head, body)| {
             head.set_credential(credential);
             // It was sent twice; a third time would be a loop.
             let exchanged = Some(Exchanged { caller, body: KeptBody::Gone });
-            UpstreamRequest { plan, head, body, upload: None, exchanged }
+            UpstreamRequest { plan, head, body, upload: None, exchanged, links }
         }))
     }
 }

@@ -6,6 +6,7 @@ mod challenged;
 mod claims;
 mod client;
 pub mod headers;
+pub mod links;
 mod replay;
 mod request;
 mod response;
@@ -58,7 +59,7 @@ pub enum Answer<'a> {
 /// Dropping the future closes the connection or resets the stream: a caller who goes away
 /// cancels the upstream's work.
 pub async fn send(request: UpstreamRequest<'_>) -> Result<Answer<'_>, Rejection> {
-    let UpstreamRequest { plan, head, body, upload, exchanged } = request;
+    let UpstreamRequest { plan, head, body, upload, exchanged, links } = request;
     let upstream = &plan.upstream;
     let refuse = |error: SendError| error.rejection(upstream, upload.as_deref());
 
@@ -73,7 +74,8 @@ pub async fn send(request: UpstreamRequest<'_>) -> Result<Answer<'_>, Rejection>
             if let Some(claims) = challenge::claims_wanted(response.headers()) {
                 // The answer is held meanwhile: with it the connection would go that the rest
                 // of the body takes.
-                let challenged = Box::pin(Challenged::new(plan, claims, head, exchanged)).await;
+                let challenged =
+                    Box::pin(Challenged::new(plan, claims, head, exchanged, links)).await;
                 return Ok(Answer::Challenged(Box::new(challenged)));
             }
             // It speaks of the gateway's token; a caller would take it for the one it sent.
@@ -82,6 +84,9 @@ pub async fn send(request: UpstreamRequest<'_>) -> Result<Answer<'_>, Rejection>
         if let KeptBody::Replay(replay) = exchanged.body {
             replay.lose();
         }
+    }
+    if let Some(links) = links {
+        response = links.relink_answer(response);
     }
     plan.response_headers.apply(response.headers_mut());
     Ok(Answer::Response(response))

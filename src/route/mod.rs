@@ -31,6 +31,6 @@ pub use captures::Captures;
 pub use framing::Condemned;
 pub use host::HostPattern;
 pub use pattern::{PathPattern, PatternError};
-pub use rewrite::{Rewrite, RewriteError, StripPrefix, Template};
+pub use rewrite::{Known, Rewrite, RewriteError, StripPrefix, Template};
 pub use table::{Ambiguity, EncodedSlashes, Found, RouteMatch, RouteTable};
 pub use target::Target;

@@ -15,6 +15,7 @@ use super::providers::{Known as Provider, Providers, roots};
 use super::tokens::{self, Token};
 use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
+use crate::forward::links::Origin;
 use crate::forward::{
     HostHeader, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
 };
@@ -26,6 +27,8 @@ pub(super) struct Known {
     pub(super) token: Token,
     /// Whether what is sent to it can be read on the way.
     pub(super) in_clear: bool,
+    /// Whether its links come to lead to the gateway: where they lead from.
+    pub(super) links: Option<Arc<[Origin]>>,
 }
 
 /// All upstreams that have no problem, in the order of the file.
@@ -71,13 +74,25 @@ fn one(
     let kept = finding.previous.and_then(|previous| {
         previous.upstreams.iter().find(|before| *before.settings() == settings).cloned()
     });
+    let rewrite_links = upstream.rewrite_links.unwrap_or(upstream.preset.is_some());
+    let links = rewrite_links.then(|| Arc::from([origin(&settings)]));
     let upstream = match kept {
         Some(upstream) => upstream,
         None => Upstream::new(settings)
             .map_err(|error| say_unusable(&error, upstream, place, finding))
             .ok()?,
     };
-    Some(Known { upstream, token, in_clear })
+    Some(Known { upstream, token, in_clear, links })
+}
+
+/// Where its links lead from.
+fn origin(settings: &UpstreamSettings) -> Origin {
+    Origin {
+        tls: settings.tls,
+        host: settings.host.clone(),
+        port: settings.port,
+        base_path: settings.base_path.clone(),
+    }
 }
 
 /// Says what of the file makes an upstream that can't be spoken to.

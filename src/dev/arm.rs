@@ -289,7 +289,12 @@ impl Call<'_> {
         with(with(answer, LOCATION, &link), RETRY_AFTER, "1")
     }
 
-    fn page(&self, path: &str, all: &[Value], skip_token: Option<&str>) -> Result<Answer, ArmError> {
+    fn page(
+        &self,
+        path: &str,
+        all: &[Value],
+        skip_token: Option<&str>,
+    ) -> Result<Answer, ArmError> {
         let skip =
             skip_token.map_or(Some(0), |text| text.parse::<usize>().ok()).ok_or_else(|| {
                 let message = "The `$skiptoken` is not one of ours.".to_owned();

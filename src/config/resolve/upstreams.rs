@@ -17,7 +17,7 @@ use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
 use crate::forward::links::Origin;
 use crate::forward::{
-    HostHeader, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
+    HostHeader, HostPort, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
 };
 use crate::trust::Roots;
 
@@ -75,7 +75,7 @@ fn one(
         previous.upstreams.iter().find(|before| *before.settings() == settings).cloned()
     });
     let rewrite_links = upstream.rewrite_links.unwrap_or(upstream.preset.is_some());
-    let links = rewrite_links.then(|| Arc::from([origin(&settings)]));
+    let links = rewrite_links.then(|| origins(&settings));
     let upstream = match kept {
         Some(upstream) => upstream,
         None => Upstream::new(settings)
@@ -86,13 +86,14 @@ fn one(
 }
 
 /// Where its links lead from.
-fn origin(settings: &UpstreamSettings) -> Origin {
-    Origin {
+fn origins(settings: &UpstreamSettings) -> Arc<[Origin]> {
+    let origin = |place: &HostPort| Origin {
         tls: settings.tls,
-        host: settings.host.clone(),
-        port: settings.port,
+        host: place.host.clone(),
+        port: place.port,
         base_path: settings.base_path.clone(),
-    }
+    };
+    settings.places.iter().map(origin).collect()
 }
 
 /// Says what of the file makes an upstream that can't be spoken to.
@@ -221,8 +222,7 @@ fn settings(
     Some(UpstreamSettings {
         name: Arc::from(name.value.as_str()),
         tls,
-        host,
-        port: url.port_or_known_default()?,
+        places: vec![HostPort { host, port: url.port_or_known_default()? }],
         base_path: url.path().trim_end_matches('/').to_owned(),
         protocol: match upstream.protocol.value {
             file::Protocol::Auto => Protocol::Auto,

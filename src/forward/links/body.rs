@@ -109,8 +109,7 @@ impl http_body::Body for Relinked {
         for _piece in 0..PIECES_IN_A_ROW {
             let mut out = Vec::new();
             match std::mem::replace(&mut this.phase, Phase::Over) {
-                Phase::Over => return Poll::Ready(None),
-                Phase::Ending(None) => return Poll::Ready(None),
+                Phase::Over | Phase::Ending(None) => return Poll::Ready(None),
                 Phase::Ending(Some(mut trailers)) => {
                     remove_digests(&mut trailers);
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));

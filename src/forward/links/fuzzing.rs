@@ -50,10 +50,8 @@ pub(super) fn scanned(
     relink: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>,
 ) -> Vec<u8> {
     let (mut scanner, mut out) = (Scanner::default(), Vec::new());
-    let mut held = 0;
-    for (number, bytes) in body.chunks(piece).enumerate() {
+    for bytes in body.chunks(piece) {
         scanner.feed(bytes, &mut out, relink);
-        held = held.max((number + 1) * piece);
     }
     scanner.finish(&mut out);
     out

@@ -247,12 +247,11 @@ impl<'w> Written<'w> {
         let mut rest = raw;
         while let Some((&byte, after)) = rest.split_first() {
             let before = (text.len(), raw.len() - rest.len());
-            let behind = match byte {
-                b'\\' => unescape(after, &mut text)?,
-                _ => {
-                    text.push(byte);
-                    after
-                }
+            let behind = if byte == b'\\' {
+                unescape(after, &mut text)?
+            } else {
+                text.push(byte);
+                after
             };
             match text.last() {
                 Some(b'/') if slash.is_none() => slash = rest.get(..rest.len() - behind.len()),

@@ -4,8 +4,6 @@
 //! What is found here is a proposal: several paths may lead to one, some to none, and another
 //! route may take it. Whoever uses it looks it up in the table and compares what comes out.
 
-use std::fmt::Write as _;
-
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Piece, Rewrite, Template};
@@ -79,7 +77,7 @@ fn spell(segments: &[Segment], names: &[Option<String>]) -> Option<String> {
         path.push('/');
         match segment {
             Segment::Literal(text) => {
-                write!(path, "{}", utf8_percent_encode(text, ESCAPED)).ok()?
+                path.extend(utf8_percent_encode(text, ESCAPED));
             }
             Segment::Name(_) => path.push_str(names.next()?.as_ref().filter(|it| !it.is_empty())?),
             Segment::Rest(_) => path.push_str(names.next()?.as_deref()?.trim_start_matches('/')),
@@ -180,13 +178,11 @@ fn read_segment(made: &[Part<'_>], came: &str, names: &mut [Option<String>]) -> 
 /// A name that stands twice is the same text twice.
 fn set(names: &mut [Option<String>], index: usize, text: &str) -> Option<()> {
     let name = names.get_mut(index)?;
-    match name {
-        Some(before) => (before == text).then_some(()),
-        None => {
-            *name = Some(text.to_owned());
-            Some(())
-        }
+    if let Some(before) = name {
+        return (before == text).then_some(());
     }
+    *name = Some(text.to_owned());
+    Some(())
 }
 
 #[cfg(test)]

@@ -254,3 +254,6 @@ fn place(
     }
     Some((format!("{scheme}://{host}"), target.authority()?.to_owned()))
 }
+
+#[cfg(test)]
+mod tests;

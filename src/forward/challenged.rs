@@ -1,8 +1,11 @@
 //! A request whose upstream asks for a token with more claims, and what it takes to send it
 //! once more.
 
+use std::sync::Arc;
+
 use super::links::Linking;
 use super::request::{Exchanged, Head, KeptBody, UpstreamRequest};
+use super::upload::Progress;
 use super::{Forwarding, request};
 use crate::authn::Caller;
 use crate::body::Body;
@@ -18,6 +21,8 @@ pub struct Challenged<'a> {
     caller: Option<Caller>,
     /// `None`: its body can't be sent again.
     message: Option<(Head, Body)>,
+    /// Of a body that nobody has asked for yet.
+    upload: Option<Arc<Progress>>,
     links: Option<Box<Linking>>,
 }
 
@@ -30,12 +35,15 @@ impl<'a> Challenged<'a> {
         links: Option<Box<Linking>>,
     ) -> Self {
         let Exchanged { caller, body } = exchanged;
-        let body = match body {
-            KeptBody::Empty => Some(Body::empty()),
-            KeptBody::Replay(replay) => replay.whole().await.map(Body::full),
-            KeptBody::Gone => None,
+        // The caller of a request with `Expect` has sent nothing of it yet.
+        let unread = head.as_ref().and_then(|head| head.listener.as_ref()?.held()?.body_again());
+        let (body, upload) = match (unread, body) {
+            (Some((unread, upload)), _) => (Some(Body::stream(unread)), Some(upload)),
+            (None, KeptBody::Empty) => (Some(Body::empty()), None),
+            (None, KeptBody::Replay(replay)) => (replay.whole().await.map(Body::full), None),
+            (None, KeptBody::Gone) => (None, None),
         };
-        Self { plan, claims, caller, message: head.zip(body), links }
+        Self { plan, claims, caller, message: head.zip(body), upload, links }
     }
 
     /// What the upstream asks for.
@@ -57,13 +65,13 @@ impl<'a> Challenged<'a> {
         self,
         credential: &UpstreamCredential,
     ) -> Result<Option<UpstreamRequest<'a>>, Rejection> {
-        let Self { plan, caller, message, links, claims: _ } = self;
+        let Self { plan, caller, message, upload, links, claims: _ } = self;
         request::check_upstream(plan, credential)?;
         Ok(message.map(|(mut head, body)| {
             head.set_credential(credential);
             // It was sent twice; a third time would be a loop.
             let exchanged = Some(Exchanged { caller, body: KeptBody::Gone });
-            UpstreamRequest { plan, head, body, upload: None, exchanged, links }
+            UpstreamRequest { plan, head, body, upload, exchanged, links }
         }))
     }
 }

@@ -72,7 +72,7 @@ impl Relinked {
         };
         let recoder = match &mut self.recoder {
             Some(recoder) => recoder,
-            none => none.insert(Recoder::new(coding, chunk.first().copied().unwrap_or_default())),
+            none => none.insert(Recoder::new(coding, chunk.first().copied().unwrap_or_default())?),
         };
         let (length, rest) = recoder.unpack(chunk, &mut self.plain)?;
         let mut relinked = Vec::with_capacity(length);

@@ -65,7 +65,15 @@ pub(super) enum Rest {
 impl Recoder {
     /// For a body that begins with this byte. By the book `deflate` is the zlib format, and some
     /// servers send the bare stream (RFC 9110 §8.4.1.2): no such stream begins as zlib does.
-    pub(super) fn new(coding: Coding, first: u8) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// It asks for a window that br does not have (RFC 7932 §9.1), of up to 1 GiB: the library
+    /// would give it.
+    pub(super) fn new(coding: Coding, first: u8) -> io::Result<Self> {
+        if coding == Coding::Brotli && first & 0x7F == 0x11 {
+            return Err(io::Error::other("its window is larger than `br` allows"));
+        }
         type Pair = (Box<dyn DecodeV2 + Send>, Box<dyn EncodeV2 + Send>);
         let level = DEFLATE_LEVEL.into();
         let (decoder, encoder): Pair = match coding {
@@ -82,7 +90,7 @@ impl Recoder {
                 (Box::new(BrotliDecoder::new()), Box::new(BrotliEncoder::new(settings)))
             }
         };
-        Self { coding, decoder, encoder, ended: false }
+        Ok(Self { coding, decoder, encoder, ended: false })
     }
 
     /// Takes from `chunk` what unfolds to one piece at most, and says how many bytes of `plain`
@@ -102,6 +110,9 @@ impl Recoder {
                 return Ok((0, Rest::Nothing));
             }
             let all = self.decoder.flush(&mut out)?;
+            if !all && out.written_len() == 0 {
+                return Err(io::Error::other("it can't be read on"));
+            }
             return Ok((out.written_len(), if all { Rest::Nothing } else { Rest::More }));
         }
         if self.ended {
@@ -169,4 +180,35 @@ fn append<T>(
     let written = buffer.written_len();
     out.truncate(start + written);
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_beyond_br_is_refused() {
+        // The largest of RFC 7932 has 24 bits; 0x11 begins the extension with up to 30.
+        for (first, good) in
+            [(0x0F, true), (0x01, true), (0x21, true), (0x11, false), (0x91, false)]
+        {
+            assert_eq!(Recoder::new(Coding::Brotli, first).is_ok(), good, "{first:#x}");
+        }
+        assert!(Recoder::new(Coding::Gzip, 0x11).is_ok());
+    }
+
+    #[test]
+    fn codings_by_name() {
+        for (name, coding) in [
+            ("gzip", Some(Coding::Gzip)),
+            ("X-GZip", Some(Coding::Gzip)),
+            ("deflate", Some(Coding::Deflate)),
+            ("br", Some(Coding::Brotli)),
+            ("zstd", None),
+            ("gzip, br", None),
+            ("", None),
+        ] {
+            assert_eq!(Coding::named(name), coding, "{name}");
+        }
+    }
 }

@@ -53,6 +53,9 @@ pub(super) struct Recoder {
     ended: bool,
 }
 
+/// What undoes a coding, and what does it.
+type Pair = (Box<dyn DecodeV2 + Send>, Box<dyn EncodeV2 + Send>);
+
 /// Whether a chunk has more to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
@@ -74,7 +77,6 @@ impl Recoder {
         if coding == Coding::Brotli && first & 0x7F == 0x11 {
             return Err(io::Error::other("its window is larger than `br` allows"));
         }
-        type Pair = (Box<dyn DecodeV2 + Send>, Box<dyn EncodeV2 + Send>);
         let level = DEFLATE_LEVEL.into();
         let (decoder, encoder): Pair = match coding {
             Coding::Gzip => (Box::new(GzipDecoder::new()), Box::new(GzipEncoder::new(level))),

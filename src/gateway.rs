@@ -84,6 +84,9 @@ impl Gateway {
             respond::refusal(&rejection, record.request_id().as_str(), form, met.metadata_url())
         });
         met.show_to_page(response.headers_mut());
+        if record.upstream.is_none() {
+            form.say_last_word(response.headers_mut());
+        }
         response.headers_mut().insert(X_REQUEST_ID, record.request_id().header().clone());
         record.complete(response)
     }

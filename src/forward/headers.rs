@@ -19,8 +19,8 @@ use crate::peer::{Peer, TrustedProxies, X_FORWARDED_FOR};
 pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Fields that mean one connection only (RFC 9110 §7.6.1), and `Expect`, which the gateway
-/// answers itself. `Trailer` passes: it announces trailers, and those pass.
+/// Fields that mean one connection only (RFC 9110 §7.6.1), and `Expect`, which is
+/// carried by [`super::expect`]. `Trailer` passes: it announces trailers, and those pass.
 const HOP_BY_HOP: [HeaderName; 10] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),

@@ -187,6 +187,16 @@ pub(super) const RULES: &[Rule] = &[
         hint: "name all of them in `urls`",
     },
     Rule {
+        of: "UpstreamTls",
+        needs: Needs::With { key: "cert_file", needs: "key_file" },
+        hint: "name the file with the certificate's private key (PEM)",
+    },
+    Rule {
+        of: "UpstreamTls",
+        needs: Needs::With { key: "key_file", needs: "cert_file" },
+        hint: "name the file with the certificate that the upstream is shown (PEM)",
+    },
+    Rule {
         of: "Oidc",
         needs: Needs::With { key: "credential", needs: "client_id" },
         hint: "add the `client_id` that the credential belongs to",

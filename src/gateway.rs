@@ -25,7 +25,7 @@ use crate::observe::request_id::{RequestId, X_REQUEST_ID};
 use crate::peer::{Peer, TrustedProxies};
 use crate::public_url::PublicUrl;
 use crate::rejection::Rejection;
-use crate::respond;
+use crate::respond::{self, Form};
 use crate::route::Target;
 use crate::snapshot::{Action, Forward, Snapshot};
 
@@ -65,7 +65,7 @@ impl Gateway {
         peer: Peer,
     ) -> Response<RecordedBody<Body>> {
         let snapshot = self.snapshot();
-        let version = request.version();
+        let form = Form::of(&request);
         let request_id = request_id(&request, &peer, &snapshot.trusted_proxies);
         let mut record = AccessRecord::begin(&self.observer, &request, &peer, request_id);
         record.client_ip = snapshot.trusted_proxies.client_ip(&peer, request.headers());
@@ -80,7 +80,7 @@ impl Gateway {
         let mut response = answer.unwrap_or_else(|rejection| {
             record.refused(&rejection);
             let metadata = met.as_deref().map(ProtectedResource::metadata_url);
-            respond::refusal(&rejection, record.request_id().as_str(), version, metadata)
+            respond::refusal(&rejection, record.request_id().as_str(), form, metadata)
         });
         response.headers_mut().insert(X_REQUEST_ID, record.request_id().header().clone());
         record.complete(response)

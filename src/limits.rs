@@ -199,8 +199,14 @@ pub const MAX_BUFFERED_LOG_BYTES: usize = 8 * 1024 * 1024;
 /// Flow-control window of one HTTP/2 stream in bytes: what a slow reader makes us hold.
 pub const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 
-/// Flow-control window of one HTTP/2 connection in bytes.
-pub const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Flow-control window of one HTTP/2 connection to an upstream in bytes: 256 times
+/// [`HTTP2_STREAM_WINDOW`], more streams than servers allow. All share the connection, and with a
+/// smaller one a few callers who take nothing would hold up everybody else.
+pub const HTTP2_CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+
+/// Most bytes of bodies that wait in a connection of HTTP/1.1, read and not passed on, or to be
+/// written, and in a stream of HTTP/2 to a caller. An answer's head must fit, too.
+pub const CONNECTION_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Largest `claims` of a challenge in bytes, before base64: what still fits into one header
 /// field of common clients. Real ones are below 500 bytes.
@@ -217,6 +223,18 @@ pub const REPLAY_BUFFER_BYTES: usize = 64 * 1024;
 /// How long the rest of a request body may take to arrive once its upstream has answered with
 /// a claims challenge; after that the request is not repeated.
 pub const REPLAY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long the body of a request with `Expect: 100-continue` is held back for an upstream that
+/// says nothing: an old or simple one does not know of it (RFC 9110 §10.1.1). curl waits as long.
+pub const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Most bytes of informational answers (1xx) of an upstream that wait for the caller to take
+/// them; what comes on top is dropped, as nobody depends on it. Early hints have about 1 KiB.
+pub const MAX_WAITING_INTERIM_BYTES: usize = 16 * 1024;
+
+/// Most informational answers passed on for one request: early hints are one or two, and signs of
+/// life (102), at one in 20 s, last for more than an hour.
+pub const MAX_INTERIM_ANSWERS: usize = 256;
 
 /// Most `Retry-After` waits remembered at once; one for each provider, tenant, client and
 /// scope set that is throttled, and those are few.

@@ -8,8 +8,10 @@ mod claims;
 mod client;
 mod dial;
 mod endpoint;
+mod expect;
 pub mod headers;
 mod own_certificate;
+mod interim;
 mod replay;
 mod request;
 mod response;
@@ -42,6 +44,7 @@ use crate::rejection::{Code, Extra, Rejection};
 use balance::{Chosen, NoEndpoint};
 use client::{ConnectError, Lease, Wanted};
 use endpoint::Endpoint;
+use interim::Trailers;
 use request::{Head, KeptBody};
 use response::BadAnswer;
 use upload::Progress;
@@ -82,11 +85,14 @@ pub async fn send<'a>(
     let upstream = &plan.upstream;
 
     let keep = if exchanged.is_some() { Keep::Always } else { Keep::ForStale };
-    let sent = exchange(plan, head, keep, body, upload.as_deref(), &mut trail).await;
+    let listener = head.listener.clone();
+    let sent = exchange(plan, head, keep, body, upload.as_deref(), &mut trail);
+    let sent = interim::passing_on(listener.clone(), &plan.response_headers, sent).await;
     let sent = sent.map_err(|error| error.rejection(upstream, &trail, upload.as_deref()))?;
     let Sent { response, lease, endpoint, head } = sent;
     let patience = upstream.settings.timeouts.stream;
-    let response = response::receive(response, lease, endpoint, upload.clone(), patience);
+    let trailers = listener.as_ref().map_or(Trailers::AsTheyCome, |listener| listener.trailers());
+    let response = response::receive(response, lease, endpoint, upload.clone(), trailers, patience);
     let mut response = response
         .map_err(|error| SendError::Answer(error).rejection(upstream, &trail, upload.as_deref()))?;
     if let Some(exchanged) = exchanged {
@@ -105,6 +111,9 @@ pub async fn send<'a>(
         }
     }
     plan.response_headers.apply(response.headers_mut());
+    if let Some(listener) = listener {
+        listener.answered(response.headers_mut());
+    }
     Ok(Answer::Response(response))
 }
 

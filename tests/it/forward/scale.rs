@@ -30,7 +30,7 @@ const MANY: usize = 1000;
 const KIB_EACH: u64 = 64;
 
 /// Most for one reader who takes nothing of a long answer, with what the gateway has read for it.
-const KIB_EACH_SLOW: u64 = 1024;
+const KIB_EACH_SLOW: u64 = 400;
 
 /// The test's process holds both ends of each connection.
 fn needs_open_files() {

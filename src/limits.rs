@@ -272,6 +272,14 @@ pub const MAX_PENDING_RESET_STREAMS: usize = 20;
 /// Streams of one HTTP/2 connection that may end in an error of the caller's; more close it.
 pub const MAX_ERROR_RESET_STREAMS: usize = 128;
 
+/// Most callers that one route's `rate_limit` remembers at a time, about 100 bytes each; whoever
+/// may send a whole burst again is forgotten, and beyond so many the ones who used least are.
+pub const MAX_RATE_LIMIT_KEYS: usize = 131_072;
+
+/// Longest time that a `rate_limit` may take to give back a whole burst: it is in memory, and a
+/// restart gives it back too.
+pub const MAX_RATE_LIMIT_REFILL: Duration = Duration::from_hours(31 * 24);
+
 /// Time between HTTP/2 pings to a caller or an upstream: one who vanished without a word holds
 /// a connection no longer than this and [`H2_PING_TIMEOUT`].
 pub const H2_PING_INTERVAL: Duration = Duration::from_secs(30);

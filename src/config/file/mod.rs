@@ -15,8 +15,8 @@ pub use provider::{
     PrivateKey, Provider, ProviderCalls,
 };
 pub use route::{
-    Auth, AuthRules, Callers, EncodedSlashes, HeaderChanges, Match, NoUpgrades, Redirect, Respond,
-    Rewrite, Route,
+    Auth, AuthRules, Callers, Cors, EncodedSlashes, HeaderChanges, LimitBy, Match, NoUpgrades,
+    RateLimit, Redirect, Respond, Rewrite, Route,
 };
 pub use server::{Admin, ClientAuth, Listener, ListenerTls, Server};
 pub use upstream::{
@@ -248,6 +248,16 @@ pub(super) const RULES: &[Rule] = &[
             "claims",
         ]),
         hint: "for any valid token write `auth: any`",
+    },
+    Rule {
+        of: "Cors",
+        needs: Needs::Key("origins"),
+        hint: "name the pages' origins: `origins: [https://app.example.com]`, or `origins: [\"*\"]` for all",
+    },
+    Rule {
+        of: "RateLimit",
+        needs: Needs::Key("requests"),
+        hint: "say how many: `rate_limit: { requests: 100, per: 1s }`",
     },
     Rule { of: "Respond", needs: Needs::Key("status"), hint: "write `respond: { status: 204 }`" },
     Rule {

@@ -17,8 +17,8 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use super::open;
 use super::process::Process;
+use super::{all, file, open, up};
 use crate::support::client::{Client, full};
 use crate::support::servers::{Handled, Server};
 use crate::support::within;
@@ -140,7 +140,9 @@ async fn a_thousand_event_streams_cost_little_each_and_are_all_served() {
         let opened = Arc::new(AtomicUsize::new(0));
         let upstream = event_streams(told, Arc::clone(&opened));
         let url = format!("http://{}", upstream.address());
-        let gateway = Process::start(&open(&url, &format!("protocol: {protocol}"), ""));
+        let keys = format!("protocol: {protocol}");
+        let patient = "header_timeout: 5m";
+        let gateway = Process::start(&file(patient, &[&up(&url, &keys)], &[&all("")]));
         let warm = clients(&gateway, 10, 1).await;
         let before = gateway.resident_kib();
         let mut bodies = Vec::new();
@@ -194,7 +196,10 @@ async fn readers_who_take_nothing_cost_no_more_with_time_and_hold_up_nobody() {
         // No more than the one connection behind takes, with one left for the others.
         ("slow readers, HTTP/2", 150, 50, "http2"),
     ] {
-        let gateway = Process::start(&open(&url, &format!("protocol: {protocol}"), ""));
+        // A busy machine takes its time: nobody is to be cut off for being slow.
+        let patient = "header_timeout: 5m, body_idle_timeout: 5m";
+        let keys = format!("protocol: {protocol}");
+        let gateway = Process::start(&file(patient, &[&up(&url, &keys)], &[&all("")]));
         let warm = clients(&gateway, 10, 1).await;
         let before = gateway.resident_kib();
         let mut slow = clients(&gateway, count, streams).await;

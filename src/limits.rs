@@ -212,8 +212,14 @@ pub const MAX_BUFFERED_LOG_BYTES: usize = 8 * 1024 * 1024;
 /// Flow-control window of one HTTP/2 stream in bytes: what a slow reader makes us hold.
 pub const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 
-/// Flow-control window of one HTTP/2 connection in bytes.
-pub const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Flow-control window of one HTTP/2 connection to an upstream in bytes: 256 times
+/// [`HTTP2_STREAM_WINDOW`], more streams than servers allow. All share the connection, and with a
+/// smaller one a few callers who take nothing would hold up everybody else.
+pub const HTTP2_CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+
+/// Most bytes of bodies that wait in a connection of HTTP/1.1, read and not passed on, or to be
+/// written, and in a stream of HTTP/2 to a caller. An answer's head must fit, too.
+pub const CONNECTION_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Largest `claims` of a challenge in bytes, before base64: what still fits into one header
 /// field of common clients. Real ones are below 500 bytes.

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::accept::activity::{Activity, Verdict};
 use crate::accept::drain::Drain;
 use crate::accept::framing::{self, Reader};
+use crate::accept::proxied;
 use crate::accept::service::{Handler, service};
 use crate::accept::slots::Slot;
 use crate::accept::taking::Taking;
@@ -34,7 +35,17 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) peer: Peer,
+    pub(crate) front: Front,
     pub(crate) slot: Slot,
+}
+
+/// Who is at the other end, before anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Front {
+    /// The caller.
+    Caller,
+    /// A load balancer, which first says who the caller is.
+    Proxy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,14 +63,21 @@ pub(crate) async fn serve<H: Handler>(
 ) {
     let begun = Instant::now();
     let settings = server.settings();
-    let Accepted { stream, mut peer, slot } = accepted;
+    let Accepted { mut stream, mut peer, front, slot } = accepted;
     let ended = async {
         // Answers are small writes that must not wait for more.
         stream.set_nodelay(true)?;
+        let head_due = begun + settings.header_timeout;
+        if front == Front::Proxy {
+            let header = timeout_at(head_due, proxied::source(&mut stream));
+            let Some(source) = unless_closing(&server.drain, header).await else {
+                return Ok(());
+            };
+            peer.address = source??.unwrap_or(peer.address);
+        }
         let Some(tls) = tls else {
             return speak(server, &settings, begun, (stream, None), peer, slot, handler).await;
         };
-        let head_due = begun + settings.header_timeout;
         let handshake = timeout_at(head_due, tls.acceptor().accept(stream));
         let Some(handshake) = unless_closing(&server.drain, handshake).await else {
             return Ok(());

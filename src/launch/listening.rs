@@ -14,6 +14,7 @@ pub(super) struct Listening {
     /// With the port that was really taken.
     pub(super) address: SocketAddr,
     tls: Option<Arc<Tls>>,
+    proxy_protocol: bool,
 }
 
 impl Listening {
@@ -37,7 +38,7 @@ impl Listening {
             async move { gateway.handle(request, peer).await }
         };
         tokio::spawn(accept::serve(Arc::clone(server), socket, tls.clone(), handler));
-        Self { address, tls }
+        Self { address, tls, proxy_protocol: listener.proxy_protocol }
     }
 
     /// Whether it is the one that the file now describes as `read`.
@@ -46,6 +47,7 @@ impl Listening {
         read.address.ip() == self.address.ip()
             && (port == 0 || port == self.address.port())
             && read.tls.is_some() == self.tls.is_some()
+            && read.proxy_protocol == self.proxy_protocol
     }
 }
 

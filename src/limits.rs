@@ -258,7 +258,7 @@ pub const MAX_PENDING_RESET_STREAMS: usize = 20;
 /// Streams of one HTTP/2 connection that may end in an error of the caller's; more close it.
 pub const MAX_ERROR_RESET_STREAMS: usize = 128;
 
-/// RST_STREAM frames of a caller of HTTP/2 in a second: who gives up so many requests in each second is
+/// `RST_STREAM` frames of a caller of HTTP/2 in a second: who gives up so many requests in each second is
 /// not waiting for answers (rapid reset).
 pub const MAX_H2_RESETS: u32 = 500;
 
@@ -284,14 +284,14 @@ pub const MAX_H2_PRIORITIES: u32 = 1000;
 /// then so that servers keep passing them over.
 pub const MAX_H2_OTHERS: u32 = 500;
 
-/// WINDOW_UPDATE frames of a caller in a second, beside those for what was written to it.
+/// `WINDOW_UPDATE` frames of a caller in a second, beside those for what was written to it.
 pub const MAX_H2_WINDOW_UPDATES: u32 = 1000;
 
-/// Bytes written to a caller that one more WINDOW_UPDATE frame is allowed for: simple clients send
+/// Bytes written to a caller that one more `WINDOW_UPDATE` frame is allowed for: simple clients send
 /// two for each DATA frame, and a small one has 20 bytes.
 pub const H2_BYTES_PER_WINDOW_UPDATE: usize = 8;
 
-/// WINDOW_UPDATE frames that a caller can have saved up by reading what was written to it.
+/// `WINDOW_UPDATE` frames that a caller can have saved up by reading what was written to it.
 pub const MAX_H2_SAVED_WINDOW_UPDATES: u32 = 100_000;
 
 /// Time between HTTP/2 pings to a caller or an upstream: one who vanished without a word holds

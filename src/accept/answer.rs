@@ -31,6 +31,22 @@ pub(super) fn overdue_head() -> Bytes {
     Bytes::from(answer)
 }
 
+/// GOAWAY with `ENHANCE_YOUR_CALM` (RFC 9113 §6.8, §7): what is above `last_stream` may be asked
+/// for elsewhere.
+pub(super) fn go_away(last_stream: u32) -> Bytes {
+    const LENGTH: [u8; 3] = [0, 0, 8];
+    const GOAWAY: u8 = 7;
+    const CONNECTION: [u8; 4] = [0; 4];
+    const ENHANCE_YOUR_CALM: u32 = 11;
+    let mut frame = Vec::with_capacity(17);
+    frame.extend_from_slice(&LENGTH);
+    frame.extend_from_slice(&[GOAWAY, 0]);
+    frame.extend_from_slice(&CONNECTION);
+    frame.extend_from_slice(&last_stream.to_be_bytes());
+    frame.extend_from_slice(&ENHANCE_YOUR_CALM.to_be_bytes());
+    Bytes::from(frame)
+}
+
 pub(super) fn panic(version: Version) -> Response<Body> {
     answer(&Rejection::internal("a panic: see the log above, and report it"), version)
 }

@@ -17,13 +17,14 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::accept::activity::{Activity, Verdict};
 use crate::accept::drain::Drain;
+use crate::accept::frames::Frames;
 use crate::accept::framing::{self, Reader};
 use crate::accept::proxied;
 use crate::accept::service::{Handler, service};
 use crate::accept::slots::Slot;
 use crate::accept::taking::Taking;
 use crate::accept::tls::Tls;
-use crate::accept::watched::Watched;
+use crate::accept::watched::{Reading, Watched};
 use crate::accept::{Server, Settings};
 use crate::limits;
 use crate::peer::{CertificateDigest, Peer};
@@ -124,7 +125,10 @@ where
     };
     let activity = Arc::new(Activity::new(begun));
     let verdict = (protocol == Protocol::Http1).then(Arc::<framing::Verdict>::default);
-    let reading = verdict.clone().map(|verdict| (Reader::new(settings.max_header_bytes), verdict));
+    let reading = match verdict.clone() {
+        Some(verdict) => Reading::Http1(Reader::new(settings.max_header_bytes), verdict),
+        None => Reading::Http2(Frames::new(begun)),
+    };
     let patience = settings.body_idle_timeout;
     let watched = Watched::new(stream, ahead, Arc::clone(&activity), reading, patience, slot);
     let io = TokioIo::new(watched);

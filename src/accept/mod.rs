@@ -13,6 +13,7 @@ mod proxied;
 mod slots;
 mod activity;
 mod framing;
+mod frames;
 mod taking;
 pub(crate) mod answer;
 mod watched;

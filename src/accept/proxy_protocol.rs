@@ -1,5 +1,5 @@
 //! The PROXY protocol, versions 1 and 2: what a load balancer writes in front of a connection to
-//! say whose it is (HAProxy's `proxy-protocol.txt`, sections 2.1 and 2.2).
+//! say whose it is (`proxy-protocol.txt` of haproxy, sections 2.1 and 2.2).
 //!
 //! It decides whether bytes are such a header, where it ends, and which address it names. It
 //! reads nothing by itself ([`super::proxied`] does), and who may send one is not its question: the

@@ -79,16 +79,7 @@ impl RawHttp2 {
 
     /// Sends a head, or trailers, as one frame.
     pub async fn headers(&mut self, stream: u32, fields: &[(&str, &str)], more: More) {
-        let mut block = Vec::new();
-        for (name, value) in fields {
-            // A literal that is not indexed, with a new name, neither of them compressed.
-            block.push(0);
-            for text in [name, value] {
-                assert!(text.len() < 127, "longer texts have another form");
-                block.push(u8::try_from(text.len()).unwrap());
-                block.extend_from_slice(text.as_bytes());
-            }
-        }
+        let block = block(fields);
         let end = if more == More::Ends { END_STREAM } else { 0 };
         self.frame(HEADERS, END_HEADERS | end, stream, &block).await;
     }
@@ -120,12 +111,27 @@ impl RawHttp2 {
         while self.read().await.is_some() {}
     }
 
-    async fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut frame = vec![length[1], length[2], length[3], kind, flags];
-        frame.extend_from_slice(&stream.to_be_bytes());
-        frame.extend_from_slice(payload);
-        self.stream.write_all(&frame).await.unwrap();
+    /// Sends a frame of any kind.
+    pub async fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        self.send(&frame(kind, flags, stream, payload)).await;
+    }
+
+    /// Sends `bytes`, whatever they are. A peer who has closed is no failure: what it said before is
+    /// still read.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        super::within("the peer to take the bytes", self.stream.write_all(bytes)).await.ok();
+    }
+
+    /// With what the peer ends the connection: the code of its last GOAWAY and, behind it, a close.
+    /// `None` if it closes without one.
+    pub async fn farewell(&mut self) -> Option<u32> {
+        let mut code = None;
+        while let Some((kind, _, _, payload)) = self.read().await {
+            if kind == GOAWAY {
+                code = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+            }
+        }
+        code
     }
 
     /// Kind, flags, stream and payload; `None` at the end.
@@ -139,6 +145,29 @@ impl RawHttp2 {
         super::within("a payload", self.stream.read_exact(&mut payload)).await.ok()?;
         Some((kind, flags, u32::from_be_bytes(stream), payload))
     }
+}
+
+/// A frame as bytes.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// Fields as HPACK: literals that are not indexed, with new names, none of it compressed.
+pub fn block<T: AsRef<[u8]>>(fields: &[(T, T)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name.as_ref(), value.as_ref()] {
+            assert!(text.len() < 127, "longer texts have another form");
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend_from_slice(text);
+        }
+    }
+    block
 }
 
 /// The status that a block begins with.

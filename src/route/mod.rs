@@ -26,6 +26,8 @@ mod trie;
 mod matching_tests;
 #[cfg(test)]
 mod proptests;
+#[cfg(test)]
+mod differential_tests;
 
 pub use captures::Captures;
 pub use framing::Condemned;

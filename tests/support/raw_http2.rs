@@ -13,6 +13,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
@@ -120,6 +121,31 @@ impl RawHttp2 {
     /// still read.
     pub async fn send(&mut self, bytes: &[u8]) {
         super::within("the peer to take the bytes", self.stream.write_all(bytes)).await.ok();
+    }
+
+    /// The first error of `stream` or of the connection, whatever was answered before it.
+    pub async fn fault(&mut self, stream: u32) -> Outcome {
+        loop {
+            match self.outcome(stream).await {
+                Outcome::Answered(_) => {}
+                fault => return fault,
+            }
+        }
+    }
+
+    /// Whether a PING is answered; pings of the peer are not.
+    pub async fn answers_ping(&mut self) -> bool {
+        const MARK: [u8; 8] = *b"are you?";
+        self.frame(PING, 0, 0, &MARK).await;
+        while let Some((kind, flags, _, payload)) = self.read().await {
+            if kind == GOAWAY {
+                return false;
+            }
+            if kind == PING && flags & ACK != 0 && payload == MARK {
+                return true;
+            }
+        }
+        false
     }
 
     /// With what the peer ends the connection: the code of its last GOAWAY and, behind it, a close.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::accept::Settings;
+use crate::observe::request_id::RequestId;
 
 /// The first head is due, and nothing but bytes of it has come.
 const FIRST_HEAD: u8 = 0;
@@ -40,7 +41,8 @@ pub(crate) struct Activity {
     /// `accepted`; 0 for none.
     fields_since: AtomicU64,
     heard: AtomicBool,
-    overdue: AtomicBool,
+    /// Of the answer to a head that was given up.
+    overdue: OnceLock<RequestId>,
     /// Why the caller is told to go away: it floods us.
     flood: OnceLock<&'static str>,
 }
@@ -67,7 +69,7 @@ impl Activity {
             multiplexed: AtomicBool::new(false),
             fields_since: AtomicU64::new(0),
             heard: AtomicBool::new(false),
-            overdue: AtomicBool::new(false),
+            overdue: OnceLock::new(),
             flood: OnceLock::new(),
         }
     }
@@ -142,11 +144,12 @@ impl Activity {
 
     /// The head is given up; the stream answers it ([`super::watched`]).
     pub(crate) fn give_up_head(&self) {
-        self.overdue.store(true, Ordering::Release);
+        self.overdue.get_or_init(RequestId::new);
     }
 
-    pub(crate) fn head_given_up(&self) -> bool {
-        self.overdue.load(Ordering::Acquire)
+    /// The id of what was given up, if a head was.
+    pub(crate) fn head_given_up(&self) -> Option<&RequestId> {
+        self.overdue.get()
     }
 
     /// Whether it has been between requests for so long.

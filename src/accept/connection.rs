@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::accept::activity::{Activity, Verdict};
+use crate::accept::answer;
 use crate::accept::drain::Drain;
 use crate::accept::frames::Frames;
 use crate::accept::framing::{self, Reader};
@@ -133,17 +134,20 @@ where
     let watched = Watched::new(stream, ahead, Arc::clone(&activity), reading, patience, slot);
     let io = TokioIo::new(watched);
     let taking = (protocol == Protocol::Http2).then(|| Arc::new(Taking::new(begun)));
-    let service = service(handler, peer, Arc::clone(&activity), verdict, taking.clone());
-    match protocol {
+    let service = service(handler.clone(), peer, Arc::clone(&activity), verdict, taking.clone());
+    let broken = match protocol {
         Protocol::Http1 => {
             let connection = http1(settings).serve_connection(io, service).with_upgrades();
-            drive(connection, &activity, None, settings, &server.drain).await;
+            drive(connection, &activity, None, settings, &server.drain).await
         }
         Protocol::Http2 => {
             activity.multiplexed();
             let connection = http2(settings).serve_connection(io, service);
-            drive(connection, &activity, taking.as_deref(), settings, &server.drain).await;
+            drive(connection, &activity, taking.as_deref(), settings, &server.drain).await
         }
+    };
+    if let Some(unread) = answer::unread(&activity, broken.as_ref()) {
+        handler.refused(&peer, &unread);
     }
     Ok(())
 }
@@ -228,13 +232,14 @@ where
     }
 }
 
+/// Sees to it that a connection ends when it has to; with what broke it, if anything did.
 async fn drive<C: Ending>(
     connection: C,
     activity: &Activity,
     taking: Option<&Taking>,
     settings: &Settings,
     drain: &Drain,
-) {
+) -> Option<hyper::Error> {
     let mut connection = pin!(connection);
     let mut look = pin!(sleep_until(Instant::now() + settings.header_timeout));
     look_first(activity, settings, look.as_mut());
@@ -244,14 +249,15 @@ async fn drive<C: Ending>(
         tokio::select! {
             biased;
             ended = &mut connection => {
-                if let Err(error) = ended {
+                let broken = ended.err();
+                if let Some(error) = &broken {
                     tracing::debug!(%error, "a connection broke");
                 }
-                return;
+                return broken;
             }
             () = drain.cutting() => {
                 drain.cut_off(activity.requests());
-                return;
+                return None;
             }
             () = drain.closing(), if !told => {
                 told = true;
@@ -268,7 +274,7 @@ async fn drive<C: Ending>(
                 let now = Instant::now();
                 if ends_by.is_some_and(|by| by <= now) {
                     if !activity.is_busy() {
-                        return;
+                        return None;
                     }
                     // A request that was on its way is answered; its last bytes are not cut off.
                     ends_by = None;
@@ -276,7 +282,7 @@ async fn drive<C: Ending>(
                 let (requests, patience) = (activity.requests(), settings.body_idle_timeout);
                 if taking.is_some_and(|taking| taking.has_stalled(now, requests, patience)) {
                     tracing::debug!(requests, "a caller takes nothing of what is due to it");
-                    return;
+                    return None;
                 }
                 match activity.judge(now, settings) {
                     Verdict::LookAgain(at) => look.as_mut().reset(at),
@@ -287,7 +293,7 @@ async fn drive<C: Ending>(
                         look.as_mut().reset(now + limits::CLOSING_TIMEOUT);
                     }
                     // Not a byte of a head: there is nobody to tell.
-                    Verdict::Overdue if !activity.head_has_begun() => return,
+                    Verdict::Overdue if !activity.head_has_begun() => return None,
                     Verdict::Overdue => {
                         activity.give_up_head();
                         ends_by.get_or_insert(now + limits::CLOSING_TIMEOUT);

@@ -35,6 +35,7 @@ use crate::limits::ACCEPT_FAILURE_PAUSE;
 use crate::observe::Metrics;
 use crate::peer::Peer;
 
+pub use answer::Unread;
 pub use client_auth::{CallerCertificates, ClientAuth};
 pub use drain::{CutOff, Drain};
 pub use listener::{BindError, BoundListener};

@@ -116,13 +116,15 @@ impl<S> Watched<S> {
 
     /// Whether the parser is to read nothing more, and the caller to be told why.
     fn is_over(&self) -> bool {
-        self.activity.head_given_up() || self.activity.flood().is_some()
+        self.activity.head_given_up().is_some() || self.activity.flood().is_some()
     }
 
     /// What the caller is told.
     fn last_words(&self) -> Bytes {
         match &self.reading {
-            Reading::Http1(..) => answer::overdue_head(),
+            Reading::Http1(..) => {
+                self.activity.head_given_up().map(answer::overdue_head).unwrap_or_default()
+            }
             // In the middle of a frame there is no way to say anything.
             Reading::Http2(_) if !self.is_flushed => Bytes::new(),
             Reading::Http2(frames) => answer::go_away(frames.last_stream()),

@@ -3,10 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::accept::{self, BoundListener, Certified, Tls};
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::accept::{self, BoundListener, Certified, Handler, Tls, Unread};
+use crate::body::Body;
 use crate::config::resolve::Listener;
 use crate::gateway::Gateway;
 use crate::observe::Metrics;
+use crate::observe::recorded_body::RecordedBody;
 use crate::peer::Peer;
 
 /// A listener that serves.
@@ -32,11 +37,7 @@ impl Listening {
             Arc::new(Tls::new(certified))
         });
         tracing::info!(%address, tls = tls.is_some(), "listening");
-        let gateway = Arc::clone(gateway);
-        let handler = move |request, peer: Peer| {
-            let gateway = Arc::clone(&gateway);
-            async move { gateway.handle(request, peer).await }
-        };
+        let handler = ToGateway(Arc::clone(gateway));
         tokio::spawn(accept::serve(Arc::clone(server), socket, tls.clone(), handler));
         Self { address, tls, proxy_protocol: listener.proxy_protocol }
     }
@@ -71,6 +72,22 @@ pub(super) fn renew_certificates(
     }
     if changed || !listeners.is_empty() {
         tracing::warn!("`listeners` changed; that takes effect with a restart");
+    }
+}
+
+/// What a listener hands requests to.
+#[derive(Clone, Debug)]
+struct ToGateway(Arc<Gateway>);
+
+impl Handler for ToGateway {
+    type Body = RecordedBody<Body>;
+
+    async fn handle(self, request: Request<Incoming>, peer: Peer) -> Response<Self::Body> {
+        self.0.handle(request, peer).await
+    }
+
+    fn refused(&self, peer: &Peer, refused: &Unread) {
+        self.0.refused(peer, &refused.request_id, &refused.rejection);
     }
 }
 

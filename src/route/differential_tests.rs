@@ -119,9 +119,8 @@ fn resolve_dots(path: &str) -> String {
         } else if input == "." || input == ".." {
             input.clear();
         } else {
-            let end = input[1..].find('/').map_or(input.len(), |at| at + 1);
-            output.push_str(&input[..end]);
-            input.replace_range(..end, "");
+            let end = input.match_indices('/').map(|(at, _)| at).find(|at| *at > 0);
+            output.extend(input.drain(..end.unwrap_or(input.len())));
         }
     }
     output

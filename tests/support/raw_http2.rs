@@ -126,9 +126,9 @@ impl RawHttp2 {
     /// The first error of `stream` or of the connection, whatever was answered before it.
     pub async fn fault(&mut self, stream: u32) -> Outcome {
         loop {
-            match self.outcome(stream).await {
-                Outcome::Answered(_) => {}
-                fault => return fault,
+            let outcome = self.outcome(stream).await;
+            if !matches!(outcome, Outcome::Answered(_)) {
+                return outcome;
             }
         }
     }

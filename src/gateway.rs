@@ -17,7 +17,7 @@ use crate::authn::{self, Presented};
 use crate::authz;
 use crate::body::Body;
 use crate::exchange::{self, Exchanger, TokenPlan, Unanswered, UpstreamCredential};
-use crate::forward::{self, Answer, Challenged, Inbound, UpstreamRequest};
+use crate::forward::{self, Answer, Challenged, Inbound, Trail, UpstreamRequest};
 use crate::metadata::ProtectedResource;
 use crate::observe::access_log::{AccessRecord, Observer};
 use crate::observe::recorded_body::RecordedBody;
@@ -25,7 +25,7 @@ use crate::observe::request_id::{RequestId, X_REQUEST_ID};
 use crate::peer::{Peer, TrustedProxies};
 use crate::public_url::PublicUrl;
 use crate::rejection::Rejection;
-use crate::respond;
+use crate::respond::{self, Form};
 use crate::route::Target;
 use crate::snapshot::{Action, Forward, Snapshot};
 
@@ -65,7 +65,7 @@ impl Gateway {
         peer: Peer,
     ) -> Response<RecordedBody<Body>> {
         let snapshot = self.snapshot();
-        let version = request.version();
+        let form = Form::of(&request);
         let request_id = request_id(&request, &peer, &snapshot.trusted_proxies);
         let mut record = AccessRecord::begin(&self.observer, &request, &peer, request_id);
         record.client_ip = snapshot.trusted_proxies.client_ip(&peer, request.headers());
@@ -80,7 +80,7 @@ impl Gateway {
         let mut response = answer.unwrap_or_else(|rejection| {
             record.refused(&rejection);
             let metadata = met.as_deref().map(ProtectedResource::metadata_url);
-            respond::refusal(&rejection, record.request_id().as_str(), version, metadata)
+            respond::refusal(&rejection, record.request_id().as_str(), form, metadata)
         });
         response.headers_mut().insert(X_REQUEST_ID, record.request_id().header().clone());
         record.complete(response)
@@ -127,7 +127,6 @@ impl Gateway {
         };
         let upstream = &forwarding.upstream;
         record.upstream = Some(Arc::clone(metrics));
-        record.endpoint = Some(Arc::clone(upstream.endpoint()));
         let asked_at = Instant::now();
         let credential = exchange::credential(&self.exchanger, token, upstream.name(), &permit)
             .await
@@ -162,7 +161,8 @@ impl Gateway {
         record: &mut AccessRecord,
     ) -> Result<Answer<'a>, Rejection> {
         let sent_at = Instant::now();
-        let answer = forward::send(request).await;
+        let trail = Trail { endpoint: &mut record.endpoint };
+        let answer = forward::send(request, trail).await;
         record.upstream_took = Some(record.upstream_took.unwrap_or_default() + sent_at.elapsed());
         if let Ok(Answer::Response(response)) = &answer
             && response.status() == StatusCode::UNAUTHORIZED

@@ -12,6 +12,7 @@ pub mod idle_timer;
 pub mod trust;
 pub mod public_url;
 pub mod body;
+pub mod interim;
 
 // How we speak about requests.
 pub mod identity;

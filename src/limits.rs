@@ -218,6 +218,18 @@ pub const REPLAY_BUFFER_BYTES: usize = 64 * 1024;
 /// a claims challenge; after that the request is not repeated.
 pub const REPLAY_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long the body of a request with `Expect: 100-continue` is held back for an upstream that
+/// says nothing: an old or simple one does not know of it (RFC 9110 §10.1.1). curl waits as long.
+pub const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Most bytes of informational answers (1xx) of an upstream that wait for the caller to take
+/// them; what comes on top is dropped, as nobody depends on it. Early hints have about 1 KiB.
+pub const MAX_WAITING_INTERIM_BYTES: usize = 16 * 1024;
+
+/// Most informational answers passed on for one request: early hints are one or two, and signs of
+/// life (102), at one in 20 s, last for more than an hour.
+pub const MAX_INTERIM_ANSWERS: usize = 256;
+
 /// Most `Retry-After` waits remembered at once; one for each provider, tenant, client and
 /// scope set that is throttled, and those are few.
 pub const MAX_THROTTLES: usize = 10_000;

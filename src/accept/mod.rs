@@ -14,6 +14,7 @@ mod slots;
 mod activity;
 mod framing;
 mod frames;
+mod interim;
 mod taking;
 pub(crate) mod answer;
 mod watched;

@@ -17,11 +17,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
-use super::upstream::{Protocol, Upstream, UpstreamSettings};
+use super::dial::{Dialled, Spoken, dial};
+use super::endpoint::Endpoint;
+use super::upstream::{Protocol, UpstreamSettings};
 use crate::body::Body;
 use crate::limits;
 
@@ -40,7 +41,7 @@ pub(super) enum ConnectError {
     Timeout(Duration),
 }
 
-/// The connections of one upstream.
+/// The connections to one endpoint.
 pub(super) struct Pool(Arc<Shared>);
 
 struct Shared {
@@ -176,8 +177,8 @@ impl Pool {
 /// # Cancel safety
 ///
 /// A connection that is being made is dropped; a kept one that was taken is closed.
-pub(super) async fn lease(upstream: &Upstream, wanted: Wanted) -> Result<Lease, ConnectError> {
-    let pool = &upstream.pool.0;
+pub(super) async fn lease(endpoint: &Endpoint, wanted: Wanted) -> Result<Lease, ConnectError> {
+    let pool = &endpoint.pool.0;
     if wanted == Wanted::Any
         && let Some(lease) = pool.take().await
     {
@@ -187,16 +188,16 @@ pub(super) async fn lease(upstream: &Upstream, wanted: Wanted) -> Result<Lease, 
     Box::pin(async {
         // Waiting for somebody else's attempt is part of it: one that hangs holds up those
         // behind it no longer than itself.
-        let patience = upstream.settings.timeouts.connect;
-        let made = timeout(patience, make(upstream, wanted)).await;
+        let patience = endpoint.origin.settings.timeouts.connect;
+        let made = timeout(patience, make(endpoint, wanted)).await;
         made.map_err(|_elapsed| ConnectError::Timeout(patience))?
     })
     .await
 }
 
 /// A new connection, or one that somebody else just made for all.
-async fn make(upstream: &Upstream, wanted: Wanted) -> Result<Lease, ConnectError> {
-    let pool = &upstream.pool.0;
+async fn make(endpoint: &Endpoint, wanted: Wanted) -> Result<Lease, ConnectError> {
+    let pool = &endpoint.pool.0;
     let mut making = None;
     if pool.may_share.load(Ordering::Relaxed) {
         let guard = pool.making.lock().await;
@@ -207,7 +208,7 @@ async fn make(upstream: &Upstream, wanted: Wanted) -> Result<Lease, ConnectError
         }
         making = Some(guard).filter(|_| pool.may_share.load(Ordering::Relaxed));
     }
-    let connection = connect(upstream).await?;
+    let connection = connect(endpoint).await?;
     drop(making);
     Ok(Lease { connection, reused: false })
 }
@@ -322,41 +323,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn connect(upstream: &Upstream) -> Result<Connection, ConnectError> {
-    let settings = &upstream.settings;
-    let tcp = TcpStream::connect((settings.host.as_str(), settings.port)).await;
-    let tcp = tcp.map_err(ConnectError::Tcp)?;
-    tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
-    let Some(tls) = &upstream.tls else {
-        return match settings.protocol {
-            Protocol::Http2 => handshake_http2(upstream, tcp).await,
-            Protocol::Auto | Protocol::Http1 => handshake_http1(upstream, tcp).await,
-        };
-    };
-    let stream = tls.connector.connect(tls.server_name.clone(), tcp).await;
-    let stream = stream.map_err(ConnectError::Tls)?;
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        return handshake_http2(upstream, stream).await;
+async fn connect(endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+    let pool = &endpoint.pool.0;
+    let (stream, spoken) = dial(endpoint).await?;
+    if spoken == Spoken::Http1 {
+        // It speaks HTTP/1.1: from now on connections are made side by side.
+        pool.may_share.store(false, Ordering::Relaxed);
     }
-    if settings.protocol == Protocol::Http2 {
-        return Err(ConnectError::NoHttp2);
+    match (stream, spoken) {
+        (Dialled::Clear(tcp), Spoken::Http1) => handshake_http1(pool, tcp).await,
+        (Dialled::Clear(tcp), Spoken::Http2) => handshake_http2(pool, tcp).await,
+        (Dialled::Tls(tls), Spoken::Http1) => handshake_http1(pool, *tls).await,
+        (Dialled::Tls(tls), Spoken::Http2) => handshake_http2(pool, *tls).await,
     }
-    // It speaks HTTP/1.1: from now on connections are made side by side.
-    upstream.pool.0.may_share.store(false, Ordering::Relaxed);
-    handshake_http1(upstream, stream).await
 }
 
-async fn handshake_http1<S>(upstream: &Upstream, stream: S) -> Result<Connection, ConnectError>
+async fn handshake_http1<S>(pool: &Arc<Shared>, stream: S) -> Result<Connection, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;
     let exclusive = Exclusive { sender, task: Some(drive(connection)) };
-    Ok(Connection::Http1 { exclusive, pool: Arc::downgrade(&upstream.pool.0) })
+    Ok(Connection::Http1 { exclusive, pool: Arc::downgrade(pool) })
 }
 
-async fn handshake_http2<S>(upstream: &Upstream, stream: S) -> Result<Connection, ConnectError>
+async fn handshake_http2<S>(pool: &Arc<Shared>, stream: S) -> Result<Connection, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -371,7 +363,7 @@ where
         .await;
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;
     drive(connection);
-    Ok(upstream.pool.0.share(sender))
+    Ok(pool.share(sender))
 }
 
 /// Runs a connection until it ends. Its errors reach those who use it.

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use hyper::body::{Body as _, Incoming};
 
 use super::claims::{self, ForwardedClaim};
+use super::endpoint::Endpoint;
+use super::expect::{self, Hold};
 use super::headers::{self, Asserted, Downstream, HeaderRules};
+use super::interim::Listener;
 use super::replay::Replay;
 use super::upload::{Pace, Progress, Upload};
 use super::upstream::{HostHeader, Patience, Upstream, is_grpc};
@@ -18,6 +21,7 @@ use crate::authn::Caller;
 use crate::authz::Permit;
 use crate::body::Body;
 use crate::exchange::UpstreamCredential;
+use crate::interim::Interim;
 use crate::limits;
 use crate::observe::access_log::ByteCounter;
 use crate::peer::{Peer, TrustedProxies};
@@ -107,9 +111,12 @@ pub(super) enum KeptBody {
 pub(super) struct Head {
     pub(super) method: Method,
     scheme: Scheme,
-    authority: HeaderValue,
+    /// The host that the upstream is told; `None` is the endpoint's own.
+    authority: Option<HeaderValue>,
     path: PathAndQuery,
     headers: HeaderMap,
+    /// Who hears of informational answers, if anybody.
+    pub(super) listener: Option<Arc<Listener>>,
 }
 
 /// Makes the upstream's request of the caller's.
@@ -133,13 +140,17 @@ pub fn prepare<'a>(
     permit: Permit,
     credential: &UpstreamCredential,
 ) -> Result<UpstreamRequest<'a>, Rejection> {
-    let Inbound { parts, body, target, captures, peer, trusted, request_id, bytes_in } = inbound;
+    let Inbound { mut parts, body, target, captures, peer, trusted, request_id, bytes_in } =
+        inbound;
     let upstream = &plan.upstream;
     check_upstream(plan, credential)?;
     refuse_declared_size(plan, &parts.headers)?;
 
     let path = path_and_query(plan, &parts.uri, target, captures)?;
+    let caller_hears = parts.extensions.remove::<Interim>();
     let mut headers = parts.headers;
+    let is_empty = body.is_end_stream();
+    let expects = !is_empty && expect::asks_for_continue(parts.version, &mut headers);
     headers::clean_request(&mut headers, &plan.asserted);
     let downstream = Downstream { peer, trusted, authority: target.authority(), request_id };
     headers::assert_caller(&mut headers, &downstream);
@@ -154,11 +165,12 @@ pub fn prepare<'a>(
 
     let client_host =
         target.authority().filter(|_| upstream.settings.host_header == HostHeader::Client);
-    let client_host = client_host.and_then(|host| HeaderValue::from_str(host).ok());
-    let authority = client_host.unwrap_or_else(|| upstream.authority.clone());
-    let head = Head { method: parts.method, scheme: upstream.scheme(), authority, path, headers };
+    let authority = client_host.and_then(|host| HeaderValue::from_str(host).ok());
+    let (method, scheme) = (parts.method, upstream.scheme());
+    let mut head = Head { method, scheme, authority, path, headers, listener: None };
     let exchanged = |body| credential.is_exchanged().then_some(Exchanged { caller, body });
-    if body.is_end_stream() {
+    if is_empty {
+        head.listener = Listener::new(caller_hears, None, &head.headers);
         let (body, exchanged) = (Body::empty(), exchanged(KeptBody::Empty));
         return Ok(UpstreamRequest { plan, head, body, upload: None, exchanged });
     }
@@ -170,9 +182,21 @@ pub fn prepare<'a>(
     let asserted = Arc::clone(&plan.asserted);
     let (most, patience) = (plan.max_body_bytes, plan.body_idle_timeout);
     let upload = Upload::new(body, most, patience, pace, bytes_in, asserted);
-    let upload = upload.kept_in(replay.clone());
+    let upload = upload.kept_in(replay.clone()).over(parts.version);
     let progress = upload.progress();
-    let (body, upload) = (Body::stream(upload), Some(progress));
+    let hold;
+    let body = if expects {
+        let unread = Hold::new(upload);
+        progress.held_by(&unread);
+        let body = Body::stream(unread.body());
+        hold = Some(unread);
+        body
+    } else {
+        hold = None;
+        Body::stream(upload)
+    };
+    head.listener = Listener::new(caller_hears, hold, &head.headers);
+    let upload = Some(progress);
     let exchanged = exchanged(replay.map_or(KeptBody::Gone, KeptBody::Replay));
     Ok(UpstreamRequest { plan, head, body, upload, exchanged })
 }
@@ -262,30 +286,46 @@ impl Head {
     }
 
     /// The request as HTTP/1.1 has it: path alone, and a `Host` field.
-    pub(super) fn into_http1(mut self, body: Body) -> Request<Body> {
+    pub(super) fn into_http1(mut self, endpoint: &Endpoint, body: Body) -> Request<Body> {
+        if !body.is_end_stream() && self.headers.contains_key(TRAILER) {
+            // HTTP/2 has trailers behind a body of known length; HTTP/1.1 only behind chunks.
+            self.headers.remove(CONTENT_LENGTH);
+        }
         if !body.is_end_stream() && !self.headers.contains_key(CONTENT_LENGTH) {
             // hyper sends no body with GET and the like, unless it is told that there is one.
             self.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let mut request = Request::new(body);
-        self.headers.insert(http::header::HOST, self.authority);
+        let authority = self.authority.unwrap_or_else(|| endpoint.origin.authority.clone());
+        self.headers.insert(http::header::HOST, authority);
         *request.method_mut() = self.method;
         *request.uri_mut() = Uri::from(self.path);
         *request.headers_mut() = self.headers;
+        if let Some(listener) = self.listener {
+            listener.listen(&mut request);
+        }
         request
     }
 
     /// The request as HTTP/2 has it: an absolute URI, and no `Host` field.
-    pub(super) fn into_http2(self, body: Body) -> Result<Request<Body>, http::Error> {
+    pub(super) fn into_http2(
+        self,
+        endpoint: &Endpoint,
+        body: Body,
+    ) -> Result<Request<Body>, http::Error> {
+        let authority = self.authority.as_ref().unwrap_or(&endpoint.origin.authority);
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(self.scheme);
-        uri.authority = Some(Authority::try_from(self.authority.as_bytes())?);
+        uri.authority = Some(Authority::try_from(authority.as_bytes())?);
         uri.path_and_query = Some(self.path);
         let mut request = Request::new(body);
         *request.method_mut() = self.method;
         *request.uri_mut() = Uri::from_parts(uri)?;
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = self.headers;
+        if let Some(listener) = self.listener {
+            listener.let_through(&mut request);
+        }
         Ok(request)
     }
 }

@@ -17,6 +17,8 @@ pub mod managed_identity;
 pub mod seen;
 pub mod upstream;
 pub mod raw_upstream;
+pub mod talk;
+pub mod raw_http2_upstream;
 pub mod client;
 pub mod invariants;
 pub mod raw;

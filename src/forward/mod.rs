@@ -16,6 +16,8 @@ mod request;
 mod response;
 mod upload;
 mod upstream;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 
 pub use challenged::Challenged;
 pub use claims::ForwardedClaim;

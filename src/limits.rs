@@ -270,6 +270,14 @@ pub const MAX_PENDING_RESET_STREAMS: usize = 20;
 /// Streams of one HTTP/2 connection that may end in an error of the caller's; more close it.
 pub const MAX_ERROR_RESET_STREAMS: usize = 128;
 
+/// Buffer of an HTTP/1.1 connection in bytes, one for each direction: what a body is read and written
+/// by. It is twice `server.max_header_bytes` where that is more, because a head must fit.
+pub const HTTP1_BUFFER_BYTES: usize = 128 * 1024;
+
+/// What is held for one stream of HTTP/2 whose caller opens windows and does not read, in bytes: with
+/// 128 of them 8 MiB, and not the 50 MiB of hyper's own 400 KiB.
+pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+
 /// `RST_STREAM` frames of a caller of HTTP/2 in a second: who gives up so many requests in each second is
 /// not waiting for answers (rapid reset).
 pub const MAX_H2_RESETS: u32 = 500;

@@ -186,7 +186,8 @@ fn http1(settings: &Settings) -> http1::Builder {
         .timer(TokioTimer::new())
         // Both times are `activity.rs`'s: the parser's one time would also end idle connections.
         .header_read_timeout(None)
-        .max_header_size(settings.max_header_bytes);
+        .max_header_size(settings.max_header_bytes)
+        .max_buf_size(limits::HTTP1_BUFFER_BYTES.max(settings.max_header_bytes.saturating_mul(2)));
     // The number of fields is left at the parser's 100, which is `MAX_HEADER_FIELDS`: to set it
     // costs an allocation per request.
     builder
@@ -198,6 +199,8 @@ fn http2(settings: &Settings) -> http2::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(settings.max_concurrent_streams)
+        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
+        .max_send_buf_size(limits::HTTP2_SEND_BUFFER_BYTES)
         .max_pending_accept_reset_streams(limits::MAX_PENDING_RESET_STREAMS)
         .max_local_error_reset_streams(limits::MAX_ERROR_RESET_STREAMS)
         .keep_alive_interval(limits::H2_PING_INTERVAL)

@@ -191,3 +191,38 @@ pub(crate) fn proxy(stream: &[u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn chunks_end_where_their_grammar_says(
+            pieces in vec(select(vec![
+                "1\r\na\r\n", "3\r\nabc\r\n", "0\r\n", "\r\n", "0\r\n\r\n", "a", "A: b\r\n", ";x=y", ";",
+                "\r", "\n", "\0", " ", "00", "f", "3", "x", "abc", "GET / HTTP/1.1\r\n\r\n",
+            ]), 0..8),
+        ) {
+            super::chunked(pieces.concat().as_bytes());
+        }
+
+        #[test]
+        fn frames_are_the_same_in_pieces(
+            piece: u8,
+            frames in vec((0..12_u8, any::<u8>(), 0..6_u32, 0..20_usize), 0..40),
+        ) {
+            let mut stream = vec![piece];
+            for (kind, flags, id, length) in frames {
+                stream.extend_from_slice(&[0, 0, u8::try_from(length).unwrap(), kind, flags]);
+                stream.extend_from_slice(&id.to_be_bytes());
+                stream.extend(std::iter::repeat_n(kind, length));
+            }
+            super::frames(&stream);
+        }
+    }
+}

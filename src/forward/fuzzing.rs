@@ -39,10 +39,9 @@ pub(crate) fn fields(data: &[u8]) {
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         if let (Ok(name), Ok(value)) =
             (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+            && headers.try_append(name, value).is_err()
         {
-            if headers.try_append(name, value).is_err() {
-                return;
-            }
+            return;
         }
     }
     let came = headers.clone();
@@ -74,4 +73,34 @@ pub(crate) fn fields(data: &[u8]) {
     let once = headers.clone();
     clean_request(&mut headers, &asserted);
     assert_eq!(headers, once, "cleaned again it is another");
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_fields_pass_that_must_not(
+            lines in vec((
+                select(vec![
+                    "connection", "Connection", "te", "cookie", "host", "authorization", "DPoP", "x-user",
+                    "x_user", "x-a", "X-B", "upgrade", "trailer", "expect", "x-ms-client-principal-name",
+                    "x-forwarded-for", "keep-alive", "client-cert",
+                ]),
+                select(vec![
+                    "x-a", "x-b, te", "trailers", "gzip, trailers", "a=1", "host", "cookie", "", "close, X-A",
+                    "connection", ",,x-a;",
+                ]),
+            ), 0..12),
+        ) {
+            let lines: Vec<String> =
+                lines.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+            super::fields(lines.concat().as_bytes());
+        }
+    }
 }

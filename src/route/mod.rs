@@ -25,6 +25,8 @@ mod trie;
 #[cfg(test)]
 mod matching_tests;
 #[cfg(test)]
+mod gateway_api_tests;
+#[cfg(test)]
 mod proptests;
 #[cfg(test)]
 mod differential_tests;

@@ -23,6 +23,7 @@ pub mod observe;
 pub mod route;
 pub mod authn;
 pub mod authz;
+pub mod rate_limit;
 pub mod exchange;
 pub mod forward;
 
@@ -30,7 +31,9 @@ pub mod forward;
 pub mod respond;
 pub mod own_answer;
 pub mod metadata;
+pub mod cors;
 pub mod snapshot;
+pub mod preflight;
 pub mod gateway;
 
 // Sockets in.

@@ -314,6 +314,14 @@ pub const H2_BYTES_PER_WINDOW_UPDATE: usize = 8;
 /// `WINDOW_UPDATE` frames that a caller can have saved up by reading what was written to it.
 pub const MAX_H2_SAVED_WINDOW_UPDATES: u32 = 100_000;
 
+/// Most callers that one route's `rate_limit` remembers at a time, about 100 bytes each; whoever
+/// may send a whole burst again is forgotten, and beyond so many the ones who used least are.
+pub const MAX_RATE_LIMIT_KEYS: usize = 131_072;
+
+/// Longest time that a `rate_limit` may take to give back a whole burst: it is in memory, and a
+/// restart gives it back too.
+pub const MAX_RATE_LIMIT_REFILL: Duration = Duration::from_hours(31 * 24);
+
 /// Time between HTTP/2 pings to a caller or an upstream: one who vanished without a word holds
 /// a connection no longer than this and [`H2_PING_TIMEOUT`].
 pub const H2_PING_INTERVAL: Duration = Duration::from_secs(30);

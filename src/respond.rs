@@ -106,6 +106,7 @@ fn challenge(rejection: &Rejection) -> Option<String> {
         | Code::MethodNotAllowed
         | Code::RequestTimeout
         | Code::BodyTooLarge
+        | Code::RateLimited
         | Code::HeadersTooLarge
         | Code::Internal
         | Code::UpstreamUnreachable

@@ -11,6 +11,7 @@ mod endpoint;
 mod expect;
 pub mod headers;
 mod interim;
+mod own_certificate;
 mod replay;
 mod request;
 mod response;
@@ -18,9 +19,11 @@ mod upload;
 mod upstream;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod upstream_tls;
 
 pub use challenged::Challenged;
 pub use claims::ForwardedClaim;
+pub use own_certificate::{OwnCertificate, OwnCertificateError};
 pub use request::{Forwarding, Inbound, UpstreamRequest, prepare};
 pub use upstream::{
     HostHeader, HostPort, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
@@ -336,10 +339,13 @@ impl SendError {
             }
             Self::Encode(_) => (Code::BadRequest, "The request can't be forwarded."),
         };
-        let reason = match &*trail.endpoint {
+        let mut reason = match &*trail.endpoint {
             Some(endpoint) => format!("upstream `{}` at {endpoint}", upstream.name()),
             None => format!("upstream `{}`", upstream.name()),
         };
+        if let Some(advice) = upstream.tls.as_ref().and_then(|tls| tls.advice(&self)) {
+            reason = format!("{reason} ({advice})");
+        }
         Rejection::new(code, detail, reason).with(retry_after).caused_by(self)
     }
 }

@@ -57,7 +57,7 @@ fn status(code: Code) -> &'static str {
             PERMISSION_DENIED
         }
         Code::RouteNotFound | Code::MethodNotAllowed => UNIMPLEMENTED,
-        Code::BodyTooLarge | Code::HeadersTooLarge => RESOURCE_EXHAUSTED,
+        Code::BodyTooLarge | Code::HeadersTooLarge | Code::RateLimited => RESOURCE_EXHAUSTED,
         Code::RequestTimeout | Code::UpstreamTimeout => DEADLINE_EXCEEDED,
         Code::BadRequest | Code::Internal => INTERNAL,
         Code::UpstreamUnreachable
@@ -124,6 +124,7 @@ mod tests {
             (Code::InsufficientScope, "7"),
             (Code::RouteNotFound, "12"),
             (Code::BodyTooLarge, "8"),
+            (Code::RateLimited, "8"),
             (Code::UpstreamTimeout, "4"),
             (Code::ProviderUnavailable, "14"),
             (Code::Internal, "13"),

@@ -32,6 +32,7 @@ mod proptests;
 mod differential_tests;
 
 pub use captures::Captures;
+pub use conditions::method_fits as takes_method;
 pub use framing::Condemned;
 pub use host::HostPattern;
 pub use pattern::{PathPattern, PatternError};

@@ -33,3 +33,4 @@ mod exchange;
 mod examples;
 mod gateway;
 mod metadata;
+mod policies;

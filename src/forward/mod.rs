@@ -18,6 +18,8 @@ mod request;
 mod response;
 mod upload;
 mod upstream;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod upstream_tls;
 
 pub use challenged::Challenged;

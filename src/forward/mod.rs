@@ -15,12 +15,15 @@ mod moment;
 mod names;
 mod outlier;
 mod interim;
+pub mod links;
 mod own_certificate;
 mod replay;
 mod request;
 mod response;
 mod upload;
 mod upstream;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod upstream_tls;
 
 pub use balance::LoadBalancing;
@@ -90,7 +93,7 @@ pub async fn send<'a>(
     request: UpstreamRequest<'a>,
     mut trail: Trail<'_>,
 ) -> Result<Answer<'a>, Rejection> {
-    let UpstreamRequest { plan, head, body, upload, exchanged } = request;
+    let UpstreamRequest { plan, head, body, upload, exchanged, links } = request;
     let upstream = &plan.upstream;
 
     let keep = if exchanged.is_some() { Keep::Always } else { Keep::ForStale };
@@ -109,7 +112,8 @@ pub async fn send<'a>(
             if let Some(claims) = challenge::claims_wanted(response.headers()) {
                 // The answer is held meanwhile: with it the connection would go that the rest
                 // of the body takes.
-                let challenged = Box::pin(Challenged::new(plan, claims, head, exchanged)).await;
+                let challenged =
+                    Box::pin(Challenged::new(plan, claims, head, exchanged, links)).await;
                 return Ok(Answer::Challenged(Box::new(challenged)));
             }
             // It speaks of the gateway's token; a caller would take it for the one it sent.
@@ -118,6 +122,9 @@ pub async fn send<'a>(
         if let KeptBody::Replay(replay) = exchanged.body {
             replay.lose();
         }
+    }
+    if let Some(links) = links {
+        response = links.relink_answer(response);
     }
     plan.response_headers.apply(response.headers_mut());
     if let Some(listener) = listener {

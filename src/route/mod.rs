@@ -25,13 +25,17 @@ mod trie;
 #[cfg(test)]
 mod matching_tests;
 #[cfg(test)]
+mod gateway_api_tests;
+#[cfg(test)]
 mod proptests;
+#[cfg(test)]
+mod differential_tests;
 
 pub use captures::Captures;
 pub use conditions::method_fits as takes_method;
 pub use framing::Condemned;
 pub use host::HostPattern;
 pub use pattern::{PathPattern, PatternError};
-pub use rewrite::{Rewrite, RewriteError, StripPrefix, Template};
+pub use rewrite::{Known, Rewrite, RewriteError, StripPrefix, Template};
 pub use table::{Ambiguity, EncodedSlashes, Found, RouteMatch, RouteTable};
 pub use target::Target;

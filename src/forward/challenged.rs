@@ -29,7 +29,7 @@ impl<'a> Challenged<'a> {
         let Exchanged { caller, body } = exchanged;
         let body = match body {
             KeptBody::Empty => Some(Body::empty()),
-            KeptBody::Replay(replay) => replay.whole().await.map(Body::full),
+            KeptBody::Replay(upload) => upload.whole().await.map(Body::full),
             KeptBody::Gone => None,
         };
         Self { plan, claims, caller, message: head.zip(body) }

@@ -13,6 +13,7 @@ use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
 use super::client::Pool;
+use super::limit::Limit;
 use super::upstream::{HostPort, UpstreamError, UpstreamSettings};
 
 /// One URL of an upstream.
@@ -26,6 +27,8 @@ pub(super) struct Origin {
     /// The same as text, for logs and metrics.
     pub(super) label: Arc<str>,
     pub(super) tls: Option<Tls>,
+    /// How many connections there may be, to all origins of the upstream.
+    pub(super) limit: Arc<Limit>,
 }
 
 pub(super) struct Tls {
@@ -38,6 +41,7 @@ impl Origin {
         settings: &Arc<UpstreamSettings>,
         place: &HostPort,
         connector: Option<TlsConnector>,
+        limit: &Arc<Limit>,
     ) -> Result<Arc<Self>, UpstreamError> {
         let label = authority(settings.tls, place);
         let bad_host = |name: &str| UpstreamError::Host(name.to_owned());
@@ -57,6 +61,7 @@ impl Origin {
             authority,
             label: label.into(),
             tls,
+            limit: Arc::clone(limit),
         }))
     }
 }
@@ -81,7 +86,7 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     pub(super) fn new(origin: Arc<Origin>, address: SocketAddr) -> Arc<Self> {
-        let pool = Pool::new(&origin.settings);
+        let pool = Pool::new(&origin);
         Arc::new(Self { origin, address, pool, requests: AtomicUsize::new(0) })
     }
 }

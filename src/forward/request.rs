@@ -12,7 +12,6 @@ use hyper::body::{Body as _, Incoming};
 use super::claims::{self, ForwardedClaim};
 use super::endpoint::Endpoint;
 use super::headers::{self, Asserted, Downstream, HeaderRules};
-use super::replay::Replay;
 use super::upload::{Pace, Progress, Upload};
 use super::upstream::{HostHeader, Patience, Upstream, is_grpc};
 use crate::authn::Caller;
@@ -98,7 +97,7 @@ pub(super) enum KeptBody {
     /// There is none.
     Empty,
     /// It is kept on its way.
-    Replay(Arc<Replay>),
+    Replay(Arc<Progress>),
     /// It can't be sent again.
     Gone,
 }
@@ -112,6 +111,13 @@ pub(super) struct Head {
     authority: Option<HeaderValue>,
     path: PathAndQuery,
     headers: HeaderMap,
+}
+
+/// What of a [`Head`] goes into a request in a form that can't be read back from it.
+#[derive(Debug)]
+pub(super) struct Unsaid {
+    scheme: Scheme,
+    authority: Option<HeaderValue>,
 }
 
 /// Makes the upstream's request of the caller's.
@@ -163,19 +169,20 @@ pub fn prepare<'a>(
         let (body, exchanged) = (Body::empty(), exchanged(KeptBody::Empty));
         return Ok(UpstreamRequest { plan, head, body, upload: None, exchanged });
     }
-    let fits = declared_length(&head.headers).is_none_or(|length| length <= REPLAY_BUFFER_BYTES);
-    let replay = (credential.is_exchanged() && fits).then(|| Arc::new(Replay::new()));
     // gRPC is HTTP/2, where pings find out whether the caller is still there.
     let grpc = parts.version == Version::HTTP_2 && head.content_type().is_some_and(is_grpc);
     let pace = if grpc { Pace::Unhurried } else { Pace::Steady };
     let asserted = Arc::clone(&plan.asserted);
     let (most, patience) = (plan.max_body_bytes, plan.body_idle_timeout);
     let upload = Upload::new(body, most, patience, pace, bytes_in, asserted);
-    let upload = upload.kept_in(replay.clone());
     let progress = upload.progress();
+    let mut kept = KeptBody::Gone;
+    if credential.is_exchanged() && head.body_may_be_kept() {
+        progress.keep();
+        kept = KeptBody::Replay(Arc::clone(&progress));
+    }
     let (body, upload) = (Body::stream(upload), Some(progress));
-    let exchanged = exchanged(replay.map_or(KeptBody::Gone, KeptBody::Replay));
-    Ok(UpstreamRequest { plan, head, body, upload, exchanged })
+    Ok(UpstreamRequest { plan, head, body, upload, exchanged: exchanged(kept) })
 }
 
 fn declared_length(headers: &HeaderMap) -> Option<u64> {
@@ -260,6 +267,29 @@ impl Head {
     pub(super) fn is_idempotent(&self) -> bool {
         // RFC 9110 §9.2.2.
         self.method.is_idempotent()
+    }
+
+    /// Whether the body is not declared larger than what is kept of one.
+    pub(super) fn body_may_be_kept(&self) -> bool {
+        declared_length(&self.headers).is_none_or(|length| length <= REPLAY_BUFFER_BYTES)
+    }
+
+    /// What of the head is not found in a request that was made of it.
+    pub(super) fn unsaid(&self) -> Unsaid {
+        Unsaid { scheme: self.scheme.clone(), authority: self.authority.clone() }
+    }
+
+    /// The head and body of a request that was made of them and not sent: the inverse of
+    /// [`Self::into_http1`] and [`Self::into_http2`].
+    pub(super) fn of_unsent(request: Request<Body>, unsaid: Unsaid) -> (Self, Body) {
+        let (mut parts, body) = request.into_parts();
+        // None of these is the caller's: both are set for each connection.
+        parts.headers.remove(http::header::HOST);
+        parts.headers.remove(TRANSFER_ENCODING);
+        let Unsaid { scheme, authority } = unsaid;
+        let path = parts.uri.into_parts().path_and_query;
+        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        (Self { method: parts.method, scheme, authority, path, headers: parts.headers }, body)
     }
 
     /// The request as HTTP/1.1 has it: path alone, and a `Host` field.

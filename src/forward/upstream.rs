@@ -10,6 +10,8 @@ use tokio_rustls::TlsConnector;
 
 use super::balance::Endpoints;
 use super::endpoint::Origin;
+use super::limit::Limit;
+use super::retry::{Budget, RetryPolicy};
 use crate::trust::{Roots, TrustError};
 
 /// Which HTTP is spoken to an upstream.
@@ -108,6 +110,12 @@ pub struct UpstreamSettings {
     pub host_header: HostHeader,
     /// How long it may take.
     pub timeouts: Timeouts,
+    /// When a request is tried again.
+    pub retry: RetryPolicy,
+    /// Most connections, over all its endpoints.
+    pub max_connections: usize,
+    /// Most requests that wait for one.
+    pub max_pending: usize,
     /// Whose certificates are believed.
     pub roots: Roots,
     /// The name its certificates must have, where that is not the host.
@@ -118,6 +126,7 @@ pub struct UpstreamSettings {
 pub struct Upstream {
     pub(super) settings: Arc<UpstreamSettings>,
     pub(super) endpoints: Endpoints,
+    pub(super) budget: Budget,
 }
 
 /// Why an upstream of the file can't be used.
@@ -140,10 +149,12 @@ impl Upstream {
     pub fn new(settings: UpstreamSettings) -> Result<Arc<Self>, UpstreamError> {
         let settings = Arc::new(settings);
         let connector = if settings.tls { Some(connector(&settings)?) } else { None };
-        let origin = |place: &HostPort| Origin::new(&settings, place, connector.clone());
+        let limit = Limit::new(settings.max_connections, settings.max_pending);
+        let origin = |place: &HostPort| Origin::new(&settings, place, connector.clone(), &limit);
         let origins = settings.places.iter().map(origin).collect::<Result<_, _>>()?;
         let endpoints = Endpoints::new(origins);
-        Ok(Arc::new(Self { settings, endpoints }))
+        let budget = Budget::new(settings.retry.budget_percent);
+        Ok(Arc::new(Self { settings, endpoints, budget }))
     }
 
     /// Its name in the routes file.

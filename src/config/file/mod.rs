@@ -21,7 +21,8 @@ pub use route::{
 pub use server::{Admin, ClientAuth, Listener, ListenerTls, Server};
 pub use upstream::{
     AppCallers, ClientCredentials, HeaderToken, HostHeader, ManagedIdentity, OnBehalfOf, OnlyFalse,
-    OnlyTrue, Preset, Protocol, Timeouts, TokenRequest, TokenSource, Upstream, UpstreamTls,
+    OnlyTrue, Preset, Protocol, Retry, RetryOn, Timeouts, TokenRequest, TokenSource, Upstream,
+    UpstreamTls,
 };
 
 use super::rule::{Needs, Rule};

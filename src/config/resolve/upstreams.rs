@@ -12,6 +12,7 @@ use super::super::spanned::{Spanned, Table};
 use super::super::value::Timeout;
 use super::Finding;
 use super::providers::{Known as Provider, Providers, roots};
+use super::retries;
 use super::tokens::{self, Token};
 use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
@@ -203,6 +204,8 @@ fn settings(
         );
     }
     let timeouts = &upstream.timeouts;
+    let connections = upstream.max_connections.unwrap_or(file::Upstream::DEFAULT_MAX_CONNECTIONS);
+    let pending = upstream.max_pending.unwrap_or(file::Upstream::DEFAULT_MAX_PENDING);
     Some(UpstreamSettings {
         name: Arc::from(name.value.as_str()),
         tls,
@@ -223,6 +226,9 @@ fn settings(
             stream: patience(timeouts.stream, file::Timeouts::DEFAULT_STREAM),
             idle: timeouts.idle.0,
         },
+        retry: retries::resolve(&upstream.retry),
+        max_connections: connections.0,
+        max_pending: pending.0,
         roots,
         server_name: upstream
             .tls

@@ -8,6 +8,7 @@ mod duration;
 mod network;
 mod quantity;
 mod token;
+mod upstream_limits;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -18,6 +19,7 @@ pub use duration::{ClockSkew, Period, PeriodOrZero, Timeout};
 pub use network::{Address, AdminAddress, HttpUrl, Network, RedirectStatus, Status};
 pub use quantity::{Bytes, Count, SizeLimit, Workers};
 pub use token::{Algorithm, HeaderType, SigningAlgorithm, Tenant, TenantId};
+pub use upstream_limits::{Attempts, Pending, Percent, UpstreamConnections};
 
 use super::failure::WrongText;
 use crate::secret::Secret;
@@ -69,6 +71,10 @@ written!(
     SizeLimit,
     Count,
     Workers,
+    Attempts,
+    Percent,
+    UpstreamConnections,
+    Pending,
     Address,
     AdminAddress,
     Network,

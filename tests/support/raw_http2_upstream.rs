@@ -159,7 +159,13 @@ async fn serve(shared: &Arc<Shared>, stream: TcpStream) -> std::io::Result<()> {
         read.read_exact(&mut payload).await?;
         let id = u32::from_be_bytes(id);
         match kind {
-            0 => bodies.entry(id).or_default().extend_from_slice(&payload),
+            0 => {
+                bodies.entry(id).or_default().extend_from_slice(&payload);
+                let size = u32::try_from(payload.len()).unwrap().to_be_bytes();
+                for of in [0, id].into_iter().filter(|_| !payload.is_empty()) {
+                    frame(&mut *out.lock().await, 8, 0, of, &size).await?;
+                }
+            }
             1 => drop(bodies.entry(id).or_default()),
             4 if flags & 1 == 0 => frame(&mut *out.lock().await, 4, 1, 0, &[]).await?,
             6 if flags & 1 == 0 => frame(&mut *out.lock().await, 6, 1, 0, &payload).await?,

@@ -9,6 +9,8 @@ mod upstream;
 mod timeouts;
 mod routes;
 mod reload;
+mod retries;
+mod connections;
 mod log;
 
 use bytes::Bytes;

@@ -236,6 +236,17 @@ pub const MAX_RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// What callers are told to wait who find no connection to an upstream, nor room to wait for one:
 /// answers take about as long.
 pub const OVERLOADED_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long the body of a request with `Expect: 100-continue` is held back for an upstream that
+/// says nothing: an old or simple one does not know of it (RFC 9110 §10.1.1). curl waits as long.
+pub const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Most bytes of informational answers (1xx) of an upstream that wait for the caller to take
+/// them; what comes on top is dropped, as nobody depends on it. Early hints have about 1 KiB.
+pub const MAX_WAITING_INTERIM_BYTES: usize = 16 * 1024;
+
+/// Most informational answers passed on for one request: early hints are one or two, and signs of
+/// life (102), at one in 20 s, last for more than an hour.
+pub const MAX_INTERIM_ANSWERS: usize = 256;
 
 /// Most `Retry-After` waits remembered at once; one for each provider, tenant, client and
 /// scope set that is throttled, and those are few.
@@ -272,6 +283,14 @@ pub const MAX_PENDING_RESET_STREAMS: usize = 20;
 
 /// Streams of one HTTP/2 connection that may end in an error of the caller's; more close it.
 pub const MAX_ERROR_RESET_STREAMS: usize = 128;
+
+/// Most callers that one route's `rate_limit` remembers at a time, about 100 bytes each; whoever
+/// may send a whole burst again is forgotten, and beyond so many the ones who used least are.
+pub const MAX_RATE_LIMIT_KEYS: usize = 131_072;
+
+/// Longest time that a `rate_limit` may take to give back a whole burst: it is in memory, and a
+/// restart gives it back too.
+pub const MAX_RATE_LIMIT_REFILL: Duration = Duration::from_hours(31 * 24);
 
 /// Time between HTTP/2 pings to a caller or an upstream: one who vanished without a word holds
 /// a connection no longer than this and [`H2_PING_TIMEOUT`].

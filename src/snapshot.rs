@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::authn::{Provider, Requirement};
 use crate::authz::Policy;
+use crate::cors::Cors;
 use crate::exchange::TokenPlan;
 use crate::forward::{Forwarding, Upstream};
 use crate::metadata::{ProtectedResource, Resources};
@@ -13,6 +14,7 @@ use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
 use crate::own_answer::{Canned, Redirect};
 use crate::peer::TrustedProxies;
 use crate::public_url::PublicUrl;
+use crate::rate_limit::RateLimit;
 use crate::route::{RouteTable, Target};
 
 /// One configuration, whole: what a request meets from its first byte to its last.
@@ -48,6 +50,10 @@ pub struct Route {
     pub policy: Policy,
     /// What its challenges name, so that clients find the provider (RFC 9728 §5.1).
     pub resource: Option<Arc<ProtectedResource>>,
+    /// Which pages may call it, and read its answers.
+    pub cors: Option<Box<Cors>>,
+    /// How often it may be called; the next configuration keeps it if it did not change.
+    pub rate_limit: Option<Arc<RateLimit>>,
     /// What then happens.
     pub action: Action,
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Either;
 use hyper::body::Incoming;
@@ -21,6 +21,7 @@ use crate::accept::answer;
 use crate::accept::framing::Verdict;
 use crate::accept::taking::{Taking, Turn};
 use crate::body::{self, BoxError};
+use crate::interim::Interim;
 use crate::peer::Peer;
 use crate::route::Condemned;
 
@@ -61,11 +62,17 @@ pub(crate) fn service<H: Handler>(
     activity: Arc<Activity>,
     verdict: Option<Arc<Verdict>>,
     taking: Option<Arc<Taking>>,
+    interim: Option<Interim>,
 ) -> impl HttpService<Incoming, ResBody = Answer<H::Body>, Error = Infallible, Future: Send + 'static>
 {
     service_fn(move |mut request: Request<Incoming>| {
         if let Some(Err(fault)) = verdict.as_ref().map(|verdict| verdict.next()) {
             request.extensions_mut().insert(Condemned(fault));
+        }
+        // HTTP/1.0 has no informational answers (RFC 9110 §15.2).
+        let interim = interim.clone().filter(|_| request.version() == Version::HTTP_11);
+        if let Some(interim) = &interim {
+            request.extensions_mut().insert(interim.clone());
         }
         let answering = activity.request();
         let handler = handler.clone();
@@ -81,6 +88,10 @@ pub(crate) fn service<H: Handler>(
                     answer::panic(version).map(Either::Right)
                 }
             };
+            if let Some(interim) = interim {
+                // From here on nothing may come between.
+                interim.clear();
+            }
             let (mut head, body) = response.into_parts();
             if asks_for_head {
                 keep_length(&mut head.headers, &body);

@@ -204,7 +204,7 @@ impl<'a, 'r> Attempt<'a, 'r> {
                 if !(may.after_status && self.further().takes(response.status())) {
                     return Ok(Sent { response, lease, endpoint, head: spare });
                 }
-                let message = spare.zip(self.body_again());
+                let message = self.message(spare);
                 let why = Why::Answered(Box::new((response, lease)));
                 return Err(Box::new(Failed { endpoint, why, message, stale: None }));
             }
@@ -222,8 +222,8 @@ impl<'a, 'r> Attempt<'a, 'r> {
         }
         let (why, message) = match unsent {
             Some(message) => (Why::Unsent(error), Some(message)),
-            None if refused => (Why::Refused(error), spare.zip(self.body_again())),
-            None => (Why::Lost(error), spare.zip(self.body_again())),
+            None if refused => (Why::Refused(error), self.message(spare)),
+            None => (Why::Lost(error), self.message(spare)),
         };
         Err(Box::new(Failed { endpoint, why, message, stale }))
     }
@@ -264,12 +264,15 @@ impl<'a, 'r> Attempt<'a, 'r> {
         May { if_stale, if_refused: if_refused && kept, after_status }
     }
 
-    /// The body for a further try of a request that went out with one.
-    fn body_again(&self) -> Option<Body> {
-        match self.upload {
-            None => Some(Body::empty()),
-            Some(upload) => upload.whole_now().map(Body::full),
-        }
+    /// The request for a further try, if its body is still to be had.
+    fn message(&self, head: Option<Head>) -> Option<(Head, Body)> {
+        let head = head?;
+        let body = match (self.upload, head.unread_body()) {
+            (None, _) => Body::empty(),
+            (Some(_), Some(unread)) => unread,
+            (Some(upload), None) => Body::full(upload.whole_now()?),
+        };
+        Some((head, body))
     }
 
     /// What another try may follow.

@@ -1,7 +1,10 @@
 //! A request whose upstream asks for a token with more claims, and what it takes to send it
 //! once more.
 
+use std::sync::Arc;
+
 use super::request::{Exchanged, Head, KeptBody, UpstreamRequest};
+use super::upload::Progress;
 use super::{Forwarding, request};
 use crate::authn::Caller;
 use crate::body::Body;
@@ -17,6 +20,8 @@ pub struct Challenged<'a> {
     caller: Option<Caller>,
     /// `None`: its body can't be sent again.
     message: Option<(Head, Body)>,
+    /// Of a body that nobody has asked for yet.
+    upload: Option<Arc<Progress>>,
 }
 
 impl<'a> Challenged<'a> {
@@ -27,12 +32,15 @@ impl<'a> Challenged<'a> {
         exchanged: Exchanged,
     ) -> Self {
         let Exchanged { caller, body } = exchanged;
-        let body = match body {
-            KeptBody::Empty => Some(Body::empty()),
-            KeptBody::Replay(upload) => upload.whole().await.map(Body::full),
-            KeptBody::Gone => None,
+        // The caller of a request with `Expect` has sent nothing of it yet.
+        let unread = head.as_ref().and_then(|head| head.listener.as_ref()?.held()?.body_again());
+        let (body, upload) = match (unread, body) {
+            (Some((unread, upload)), _) => (Some(Body::stream(unread)), Some(upload)),
+            (None, KeptBody::Empty) => (Some(Body::empty()), None),
+            (None, KeptBody::Replay(kept)) => (kept.whole().await.map(Body::full), None),
+            (None, KeptBody::Gone) => (None, None),
         };
-        Self { plan, claims, caller, message: head.zip(body) }
+        Self { plan, claims, caller, message: head.zip(body), upload }
     }
 
     /// What the upstream asks for.
@@ -54,13 +62,13 @@ impl<'a> Challenged<'a> {
         self,
         credential: &UpstreamCredential,
     ) -> Result<Option<UpstreamRequest<'a>>, Rejection> {
-        let Self { plan, caller, message, claims: _ } = self;
+        let Self { plan, caller, message, upload, claims: _ } = self;
         request::check_upstream(plan, credential)?;
         Ok(message.map(|(mut head, body)| {
             head.set_credential(credential);
             // It was sent twice; a third time would be a loop.
             let exchanged = Some(Exchanged { caller, body: KeptBody::Gone });
-            UpstreamRequest { plan, head, body, upload: None, exchanged }
+            UpstreamRequest { plan, head, body, upload, exchanged }
         }))
     }
 }

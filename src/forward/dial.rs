@@ -3,19 +3,17 @@
 //! What is done with it is decided elsewhere: the pool (`client.rs`) keeps it, a health check
 //! uses it once.
 
-use std::io;
-
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
 use super::client::ConnectError;
 use super::endpoint::Endpoint;
 use super::upstream::Protocol;
+use super::upstream_tls::Secured;
 
 /// A connection on which nothing was said yet.
 pub(super) enum Dialled {
     Clear(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Secured>),
 }
 
 /// Which HTTP the other side takes.
@@ -34,19 +32,20 @@ pub(super) async fn dial(endpoint: &Endpoint) -> Result<(Dialled, Spoken), Conne
     let protocol = endpoint.origin.settings.protocol;
     let tcp = TcpStream::connect(endpoint.address).await.map_err(ConnectError::Tcp)?;
     tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
-    let Some(tls) = &endpoint.origin.tls else {
+    let Some((tls, name)) = &endpoint.origin.tls else {
         let spoken = match protocol {
             Protocol::Http2 => Spoken::Http2,
             Protocol::Auto | Protocol::Http1 => Spoken::Http1,
         };
         return Ok((Dialled::Clear(tcp), spoken));
     };
-    let stream: io::Result<_> = tls.connector.connect(tls.server_name.clone(), tcp).await;
-    let stream = stream.map_err(ConnectError::Tls)?;
-    let spoken = match stream.get_ref().1.alpn_protocol() {
-        Some(b"h2") => Spoken::Http2,
-        Some(_) | None if protocol == Protocol::Http2 => return Err(ConnectError::NoHttp2),
-        Some(_) | None => Spoken::Http1,
+    let stream = tls.connect(name.clone(), tcp).await.map_err(ConnectError::Tls)?;
+    let spoken = if stream.is_http2() {
+        Spoken::Http2
+    } else if protocol == Protocol::Http2 {
+        return Err(ConnectError::NoHttp2);
+    } else {
+        Spoken::Http1
     };
     Ok((Dialled::Tls(Box::new(stream)), spoken))
 }

@@ -9,8 +9,11 @@ mod claims;
 mod client;
 mod dial;
 mod endpoint;
+mod expect;
 pub mod headers;
+mod interim;
 mod limit;
+mod own_certificate;
 mod replay;
 mod request;
 mod response;
@@ -20,9 +23,11 @@ mod shared;
 mod socket;
 mod upload;
 mod upstream;
+mod upstream_tls;
 
 pub use challenged::Challenged;
 pub use claims::ForwardedClaim;
+pub use own_certificate::{OwnCertificate, OwnCertificateError};
 pub use request::{Forwarding, Inbound, UpstreamRequest, prepare};
 pub use retry::{RetryOn, RetryPolicy};
 pub use upstream::{
@@ -41,6 +46,7 @@ use crate::observe::handles::UpstreamMetrics;
 use crate::rejection::Rejection;
 use attempt::{Attempt, Keep, Sent};
 use endpoint::Endpoint;
+use interim::Trailers;
 use send_error::SendError;
 
 /// What came of a request.
@@ -95,11 +101,14 @@ pub async fn send<'a>(
     let upstream = &plan.upstream;
 
     let keep = if exchanged.is_some() { Keep::Always } else { Keep::ForRetry };
-    let sent = Attempt::new(plan, keep, upload.as_deref(), &mut trail).send(head, body).await;
+    let listener = head.listener.clone();
+    let sent = Attempt::new(plan, keep, upload.as_deref(), &mut trail).send(head, body);
+    let sent = interim::passing_on(listener.clone(), &plan.response_headers, sent).await;
     let sent = sent.map_err(|error| error.rejection(upstream, &trail, upload.as_deref()))?;
     let Sent { response, lease, endpoint, head } = sent;
     let patience = upstream.settings.timeouts.stream;
-    let response = response::receive(response, lease, endpoint, upload.clone(), patience);
+    let trailers = listener.as_ref().map_or(Trailers::AsTheyCome, |listener| listener.trailers());
+    let response = response::receive(response, lease, endpoint, upload.clone(), trailers, patience);
     let mut response = response
         .map_err(|error| SendError::Answer(error).rejection(upstream, &trail, upload.as_deref()))?;
     if let Some(exchanged) = exchanged
@@ -118,5 +127,8 @@ pub async fn send<'a>(
         upload.let_go();
     }
     plan.response_headers.apply(response.headers_mut());
+    if let Some(listener) = listener {
+        listener.answered(response.headers_mut());
+    }
     Ok(Answer::Response(response))
 }

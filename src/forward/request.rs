@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, TRAILER, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
@@ -11,13 +11,16 @@ use hyper::body::{Body as _, Incoming};
 
 use super::claims::{self, ForwardedClaim};
 use super::endpoint::Endpoint;
+use super::expect::{self, Hold};
 use super::headers::{self, Asserted, Downstream, HeaderRules};
+use super::interim::Listener;
 use super::upload::{Pace, Progress, Upload};
 use super::upstream::{HostHeader, Patience, Upstream, is_grpc};
 use crate::authn::Caller;
 use crate::authz::Permit;
 use crate::body::Body;
 use crate::exchange::UpstreamCredential;
+use crate::interim::Interim;
 use crate::limits;
 use crate::observe::access_log::ByteCounter;
 use crate::peer::{Peer, TrustedProxies};
@@ -111,6 +114,8 @@ pub(super) struct Head {
     authority: Option<HeaderValue>,
     path: PathAndQuery,
     headers: HeaderMap,
+    /// Who hears of informational answers, if anybody.
+    pub(super) listener: Option<Arc<Listener>>,
 }
 
 /// What of a [`Head`] goes into a request in a form that can't be read back from it.
@@ -118,6 +123,7 @@ pub(super) struct Head {
 pub(super) struct Unsaid {
     scheme: Scheme,
     authority: Option<HeaderValue>,
+    listener: Option<Arc<Listener>>,
 }
 
 /// Makes the upstream's request of the caller's.
@@ -141,13 +147,17 @@ pub fn prepare<'a>(
     permit: Permit,
     credential: &UpstreamCredential,
 ) -> Result<UpstreamRequest<'a>, Rejection> {
-    let Inbound { parts, body, target, captures, peer, trusted, request_id, bytes_in } = inbound;
+    let Inbound { mut parts, body, target, captures, peer, trusted, request_id, bytes_in } =
+        inbound;
     let upstream = &plan.upstream;
     check_upstream(plan, credential)?;
     refuse_declared_size(plan, &parts.headers)?;
 
     let path = path_and_query(plan, &parts.uri, target, captures)?;
+    let caller_hears = parts.extensions.remove::<Interim>();
     let mut headers = parts.headers;
+    let is_empty = body.is_end_stream();
+    let expects = !is_empty && expect::asks_for_continue(parts.version, &mut headers);
     headers::clean_request(&mut headers, &plan.asserted);
     let downstream = Downstream { peer, trusted, authority: target.authority(), request_id };
     headers::assert_caller(&mut headers, &downstream);
@@ -163,9 +173,11 @@ pub fn prepare<'a>(
     let client_host =
         target.authority().filter(|_| upstream.settings.host_header == HostHeader::Client);
     let authority = client_host.and_then(|host| HeaderValue::from_str(host).ok());
-    let head = Head { method: parts.method, scheme: upstream.scheme(), authority, path, headers };
+    let (method, scheme) = (parts.method, upstream.scheme());
+    let mut head = Head { method, scheme, authority, path, headers, listener: None };
     let exchanged = |body| credential.is_exchanged().then_some(Exchanged { caller, body });
-    if body.is_end_stream() {
+    if is_empty {
+        head.listener = Listener::new(caller_hears, None, &head.headers);
         let (body, exchanged) = (Body::empty(), exchanged(KeptBody::Empty));
         return Ok(UpstreamRequest { plan, head, body, upload: None, exchanged });
     }
@@ -175,13 +187,26 @@ pub fn prepare<'a>(
     let asserted = Arc::clone(&plan.asserted);
     let (most, patience) = (plan.max_body_bytes, plan.body_idle_timeout);
     let upload = Upload::new(body, most, patience, pace, bytes_in, asserted);
+    let upload = upload.over(parts.version);
     let progress = upload.progress();
     let mut kept = KeptBody::Gone;
     if credential.is_exchanged() && head.body_may_be_kept() {
         progress.keep();
         kept = KeptBody::Replay(Arc::clone(&progress));
     }
-    let (body, upload) = (Body::stream(upload), Some(progress));
+    let hold;
+    let body = if expects {
+        let unread = Hold::new(upload);
+        progress.held_by(&unread);
+        let body = Body::stream(unread.body());
+        hold = Some(unread);
+        body
+    } else {
+        hold = None;
+        Body::stream(upload)
+    };
+    head.listener = Listener::new(caller_hears, hold, &head.headers);
+    let upload = Some(progress);
     Ok(UpstreamRequest { plan, head, body, upload, exchanged: exchanged(kept) })
 }
 
@@ -269,6 +294,12 @@ impl Head {
         self.method.is_idempotent()
     }
 
+    /// The body, if the caller has it still: nobody has asked for it.
+    pub(super) fn unread_body(&self) -> Option<Body> {
+        let (unread, _progress) = self.listener.as_ref()?.held()?.body_again()?;
+        Some(Body::stream(unread))
+    }
+
     /// Whether the body is not declared larger than what is kept of one.
     pub(super) fn body_may_be_kept(&self) -> bool {
         declared_length(&self.headers).is_none_or(|length| length <= REPLAY_BUFFER_BYTES)
@@ -276,24 +307,34 @@ impl Head {
 
     /// What of the head is not found in a request that was made of it.
     pub(super) fn unsaid(&self) -> Unsaid {
-        Unsaid { scheme: self.scheme.clone(), authority: self.authority.clone() }
+        Unsaid {
+            scheme: self.scheme.clone(),
+            authority: self.authority.clone(),
+            listener: self.listener.clone(),
+        }
     }
 
     /// The head and body of a request that was made of them and not sent: the inverse of
     /// [`Self::into_http1`] and [`Self::into_http2`].
     pub(super) fn of_unsent(request: Request<Body>, unsaid: Unsaid) -> (Self, Body) {
         let (mut parts, body) = request.into_parts();
-        // None of these is the caller's: both are set for each connection.
+        // None of these is the caller's: they are set for each connection.
         parts.headers.remove(http::header::HOST);
         parts.headers.remove(TRANSFER_ENCODING);
-        let Unsaid { scheme, authority } = unsaid;
+        parts.headers.remove(EXPECT);
+        let Unsaid { scheme, authority, listener } = unsaid;
         let path = parts.uri.into_parts().path_and_query;
         let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        (Self { method: parts.method, scheme, authority, path, headers: parts.headers }, body)
+        let (method, headers) = (parts.method, parts.headers);
+        (Self { method, scheme, authority, path, headers, listener }, body)
     }
 
     /// The request as HTTP/1.1 has it: path alone, and a `Host` field.
     pub(super) fn into_http1(mut self, endpoint: &Endpoint, body: Body) -> Request<Body> {
+        if !body.is_end_stream() && self.headers.contains_key(TRAILER) {
+            // HTTP/2 has trailers behind a body of known length; HTTP/1.1 only behind chunks.
+            self.headers.remove(CONTENT_LENGTH);
+        }
         if !body.is_end_stream() && !self.headers.contains_key(CONTENT_LENGTH) {
             // hyper sends no body with GET and the like, unless it is told that there is one.
             self.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -304,6 +345,9 @@ impl Head {
         *request.method_mut() = self.method;
         *request.uri_mut() = Uri::from(self.path);
         *request.headers_mut() = self.headers;
+        if let Some(listener) = self.listener {
+            listener.listen(&mut request);
+        }
         request
     }
 
@@ -323,6 +367,9 @@ impl Head {
         *request.uri_mut() = Uri::from_parts(uri)?;
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = self.headers;
+        if let Some(listener) = self.listener {
+            listener.let_through(&mut request);
+        }
         Ok(request)
     }
 }

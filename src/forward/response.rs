@@ -6,16 +6,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{HeaderMap, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::balance::Chosen;
 use super::client::Lease;
 use super::headers;
+use super::interim::Trailers;
 use super::upload::Progress;
-use super::upstream::Patience;
+use super::upstream::{Patience, is_grpc};
 use crate::body::{Body, BoxError};
 use crate::idle_timer::IdleTimer;
 
@@ -32,14 +33,15 @@ pub(super) enum BadAnswer {
     Switching,
 }
 
-/// Takes an answer, the connection it comes over and where from. The connection goes back when the answer
-/// has ended well and all of `upload` has been sent: one whose request is still on its way can't
-/// carry another.
+/// Takes an answer, the connection it comes over and where from. The connection goes back when the
+/// answer has ended well, unless it began before all of `upload` was sent: what is left of that may
+/// be on its way for as long as the upstream likes, and another request would wait behind it.
 pub(super) fn receive(
     response: Response<Incoming>,
     lease: Lease,
     endpoint: Chosen,
     upload: Option<Arc<Progress>>,
+    trailers: Trailers,
     patience: Patience,
 ) -> Result<Response<Body>, BadAnswer> {
     let (mut parts, incoming) = response.into_parts();
@@ -49,13 +51,30 @@ pub(super) fn receive(
     if let Some(upload) = &upload {
         upload.answer_begun();
     }
-    let mut lease = Returning { lease: Some(lease), upload, _endpoint: endpoint };
-    if incoming.is_end_stream() {
+    let early = upload.as_ref().is_some_and(|upload| !upload.ended());
+    let ends_expressly = lease.is_http2();
+    let mut lease = Returning { lease: Some(lease), upload, early, _endpoint: endpoint };
+    if parts.status == StatusCode::NO_CONTENT {
+        // It has neither a body nor a length (RFC 9110 §8.6), whatever the upstream says.
+        parts.headers.remove(CONTENT_LENGTH);
+    }
+    // HTTP/1.1 has no bytes of a body there; what HTTP/2 may have is dropped, and resets the stream.
+    let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
+    if bodiless || incoming.is_end_stream() {
         lease.ended();
         return Ok(Response::from_parts(parts, Body::empty()));
     }
     let patience = patience.with(parts.headers.get(CONTENT_TYPE));
-    let download = Download { incoming, lease, idle: IdleTimer::new(patience) };
+    let length = match trailers {
+        Trailers::Taken if announces(&mut parts.headers) => {
+            // HTTP/2 has trailers behind a body of known length; HTTP/1.1 only behind chunks.
+            parts.headers.remove(CONTENT_LENGTH);
+            Length::Unsaid
+        }
+        Trailers::Taken | Trailers::AsTheyCome => Length::AsItComes,
+    };
+    let idle = IdleTimer::new(patience);
+    let download = Download { incoming, lease, length, ends_expressly, idle };
     Ok(Response::from_parts(parts, Body::stream(download)))
 }
 
@@ -82,10 +101,26 @@ fn check_framing(status: StatusCode, headers: &HeaderMap) -> Result<(), BadAnswe
     Ok(())
 }
 
+/// Whether the answer announces trailers. Those of gRPC are known, and need no announcement over HTTP/2;
+/// hyper sends none over HTTP/1.1 that are not announced.
+fn announces(headers: &mut HeaderMap) -> bool {
+    if headers.contains_key(TRAILER) {
+        return true;
+    }
+    let grpc = headers.get(CONTENT_TYPE).is_some_and(is_grpc);
+    if grpc {
+        let names = "grpc-status, grpc-message, grpc-status-details-bin";
+        headers.insert(TRAILER, HeaderValue::from_static(names));
+    }
+    grpc
+}
+
 /// Gives a connection back once; dropped before that, it closes the connection.
 struct Returning {
     lease: Option<Lease>,
     upload: Option<Arc<Progress>>,
+    /// The answer began before the request had ended.
+    early: bool,
     /// The request counts there as long as its answer goes on.
     _endpoint: Chosen,
 }
@@ -96,10 +131,10 @@ impl Returning {
         if let Some(upload) = &self.upload {
             upload.answer_over();
         }
-        if self.upload.as_ref().is_none_or(|upload| upload.ended()) {
-            lease.give_back();
-        } else {
+        if self.early {
             lease.leave();
+        } else {
+            lease.give_back();
         }
     }
 }
@@ -117,12 +152,26 @@ impl Drop for Returning {
 struct Download {
     incoming: Incoming,
     lease: Returning,
+    length: Length,
+    /// HTTP/2 says that a body is whole.
+    ends_expressly: bool,
     idle: IdleTimer,
+}
+
+/// Whether the caller is told how long the body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    AsItComes,
+    Unsaid,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("no byte of the answer came for {} s", .0.as_secs())]
 struct Stalled(Duration);
+
+#[derive(Debug, thiserror::Error)]
+#[error("the stream was reset before its end")]
+struct CutShort;
 
 impl http_body::Body for Download {
     type Data = Bytes;
@@ -149,6 +198,10 @@ impl http_body::Body for Download {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            // hyper passes a stream that was reset without an error (`NO_ERROR`) for one that ended.
+            Poll::Ready(None) if self.ends_expressly && !self.incoming.is_end_stream() => {
+                Poll::Ready(Some(Err(CutShort.into())))
+            }
             Poll::Ready(None) => {
                 self.lease.ended();
                 Poll::Ready(None)
@@ -165,7 +218,10 @@ impl http_body::Body for Download {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match self.length {
+            Length::AsItComes => self.incoming.size_hint(),
+            Length::Unsaid => SizeHint::default(),
+        }
     }
 }
 

@@ -74,7 +74,8 @@ impl SendError {
             Some(endpoint) => format!("upstream `{}` at {endpoint}", upstream.name()),
             None => format!("upstream `{}`", upstream.name()),
         };
-        if let Some(more) = &*trail.reason {
+        let advice = upstream.tls.as_ref().and_then(|tls| tls.advice(&self));
+        for more in advice.as_deref().into_iter().chain(trail.reason.as_deref()) {
             reason = format!("{reason} ({more})");
         }
         Rejection::new(code, detail, reason).with(retry_after).caused_by(self)

@@ -6,15 +6,17 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::expect::Hold;
 use super::headers::{self, Asserted};
 use super::replay::Replay;
 use crate::body::BoxError;
@@ -54,6 +56,8 @@ pub(super) struct Progress {
     /// Whether the body may pause for as long as it likes.
     unhurried: AtomicBool,
     moved_at: Mutex<Instant>,
+    /// Who holds the body back, where the caller waits to be asked for it.
+    hold: OnceLock<Weak<Hold>>,
     /// Whether any of it has been passed on.
     begun: AtomicBool,
     /// Where it is kept, if it may have to be sent again.
@@ -108,6 +112,14 @@ impl Progress {
     /// The answer is over; what is left of the body must come in time.
     pub(super) fn answer_over(&self) {
         self.unhurried.store(false, Ordering::Release);
+        if let Some(hold) = self.hold.get().and_then(Weak::upgrade) {
+            hold.answer_over();
+        }
+    }
+
+    /// The body is held back by `hold`.
+    pub(super) fn held_by(&self, hold: &Arc<Hold>) {
+        self.hold.get_or_init(|| Arc::downgrade(hold));
     }
 
     /// When the last frame went through.
@@ -138,6 +150,8 @@ pub(super) struct Upload {
     counter: ByteCounter,
     asserted: Arc<Asserted>,
     progress: Arc<Progress>,
+    /// HTTP/2 says that a body is whole.
+    ends_expressly: bool,
 }
 
 impl Upload {
@@ -157,6 +171,7 @@ impl Upload {
             ended: AtomicBool::new(false),
             unhurried: AtomicBool::new(pace == Pace::Unhurried),
             moved_at: Mutex::new(Instant::now()),
+            hold: OnceLock::new(),
             begun: AtomicBool::new(false),
             replay: OnceLock::new(),
         };
@@ -168,7 +183,14 @@ impl Upload {
             counter,
             asserted,
             progress: Arc::new(progress),
+            ends_expressly: false,
         }
+    }
+
+    /// It comes over `version`.
+    pub(super) fn over(mut self, version: Version) -> Self {
+        self.ends_expressly = version == Version::HTTP_2;
+        self
     }
 
     pub(super) fn progress(&self) -> Arc<Progress> {
@@ -235,6 +257,10 @@ impl http_body::Body for Upload {
                 let text = std::error::Error::source(&error)
                     .map_or_else(|| error.to_string(), ToString::to_string);
                 self.fail(UploadFault::Broken(text))
+            }
+            // hyper passes a stream that was reset without an error (`NO_ERROR`) for one that ended.
+            Poll::Ready(None) if self.ends_expressly && !self.incoming.is_end_stream() => {
+                self.fail(UploadFault::Broken("the stream was reset before its end".to_owned()))
             }
             Poll::Ready(None) => {
                 self.end();

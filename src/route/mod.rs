@@ -28,6 +28,7 @@ mod matching_tests;
 mod proptests;
 
 pub use captures::Captures;
+pub use conditions::method_fits as takes_method;
 pub use framing::Condemned;
 pub use host::HostPattern;
 pub use pattern::{PathPattern, PatternError};

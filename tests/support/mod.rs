@@ -17,11 +17,14 @@ pub mod managed_identity;
 pub mod seen;
 pub mod upstream;
 pub mod raw_upstream;
+pub mod talk;
+pub mod raw_http2_upstream;
+pub mod tls_upstream;
 pub mod client;
 pub mod invariants;
 pub mod raw;
 pub mod raw_http2;
-pub mod raw_http2_upstream;
+pub mod scripted_http2;
 pub mod capture;
 pub mod gateway;
 

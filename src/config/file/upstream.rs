@@ -177,11 +177,12 @@ impl Default for Timeouts {
 pub struct UpstreamTls {
     /// Who issued its certificate, PEM. Default: the system's web roots.
     pub ca_file: Option<Spanned<PathBuf>>,
-    /// The gateway's own certificate.
-    pub cert_file: Option<NotYet>,
-    /// That certificate's key.
-    pub key_file: Option<NotYet>,
-    /// The name its certificate must have. Default: the URL's host.
+    /// The gateway's own certificate, shown if the upstream asks for one: PEM, the gateway's first,
+    /// then those that signed it. With `key_file`; both are reread when they change. Default: none.
+    pub cert_file: Option<Spanned<PathBuf>>,
+    /// That certificate's private key, PEM.
+    pub key_file: Option<Spanned<PathBuf>>,
+    /// The name its certificate must have, or its address. Default: the URL's host.
     pub server_name: Option<Spanned<Text>>,
 }
 

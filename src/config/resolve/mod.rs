@@ -16,6 +16,7 @@ mod routes;
 mod server;
 mod tenants;
 mod tokens;
+mod upstream_certificate;
 mod upstreams;
 
 use std::cell::OnceCell;
@@ -34,7 +35,7 @@ use crate::observe::access_log::AccessLog;
 use crate::peer::TrustedProxies;
 use crate::snapshot::Snapshot;
 
-pub use credentials::CredentialCertificate;
+pub use credentials::{CredentialCertificate, ShownTo};
 pub use server::{Admin, Listener, Server, admin_address};
 
 /// What outlives a configuration: it is handed from one to the next.
@@ -71,7 +72,7 @@ impl Lasting {
 pub struct Resolved {
     /// What requests meet.
     pub snapshot: Snapshot,
-    /// The certificates by which the gateway proves who it is to providers.
+    /// The certificates by which the gateway proves who it is to providers and upstreams.
     pub certificates: Vec<CredentialCertificate>,
     /// Where callers connect.
     pub listeners: Vec<Listener>,
@@ -98,7 +99,7 @@ struct Finding<'a> {
     /// What gives tokens of managed identities, once one is asked for; `None` inside if that has
     /// a problem, which has been said then.
     metadata_service: OnceCell<Option<Arc<MetadataService>>>,
-    /// Certificates of credentials, as they are met.
+    /// Certificates of credentials and for upstreams, as they are met.
     certificates: Vec<CredentialCertificate>,
 }
 

@@ -1,6 +1,8 @@
 //! `routes`: each becomes a match, a requirement, a policy and an action.
 
 mod action;
+mod cors;
+mod rate_limit;
 mod token;
 
 use std::collections::BTreeMap;
@@ -85,6 +87,8 @@ impl<'a> Resolver<'a, '_> {
             exchanges::check_scopes(list(rules.scopes.as_ref()), self.finding);
         }
         let policy = policy(&route.auth.value);
+        let cors = self.cors(route);
+        let rate_limit = self.rate_limit(route, &name);
         let Some(pattern) = matches.as_ref().map(|matches| matches.path.clone()) else {
             // What needs the path can't be judged; names can.
             self.upstream(route);
@@ -106,7 +110,9 @@ impl<'a> Resolver<'a, '_> {
             },
         };
         let metrics = self.finding.lasting.metrics.route(&name);
-        Some((matches, Route { metrics, requirement, policy, resource: None, action }))
+        let route =
+            Route { metrics, requirement, policy, resource: None, cors, rate_limit, action };
+        Some((matches, route))
     }
 
     /// Its name, or one made from its path; two of one name could not be told apart in the log.

@@ -14,6 +14,7 @@ use super::Finding;
 use super::providers::{Known as Provider, Providers, roots};
 use super::retries;
 use super::tokens::{self, Token};
+use super::upstream_certificate;
 use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
 use crate::forward::{
@@ -96,7 +97,7 @@ fn say_unusable(
         ),
         UpstreamError::Host(_) => (
             tls.and_then(|tls| tls.server_name.as_ref()).map(|name| name.place),
-            "write the name that its certificate has: `api.internal`",
+            "write the name or address that its certificate has: `api.internal`",
         ),
     };
     let place = place.or(upstream.url.as_ref().map(|url| url.place)).unwrap_or(name);
@@ -195,6 +196,10 @@ fn settings(
         Some(file) => roots(file, finding)?,
         None => Roots::System,
     };
+    let own_certificate = match &upstream.tls {
+        Some(tls) => upstream_certificate::read(&name.value, tls, finding)?,
+        None => None,
+    };
     let tls = url.scheme() == "https";
     if let Some(keys) = upstream.tls.as_ref().filter(|_| !tls) {
         finding.error(
@@ -230,6 +235,7 @@ fn settings(
         max_connections: connections.0,
         max_pending: pending.0,
         roots,
+        own_certificate,
         server_name: upstream
             .tls
             .as_ref()

@@ -9,8 +9,8 @@ use super::{event, open};
 use crate::support::client::full;
 use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
-use crate::support::raw_http2_upstream::{Act, RawHttp2Upstream};
 use crate::support::raw_upstream::{RawUpstream, Then};
+use crate::support::scripted_http2::{Act, ScriptedHttp2};
 use crate::support::upstream::{Answer, Upstream};
 use crate::support::within;
 
@@ -181,7 +181,7 @@ async fn a_caller_who_goes_away_gives_the_connection_back() {
 #[tokio::test]
 async fn http2_connections_are_as_many_as_their_streams_need() {
     for (most, streams, connections) in [(1, 4, 4), (2, 6, 3), (100, 50, 1)] {
-        let upstream = RawHttp2Upstream::start(most);
+        let upstream = ScriptedHttp2::start(most);
         let gateway = Gateway::start(&open(&upstream.url(), "protocol: http2", ""));
         let gate = Gate::new();
         upstream.act((0..streams).map(|_| Act::Held(gate.clone())));
@@ -203,7 +203,7 @@ async fn http2_connections_are_as_many_as_their_streams_need() {
 
 #[tokio::test]
 async fn http2_requests_beyond_all_streams_wait_for_one() {
-    let upstream = RawHttp2Upstream::start(2);
+    let upstream = ScriptedHttp2::start(2);
     let keys = "protocol: http2, max_connections: 2, max_pending: 3";
     let gateway = Gateway::start(&open(&upstream.url(), keys, ""));
     let gate = Gate::new();

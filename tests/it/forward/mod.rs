@@ -4,8 +4,16 @@
 mod headers;
 mod protocols;
 mod bodies;
+mod process;
 mod memory;
+mod scale;
+mod killed;
 mod upstream;
+mod interim;
+mod expect;
+mod framing;
+mod grpc;
+mod upstream_tls;
 mod timeouts;
 mod routes;
 mod reload;

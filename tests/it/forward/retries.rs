@@ -6,8 +6,8 @@ use http::Request;
 
 use super::{event, open};
 use crate::support::gateway::Gateway;
-use crate::support::raw_http2_upstream::{Act, RawHttp2Upstream};
 use crate::support::raw_upstream::{RawUpstream, Then};
+use crate::support::scripted_http2::{Act, ScriptedHttp2};
 
 const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy";
 
@@ -25,7 +25,7 @@ fn many(text: &str, times: usize) -> Vec<String> {
 async fn a_refused_stream_is_sent_again_whatever_the_method() {
     for act in [Act::Refuse, Act::GoAwayBefore] {
         for (method, body) in [("POST", "body"), ("POST", ""), ("GET", ""), ("PATCH", "body")] {
-            let upstream = RawHttp2Upstream::start(100);
+            let upstream = ScriptedHttp2::start(100);
             let gateway = Gateway::start(&open(&upstream.url(), "protocol: http2", ""));
             let mut client = gateway.client().await;
             upstream.act([act.clone()]);
@@ -45,7 +45,7 @@ async fn a_refused_stream_is_sent_again_whatever_the_method() {
 #[tokio::test]
 async fn a_refused_stream_is_not_sent_again_where_the_file_says_no() {
     for keys in ["retry: { attempts: 1 }", "retry: { on: [connect_failure, 503] }"] {
-        let upstream = RawHttp2Upstream::start(100);
+        let upstream = ScriptedHttp2::start(100);
         let gateway =
             Gateway::start(&open(&upstream.url(), &format!("protocol: http2, {keys}"), ""));
         upstream.act([Act::Refuse]);
@@ -58,7 +58,7 @@ async fn a_refused_stream_is_not_sent_again_where_the_file_says_no() {
 #[tokio::test]
 async fn a_refused_stream_with_a_large_body_is_not_sent_again() {
     for (size, expected) in [(64 * 1024, (200, 2)), (64 * 1024 + 1, (502, 1))] {
-        let upstream = RawHttp2Upstream::start(100);
+        let upstream = ScriptedHttp2::start(100);
         let gateway = Gateway::start(&open(&upstream.url(), "protocol: http2", ""));
         upstream.act([Act::Refuse]);
         let reply = gateway.client().await.send(Request::post("/x"), vec![b'x'; size]).await;
@@ -71,7 +71,7 @@ async fn a_refused_stream_with_a_large_body_is_not_sent_again() {
 async fn what_an_upstream_may_have_looked_at_is_not_sent_again() {
     for act in [Act::Fail, Act::GoAwayAndClose, Act::Close] {
         for (method, body) in [("POST", "body"), ("POST", ""), ("GET", "")] {
-            let upstream = RawHttp2Upstream::start(100);
+            let upstream = ScriptedHttp2::start(100);
             let keys = "protocol: http2, retry: { attempts: 5 }";
             let gateway = Gateway::start(&open(&upstream.url(), keys, ""));
             upstream.act([act.clone()]);
@@ -85,7 +85,7 @@ async fn what_an_upstream_may_have_looked_at_is_not_sent_again() {
 
 #[tokio::test]
 async fn a_connection_that_says_goaway_takes_no_more_and_loses_nothing() {
-    let upstream = RawHttp2Upstream::start(100);
+    let upstream = ScriptedHttp2::start(100);
     let gateway =
         Gateway::start(&open(&upstream.url(), "protocol: http2, retry: { attempts: 1 }", ""));
     let mut client = gateway.client().await;

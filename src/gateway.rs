@@ -84,6 +84,9 @@ impl Gateway {
             respond::refusal(&rejection, record.request_id().as_str(), form, met.metadata_url())
         });
         met.show_to_page(response.headers_mut());
+        if record.upstream.is_none() {
+            form.say_last_word(response.headers_mut());
+        }
         response.headers_mut().insert(X_REQUEST_ID, record.request_id().header().clone());
         record.complete(response)
     }
@@ -148,6 +151,7 @@ impl Gateway {
             body,
             target: &target,
             captures: &found.captures,
+            links: snapshot.links.as_ref(),
             peer,
             trusted: &snapshot.trusted_proxies,
             bytes_in: record.bytes_in(),

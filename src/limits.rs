@@ -21,6 +21,19 @@ pub const MAX_PROVIDER_ANSWER_BYTES: usize = 1024 * 1024;
 /// Most keys taken from one key set; Entra publishes about 10.
 pub const MAX_KEYS: usize = 1000;
 
+/// Longest link of a JSON answer in bytes, as it is written, that is put in place of another
+/// (`rewrite_links`): so much of an answer is held back at most. Skip tokens of Graph reach about
+/// 4 KiB, and a link that is longer than a request's head may be can't be called.
+pub const MAX_LINK_BYTES: usize = 32 * 1024;
+
+/// Piece of an answer in bytes that is searched for links at a time, compressed answers as they
+/// are without compression: what a small answer that unfolds to gigabytes makes us hold.
+pub const LINK_PIECE_BYTES: usize = 16 * 1024;
+
+/// Most routes that are tried for one link, that of the request first: a hostile answer is full
+/// of links.
+pub const MAX_LINK_ROUTES: usize = 16;
+
 /// Time to connect to a provider; the whole call has the provider's `timeout`.
 pub const PROVIDER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -199,8 +212,14 @@ pub const MAX_BUFFERED_LOG_BYTES: usize = 8 * 1024 * 1024;
 /// Flow-control window of one HTTP/2 stream in bytes: what a slow reader makes us hold.
 pub const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 
-/// Flow-control window of one HTTP/2 connection in bytes.
-pub const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Flow-control window of one HTTP/2 connection to an upstream in bytes: 256 times
+/// [`HTTP2_STREAM_WINDOW`], more streams than servers allow. All share the connection, and with a
+/// smaller one a few callers who take nothing would hold up everybody else.
+pub const HTTP2_CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+
+/// Most bytes of bodies that wait in a connection of HTTP/1.1, read and not passed on, or to be
+/// written, and in a stream of HTTP/2 to a caller. An answer's head must fit, too.
+pub const CONNECTION_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Largest `claims` of a challenge in bytes, before base64: what still fits into one header
 /// field of common clients. Real ones are below 500 bytes.

@@ -8,6 +8,7 @@ use crate::authn::{Provider, Requirement};
 use crate::authz::Policy;
 use crate::cors::Cors;
 use crate::exchange::TokenPlan;
+use crate::forward::links::{Links, Way};
 use crate::forward::{Forwarding, Upstream};
 use crate::metadata::{ProtectedResource, Resources};
 use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub trusted_proxies: TrustedProxies,
     /// What callers call the gateway, if the file says so.
     pub public_url: Option<Arc<PublicUrl>>,
+    /// Where the links of upstreams come to lead, if any are replaced.
+    pub links: Option<Arc<Links>>,
 }
 
 impl Snapshot {
@@ -59,6 +62,14 @@ pub struct Route {
 }
 
 impl Route {
+    /// The way that it is for the links of its upstream, where those are replaced.
+    pub fn way(&self) -> Option<&Arc<Way>> {
+        match &self.action {
+            Action::Forward(forward) => forward.forwarding.links.as_ref(),
+            Action::Respond(_) | Action::Redirect(_) | Action::Describe(_) => None,
+        }
+    }
+
     /// Whether the file has it; the gateway adds those that answer for others.
     pub fn is_of_the_file(&self) -> bool {
         match &self.action {

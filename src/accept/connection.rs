@@ -159,7 +159,9 @@ fn http1(settings: &Settings) -> http1::Builder {
         .timer(TokioTimer::new())
         // Both times are `activity.rs`'s: the parser's one time would also end idle connections.
         .header_read_timeout(None)
-        .max_header_size(settings.max_header_bytes);
+        .max_header_size(settings.max_header_bytes)
+        // A head that is allowed must fit.
+        .max_buf_size(settings.max_header_bytes.max(limits::CONNECTION_BUFFER_BYTES));
     // The number of fields is left at the parser's 100, which is `MAX_HEADER_FIELDS`: to set it
     // costs an allocation per request.
     builder
@@ -171,6 +173,7 @@ fn http2(settings: &Settings) -> http2::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(settings.max_concurrent_streams)
+        .max_send_buf_size(limits::CONNECTION_BUFFER_BYTES)
         .max_pending_accept_reset_streams(limits::MAX_PENDING_RESET_STREAMS)
         .max_local_error_reset_streams(limits::MAX_ERROR_RESET_STREAMS)
         .keep_alive_interval(limits::H2_PING_INTERVAL)

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::links::Linking;
 use super::request::{Exchanged, Head, KeptBody, UpstreamRequest};
 use super::upload::Progress;
 use super::{Forwarding, request};
@@ -22,6 +23,7 @@ pub struct Challenged<'a> {
     message: Option<(Head, Body)>,
     /// Of a body that nobody has asked for yet.
     upload: Option<Arc<Progress>>,
+    links: Option<Box<Linking>>,
 }
 
 impl<'a> Challenged<'a> {
@@ -30,6 +32,7 @@ impl<'a> Challenged<'a> {
         claims: Claims,
         head: Option<Head>,
         exchanged: Exchanged,
+        links: Option<Box<Linking>>,
     ) -> Self {
         let Exchanged { caller, body } = exchanged;
         // The caller of a request with `Expect` has sent nothing of it yet.
@@ -40,7 +43,7 @@ impl<'a> Challenged<'a> {
             (None, KeptBody::Replay(kept)) => (kept.whole().await.map(Body::full), None),
             (None, KeptBody::Gone) => (None, None),
         };
-        Self { plan, claims, caller, message: head.zip(body), upload }
+        Self { plan, claims, caller, message: head.zip(body), upload, links }
     }
 
     /// What the upstream asks for.
@@ -62,13 +65,13 @@ impl<'a> Challenged<'a> {
         self,
         credential: &UpstreamCredential,
     ) -> Result<Option<UpstreamRequest<'a>>, Rejection> {
-        let Self { plan, caller, message, upload, claims: _ } = self;
+        let Self { plan, caller, message, upload, links, claims: _ } = self;
         request::check_upstream(plan, credential)?;
         Ok(message.map(|(mut head, body)| {
             head.set_credential(credential);
             // It was sent twice; a third time would be a loop.
             let exchanged = Some(Exchanged { caller, body: KeptBody::Gone });
-            UpstreamRequest { plan, head, body, upload, exchanged }
+            UpstreamRequest { plan, head, body, upload, exchanged, links }
         }))
     }
 }

@@ -188,6 +188,11 @@ fn clean(headers: &mut HeaderMap, rules: &HeaderRules) {
     for name in [CONTENT_LENGTH, TRAILER, WWW_AUTHENTICATE] {
         headers.remove(name);
     }
+    // What pages may read is said of the final answer, and by the route where it has `cors`.
+    let of_pages = headers.keys().filter(|name| name.as_str().starts_with("access-control-"));
+    for name in of_pages.cloned().collect::<Vec<_>>() {
+        headers.remove(name);
+    }
     for name in rules.remove.iter().chain(rules.set.iter().map(|(name, _)| name)) {
         headers.remove(name);
     }
@@ -234,6 +239,7 @@ mod tests {
         headers.insert("x-hop", HeaderValue::from_static("1"));
         headers.insert("x-request-id", HeaderValue::from_static("theirs"));
         headers.insert("x-secret", HeaderValue::from_static("1"));
+        headers.insert("access-control-allow-origin", HeaderValue::from_static("*"));
         headers.insert(SERVER, HeaderValue::from_static("theirs"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("5"));
         let ours = HeaderValue::from_static("ours");

@@ -13,6 +13,7 @@ mod expect;
 pub mod headers;
 mod interim;
 mod limit;
+pub mod links;
 mod own_certificate;
 mod replay;
 mod request;
@@ -97,7 +98,7 @@ pub async fn send<'a>(
     request: UpstreamRequest<'a>,
     mut trail: Trail<'_>,
 ) -> Result<Answer<'a>, Rejection> {
-    let UpstreamRequest { plan, head, body, upload, exchanged } = request;
+    let UpstreamRequest { plan, head, body, upload, exchanged, links } = request;
     let upstream = &plan.upstream;
 
     let keep = if exchanged.is_some() { Keep::Always } else { Keep::ForRetry };
@@ -117,7 +118,7 @@ pub async fn send<'a>(
         if let Some(claims) = challenge::claims_wanted(response.headers()) {
             // The answer is held meanwhile: with it the connection would go that the rest
             // of the body takes.
-            let challenged = Box::pin(Challenged::new(plan, claims, head, exchanged)).await;
+            let challenged = Box::pin(Challenged::new(plan, claims, head, exchanged, links)).await;
             return Ok(Answer::Challenged(Box::new(challenged)));
         }
         // It speaks of the gateway's token; a caller would take it for the one it sent.
@@ -125,6 +126,9 @@ pub async fn send<'a>(
     }
     if let Some(upload) = upload {
         upload.let_go();
+    }
+    if let Some(links) = links {
+        response = links.relink_answer(response);
     }
     plan.response_headers.apply(response.headers_mut());
     if let Some(listener) = listener {

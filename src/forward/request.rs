@@ -14,6 +14,7 @@ use super::endpoint::Endpoint;
 use super::expect::{self, Hold};
 use super::headers::{self, Asserted, Downstream, HeaderRules};
 use super::interim::Listener;
+use super::links::{Linking, Links, Way};
 use super::upload::{Pace, Progress, Upload};
 use super::upstream::{HostHeader, Patience, Upstream, is_grpc};
 use crate::authn::Caller;
@@ -41,6 +42,8 @@ pub struct Forwarding {
     pub forward_claims: Vec<ForwardedClaim>,
     /// Fields that a caller can't send: those of `forward_claims` and of the credential.
     pub asserted: Arc<Asserted>,
+    /// The way that the route is, where the links of its upstream come to lead here.
+    pub links: Option<Arc<Way>>,
     /// Changes to the request's fields.
     pub request_headers: HeaderRules,
     /// Changes to the answer's fields.
@@ -65,6 +68,8 @@ pub struct Inbound<'a> {
     pub captures: &'a Captures,
     /// Who sent it.
     pub peer: &'a Peer,
+    /// Where links lead, if any are replaced.
+    pub links: Option<&'a Arc<Links>>,
     /// Who is believed about whom they speak for.
     pub trusted: &'a TrustedProxies,
     /// The id that it and its answer carry.
@@ -83,6 +88,8 @@ pub struct UpstreamRequest<'a> {
     pub(super) upload: Option<Arc<Progress>>,
     /// Where it carries a token that a provider gave: the upstream may ask for another.
     pub(super) exchanged: Option<Exchanged>,
+    /// Where the links of its answer are replaced.
+    pub(super) links: Option<Box<Linking>>,
 }
 
 /// What it takes to send a request again with another token.
@@ -147,7 +154,7 @@ pub fn prepare<'a>(
     permit: Permit,
     credential: &UpstreamCredential,
 ) -> Result<UpstreamRequest<'a>, Rejection> {
-    let Inbound { mut parts, body, target, captures, peer, trusted, request_id, bytes_in } =
+    let Inbound { mut parts, body, target, captures, links, peer, trusted, request_id, bytes_in } =
         inbound;
     let upstream = &plan.upstream;
     check_upstream(plan, credential)?;
@@ -161,6 +168,9 @@ pub fn prepare<'a>(
     headers::clean_request(&mut headers, &plan.asserted);
     let downstream = Downstream { peer, trusted, authority: target.authority(), request_id };
     headers::assert_caller(&mut headers, &downstream);
+    let links = plan.links.as_ref().zip(links);
+    let links =
+        links.and_then(|(way, links)| Linking::begin(links, way, target, captures, &mut headers));
     let caller = permit.into_caller();
     if let Some(caller) = &caller {
         claims::add(&mut headers, &plan.forward_claims, caller.identity());
@@ -179,7 +189,7 @@ pub fn prepare<'a>(
     if is_empty {
         head.listener = Listener::new(caller_hears, None, &head.headers);
         let (body, exchanged) = (Body::empty(), exchanged(KeptBody::Empty));
-        return Ok(UpstreamRequest { plan, head, body, upload: None, exchanged });
+        return Ok(UpstreamRequest { plan, head, body, upload: None, exchanged, links });
     }
     // gRPC is HTTP/2, where pings find out whether the caller is still there.
     let grpc = parts.version == Version::HTTP_2 && head.content_type().is_some_and(is_grpc);
@@ -207,7 +217,7 @@ pub fn prepare<'a>(
     };
     head.listener = Listener::new(caller_hears, hold, &head.headers);
     let upload = Some(progress);
-    Ok(UpstreamRequest { plan, head, body, upload, exchanged: exchanged(kept) })
+    Ok(UpstreamRequest { plan, head, body, upload, exchanged: exchanged(kept), links })
 }
 
 fn declared_length(headers: &HeaderMap) -> Option<u64> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -48,6 +48,9 @@ pub(super) fn receive(
     check_framing(parts.status, &parts.headers)?;
     headers::clean_response(&mut parts.headers);
     parts.extensions.clear();
+    // The version is of one connection. That of an old upstream would have hyper end our body by
+    // closing the caller's, where an aborted one looks whole.
+    parts.version = Version::HTTP_11;
     if let Some(upload) = &upload {
         upload.answer_begun();
     }

@@ -1,7 +1,7 @@
 //! In which form a caller takes a refusal, found out before the request is taken apart.
 
-use http::header::{CONTENT_TYPE, EXPECT};
-use http::{Method, Request, Version};
+use http::header::{CONNECTION, CONTENT_TYPE, EXPECT};
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use hyper::body::{Body as _, Incoming};
 
 use super::grpc;
@@ -39,6 +39,13 @@ impl Form {
             _ => Kind::Problem,
         };
         Self { version, kind }
+    }
+
+    /// Says in an answer of the gateway's own that the connection ends behind it, where it does.
+    pub fn say_last_word(self, headers: &mut HeaderMap) {
+        if self.kind == Kind::LastWord {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
 }
 

@@ -45,9 +45,11 @@ pub struct Upstream {
     /// Most requests that wait for one of them, each for `timeouts.connect`; more get 503 at
     /// once. Default: [`Upstream::DEFAULT_MAX_PENDING`].
     pub max_pending: Option<Pending>,
-    /// Whether absolute links in its answers come to lead through the gateway. Default:
-    /// `false`.
-    pub rewrite_links: OnlyFalse,
+    /// Whether absolute links to it come to lead to the gateway's route: those in `Location`,
+    /// `Content-Location`, `Azure-AsyncOperation` and `Operation-Location`, and the members
+    /// `@odata.nextLink`, `@odata.deltaLink` and `nextLink` of JSON answers. Default: `false`;
+    /// with `preset`, `true`.
+    pub rewrite_links: Option<bool>,
     /// How its certificate is judged.
     pub tls: Option<Spanned<UpstreamTls>>,
 }

@@ -174,7 +174,8 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
     let public_url = server::public_url(file, finding);
     let providers = providers::resolve(&file.providers, finding);
     let upstreams = upstreams::resolve(&file.upstreams, &providers, finding);
-    let routes = routes::resolve(file, &providers, &upstreams, public_url.as_ref(), finding)?;
+    let (routes, links) =
+        routes::resolve(file, &providers, &upstreams, public_url.as_ref(), finding)?;
     // What a route with problems would have used is not known.
     if !finding.problems.refuse() {
         upstreams::warn_of_unused(file, finding);
@@ -186,6 +187,7 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
         upstreams: upstreams.into_list(),
         trusted_proxies: TrustedProxies::new(trusted),
         public_url,
+        links,
     };
     let access_log = if file.telemetry.access_log { AccessLog::On } else { AccessLog::Off };
     Some(Resolved {

@@ -21,18 +21,19 @@ use super::{Finding, exchanges, headers, resources};
 use crate::authn::{CalledAt, Requirement};
 use crate::authz::{Callers, Policy};
 use crate::chain::with_sources;
+use crate::forward::links::Links;
 use crate::public_url::PublicUrl;
 use crate::route::{EncodedSlashes, HostPattern, PathPattern, RouteMatch, RouteTable};
 use crate::snapshot::Route;
 
-/// Resolves all routes; `None` if they don't make a table.
+/// Resolves all routes, and where links lead through them; `None` if they don't make a table.
 pub(super) fn resolve(
     file: &RoutesFile,
     providers: &Providers,
     upstreams: &Upstreams,
     public_url: Option<&Arc<PublicUrl>>,
     finding: &mut Finding<'_>,
-) -> Option<RouteTable<Route>> {
+) -> Option<(RouteTable<Route>, Option<Arc<Links>>)> {
     let mut resolver =
         Resolver { file, providers, upstreams, public_url, finding, names: Vec::new() };
     let mut places = Vec::new();
@@ -46,8 +47,10 @@ pub(super) fn resolve(
     if let Some(public_url) = public_url {
         resources::add(&mut entries, public_url, finding);
     }
+    let ways = entries.iter().map(|(matching, route)| (matching.clone(), route.way().cloned()));
+    let ways: Vec<_> = ways.collect();
     match RouteTable::build(entries) {
-        Ok(table) => Some(table),
+        Ok(table) => Some((table, Links::new(ways, public_url.cloned()))),
         Err(ambiguities) => {
             for ambiguity in ambiguities {
                 let place = |index: usize| places.get(index).copied().unwrap_or_default();
@@ -94,12 +97,14 @@ impl<'a> Resolver<'a, '_> {
             self.upstream(route);
             return None;
         };
-        let action = self.action(route, &pattern, asked_of.as_deref())?;
-        let matches = matches?;
-        let called_at = match self.public_url {
-            Some(public_url) if !resources::is_at(&matches, public_url) => CalledAt::OwnHost,
-            Some(_) | None => CalledAt::PublicUrl,
+        let called_at = match (self.public_url, &matches) {
+            (Some(public_url), Some(matches)) if !resources::is_at(matches, public_url) => {
+                CalledAt::OwnHost
+            }
+            _ => CalledAt::PublicUrl,
         };
+        let action = self.action(route, &pattern, called_at, asked_of.as_deref())?;
+        let matches = matches?;
         let requirement = match asked_of? {
             providers if providers.is_empty() => Requirement::Open,
             providers => Requirement::Token {

@@ -17,6 +17,7 @@ use super::tokens::{self, Token};
 use super::upstream_certificate;
 use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
+use crate::forward::links::Origin;
 use crate::forward::{
     HostHeader, HostPort, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
 };
@@ -28,6 +29,8 @@ pub(super) struct Known {
     pub(super) token: Token,
     /// Whether what is sent to it can be read on the way.
     pub(super) in_clear: bool,
+    /// Whether its links come to lead to the gateway: where they lead from.
+    pub(super) links: Option<Arc<[Origin]>>,
 }
 
 /// All upstreams that have no problem, in the order of the file.
@@ -73,13 +76,26 @@ fn one(
     let kept = finding.previous.and_then(|previous| {
         previous.upstreams.iter().find(|before| *before.settings() == settings).cloned()
     });
+    let rewrite_links = upstream.rewrite_links.unwrap_or(upstream.preset.is_some());
+    let links = rewrite_links.then(|| origins(&settings));
     let upstream = match kept {
         Some(upstream) => upstream,
         None => Upstream::new(settings)
             .map_err(|error| say_unusable(&error, upstream, place, finding))
             .ok()?,
     };
-    Some(Known { upstream, token, in_clear })
+    Some(Known { upstream, token, in_clear, links })
+}
+
+/// Where its links lead from.
+fn origins(settings: &UpstreamSettings) -> Arc<[Origin]> {
+    let origin = |place: &HostPort| Origin {
+        tls: settings.tls,
+        host: place.host.clone(),
+        port: place.port,
+        base_path: settings.base_path.clone(),
+    };
+    settings.places.iter().map(origin).collect()
 }
 
 /// Says what of the file makes an upstream that can't be spoken to.

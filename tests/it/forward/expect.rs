@@ -154,13 +154,16 @@ async fn what_the_gateway_refuses_is_not_asked_for() {
         &[
             "{ name: guarded, match: { path: /guarded }, auth: any, upstream: up, token: { passthrough: true } }",
             "{ name: small, match: { path: /small }, auth: none, upstream: up, max_body_bytes: 3B }",
+            "{ name: own, match: { path: /own }, auth: none, respond: { status: 204 } }",
             "{ name: gone, match: { path: /gone }, auth: none, upstream: gone }",
         ],
     );
     let keys = keys.replace("routes:\n", "  gone: { url: \"http://127.0.0.1:1\" }\nroutes:\n");
     let gateway = Gateway::start(&format!("{}{keys}", entra(&provider)));
     gateway.ready().await;
-    for (path, status) in [("/guarded", 401), ("/small", 413), ("/none", 404), ("/gone", 502)] {
+    for (path, status) in
+        [("/guarded", 401), ("/small", 413), ("/none", 404), ("/own", 204), ("/gone", 502)]
+    {
         let mut raw = Raw::connect(gateway.address()).await;
         raw.send(String::from_utf8_lossy(POST).replacen("/x", path, 1).as_bytes()).await;
         let reply = raw.reply().await.unwrap();

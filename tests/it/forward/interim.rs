@@ -174,3 +174,39 @@ async fn what_the_gateway_answers_itself_has_none() {
     raw.send(b"GET /other HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert_eq!(raw.reply().await.unwrap().body, b"ok");
 }
+
+#[tokio::test]
+async fn they_stand_between_whole_messages_also_through_tls() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("tls.crt"), made.cert.pem()).unwrap();
+    std::fs::write(files.path().join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+    let folder = files.path().display();
+    let tls = format!("tls: {{ cert_file: \"{folder}/tls.crt\", key_file: \"{folder}/tls.key\" }}");
+    let upstream = RawUpstream::start();
+    let yaml = open(&upstream.url(), "", "");
+    let yaml = yaml.replacen("\"127.0.0.1:0\" }", &format!("\"127.0.0.1:0\", {tls} }}"), 1);
+    let gateway = Gateway::start(&yaml);
+    let roots = obo_gateway::trust::Roots::from_pem(made.cert.pem().as_bytes()).unwrap();
+    let config = std::sync::Arc::new(roots.client_config().unwrap());
+    let stream = tokio::net::TcpStream::connect(gateway.address()).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let mut stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.unwrap();
+    let requests = 5;
+    for _ in 0..requests {
+        upstream.answer(format!("HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n{OK}"), Then::KeepOpen);
+    }
+    stream.write_all(&GET.repeat(requests)).await.unwrap();
+    let mut all = Vec::new();
+    let mut text = String::new();
+    while text.matches("\r\n\r\nok").count() < requests {
+        let read = crate::support::within("bytes", stream.read_buf(&mut all)).await.unwrap();
+        assert!(read > 0, "{}", all.escape_ascii());
+        text = String::from_utf8(all.clone()).unwrap();
+    }
+    for answer in text.split_inclusive("\r\n\r\nok") {
+        let start = "HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\nHTTP/1.1 200 OK\r\n";
+        assert!(answer.starts_with(start), "{answer}");
+    }
+}

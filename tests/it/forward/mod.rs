@@ -2,6 +2,7 @@
 //! back, and what becomes of both when either side fails.
 
 mod headers;
+mod links;
 mod protocols;
 mod bodies;
 mod process;

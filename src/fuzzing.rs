@@ -32,17 +32,21 @@ use crate::route::{EncodedSlashes, PathPattern, RouteMatch, RouteTable, Target};
 pub type Judge = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Judge); 13] = [
+pub const TARGETS: [(&str, Judge); 17] = [
     ("answer", answer),
     ("bearer", bearer),
     ("challenge", challenge),
+    ("chunked", chunked),
     ("claims", claims),
+    ("fields", fields),
+    ("frames", frames),
     ("framing", framing),
     ("keys", keys),
     ("links", links),
     ("metadata", metadata),
     ("pattern", pattern),
     ("proof", proof),
+    ("proxy", proxy),
     ("routes", routes),
     ("target", target),
     ("token", token),
@@ -61,6 +65,26 @@ pub fn bearer(data: &[u8]) {
 /// The claims of a token, behind a good signature.
 pub fn claims(data: &[u8]) {
     crate::authn::fuzzing::claims(data);
+}
+
+/// A body in chunks, and what is behind it.
+pub fn chunked(data: &[u8]) {
+    crate::accept::fuzzing::chunked(data);
+}
+
+/// The fields of a request, one a line.
+pub fn fields(data: &[u8]) {
+    crate::forward::fuzzing::fields(data);
+}
+
+/// The bytes of an HTTP/2 connection, behind one byte that says how they are cut.
+pub fn frames(data: &[u8]) {
+    crate::accept::fuzzing::frames(data);
+}
+
+/// The beginning of a connection behind a load balancer.
+pub fn proxy(data: &[u8]) {
+    crate::accept::fuzzing::proxy(data);
 }
 
 /// The bytes of an HTTP/1 connection, behind one byte that says how they are cut.

@@ -133,7 +133,9 @@ impl Prepared {
 
         let mut bound = Vec::new();
         for listener in listeners {
-            bound.push((BoundListener::bind(listener.address)?, listener));
+            let socket = BoundListener::bind(listener.address)?;
+            let socket = if listener.proxy_protocol { socket.behind_proxy() } else { socket };
+            bound.push((socket, listener));
         }
         let admin = match admin {
             Some(admin) => Some((BoundListener::bind(admin.address)?, admin)),

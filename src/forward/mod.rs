@@ -24,6 +24,8 @@ mod shared;
 mod socket;
 mod upload;
 mod upstream;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod upstream_tls;
 
 pub use challenged::Challenged;

@@ -179,7 +179,11 @@ impl Gateway {
         record: &mut AccessRecord,
     ) -> Result<Answer<'a>, Rejection> {
         let sent_at = Instant::now();
-        let trail = Trail { endpoint: &mut record.endpoint };
+        let trail = Trail {
+            endpoint: &mut record.endpoint,
+            reason: &mut record.reason,
+            metrics: record.upstream.as_deref(),
+        };
         let answer = forward::send(request, trail).await;
         record.upstream_took = Some(record.upstream_took.unwrap_or_default() + sent_at.elapsed());
         if let Ok(Answer::Response(response)) = &answer

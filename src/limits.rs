@@ -266,13 +266,31 @@ pub const MAX_CLAIMS_BYTES: usize = 8 * 1024;
 pub const MAX_CHALLENGE_BYTES: usize = 16 * 1024;
 
 /// Request body that is kept, in bytes, so that the request can be repeated after a claims
-/// challenge of the upstream; a larger one is not repeated.
+/// challenge of the upstream, a stream that it refused or a 502, 503 or 504; a larger one is not
+/// repeated.
 pub const REPLAY_BUFFER_BYTES: usize = 64 * 1024;
 
 /// How long the rest of a request body may take to arrive once its upstream has answered with
 /// a claims challenge; after that the request is not repeated.
 pub const REPLAY_PATIENCE: Duration = Duration::from_secs(1);
 
+/// The time over which retries and requests are counted for the budget of an upstream.
+pub const RETRY_WINDOW: Duration = Duration::from_secs(10);
+
+/// Retries in [`RETRY_WINDOW`] that an upstream's budget has whatever the share says: 3 a second,
+/// so that an upstream with few requests has retries too.
+pub const MIN_RETRIES: u64 = 30;
+
+/// Longest pause before the first retry that meets an endpoint again or follows an answer; it
+/// doubles with each further one, up to [`MAX_RETRY_PAUSE`].
+pub const RETRY_PAUSE: Duration = Duration::from_millis(25);
+
+/// Longest pause before any retry: what a caller does not notice.
+pub const MAX_RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// What callers are told to wait who find no connection to an upstream, nor room to wait for one:
+/// answers take about as long.
+pub const OVERLOADED_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long the body of a request with `Expect: 100-continue` is held back for an upstream that
 /// says nothing: an old or simple one does not know of it (RFC 9110 §10.1.1). curl waits as long.
 pub const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);

@@ -40,7 +40,7 @@ impl<'a> Challenged<'a> {
         let (body, upload) = match (unread, body) {
             (Some((unread, upload)), _) => (Some(Body::stream(unread)), Some(upload)),
             (None, KeptBody::Empty) => (Some(Body::empty()), None),
-            (None, KeptBody::Replay(replay)) => (replay.whole().await.map(Body::full), None),
+            (None, KeptBody::Replay(kept)) => (kept.whole().await.map(Body::full), None),
             (None, KeptBody::Gone) => (None, None),
         };
         Self { plan, claims, caller, message: head.zip(body), upload, links }

@@ -1,7 +1,8 @@
 //! Connections to an upstream: made, kept and lent out.
 //!
 //! HTTP/1.1 connections are lent to one request at a time and come back when its answer has
-//! ended well; an HTTP/2 connection is shared. What is sent over them is decided elsewhere.
+//! ended well; HTTP/2 connections are shared (`shared.rs`). How many there may be is `limit.rs`'s;
+//! what is sent over them is decided elsewhere.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -14,15 +15,18 @@ use futures_util::future::Either;
 use hyper::Request;
 use hyper::Response;
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::client::conn::{TrySendError, http1};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 use super::dial::{Dialled, Spoken, dial};
-use super::endpoint::Endpoint;
-use super::upstream::{Protocol, UpstreamSettings};
+use super::endpoint::{Endpoint, Origin};
+use super::limit::{Admission, Limit, LineFull, Slot};
+use super::shared::{self, Connections, Making, Stream};
+use super::socket::Socket;
+use super::upstream::Protocol;
 use crate::body::Body;
 use crate::limits;
 
@@ -39,33 +43,30 @@ pub(super) enum ConnectError {
     NoHttp2,
     #[error("no connection within {} ms", .0.as_millis())]
     Timeout(Duration),
+    #[error(transparent)]
+    LineFull(#[from] LineFull),
+    #[error("no connection became free within {} ms (`max_connections`)", .0.as_millis())]
+    NoRoom(Duration),
+}
+
+impl ConnectError {
+    /// Whether it is a limit of ours, and nothing that an endpoint did.
+    pub(super) fn is_our_limit(&self) -> bool {
+        matches!(self, Self::LineFull(_) | Self::NoRoom(_))
+    }
 }
 
 /// The connections to one endpoint.
 pub(super) struct Pool(Arc<Shared>);
 
-struct Shared {
+pub(super) struct Shared {
     kept: Mutex<Kept>,
-    http2: Mutex<Common>,
-    /// Held while a connection is made that may turn out to be one that all share.
-    making: tokio::sync::Mutex<()>,
+    http2: Mutex<Connections>,
+    /// Held while a connection is made that may turn out to be one that others share.
+    making: Arc<tokio::sync::Mutex<()>>,
     may_share: AtomicBool,
     patience: Duration,
-}
-
-/// The HTTP/2 connection that all share.
-#[derive(Default)]
-struct Common {
-    open: Option<Open>,
-    /// Counts those that were made: a higher one is newer. 0: there was none.
-    number: u64,
-}
-
-struct Open {
-    sender: http2::SendRequest<Body>,
-    /// One more for each lease.
-    in_use: Arc<()>,
-    since: Instant,
+    limit: Arc<Limit>,
 }
 
 #[derive(Default)]
@@ -105,20 +106,20 @@ pub(super) struct Lease {
 
 enum Connection {
     Http1 { exclusive: Exclusive, pool: Weak<Shared> },
-    Http2 { sender: http2::SendRequest<Body>, number: u64, _in_use: Arc<()> },
+    Http2(Stream),
 }
 
 impl Lease {
     pub(super) fn is_http2(&self) -> bool {
-        matches!(self.connection, Connection::Http2 { .. })
+        matches!(self.connection, Connection::Http2(_))
     }
 
     /// What to ask for when this one has failed.
     pub(super) fn newer(&self) -> Wanted {
-        match self.connection {
+        match &self.connection {
             // Had there been a shared one, it would have been lent: any is newer than this.
             Connection::Http1 { .. } => Wanted::NewerThan(0),
-            Connection::Http2 { number, .. } => Wanted::NewerThan(number),
+            Connection::Http2(stream) => Wanted::NewerThan(stream.newest),
         }
     }
 
@@ -132,7 +133,7 @@ impl Lease {
             Connection::Http1 { exclusive, .. } => {
                 Either::Left(exclusive.sender.try_send_request(request))
             }
-            Connection::Http2 { sender, .. } => Either::Right(sender.try_send_request(request)),
+            Connection::Http2(stream) => Either::Right(stream.sender.try_send_request(request)),
         }
     }
 
@@ -156,61 +157,80 @@ impl Lease {
 }
 
 impl Pool {
-    pub(super) fn new(settings: &UpstreamSettings) -> Self {
+    pub(super) fn new(origin: &Origin) -> Self {
+        let settings = &origin.settings;
         let may_share = match settings.protocol {
             Protocol::Http1 => false,
             Protocol::Http2 => true,
             Protocol::Auto => settings.tls,
         };
-        Self(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             kept: Mutex::default(),
             http2: Mutex::default(),
-            making: tokio::sync::Mutex::default(),
+            making: Arc::default(),
             may_share: AtomicBool::new(may_share),
             patience: settings.timeouts.idle,
-        }))
+            limit: Arc::clone(&origin.limit),
+        });
+        origin.limit.join(&shared);
+        Self(shared)
     }
 }
 
-/// Lends a connection: a kept one, if that will do, or a new one.
+/// Lends a connection: a kept one, if that will do, or a new one; where there is no room for it,
+/// when there is.
 ///
 /// # Cancel safety
 ///
-/// A connection that is being made is dropped; a kept one that was taken is closed.
+/// A connection that is being made is dropped; a kept one that was taken is closed; a place in
+/// the line is left to the next.
 pub(super) async fn lease(endpoint: &Endpoint, wanted: Wanted) -> Result<Lease, ConnectError> {
     let pool = &endpoint.pool.0;
     if wanted == Wanted::Any
+        && !pool.limit.is_awaited()
         && let Some(lease) = pool.take().await
     {
         return Ok(lease);
     }
     // Rare, and its state is ten times that of all else: it is not to be part of every request.
     Box::pin(async {
+        let patience = endpoint.origin.settings.timeouts.connect;
+        let room = timeout(patience, pool.room(wanted)).await;
+        let slot = match room.map_err(|_elapsed| ConnectError::NoRoom(patience))?? {
+            Room::Lease(lease) => return Ok(lease),
+            Room::Slot(slot) => slot,
+        };
         // Waiting for somebody else's attempt is part of it: one that hangs holds up those
         // behind it no longer than itself.
-        let patience = endpoint.origin.settings.timeouts.connect;
-        let made = timeout(patience, make(endpoint, wanted)).await;
+        let made = timeout(patience, make(endpoint, wanted, slot)).await;
         made.map_err(|_elapsed| ConnectError::Timeout(patience))?
     })
     .await
 }
 
 /// A new connection, or one that somebody else just made for all.
-async fn make(endpoint: &Endpoint, wanted: Wanted) -> Result<Lease, ConnectError> {
+async fn make(endpoint: &Endpoint, wanted: Wanted, slot: Slot) -> Result<Lease, ConnectError> {
     let pool = &endpoint.pool.0;
     let mut making = None;
     if pool.may_share.load(Ordering::Relaxed) {
-        let guard = pool.making.lock().await;
-        // While we waited, somebody else may have made the one that all share, or found out
+        let guard = Arc::clone(&pool.making).lock_owned().await;
+        // While we waited, somebody else may have made one that we can share, or found out
         // that there will be none.
         if let Some(lease) = pool.shared(wanted) {
             return Ok(lease);
         }
         making = Some(guard).filter(|_| pool.may_share.load(Ordering::Relaxed));
     }
-    let connection = connect(endpoint).await?;
-    drop(making);
+    let connection = connect(endpoint, slot, making).await?;
     Ok(Lease { connection, reused: false })
+}
+
+/// What there is for a request.
+enum Room {
+    /// A connection that is there.
+    Lease(Lease),
+    /// Room for a new one.
+    Slot(Slot),
 }
 
 /// Which connection will do.
@@ -223,6 +243,38 @@ pub(super) enum Wanted {
 }
 
 impl Shared {
+    /// A connection that is there, or room for a new one, in the order in which requests came.
+    async fn room(self: &Arc<Self>, wanted: Wanted) -> Result<Room, LineFull> {
+        if !self.limit.is_awaited()
+            && let Some(room) = self.room_now(wanted).await
+        {
+            return Ok(room);
+        }
+        let admission = match wanted {
+            Wanted::Any => Admission::New,
+            Wanted::NewerThan(_) => Admission::Admitted,
+        };
+        let waiting = self.limit.queue(admission)?;
+        let first = waiting.first().await;
+        loop {
+            if let Some(room) = self.room_now(wanted).await {
+                return Ok(room);
+            }
+            first.room().await;
+        }
+    }
+
+    async fn room_now(self: &Arc<Self>, wanted: Wanted) -> Option<Room> {
+        let there = match wanted {
+            Wanted::Any => self.take().await,
+            Wanted::NewerThan(_) => self.shared(wanted),
+        };
+        match there {
+            Some(lease) => Some(Room::Lease(lease)),
+            None => self.limit.slot().map(Room::Slot),
+        }
+    }
+
     /// A kept connection that is still good.
     async fn take(self: &Arc<Self>) -> Option<Lease> {
         if let Some(lease) = self.shared(Wanted::Any) {
@@ -238,30 +290,21 @@ impl Shared {
         }
     }
 
-    /// The HTTP/2 connection, if there is one, it is open and it will do.
+    /// An HTTP/2 connection that is open, has room and will do.
     fn shared(&self, wanted: Wanted) -> Option<Lease> {
-        let mut common = lock(&self.http2);
-        let number = common.number;
-        let will_do = match wanted {
-            Wanted::Any => true,
-            Wanted::NewerThan(failed) => number > failed,
+        let than = match wanted {
+            Wanted::Any => None,
+            Wanted::NewerThan(failed) => Some(failed),
         };
-        let open = common.open.as_mut().filter(|open| will_do && open.sender.is_ready())?;
-        open.since = Instant::now();
-        Some(Lease { connection: open.lend(number), reused: true })
+        let stream = lock(&self.http2).lend(than)?;
+        Some(Lease { connection: Connection::Http2(stream), reused: true })
     }
 
-    /// Shares a connection that was just made.
-    fn share(self: &Arc<Self>, sender: http2::SendRequest<Body>) -> Connection {
-        let connection = {
-            let mut common = lock(&self.http2);
-            common.number += 1;
-            let number = common.number;
-            let open = Open { sender, in_use: Arc::default(), since: Instant::now() };
-            common.open.insert(open).lend(number)
-        };
-        self.see_to_reaping(&mut lock(&self.kept));
-        connection
+    /// Closes a connection that nobody uses, so that there is room for another; whether there
+    /// was one.
+    pub(super) fn close_one_idle(&self) -> bool {
+        let oldest = lock(&self.kept).idle.pop_front();
+        oldest.is_some() || lock(&self.http2).close_one_idle()
     }
 
     fn keep(self: &Arc<Self>, exclusive: Exclusive) {
@@ -271,31 +314,14 @@ impl Shared {
         }
         kept.idle.push_back(Idle { exclusive, since: Instant::now() });
         self.see_to_reaping(&mut kept);
+        drop(kept);
+        self.limit.given_back();
     }
 
     fn see_to_reaping(self: &Arc<Self>, kept: &mut Kept) {
         if !kept.reaped {
             kept.reaped = true;
             tokio::spawn(reap(Arc::downgrade(self), self.patience));
-        }
-    }
-}
-
-impl Open {
-    fn lend(&self, number: u64) -> Connection {
-        let sender = self.sender.clone();
-        Connection::Http2 { sender, number, _in_use: Arc::clone(&self.in_use) }
-    }
-}
-
-impl Common {
-    /// Lets go of the connection if nobody used it for `patience`: without a sender it ends.
-    fn reap(&mut self, patience: Duration) {
-        let Some(open) = &mut self.open else { return };
-        if Arc::strong_count(&open.in_use) > 1 {
-            open.since = Instant::now();
-        } else if open.since.elapsed() >= patience {
-            self.open = None;
         }
     }
 }
@@ -311,7 +337,7 @@ async fn reap(pool: Weak<Shared>, patience: Duration) {
         }
         let mut common = lock(&pool.http2);
         common.reap(patience);
-        if kept.idle.is_empty() && common.open.is_none() {
+        if kept.idle.is_empty() && common.is_empty() {
             kept.reaped = false;
             return;
         }
@@ -323,49 +349,50 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn connect(endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+async fn connect(
+    endpoint: &Endpoint,
+    slot: Slot,
+    making: Making,
+) -> Result<Connection, ConnectError> {
     let pool = &endpoint.pool.0;
     let (stream, spoken) = dial(endpoint).await?;
     if spoken == Spoken::Http1 {
         // It speaks HTTP/1.1: from now on connections are made side by side.
         pool.may_share.store(false, Ordering::Relaxed);
+        drop(making);
+        return match stream {
+            Dialled::Clear(tcp) => handshake_http1(pool, Socket::new(tcp, slot)).await,
+            Dialled::Tls(tls) => handshake_http1(pool, Socket::new(*tls, slot)).await,
+        };
     }
-    match (stream, spoken) {
-        (Dialled::Clear(tcp), Spoken::Http1) => handshake_http1(pool, tcp).await,
-        (Dialled::Clear(tcp), Spoken::Http2) => handshake_http2(pool, tcp).await,
-        (Dialled::Tls(tls), Spoken::Http1) => handshake_http1(pool, *tls).await,
-        (Dialled::Tls(tls), Spoken::Http2) => handshake_http2(pool, *tls).await,
-    }
+    let patience = endpoint.origin.settings.timeouts.connect;
+    let limit = &pool.limit;
+    let made = match stream {
+        Dialled::Clear(tcp) => {
+            shared::handshake(Socket::new(tcp, slot), limit, making, patience).await
+        }
+        Dialled::Tls(tls) => {
+            shared::handshake(Socket::new(*tls, slot), limit, making, patience).await
+        }
+    };
+    let stream = lock(&pool.http2).share(made.map_err(ConnectError::Http)?);
+    pool.see_to_reaping(&mut lock(&pool.kept));
+    Ok(Connection::Http2(stream))
 }
 
-async fn handshake_http1<S>(pool: &Arc<Shared>, stream: S) -> Result<Connection, ConnectError>
+async fn handshake_http1<S>(
+    pool: &Arc<Shared>,
+    socket: Socket<S>,
+) -> Result<Connection, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(limits::CONNECTION_BUFFER_BYTES);
-    let handshake = builder.handshake(TokioIo::new(stream)).await;
+    let handshake = builder.handshake(TokioIo::new(socket)).await;
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;
     let exclusive = Exclusive { sender, task: Some(drive(connection)) };
     Ok(Connection::Http1 { exclusive, pool: Arc::downgrade(pool) })
-}
-
-async fn handshake_http2<S>(pool: &Arc<Shared>, stream: S) -> Result<Connection, ConnectError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let handshake = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
-        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
-        .keep_alive_interval(Some(limits::H2_PING_INTERVAL))
-        .keep_alive_timeout(limits::H2_PING_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .handshake(TokioIo::new(stream))
-        .await;
-    let (sender, connection) = handshake.map_err(ConnectError::Http)?;
-    drive(connection);
-    Ok(pool.share(sender))
 }
 
 /// Runs a connection until it ends. Its errors reach those who use it.
@@ -376,40 +403,4 @@ fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -
         }
     });
     driving.abort_handle()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn number(lease: Option<Lease>) -> Option<u64> {
-        match lease?.newer() {
-            Wanted::NewerThan(number) => Some(number),
-            Wanted::Any => None,
-        }
-    }
-
-    #[tokio::test]
-    async fn a_shared_connection_will_do_if_it_is_newer_than_the_one_that_failed() {
-        let shared = Arc::new(Shared {
-            kept: Mutex::default(),
-            http2: Mutex::default(),
-            making: tokio::sync::Mutex::default(),
-            may_share: AtomicBool::new(true),
-            patience: Duration::from_secs(90),
-        });
-        assert_eq!(number(shared.shared(Wanted::Any)), None);
-        let mut peers = Vec::new();
-        for made in 1..=2 {
-            let (ours, theirs) = tokio::io::duplex(1 << 16);
-            peers.push(theirs);
-            let builder = http2::Builder::new(TokioExecutor::new());
-            let (sender, connection) = builder.handshake(TokioIo::new(ours)).await.unwrap();
-            drive(connection);
-            drop(shared.share(sender));
-            assert_eq!(number(shared.shared(Wanted::Any)), Some(made));
-            assert_eq!(number(shared.shared(Wanted::NewerThan(made - 1))), Some(made));
-            assert_eq!(number(shared.shared(Wanted::NewerThan(made))), None);
-        }
-    }
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::client::Pool;
 use super::health::{Checked, Unhealthy};
+use super::limit::Limit;
 use super::moment::Moment;
 use super::names::Names;
 use super::outlier::Ejection;
@@ -33,6 +34,8 @@ pub(super) struct Origin {
     pub(super) label: Arc<str>,
     /// What TLS is spoken with, and the name that the certificate must have.
     pub(super) tls: Option<(Arc<Tls>, ServerName<'static>)>,
+    /// How many connections there may be, to all origins of the upstream.
+    pub(super) limit: Arc<Limit>,
 }
 
 impl Origin {
@@ -40,6 +43,7 @@ impl Origin {
         settings: &Arc<UpstreamSettings>,
         place: &HostPort,
         tls: Option<&Arc<Tls>>,
+        limit: &Arc<Limit>,
     ) -> Result<Arc<Self>, UpstreamError> {
         let label = authority(settings.tls, place);
         let bad_host = |name: &str| UpstreamError::Host(name.to_owned());
@@ -58,6 +62,7 @@ impl Origin {
             authority,
             label: label.into(),
             tls,
+            limit: Arc::clone(limit),
         }))
     }
 }
@@ -94,7 +99,7 @@ impl Endpoint {
         address: SocketAddr,
         siblings: Weak<Names>,
     ) -> Arc<Self> {
-        let pool = Pool::new(&origin.settings);
+        let pool = Pool::new(&origin);
         Arc::new(Self {
             origin,
             address,

@@ -78,6 +78,14 @@ impl Replay {
         timeout(limits::REPLAY_PATIENCE, whole).await.ok().flatten()
     }
 
+    /// The whole body, if all of it has gone by.
+    pub(super) fn whole_now(&self) -> Option<Bytes> {
+        match &*self.lock() {
+            Kept::Whole(body) => Some(body.clone()),
+            Kept::Part(_) | Kept::Lost => None,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,8 +130,10 @@ mod tests {
         replay.keep(b"ab");
         let mut whole = Box::pin(replay.whole());
         assert!(whole.as_mut().now_or_never().is_none());
+        assert_eq!(replay.whole_now(), None);
         replay.keep(b"c");
         replay.end();
+        assert_eq!(replay.whole_now().as_deref(), Some(&b"abc"[..]));
         assert_eq!(whole.await.as_deref(), Some(&b"abc"[..]));
 
         let replay = Replay::new();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, TRAILER, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
@@ -15,7 +15,6 @@ use super::expect::{self, Hold};
 use super::headers::{self, Asserted, Downstream, HeaderRules};
 use super::interim::Listener;
 use super::links::{Linking, Links, Way};
-use super::replay::Replay;
 use super::upload::{Pace, Progress, Upload};
 use super::upstream::{HostHeader, Patience, Upstream, is_grpc};
 use crate::authn::Caller;
@@ -108,7 +107,7 @@ pub(super) enum KeptBody {
     /// There is none.
     Empty,
     /// It is kept on its way.
-    Replay(Arc<Replay>),
+    Replay(Arc<Progress>),
     /// It can't be sent again.
     Gone,
 }
@@ -124,6 +123,14 @@ pub(super) struct Head {
     headers: HeaderMap,
     /// Who hears of informational answers, if anybody.
     pub(super) listener: Option<Arc<Listener>>,
+}
+
+/// What of a [`Head`] goes into a request in a form that can't be read back from it.
+#[derive(Debug)]
+pub(super) struct Unsaid {
+    scheme: Scheme,
+    authority: Option<HeaderValue>,
+    listener: Option<Arc<Listener>>,
 }
 
 /// Makes the upstream's request of the caller's.
@@ -184,16 +191,19 @@ pub fn prepare<'a>(
         let (body, exchanged) = (Body::empty(), exchanged(KeptBody::Empty));
         return Ok(UpstreamRequest { plan, head, body, upload: None, exchanged, links });
     }
-    let fits = declared_length(&head.headers).is_none_or(|length| length <= REPLAY_BUFFER_BYTES);
-    let replay = (credential.is_exchanged() && fits).then(|| Arc::new(Replay::new()));
     // gRPC is HTTP/2, where pings find out whether the caller is still there.
     let grpc = parts.version == Version::HTTP_2 && head.content_type().is_some_and(is_grpc);
     let pace = if grpc { Pace::Unhurried } else { Pace::Steady };
     let asserted = Arc::clone(&plan.asserted);
     let (most, patience) = (plan.max_body_bytes, plan.body_idle_timeout);
     let upload = Upload::new(body, most, patience, pace, bytes_in, asserted);
-    let upload = upload.kept_in(replay.clone()).over(parts.version);
+    let upload = upload.over(parts.version);
     let progress = upload.progress();
+    let mut kept = KeptBody::Gone;
+    if credential.is_exchanged() && head.body_may_be_kept() {
+        progress.keep();
+        kept = KeptBody::Replay(Arc::clone(&progress));
+    }
     let hold;
     let body = if expects {
         let unread = Hold::new(upload);
@@ -207,8 +217,7 @@ pub fn prepare<'a>(
     };
     head.listener = Listener::new(caller_hears, hold, &head.headers);
     let upload = Some(progress);
-    let exchanged = exchanged(replay.map_or(KeptBody::Gone, KeptBody::Replay));
-    Ok(UpstreamRequest { plan, head, body, upload, exchanged, links })
+    Ok(UpstreamRequest { plan, head, body, upload, exchanged: exchanged(kept), links })
 }
 
 fn declared_length(headers: &HeaderMap) -> Option<u64> {
@@ -293,6 +302,41 @@ impl Head {
     pub(super) fn is_idempotent(&self) -> bool {
         // RFC 9110 §9.2.2.
         self.method.is_idempotent()
+    }
+
+    /// The body, if the caller has it still: nobody has asked for it.
+    pub(super) fn unread_body(&self) -> Option<Body> {
+        let (unread, _progress) = self.listener.as_ref()?.held()?.body_again()?;
+        Some(Body::stream(unread))
+    }
+
+    /// Whether the body is not declared larger than what is kept of one.
+    pub(super) fn body_may_be_kept(&self) -> bool {
+        declared_length(&self.headers).is_none_or(|length| length <= REPLAY_BUFFER_BYTES)
+    }
+
+    /// What of the head is not found in a request that was made of it.
+    pub(super) fn unsaid(&self) -> Unsaid {
+        Unsaid {
+            scheme: self.scheme.clone(),
+            authority: self.authority.clone(),
+            listener: self.listener.clone(),
+        }
+    }
+
+    /// The head and body of a request that was made of them and not sent: the inverse of
+    /// [`Self::into_http1`] and [`Self::into_http2`].
+    pub(super) fn of_unsent(request: Request<Body>, unsaid: Unsaid) -> (Self, Body) {
+        let (mut parts, body) = request.into_parts();
+        // None of these is the caller's: they are set for each connection.
+        parts.headers.remove(http::header::HOST);
+        parts.headers.remove(TRANSFER_ENCODING);
+        parts.headers.remove(EXPECT);
+        let Unsaid { scheme, authority, listener } = unsaid;
+        let path = parts.uri.into_parts().path_and_query;
+        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let (method, headers) = (parts.method, parts.headers);
+        (Self { method, scheme, authority, path, headers, listener }, body)
     }
 
     /// The request as HTTP/1.1 has it: path alone, and a `Host` field.

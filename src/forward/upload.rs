@@ -58,9 +58,42 @@ pub(super) struct Progress {
     moved_at: Mutex<Instant>,
     /// Who holds the body back, where the caller waits to be asked for it.
     hold: OnceLock<Weak<Hold>>,
+    /// Whether any of it has been passed on.
+    begun: AtomicBool,
+    /// Where it is kept, if it may have to be sent again.
+    replay: OnceLock<Replay>,
 }
 
 impl Progress {
+    /// Keeps the body as it goes by, from its beginning.
+    pub(super) fn keep(&self) {
+        if !self.begun.load(Ordering::Acquire) {
+            self.replay.get_or_init(Replay::new);
+        }
+    }
+
+    /// Whether the body is kept.
+    pub(super) fn is_kept(&self) -> bool {
+        self.replay.get().is_some()
+    }
+
+    /// The whole body, if it was kept and all of it has gone by.
+    pub(super) fn whole_now(&self) -> Option<Bytes> {
+        self.replay.get()?.whole_now()
+    }
+
+    /// The whole body, if it was kept and the rest of it comes soon.
+    pub(super) async fn whole(&self) -> Option<Bytes> {
+        self.replay.get()?.whole().await
+    }
+
+    /// Lets go of what was kept: nobody will ask for it again.
+    pub(super) fn let_go(&self) {
+        if let Some(replay) = self.replay.get() {
+            replay.lose();
+        }
+    }
+
     /// What broke the body, if anything did.
     pub(super) fn fault(&self) -> Option<&UploadFault> {
         self.fault.get()
@@ -117,7 +150,6 @@ pub(super) struct Upload {
     counter: ByteCounter,
     asserted: Arc<Asserted>,
     progress: Arc<Progress>,
-    replay: Option<Arc<Replay>>,
     /// HTTP/2 says that a body is whole.
     ends_expressly: bool,
 }
@@ -140,6 +172,8 @@ impl Upload {
             unhurried: AtomicBool::new(pace == Pace::Unhurried),
             moved_at: Mutex::new(Instant::now()),
             hold: OnceLock::new(),
+            begun: AtomicBool::new(false),
+            replay: OnceLock::new(),
         };
         Self {
             incoming,
@@ -149,7 +183,6 @@ impl Upload {
             counter,
             asserted,
             progress: Arc::new(progress),
-            replay: None,
             ends_expressly: false,
         }
     }
@@ -157,12 +190,6 @@ impl Upload {
     /// It comes over `version`.
     pub(super) fn over(mut self, version: Version) -> Self {
         self.ends_expressly = version == Version::HTTP_2;
-        self
-    }
-
-    /// Keeps what goes by in `replay`, too.
-    pub(super) fn kept_in(mut self, replay: Option<Arc<Replay>>) -> Self {
-        self.replay = replay;
         self
     }
 
@@ -174,22 +201,19 @@ impl Upload {
         let error = BoxError::from(fault.clone());
         // The first fault is the cause; what follows from it adds nothing.
         self.progress.fault.get_or_init(|| fault);
-        if let Some(replay) = &self.replay {
-            replay.lose();
-        }
+        self.progress.let_go();
         Poll::Ready(Some(Err(error)))
     }
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.idle.moved();
         self.progress.moved();
+        self.progress.begun.store(true, Ordering::Release);
         let frame = match frame.into_trailers() {
             Ok(mut trailers) => {
                 headers::clean_request_trailers(&mut trailers, &self.asserted);
                 // Not kept, and a body without them is another message.
-                if let Some(replay) = &self.replay {
-                    replay.lose();
-                }
+                self.progress.let_go();
                 Frame::trailers(trailers)
             }
             Err(data) => data,
@@ -201,7 +225,7 @@ impl Upload {
                 Some(left) => self.left = left,
                 None => return self.fail(UploadFault::TooLarge(self.most.unwrap_or(u64::MAX))),
             }
-            if let Some(replay) = &self.replay {
+            if let Some(replay) = self.progress.replay.get() {
                 replay.keep(data);
             }
         }
@@ -213,7 +237,7 @@ impl Upload {
 
     fn end(&self) {
         self.progress.ended.store(true, Ordering::Release);
-        if let Some(replay) = &self.replay {
+        if let Some(replay) = self.progress.replay.get() {
             replay.end();
         }
     }

@@ -10,9 +10,11 @@ use http::uri::Scheme;
 use super::balance::{Endpoints, LoadBalancing};
 use super::endpoint::{EndpointStatus, Origin};
 use super::health::{self, HealthCheck};
+use super::limit::Limit;
 use super::names::SharedResolver;
 use super::outlier::OutlierEjection;
 use super::own_certificate::OwnCertificate;
+use super::retry::{Budget, RetryPolicy};
 use super::upstream_tls::Tls;
 use crate::observe::endpoint_health::EndpointHealth;
 use crate::trust::{Roots, TrustError};
@@ -113,6 +115,12 @@ pub struct UpstreamSettings {
     pub host_header: HostHeader,
     /// How long it may take.
     pub timeouts: Timeouts,
+    /// When a request is tried again.
+    pub retry: RetryPolicy,
+    /// Most connections, over all its endpoints.
+    pub max_connections: usize,
+    /// Most requests that wait for one.
+    pub max_pending: usize,
     /// Whose certificates are believed.
     pub roots: Roots,
     /// What is shown to it, should it ask who calls.
@@ -131,6 +139,7 @@ pub struct UpstreamSettings {
 pub struct Upstream {
     pub(super) settings: Arc<UpstreamSettings>,
     pub(super) endpoints: Endpoints,
+    pub(super) budget: Budget,
     /// What TLS is spoken with, to all endpoints.
     pub(super) tls: Option<Arc<Tls>>,
 }
@@ -158,10 +167,12 @@ impl Upstream {
     ) -> Result<Arc<Self>, UpstreamError> {
         let settings = Arc::new(settings);
         let tls = if settings.tls { Some(Arc::new(Tls::new(&settings)?)) } else { None };
-        let origin = |place: &HostPort| Origin::new(&settings, place, tls.as_ref());
+        let limit = Limit::new(settings.max_connections, settings.max_pending);
+        let origin = |place: &HostPort| Origin::new(&settings, place, tls.as_ref(), &limit);
         let origins = settings.places.iter().map(origin).collect::<Result<_, _>>()?;
         let endpoints = Endpoints::new(Arc::clone(&settings), origins, resolver);
-        Ok(Arc::new(Self { settings, endpoints, tls }))
+        let budget = Budget::new(settings.retry.budget_percent);
+        Ok(Arc::new(Self { settings, endpoints, budget, tls }))
     }
 
     /// Its name in the routes file.

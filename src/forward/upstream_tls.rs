@@ -334,7 +334,9 @@ fn of_certificate(fault: &CertificateError) -> &'static str {
 mod tests {
     use std::time::Duration;
 
-    use super::super::{HostHeader, LoadBalancing, OwnCertificate, Patience, Timeouts};
+    use super::super::{
+        HostHeader, LoadBalancing, OwnCertificate, Patience, RetryOn, RetryPolicy, Timeouts,
+    };
     use super::*;
     use crate::trust::Roots;
 
@@ -349,6 +351,9 @@ mod tests {
             protocol: Protocol::Auto,
             host_header: HostHeader::Upstream,
             timeouts: Timeouts { connect, response: patience, stream: patience, idle },
+            retry: RetryPolicy { attempts: 1, on: RetryOn::default(), budget_percent: 0 },
+            max_connections: 1,
+            max_pending: 0,
             roots: Roots::Only(Vec::new()),
             own_certificate,
             server_name: None,

@@ -94,6 +94,7 @@ pub struct UpstreamMetrics {
     miss: Counter,
     coalesced: Counter,
     stale: Counter,
+    retries: Counter,
 }
 
 impl UpstreamMetrics {
@@ -101,6 +102,7 @@ impl UpstreamMetrics {
         upstream: Arc<str>,
         duration: &Family<UpstreamLabel, Histogram>,
         cache_requests: &Family<CacheLabels, Counter>,
+        retries: &Family<UpstreamLabel, Counter>,
     ) -> Self {
         let cache = |result: CacheResult| {
             let labels = CacheLabels { upstream: Arc::clone(&upstream), result: result.name() };
@@ -113,6 +115,8 @@ impl UpstreamMetrics {
             miss: cache(CacheResult::Miss),
             coalesced: cache(CacheResult::Coalesced),
             stale: cache(CacheResult::Stale),
+            retries: retries
+                .get_or_create_owned(&UpstreamLabel { upstream: Arc::clone(&upstream) }),
             upstream,
         }
     }
@@ -130,6 +134,11 @@ impl UpstreamMetrics {
             CacheResult::Coalesced => self.coalesced.inc(),
             CacheResult::Stale => self.stale.inc(),
         };
+    }
+
+    /// Counts a request that is tried once more.
+    pub(crate) fn retried(&self) {
+        self.retries.inc();
     }
 
     /// Adds the time from sending a request to the head of the answer.

@@ -68,6 +68,7 @@ struct Inner {
     request_duration: Family<RouteLabel, Histogram>,
     overhead: Family<RouteLabel, Histogram>,
     upstream_duration: Family<UpstreamLabel, Histogram>,
+    upstream_retries: Family<UpstreamLabel, Counter>,
     in_flight: Gauge,
     connections: Gauge,
     auth_failures: Family<AuthLabels, Counter>,
@@ -125,6 +126,7 @@ impl Default for Inner {
                 "upstream_duration_seconds",
                 "From sending a request to the head of the upstream's answer",
             ),
+            upstream_retries: register(r, "upstream_retries", "Requests sent to an upstream again"),
             in_flight: register(r, "requests_in_flight", "Requests being answered"),
             connections: register(r, "connections_open", "Connections of callers"),
             auth_failures: register(
@@ -218,6 +220,7 @@ impl Metrics {
             Arc::clone(&name),
             &self.0.upstream_duration,
             &self.0.cache_requests,
+            &self.0.upstream_retries,
         ));
         Arc::clone(&self.0.upstreams.entry(name).or_insert(made))
     }
@@ -382,6 +385,7 @@ mod tests {
         graph.overhead(Duration::from_micros(90));
         let upstream = metrics.upstream("graph");
         upstream.answered(Duration::from_millis(3));
+        upstream.retried();
         let _request = metrics.request_started();
         drop(metrics.request_started());
         let _connection = metrics.connection_opened();
@@ -415,6 +419,7 @@ mod tests {
             "obo_gateway_requests_in_flight 1",
             "obo_gateway_connections_open 1",
             r#"obo_gateway_auth_failures_total{route="graph",code="token_missing"} 1"#,
+            r#"obo_gateway_upstream_retries_total{upstream="graph"} 1"#,
             r#"obo_gateway_token_cache_requests_total{upstream="graph",result="hit"} 1"#,
             r#"obo_gateway_token_cache_requests_total{upstream="arm",result="coalesced"} 1"#,
             r#"obo_gateway_token_cache_requests_total{upstream="arm",result="miss"} 0"#,

@@ -25,6 +25,7 @@ pub mod client;
 pub mod invariants;
 pub mod raw;
 pub mod raw_http2;
+pub mod scripted_http2;
 pub mod capture;
 pub mod gateway;
 

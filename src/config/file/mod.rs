@@ -21,8 +21,8 @@ pub use route::{
 pub use server::{Admin, ClientAuth, Listener, ListenerTls, Server};
 pub use upstream::{
     AppCallers, ClientCredentials, HeaderToken, HealthCheck, HostHeader, LoadBalancing,
-    ManagedIdentity, OnBehalfOf, OnlyFalse, OnlyTrue, OutlierEjection, Preset, Protocol, Timeouts,
-    TokenRequest, TokenSource, Upstream, UpstreamTls,
+    ManagedIdentity, OnBehalfOf, OnlyFalse, OnlyTrue, OutlierEjection, Preset, Protocol, Retry,
+    RetryOn, Timeouts, TokenRequest, TokenSource, Upstream, UpstreamTls,
 };
 
 use super::rule::{Needs, Rule};

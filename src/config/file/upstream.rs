@@ -6,8 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use super::super::failure::WrongText;
-use super::super::spanned::{List, NotYet, Nothing, ONLY_FALSE, OneOrMany, Spanned, Table};
-use super::super::value::{HttpUrl, Percent, Period, RequestPath, Text, Timeout, Times, times};
+use super::super::spanned::{List, Nothing, ONLY_FALSE, OneOrMany, Spanned, Table};
+use super::super::value::{
+    Attempts, HttpUrl, Pending, Percent, Period, RequestPath, Share, Text, Timeout, Times,
+    UpstreamConnections, times,
+};
 use crate::secret::Secret;
 
 /// A value of `upstreams`.
@@ -30,18 +33,20 @@ pub struct Upstream {
     pub host_header: HostHeader,
     /// How long things may take.
     pub timeouts: Timeouts,
-    /// Whether requests are sent again.
-    pub retry: Option<NotYet>,
+    /// Whether requests are sent again, and which.
+    pub retry: Retry,
     /// How its endpoints share the requests. Default: `least_requests`.
     pub load_balancing: LoadBalancing,
     /// How the health of its endpoints is found out. Default: it is not, and all count as healthy.
     pub health_check: Option<Spanned<HealthCheck>>,
     /// When an endpoint is left alone for a while because requests to it fail. Default: never.
     pub outlier_ejection: Option<Spanned<OutlierEjection>>,
-    /// Most connections.
-    pub max_connections: Option<NotYet>,
-    /// Most requests that wait for one.
-    pub max_pending: Option<NotYet>,
+    /// Most connections, over all its addresses, in use or not. Default:
+    /// [`Upstream::DEFAULT_MAX_CONNECTIONS`].
+    pub max_connections: Option<UpstreamConnections>,
+    /// Most requests that wait for one of them, each for `timeouts.connect`; more get 503 at
+    /// once. Default: [`Upstream::DEFAULT_MAX_PENDING`].
+    pub max_pending: Option<Pending>,
     /// Whether absolute links to it come to lead to the gateway's route: those in `Location`,
     /// `Content-Location`, `Azure-AsyncOperation` and `Operation-Location`, and the members
     /// `@odata.nextLink`, `@odata.deltaLink` and `nextLink` of JSON answers. Default: `false`;
@@ -54,6 +59,10 @@ pub struct Upstream {
 impl Upstream {
     /// 64: with more, a name that has all their addresses does better.
     pub const MAX_URLS: usize = 64;
+    /// 1024: what common servers take before they are tuned.
+    pub const DEFAULT_MAX_CONNECTIONS: UpstreamConnections = UpstreamConnections(1024);
+    /// 1024: one for each connection, so that nobody waits for more than one answer.
+    pub const DEFAULT_MAX_PENDING: Pending = Pending(1024);
 }
 
 /// `load_balancing` of an upstream.
@@ -153,6 +162,47 @@ impl Default for OutlierEjection {
             max_percent: Self::DEFAULT_MAX_PERCENT,
         }
     }
+}
+
+/// `retry` of an upstream: which requests are sent again, in the hope of another outcome.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Retry {
+    /// Tries in all; 1 is none but the first. Default: [`Retry::DEFAULT_ATTEMPTS`].
+    pub attempts: Option<Attempts>,
+    /// After what; the list takes the place of the default, which is
+    /// `[connect_failure, refused_stream]`.
+    pub on: Option<List<RetryOn>>,
+    /// Most further tries of the last 10 s, as a share of the requests in that time; 3 a second
+    /// there may always be. Default: [`Retry::DEFAULT_BUDGET`].
+    pub budget: Option<Share>,
+}
+
+impl Retry {
+    /// 2: one for the endpoint that is down, one for another.
+    pub const DEFAULT_ATTEMPTS: Attempts = Attempts(2);
+    /// 20%: an upstream in trouble gets a fifth more to do at most.
+    pub const DEFAULT_BUDGET: Share = Share(20);
+}
+
+/// A word of `on`: after what a request is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum RetryOn {
+    /// No connection could be made, so nothing was sent. Any request.
+    #[serde(rename = "connect_failure")]
+    ConnectFailure,
+    /// The upstream says that it did not look at it (HTTP/2). Any request whose body is there yet.
+    #[serde(rename = "refused_stream")]
+    RefusedStream,
+    /// This status. Requests that may happen twice and whose body is there yet.
+    #[serde(rename = "502")]
+    BadGateway,
+    /// This status. Requests that may happen twice and whose body is there yet.
+    #[serde(rename = "503")]
+    Unavailable,
+    /// This status. Requests that may happen twice and whose body is there yet.
+    #[serde(rename = "504")]
+    GatewayTimeout,
 }
 
 /// `preset` of an upstream.

@@ -12,6 +12,7 @@ mod managed_identity;
 mod names;
 mod providers;
 mod resources;
+mod retries;
 mod routes;
 mod server;
 mod tenants;

@@ -13,6 +13,7 @@ use super::super::value::Timeout;
 use super::Finding;
 use super::balancing;
 use super::providers::{Known as Provider, Providers, roots};
+use super::retries;
 use super::tokens::{self, Token};
 use super::upstream_certificate;
 use crate::chain::with_sources;
@@ -221,6 +222,8 @@ fn settings(
         );
     }
     let timeouts = &upstream.timeouts;
+    let connections = upstream.max_connections.unwrap_or(file::Upstream::DEFAULT_MAX_CONNECTIONS);
+    let pending = upstream.max_pending.unwrap_or(file::Upstream::DEFAULT_MAX_PENDING);
     Some(UpstreamSettings {
         name: Arc::from(name.value.as_str()),
         tls,
@@ -241,6 +244,9 @@ fn settings(
             stream: patience(timeouts.stream, file::Timeouts::DEFAULT_STREAM),
             idle: timeouts.idle.0,
         },
+        retry: retries::resolve(&upstream.retry),
+        max_connections: connections.0,
+        max_pending: pending.0,
         roots,
         own_certificate,
         server_name: upstream

@@ -9,6 +9,7 @@ mod network;
 mod path;
 mod quantity;
 mod token;
+mod upstream_limits;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,6 +22,7 @@ pub use path::RequestPath;
 pub(super) use quantity::times;
 pub use quantity::{Bytes, Count, Percent, SizeLimit, Times, Workers};
 pub use token::{Algorithm, HeaderType, SigningAlgorithm, Tenant, TenantId};
+pub use upstream_limits::{Attempts, Pending, Share, UpstreamConnections};
 
 use super::failure::WrongText;
 use crate::secret::Secret;
@@ -74,6 +76,10 @@ written!(
     Times,
     Percent,
     Workers,
+    Attempts,
+    Share,
+    UpstreamConnections,
+    Pending,
     Address,
     AdminAddress,
     Network,

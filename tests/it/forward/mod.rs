@@ -20,6 +20,8 @@ mod upstream_tls;
 mod timeouts;
 mod routes;
 mod reload;
+mod retries;
+mod connections;
 mod log;
 
 use bytes::Bytes;

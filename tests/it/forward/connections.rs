@@ -1,0 +1,226 @@
+//! How many connections an upstream has, and what becomes of those who wait for one.
+
+use std::time::{Duration, Instant};
+
+use http::Request;
+use http_body_util::BodyExt as _;
+
+use super::{event, open};
+use crate::support::client::full;
+use crate::support::gate::Gate;
+use crate::support::gateway::Gateway;
+use crate::support::raw_upstream::{RawUpstream, Then};
+use crate::support::scripted_http2::{Act, ScriptedHttp2};
+use crate::support::upstream::{Answer, Upstream};
+use crate::support::within;
+
+/// An upstream whose answers are held, and the gate.
+fn held() -> (Upstream, Gate) {
+    let (upstream, gate) = (Upstream::start(), Gate::new());
+    let hold = gate.clone();
+    upstream.answer(move |_| Answer::ok("ok").held_by(&hold));
+    (upstream, gate)
+}
+
+/// One GET on a connection of its own, under way.
+fn call(gateway: &Gateway, path: &'static str) -> tokio::task::JoinHandle<(u16, String)> {
+    let address = gateway.address();
+    tokio::spawn(async move {
+        let mut client = crate::support::client::Client::http1(address).await;
+        client.get(path).await.outcome()
+    })
+}
+
+/// Waits until so many requests are in the gateway.
+async fn in_flight(gateway: &Gateway, count: usize) {
+    gateway.metrics_when(&format!("obo_gateway_requests_in_flight {count}\n")).await;
+}
+
+#[tokio::test]
+async fn more_requests_than_connections_wait_and_are_served() {
+    let (upstream, gate) = held();
+    let gateway = Gateway::start(&open(&upstream.url(), "max_connections: 2", ""));
+    let calls: Vec<_> = (0..8).map(|_| call(&gateway, "/x")).collect();
+    gate.arrived(2).await;
+    in_flight(&gateway, 8).await;
+    assert_eq!(upstream.count(), 2);
+    gate.open();
+    for call in calls {
+        assert_eq!(within("an answer", call).await.unwrap().0, 200);
+    }
+    let lines: std::collections::BTreeSet<_> =
+        upstream.seen().iter().map(|seen| seen.connection).collect();
+    assert_eq!((upstream.count(), lines.len()), (8, 2));
+}
+
+#[tokio::test]
+async fn more_than_may_wait_are_refused_at_once() {
+    for (pending, waiting) in [(0, 0), (3, 3)] {
+        let (upstream, gate) = held();
+        let keys = format!("max_connections: 1, max_pending: {pending}");
+        let gateway = Gateway::start(&open(&upstream.url(), &keys, ""));
+        let mut calls = vec![call(&gateway, "/x")];
+        gate.arrived(1).await;
+        calls.extend((0..waiting).map(|_| call(&gateway, "/x")));
+        in_flight(&gateway, 1 + waiting).await;
+        let began = Instant::now();
+        let reply = gateway.client().await.get("/more").await;
+        assert_eq!(reply.outcome(), (503, "upstream_overloaded".into()));
+        assert_eq!(reply.header("retry-after"), Some("1"));
+        assert!(began.elapsed() < Duration::from_secs(2));
+        let reason = event(&gateway, "/more").await["reason"].as_str().unwrap().to_owned();
+        assert!(reason.contains("(`max_pending`)"), "{reason}");
+        gate.open();
+        for call in calls {
+            assert_eq!(within("an answer", call).await.unwrap().0, 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_never_answers_keeps_others_waiting_for_so_long_and_no_longer() {
+    let (upstream, gate) = held();
+    let keys = "max_connections: 1, timeouts: { connect: 100ms }";
+    let gateway = Gateway::start(&open(&upstream.url(), keys, ""));
+    let first = call(&gateway, "/x");
+    gate.arrived(1).await;
+    let calls: Vec<_> = (0..5).map(|_| call(&gateway, "/late")).collect();
+    for call in calls {
+        let outcome = within("an answer", call).await.unwrap();
+        assert_eq!(outcome, (503, "upstream_overloaded".into()));
+    }
+    let reason = event(&gateway, "/late").await["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("no connection became free within 100 ms"), "{reason}");
+    gate.open();
+    assert_eq!(within("an answer", first).await.unwrap().0, 200);
+    assert_eq!(gateway.client().await.get("/x").await.status, 200);
+    assert_eq!(upstream.count(), 2);
+}
+
+#[tokio::test]
+async fn who_goes_away_while_waiting_leaves_no_gap() {
+    let (upstream, gate) = held();
+    let keys = "max_connections: 1, max_pending: 4";
+    let gateway = Gateway::start(&open(&upstream.url(), keys, ""));
+    let first = call(&gateway, "/x");
+    gate.arrived(1).await;
+    for _ in 0..5 {
+        let calls: Vec<_> = (0..4).map(|_| call(&gateway, "/gone")).collect();
+        in_flight(&gateway, 5).await;
+        calls.iter().for_each(tokio::task::JoinHandle::abort);
+        in_flight(&gateway, 1).await;
+    }
+    // There is room for as many as before.
+    let calls: Vec<_> = (0..4).map(|_| call(&gateway, "/x")).collect();
+    in_flight(&gateway, 5).await;
+    gate.open();
+    assert_eq!(within("an answer", first).await.unwrap().0, 200);
+    for call in calls {
+        assert_eq!(within("an answer", call).await.unwrap().0, 200);
+    }
+    assert_eq!(upstream.count(), 5, "those who went away were not sent");
+}
+
+#[tokio::test]
+async fn no_end_of_a_request_keeps_its_connection() {
+    let upstream = RawUpstream::start();
+    let keys = "max_connections: 1, max_pending: 4, timeouts: { response: 100ms, stream: 100ms }";
+    let gateway = Gateway::start(&open(&upstream.url(), keys, ""));
+    for (answer, then) in [
+        // Whole, and closed behind it; said, and not.
+        ("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok", Then::Close),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", Then::Close),
+        // Broken off, malformed, silent, stalled, switched.
+        ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", Then::Close),
+        ("nonsense\r\n\r\n", Then::KeepOpen),
+        ("", Then::Close),
+        ("", Then::KeepOpen),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", Then::KeepOpen),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+            Then::KeepOpen,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+            Then::KeepOpen,
+        ),
+    ] {
+        for _ in 0..3 {
+            upstream.answer(answer, then);
+            let mut client = gateway.client().await;
+            client.try_send(Request::post("/x"), "body").await.ok();
+            // The one connection can be had again.
+            assert_eq!(gateway.client().await.get("/x").await.status, 204, "{answer} {then:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_goes_away_gives_the_connection_back() {
+    let upstream = Upstream::start();
+    for protocol in ["http1", "http2"] {
+        let keys = format!("protocol: {protocol}, max_connections: 1");
+        let gateway = Gateway::start(&open(&upstream.url(), &keys, ""));
+        for _ in 0..3 {
+            let (answer, down) = Answer::stream();
+            let mut answer = Some(answer);
+            upstream.answer(move |_| answer.take().unwrap());
+            let mut client = gateway.client().await;
+            let request = Request::get("/stream").body(full("")).unwrap();
+            let mut body = client.start(request).await.unwrap().into_body();
+            down.send(Ok("begun".into())).await.unwrap();
+            within("a piece", body.frame()).await.unwrap().unwrap();
+            drop((body, client));
+            within("the upstream to see it", down.closed()).await;
+            upstream.answer(|_| Answer::ok("ok"));
+            assert_eq!(gateway.client().await.get("/x").await.status, 200, "{protocol}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn http2_connections_are_as_many_as_their_streams_need() {
+    for (most, streams, connections) in [(1, 4, 4), (2, 6, 3), (100, 50, 1)] {
+        let upstream = ScriptedHttp2::start(most);
+        let gateway = Gateway::start(&open(&upstream.url(), "protocol: http2", ""));
+        let gate = Gate::new();
+        upstream.act((0..streams).map(|_| Act::Held(gate.clone())));
+        // All come at once, while nobody knows yet how many a connection takes.
+        let calls: Vec<_> = (0..streams).map(|_| call(&gateway, "/x")).collect();
+        gate.arrived(streams).await;
+        assert_eq!(upstream.connections(), connections, "{most}");
+        gate.open();
+        for call in calls {
+            assert_eq!(within("an answer", call).await.unwrap().0, 200);
+        }
+        // They are used again.
+        for _ in 0..streams {
+            assert_eq!(gateway.client().await.get("/x").await.status, 200);
+        }
+        assert_eq!(upstream.connections(), connections);
+    }
+}
+
+#[tokio::test]
+async fn http2_requests_beyond_all_streams_wait_for_one() {
+    let upstream = ScriptedHttp2::start(2);
+    let keys = "protocol: http2, max_connections: 2, max_pending: 3";
+    let gateway = Gateway::start(&open(&upstream.url(), keys, ""));
+    let gate = Gate::new();
+    upstream.act((0..4).map(|_| Act::Held(gate.clone())));
+    let mut calls = Vec::new();
+    for streams in 1..=4 {
+        calls.push(call(&gateway, "/x"));
+        gate.arrived(streams).await;
+    }
+    calls.extend((0..3).map(|_| call(&gateway, "/x")));
+    in_flight(&gateway, 7).await;
+    let reply = gateway.client().await.get("/more").await;
+    assert_eq!(reply.outcome(), (503, "upstream_overloaded".into()));
+    assert_eq!(upstream.seen().len(), 4);
+    gate.open();
+    for call in calls {
+        assert_eq!(within("an answer", call).await.unwrap().0, 200);
+    }
+    assert_eq!((upstream.seen().len(), upstream.connections()), (7, 2));
+}

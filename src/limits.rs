@@ -221,6 +221,10 @@ pub const NAME_RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// room; of more, the first. Each costs 300 bytes and its connections.
 pub const MAX_ADDRESSES: usize = 128;
 
+/// Addresses of one name that a request finds closed before it gives up or counts a further try:
+/// both families of a few machines. More would be a storm when all of many are down.
+pub const MAX_ADDRESSES_WALKED: u32 = 8;
+
 /// How long others are asked before an endpoint to which a connection failed: one address family
 /// that leads nowhere, or one machine that is off, costs a request in so long its time to connect.
 pub const SHUNNED_TIME: Duration = Duration::from_secs(10);

@@ -5,12 +5,13 @@
 //! | what became of a try | requests | budget |
 //! | --- | --- | --- |
 //! | lost on a kept connection, which was stale | none of it was sent: any; else idempotent, without a body | no |
+//! | no connection to one address of a name that has others | any, to another of them | no |
 //! | no connection | any | yes |
 //! | refused by the upstream before it looked at it | any whose body is empty or kept whole | yes |
 //! | answered 502, 503 or 504 | idempotent ones whose body is empty or kept whole | yes |
 //! | lost on a new connection, or kept waiting for too long | none | |
 //!
-//! All but the first row only if the file says so. `timeouts.response` holds for all tries together,
+//! All but the first two rows only if the file says so. `timeouts.response` holds for all tries together,
 //! from the first that was sent; each connection has `timeouts.connect` for itself. An answer
 //! with `Retry-After` is followed by another endpoint or by none. What happens behind the head of
 //! an answer that was handed on is nobody's to repeat.
@@ -34,6 +35,7 @@ use super::retry::{self, RetryOn};
 use super::send_error::SendError;
 use super::upload::Progress;
 use crate::body::Body;
+use crate::limits;
 
 /// Which copy of a head is made before it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +120,7 @@ impl<'a, 'r> Attempt<'a, 'r> {
     async fn again(mut self, mut failed: Failed) -> Result<Sent, SendError> {
         let mut tried = Vec::new();
         let mut asked_to_wait = false;
+        let mut walked = 0;
         loop {
             if let Some(wanted) = failed.stale.take()
                 && let Some((head, body)) = failed.message.take()
@@ -132,7 +135,9 @@ impl<'a, 'r> Attempt<'a, 'r> {
                 }
                 continue;
             }
-            if !failed.why.is_in(self.further()) || self.time_is_up() {
+            let unconnected = failed.why.is_unconnected() && walked < limits::MAX_ADDRESSES_WALKED;
+            let may_go_on = unconnected || failed.why.is_in(self.further());
+            if !may_go_on || self.time_is_up() {
                 return failed.for_good();
             }
             let Some((head, body)) = failed.message.take() else { return failed.for_good() };
@@ -141,11 +146,21 @@ impl<'a, 'r> Attempt<'a, 'r> {
             let Some((endpoint, met)) = self.next(&tried, asked_to_wait).await else {
                 return failed.for_good();
             };
-            if let Err(over) = self.plan.upstream.budget.retry(Instant::now()) {
-                *self.trail.reason = Some(over.to_string().into());
-                return failed.for_good();
+            let same_name = Arc::ptr_eq(&endpoint.origin, &failed.endpoint.origin);
+            if unconnected && same_name && met == Met::Never {
+                // To walk over the addresses of one name is part of connecting.
+                walked += 1;
+                self.tries -= 1;
+            } else {
+                if !failed.why.is_in(self.further()) {
+                    return failed.for_good();
+                }
+                if let Err(over) = self.plan.upstream.budget.retry(Instant::now()) {
+                    *self.trail.reason = Some(over.to_string().into());
+                    return failed.for_good();
+                }
+                self.trail.retried();
             }
-            self.trail.retried();
             let pauses = met == Met::Before || matches!(failed.why, Why::Answered(_));
             // Its connection goes now, not behind the pause.
             drop(failed);
@@ -383,6 +398,11 @@ impl Why {
             Self::Answered(answered) => on.takes(answered.0.status()),
             Self::Lost(_) | Self::Over(_) => false,
         }
+    }
+
+    /// Whether the address refused the connection, or can't be got to: nobody waited long.
+    fn is_unconnected(&self) -> bool {
+        matches!(self, Self::Unreached(ConnectError::Tcp(_)))
     }
 
     fn asks_to_wait(&self) -> bool {

@@ -17,6 +17,7 @@ use crate::authn::{self, Presented};
 use crate::authz;
 use crate::body::Body;
 use crate::exchange::{self, Exchanger, TokenPlan, Unanswered, UpstreamCredential};
+use crate::forward::upgrade::{Asked, Tunnel};
 use crate::forward::{self, Answer, Challenged, Inbound, UpstreamRequest};
 use crate::metadata::ProtectedResource;
 use crate::observe::access_log::{AccessRecord, Observer};
@@ -83,7 +84,7 @@ impl Gateway {
             respond::refusal(&rejection, record.request_id().as_str(), version, metadata)
         });
         response.headers_mut().insert(X_REQUEST_ID, record.request_id().header().clone());
-        record.complete(response)
+        Tunnel::complete(response, record)
     }
 
     /// The order is security: no route is looked for, and no token read, before the target is
@@ -93,7 +94,7 @@ impl Gateway {
     async fn proxy(
         &self,
         snapshot: &Snapshot,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         peer: &Peer,
         record: &mut AccessRecord,
         met: &mut Option<Arc<ProtectedResource>>,
@@ -112,6 +113,9 @@ impl Gateway {
         let authenticated = authn::authenticate(&route.requirement, presented).await?;
         record.identity = authenticated.identity().cloned();
         let permit = authz::authorize(&route.policy, authenticated)?;
+        if !matches!(route.action, Action::Forward(_)) {
+            Asked::none_of(&request)?;
+        }
         let Forward { token, forwarding, metrics } = match &route.action {
             Action::Forward(forward) => forward.as_ref(),
             Action::Respond(canned) => return Ok(canned.response()),
@@ -123,6 +127,7 @@ impl Gateway {
         let upstream = &forwarding.upstream;
         record.upstream = Some(Arc::clone(metrics));
         record.endpoint = Some(Arc::clone(upstream.endpoint()));
+        let upgrade = Asked::of(&mut request, &forwarding.upgrades)?;
         let asked_at = Instant::now();
         let credential = exchange::credential(&self.exchanger, token, upstream.name(), &permit)
             .await
@@ -139,6 +144,8 @@ impl Gateway {
             trusted: &snapshot.trusted_proxies,
             bytes_in: record.bytes_in(),
             request_id: record.request_id().header(),
+            token_end: permit.caller().and_then(|it| route.requirement.token_end(it.identity())),
+            upgrade,
         };
         let request = forward::prepare(forwarding, inbound, permit, &credential)?;
         match self.send(request, &credential, record).await? {

@@ -111,7 +111,14 @@ where
     let watched = Watched::new(stream, ahead, Arc::clone(&activity), reading, patience, slot);
     let io = TokioIo::new(watched);
     let taking = (protocol == Protocol::Http2).then(|| Arc::new(Taking::new(begun)));
-    let service = service(handler, peer, Arc::clone(&activity), verdict, taking.clone());
+    let service = service(
+        handler,
+        peer,
+        Arc::clone(&activity),
+        verdict,
+        taking.clone(),
+        server.drain.clone(),
+    );
     match protocol {
         Protocol::Http1 => {
             let connection = http1(settings).serve_connection(io, service).with_upgrades();
@@ -169,6 +176,7 @@ fn http2(settings: &Settings) -> http2::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(settings.max_concurrent_streams)
+        .enable_connect_protocol()
         .max_pending_accept_reset_streams(limits::MAX_PENDING_RESET_STREAMS)
         .max_local_error_reset_streams(limits::MAX_ERROR_RESET_STREAMS)
         .keep_alive_interval(limits::H2_PING_INTERVAL)

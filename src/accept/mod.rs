@@ -14,6 +14,7 @@ mod framing;
 mod taking;
 pub(crate) mod answer;
 mod watched;
+mod upgrade;
 mod service;
 mod connection;
 #[cfg(any(test, feature = "fuzzing"))]

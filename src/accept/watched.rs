@@ -73,6 +73,9 @@ impl<S> Watched<S> {
     /// fault may: the parser must know of a request to have it answered.
     fn heard(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.activity.heard();
+        if self.framing.as_ref().is_some_and(|(_, verdict)| verdict.is_over()) {
+            self.framing = None;
+        }
         if let Some((reader, verdict)) = &mut self.framing
             && let Err(found) = reader.read(bytes)
             && let Err(broken) = verdict.take(&found)

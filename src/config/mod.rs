@@ -43,7 +43,7 @@ pub use suggest::{did_you_mean, nearest};
 pub use value::{
     Address, AdminAddress, Algorithm, Bytes, ClockSkew, Count, HeaderType, HttpUrl, Network,
     Period, PeriodOrZero, RedirectStatus, SigningAlgorithm, SizeLimit, Status, Tenant, TenantId,
-    Text, Timeout, Workers,
+    Text, Timeout, Upgrade, Workers,
 };
 
 /// Largest routes file in bytes: 20,000 routes of 800 bytes.

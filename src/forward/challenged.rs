@@ -2,6 +2,8 @@
 //! once more.
 
 use super::request::{Exchanged, Head, KeptBody, UpstreamRequest};
+use super::token_end::StreamEnd;
+use super::upgrade::Asked;
 use super::{Forwarding, request};
 use crate::authn::Caller;
 use crate::body::Body;
@@ -15,6 +17,8 @@ pub struct Challenged<'a> {
     plan: &'a Forwarding,
     claims: Claims,
     caller: Option<Caller>,
+    token_end: Option<StreamEnd>,
+    upgrade: Option<Box<Asked>>,
     /// `None`: its body can't be sent again.
     message: Option<(Head, Body)>,
 }
@@ -25,6 +29,7 @@ impl<'a> Challenged<'a> {
         claims: Claims,
         head: Option<Head>,
         exchanged: Exchanged,
+        (token_end, upgrade): (Option<StreamEnd>, Option<Box<Asked>>),
     ) -> Self {
         let Exchanged { caller, body } = exchanged;
         let body = match body {
@@ -32,7 +37,7 @@ impl<'a> Challenged<'a> {
             KeptBody::Replay(replay) => replay.whole().await.map(Body::full),
             KeptBody::Gone => None,
         };
-        Self { plan, claims, caller, message: head.zip(body) }
+        Self { plan, claims, caller, token_end, upgrade, message: head.zip(body) }
     }
 
     /// What the upstream asks for.
@@ -54,13 +59,13 @@ impl<'a> Challenged<'a> {
         self,
         credential: &UpstreamCredential,
     ) -> Result<Option<UpstreamRequest<'a>>, Rejection> {
-        let Self { plan, caller, message, claims: _ } = self;
+        let Self { plan, caller, message, token_end, upgrade, claims: _ } = self;
         request::check_upstream(plan, credential)?;
         Ok(message.map(|(mut head, body)| {
             head.set_credential(credential);
             // It was sent twice; a third time would be a loop.
             let exchanged = Some(Exchanged { caller, body: KeptBody::Gone });
-            UpstreamRequest { plan, head, body, upload: None, exchanged }
+            UpstreamRequest { plan, head, body, upload: None, exchanged, token_end, upgrade }
         }))
     }
 }

@@ -4,10 +4,12 @@
 //! ended well; an HTTP/2 connection is shared. What is sent over them is decided elsewhere.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::Either;
@@ -21,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
+use super::first_frame::FirstFrame;
 use super::upstream::{Protocol, Upstream, UpstreamSettings};
 use crate::body::Body;
 use crate::limits;
@@ -145,6 +148,11 @@ impl Lease {
         }
     }
 
+    /// The lease of a connection that no pool knows.
+    fn alone(connection: Connection) -> Self {
+        Self { connection, reused: false }
+    }
+
     /// Leaves the connection to itself: the answer has ended, and the request is still on its
     /// way. It closes behind that.
     pub(super) fn leave(self) {
@@ -192,6 +200,106 @@ pub(super) async fn lease(upstream: &Upstream, wanted: Wanted) -> Result<Lease, 
         made.map_err(|_elapsed| ConnectError::Timeout(patience))?
     })
     .await
+}
+
+/// A connection for one request alone, and what can be asked over it.
+pub(super) enum Alone {
+    /// HTTP/1.1, where an upgrade uses it up.
+    Http1(Lease),
+    /// HTTP/2.
+    Http2(Lease, ExtendedConnect),
+}
+
+/// Whether a server takes extended CONNECT (RFC 8441 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExtendedConnect {
+    /// Its settings say so.
+    Allowed,
+    /// They don't.
+    Refused,
+}
+
+/// Makes a connection that no other request gets, HTTP/1.1 where TLS leaves the choice.
+///
+/// # Cancel safety
+///
+/// The connection that is being made is dropped.
+pub(super) async fn lease_alone(upstream: &Upstream) -> Result<Alone, ConnectError> {
+    let patience = upstream.settings.timeouts.connect;
+    let made = timeout(patience, Box::pin(connect_alone(upstream))).await;
+    made.map_err(|_elapsed| ConnectError::Timeout(patience))?
+}
+
+async fn connect_alone(upstream: &Upstream) -> Result<Alone, ConnectError> {
+    let settings = &upstream.settings;
+    let Some(tls) = &upstream.tls else {
+        let tcp = connect_tcp(settings).await?;
+        return match settings.protocol {
+            Protocol::Http2 => alone_over_http2(tcp).await,
+            Protocol::Auto | Protocol::Http1 => alone_over_http1(tcp).await,
+        };
+    };
+    if settings.protocol != Protocol::Http2 {
+        let tcp = connect_tcp(settings).await?;
+        let connector = tls.connector.with_alpn(vec![b"http/1.1".to_vec()]);
+        match connector.connect(tls.server_name.clone(), tcp).await {
+            Ok(stream) => return alone_over_http1(stream).await,
+            Err(error) if settings.protocol == Protocol::Auto && speaks_no_http1(&error) => {}
+            Err(error) => return Err(ConnectError::Tls(error)),
+        }
+    }
+    let tcp = connect_tcp(settings).await?;
+    let connector = tls.connector.with_alpn(vec![b"h2".to_vec()]);
+    let stream = connector.connect(tls.server_name.clone(), tcp).await;
+    let stream = stream.map_err(ConnectError::Tls)?;
+    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return Err(ConnectError::NoHttp2);
+    }
+    alone_over_http2(stream).await
+}
+
+/// The server found nothing among what it was offered (RFC 7301 §3.2).
+fn speaks_no_http1(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(
+        error,
+        Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol))
+    )
+}
+
+async fn alone_over_http1<S>(stream: S) -> Result<Alone, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.map_err(ConnectError::Http)?;
+    let exclusive = Exclusive { sender, task: Some(drive(connection.with_upgrades())) };
+    Ok(Alone::Http1(Lease::alone(Connection::Http1 { exclusive, pool: Weak::new() })))
+}
+
+async fn alone_over_http2<S>(stream: S) -> Result<Alone, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (stream, first_frame) = FirstFrame::of(stream);
+    let (sender, mut connection) = http2_handshake(stream).await?;
+    // What the server allows is in its first frame (RFC 9113 §3.4).
+    let settings_came = poll_fn(|cx| {
+        let ended = Pin::new(&mut connection).poll(cx);
+        if connection.is_extended_connect_protocol_enabled() {
+            return Poll::Ready(Ok(ExtendedConnect::Allowed));
+        }
+        match ended {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(ConnectError::Http(error))),
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(ExtendedConnect::Refused)),
+            Poll::Pending if first_frame.has_come() => Poll::Ready(Ok(ExtendedConnect::Refused)),
+            Poll::Pending => Poll::Pending,
+        }
+    });
+    let extended = settings_came.await?;
+    drive(connection);
+    let lease = Lease::alone(Connection::Http2 { sender, number: 0, _in_use: Arc::default() });
+    Ok(Alone::Http2(lease, extended))
 }
 
 /// A new connection, or one that somebody else just made for all.
@@ -324,9 +432,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 async fn connect(upstream: &Upstream) -> Result<Connection, ConnectError> {
     let settings = &upstream.settings;
-    let tcp = TcpStream::connect((settings.host.as_str(), settings.port)).await;
-    let tcp = tcp.map_err(ConnectError::Tcp)?;
-    tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
+    let tcp = connect_tcp(settings).await?;
     let Some(tls) = &upstream.tls else {
         return match settings.protocol {
             Protocol::Http2 => handshake_http2(upstream, tcp).await,
@@ -346,6 +452,13 @@ async fn connect(upstream: &Upstream) -> Result<Connection, ConnectError> {
     handshake_http1(upstream, stream).await
 }
 
+async fn connect_tcp(settings: &UpstreamSettings) -> Result<TcpStream, ConnectError> {
+    let tcp = TcpStream::connect((settings.host.as_str(), settings.port)).await;
+    let tcp = tcp.map_err(ConnectError::Tcp)?;
+    tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
+    Ok(tcp)
+}
+
 async fn handshake_http1<S>(upstream: &Upstream, stream: S) -> Result<Connection, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -360,6 +473,17 @@ async fn handshake_http2<S>(upstream: &Upstream, stream: S) -> Result<Connection
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (sender, connection) = http2_handshake(stream).await?;
+    drive(connection);
+    Ok(upstream.pool.0.share(sender))
+}
+
+type Http2<S> = http2::Connection<TokioIo<S>, Body, TokioExecutor>;
+
+async fn http2_handshake<S>(stream: S) -> Result<(http2::SendRequest<Body>, Http2<S>), ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let handshake = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
@@ -369,9 +493,7 @@ where
         .keep_alive_while_idle(true)
         .handshake(TokioIo::new(stream))
         .await;
-    let (sender, connection) = handshake.map_err(ConnectError::Http)?;
-    drive(connection);
-    Ok(upstream.pool.0.share(sender))
+    handshake.map_err(ConnectError::Http)
 }
 
 /// Runs a connection until it ends. Its errors reach those who use it.

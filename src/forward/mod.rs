@@ -5,16 +5,19 @@
 mod challenged;
 mod claims;
 mod client;
+mod first_frame;
 pub mod headers;
 mod replay;
 mod request;
 mod response;
+mod token_end;
+pub mod upgrade;
 mod upload;
 mod upstream;
 
 pub use challenged::Challenged;
 pub use claims::ForwardedClaim;
-pub use request::{Forwarding, Inbound, UpstreamRequest, prepare};
+pub use request::{AtTokenEnd, Forwarding, Inbound, UpstreamRequest, prepare};
 pub use upstream::{
     HostHeader, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
 };
@@ -35,6 +38,7 @@ use crate::rejection::{Code, Rejection};
 use client::{ConnectError, Lease, Wanted};
 use request::{Head, KeptBody};
 use response::BadAnswer;
+use upgrade::{Opened, UpgradeFault};
 use upload::Progress;
 
 /// What came of a request.
@@ -58,22 +62,37 @@ pub enum Answer<'a> {
 /// Dropping the future closes the connection or resets the stream: a caller who goes away
 /// cancels the upstream's work.
 pub async fn send(request: UpstreamRequest<'_>) -> Result<Answer<'_>, Rejection> {
-    let UpstreamRequest { plan, head, body, upload, exchanged } = request;
+    let UpstreamRequest { plan, head, body, upload, exchanged, token_end, mut upgrade } = request;
     let upstream = &plan.upstream;
     let refuse = |error: SendError| error.rejection(upstream, upload.as_deref());
 
     let keep = if exchanged.is_some() { Keep::Always } else { Keep::ForStale };
-    let sent = exchange(plan, head, keep, body, upload.as_deref()).await.map_err(refuse)?;
+    let sent = match upgrade.take() {
+        None => exchange(plan, head, keep, body, upload.as_deref()).await.map_err(refuse)?,
+        // Rare: its state is not to be part of every request.
+        Some(asked) => {
+            let opened = upgrade::open(plan, head, keep, asked, token_end.as_ref());
+            match Box::pin(opened).await.map_err(refuse)? {
+                Opened::Switched(response) => return Ok(Answer::Response(response)),
+                Opened::Answered(sent, asked) => {
+                    upgrade = Some(asked);
+                    sent
+                }
+            }
+        }
+    };
     let Sent { response, lease, head } = sent;
-    let response =
-        response::receive(response, lease, upload.clone(), upstream.settings.timeouts.stream);
+    let patience = upstream.settings.timeouts.stream;
+    let response = response::receive(response, lease, upload.clone(), patience, token_end.as_ref());
     let mut response = response.map_err(|error| refuse(SendError::Answer(error)))?;
     if let Some(exchanged) = exchanged {
         if response.status() == StatusCode::UNAUTHORIZED {
             if let Some(claims) = challenge::claims_wanted(response.headers()) {
                 // The answer is held meanwhile: with it the connection would go that the rest
                 // of the body takes.
-                let challenged = Box::pin(Challenged::new(plan, claims, head, exchanged)).await;
+                let challenged =
+                    Box::pin(Challenged::new(plan, claims, head, exchanged, (token_end, upgrade)))
+                        .await;
                 return Ok(Answer::Challenged(Box::new(challenged)));
             }
             // It speaks of the gateway's token; a caller would take it for the one it sent.
@@ -206,6 +225,8 @@ enum SendError {
     Http(#[source] hyper::Error),
     #[error("the answer can't be passed on")]
     Answer(#[source] BadAnswer),
+    #[error("there is no upgrade")]
+    Upgrade(#[from] UpgradeFault),
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
 }
@@ -220,7 +241,7 @@ impl SendError {
             Self::Timeout(_) | Self::Connect(ConnectError::Timeout(_)) => {
                 (Code::UpstreamTimeout, "The service behind this route did not answer in time.")
             }
-            Self::Connect(_) | Self::Http(_) | Self::Answer(_) => {
+            Self::Connect(_) | Self::Http(_) | Self::Answer(_) | Self::Upgrade(_) => {
                 (Code::UpstreamUnreachable, "The service behind this route can't be reached.")
             }
             Self::Encode(_) => (Code::BadRequest, "The request can't be forwarded."),

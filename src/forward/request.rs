@@ -12,9 +12,11 @@ use hyper::body::{Body as _, Incoming};
 use super::claims::{self, ForwardedClaim};
 use super::headers::{self, Asserted, Downstream, HeaderRules};
 use super::replay::Replay;
+use super::token_end::StreamEnd;
+use super::upgrade::{Asked, Upgrades};
 use super::upload::{Pace, Progress, Upload};
 use super::upstream::{HostHeader, Patience, Upstream, is_grpc};
-use crate::authn::Caller;
+use crate::authn::{Caller, TokenEnd};
 use crate::authz::Permit;
 use crate::body::Body;
 use crate::exchange::UpstreamCredential;
@@ -48,6 +50,20 @@ pub struct Forwarding {
     pub max_body_bytes: Option<u64>,
     /// Longest pause in a request body.
     pub body_idle_timeout: Duration,
+    /// What the caller's connection may become.
+    pub upgrades: Upgrades,
+    /// Whether a stream ends with the caller's token.
+    pub at_token_end: AtTokenEnd,
+}
+
+/// What becomes of a stream when the token that it began with ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtTokenEnd {
+    /// It ends too.
+    #[default]
+    Ends,
+    /// It goes on: `outlive_token: true`.
+    GoesOn,
 }
 
 /// A caller's request with what was found out about it on the way.
@@ -68,6 +84,10 @@ pub struct Inbound<'a> {
     pub request_id: &'a HeaderValue,
     /// Counts its body.
     pub bytes_in: ByteCounter,
+    /// The end of its token; `None` on an open route.
+    pub token_end: Option<TokenEnd>,
+    /// What its connection is to become.
+    pub upgrade: Option<Box<Asked>>,
 }
 
 /// A request that is ready to be sent. Only [`prepare`] makes one, and only with a [`Permit`].
@@ -80,6 +100,10 @@ pub struct UpstreamRequest<'a> {
     pub(super) upload: Option<Arc<Progress>>,
     /// Where it carries a token that a provider gave: the upstream may ask for another.
     pub(super) exchanged: Option<Exchanged>,
+    /// What streams that come of it end with; `None`: they may go on.
+    pub(super) token_end: Option<StreamEnd>,
+    /// What its connection is to become.
+    pub(super) upgrade: Option<Box<Asked>>,
 }
 
 /// What it takes to send a request again with another token.
@@ -109,7 +133,7 @@ pub(super) struct Head {
     scheme: Scheme,
     authority: HeaderValue,
     path: PathAndQuery,
-    headers: HeaderMap,
+    pub(super) headers: HeaderMap,
 }
 
 /// Makes the upstream's request of the caller's.
@@ -133,7 +157,9 @@ pub fn prepare<'a>(
     permit: Permit,
     credential: &UpstreamCredential,
 ) -> Result<UpstreamRequest<'a>, Rejection> {
-    let Inbound { parts, body, target, captures, peer, trusted, request_id, bytes_in } = inbound;
+    let Inbound { parts, body, target, captures, peer, trusted, request_id, bytes_in, .. } =
+        inbound;
+    let (token_end, upgrade) = (inbound.token_end, inbound.upgrade);
     let upstream = &plan.upstream;
     check_upstream(plan, credential)?;
     refuse_declared_size(plan, &parts.headers)?;
@@ -157,10 +183,20 @@ pub fn prepare<'a>(
     let client_host = client_host.and_then(|host| HeaderValue::from_str(host).ok());
     let authority = client_host.unwrap_or_else(|| upstream.authority.clone());
     let head = Head { method: parts.method, scheme: upstream.scheme(), authority, path, headers };
+    let token_end = token_end.filter(|_| plan.at_token_end == AtTokenEnd::Ends);
+    let token_end = token_end.map(|token| StreamEnd { token, note: bytes_in.clone() });
     let exchanged = |body| credential.is_exchanged().then_some(Exchanged { caller, body });
     if body.is_end_stream() {
         let (body, exchanged) = (Body::empty(), exchanged(KeptBody::Empty));
-        return Ok(UpstreamRequest { plan, head, body, upload: None, exchanged });
+        return Ok(UpstreamRequest {
+            plan,
+            head,
+            body,
+            upload: None,
+            exchanged,
+            token_end,
+            upgrade,
+        });
     }
     let fits = declared_length(&head.headers).is_none_or(|length| length <= REPLAY_BUFFER_BYTES);
     let replay = (credential.is_exchanged() && fits).then(|| Arc::new(Replay::new()));
@@ -170,11 +206,11 @@ pub fn prepare<'a>(
     let asserted = Arc::clone(&plan.asserted);
     let (most, patience) = (plan.max_body_bytes, plan.body_idle_timeout);
     let upload = Upload::new(body, most, patience, pace, bytes_in, asserted);
-    let upload = upload.kept_in(replay.clone());
+    let upload = upload.kept_in(replay.clone()).until(token_end.as_ref());
     let progress = upload.progress();
     let (body, upload) = (Body::stream(upload), Some(progress));
     let exchanged = exchanged(replay.map_or(KeptBody::Gone, KeptBody::Replay));
-    Ok(UpstreamRequest { plan, head, body, upload, exchanged })
+    Ok(UpstreamRequest { plan, head, body, upload, exchanged, token_end, upgrade })
 }
 
 fn declared_length(headers: &HeaderMap) -> Option<u64> {

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 
 use super::client::Lease;
 use super::headers;
+use super::token_end::{AnswerEnd, StreamEnd};
 use super::upload::Progress;
 use super::upstream::Patience;
 use crate::body::{Body, BoxError};
@@ -39,6 +40,7 @@ pub(super) fn receive(
     lease: Lease,
     upload: Option<Arc<Progress>>,
     patience: Patience,
+    token_end: Option<&StreamEnd>,
 ) -> Result<Response<Body>, BadAnswer> {
     let (mut parts, incoming) = response.into_parts();
     check_framing(parts.status, &parts.headers)?;
@@ -53,7 +55,10 @@ pub(super) fn receive(
         return Ok(Response::from_parts(parts, Body::empty()));
     }
     let patience = patience.with(parts.headers.get(CONTENT_TYPE));
-    let download = Download { incoming, lease, idle: IdleTimer::new(patience) };
+    // An answer that says how long it is has begun to be given, and is finished.
+    let token_end = token_end.filter(|_| incoming.size_hint().exact().is_none());
+    let end = token_end.map(|end| AnswerEnd::new(end.clone(), &parts.headers));
+    let download = Download { incoming, lease, idle: IdleTimer::new(patience), end };
     Ok(Response::from_parts(parts, Body::stream(download)))
 }
 
@@ -114,6 +119,8 @@ struct Download {
     incoming: Incoming,
     lease: Returning,
     idle: IdleTimer,
+    /// Ends it with the caller's token.
+    end: Option<AnswerEnd>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +135,9 @@ impl http_body::Body for Download {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.end.as_ref().is_some_and(AnswerEnd::is_over) {
+            return Poll::Ready(None);
+        }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.idle.moved();
@@ -150,6 +160,11 @@ impl http_body::Body for Download {
                 Poll::Ready(None)
             }
             Poll::Pending => {
+                if let Some(end) = &mut self.end
+                    && let Poll::Ready(last) = end.poll(cx)
+                {
+                    return Poll::Ready(last);
+                }
                 let patience = ready!(self.idle.poll_expired(cx));
                 Poll::Ready(Some(Err(Stalled(patience).into())))
             }

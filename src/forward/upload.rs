@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::headers::{self, Asserted};
 use super::replay::Replay;
+use super::token_end::{Expiry, StreamEnd};
 use crate::body::BoxError;
 use crate::idle_timer::IdleTimer;
 use crate::observe::access_log::ByteCounter;
@@ -31,6 +32,8 @@ pub(super) enum UploadFault {
     TooLarge(u64),
     #[error("no byte of the request body came for {} s", .0.as_secs())]
     Idle(Duration),
+    #[error("{0}")]
+    TokenExpired(String),
 }
 
 impl UploadFault {
@@ -41,6 +44,7 @@ impl UploadFault {
                 (Code::BodyTooLarge, "The request body is larger than this route takes.")
             }
             Self::Idle(_) => (Code::RequestTimeout, "The request body did not arrive in time."),
+            Self::TokenExpired(_) => (Code::TokenExpired, "The bearer token has expired."),
         };
         Rejection::new(code, detail, self.to_string()).closing()
     }
@@ -53,6 +57,8 @@ pub(super) struct Progress {
     ended: AtomicBool,
     /// Whether the body may pause for as long as it likes.
     unhurried: AtomicBool,
+    /// Whether its answer has begun, and ends by itself.
+    answered: AtomicBool,
     moved_at: Mutex<Instant>,
 }
 
@@ -69,6 +75,7 @@ impl Progress {
 
     /// The answer has begun: it and the body are a conversation, and whoever listens is silent.
     pub(super) fn answer_begun(&self) {
+        self.answered.store(true, Ordering::Release);
         self.unhurried.store(true, Ordering::Release);
     }
 
@@ -106,6 +113,7 @@ pub(super) struct Upload {
     asserted: Arc<Asserted>,
     progress: Arc<Progress>,
     replay: Option<Arc<Replay>>,
+    expiry: Option<Expiry>,
 }
 
 impl Upload {
@@ -124,6 +132,7 @@ impl Upload {
             fault: OnceLock::new(),
             ended: AtomicBool::new(false),
             unhurried: AtomicBool::new(pace == Pace::Unhurried),
+            answered: AtomicBool::new(false),
             moved_at: Mutex::new(Instant::now()),
         };
         Self {
@@ -135,12 +144,21 @@ impl Upload {
             asserted,
             progress: Arc::new(progress),
             replay: None,
+            expiry: None,
         }
     }
 
     /// Keeps what goes by in `replay`, too.
     pub(super) fn kept_in(mut self, replay: Option<Arc<Replay>>) -> Self {
         self.replay = replay;
+        self
+    }
+
+    /// Ends it with the caller's token, if it did not say how long it is and is still coming by then
+    /// without an answer.
+    pub(super) fn until(mut self, end: Option<&StreamEnd>) -> Self {
+        let end = end.filter(|_| self.incoming.size_hint().exact().is_none());
+        self.expiry = end.cloned().map(Expiry::new);
         self
     }
 
@@ -217,6 +235,13 @@ impl http_body::Body for Upload {
                 Poll::Ready(None)
             }
             Poll::Pending => loop {
+                if !self.progress.answered.load(Ordering::Acquire)
+                    && let Some(expiry) = &mut self.expiry
+                    && expiry.poll_over(cx).is_ready()
+                {
+                    let reason = expiry.end.reason("the request, whose body was still coming,");
+                    return self.fail(UploadFault::TokenExpired(reason));
+                }
                 let patience = ready!(self.idle.poll_expired(cx));
                 if !self.progress.unhurried.load(Ordering::Acquire) {
                     return self.fail(UploadFault::Idle(patience));

@@ -8,6 +8,7 @@ mod duration;
 mod network;
 mod quantity;
 mod token;
+mod upgrade;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -18,6 +19,7 @@ pub use duration::{ClockSkew, Period, PeriodOrZero, Timeout};
 pub use network::{Address, AdminAddress, HttpUrl, Network, RedirectStatus, Status};
 pub use quantity::{Bytes, Count, SizeLimit, Workers};
 pub use token::{Algorithm, HeaderType, SigningAlgorithm, Tenant, TenantId};
+pub use upgrade::Upgrade;
 
 use super::failure::WrongText;
 use crate::secret::Secret;
@@ -80,6 +82,7 @@ written!(
     HeaderType,
     Algorithm,
     SigningAlgorithm,
+    Upgrade,
     Secret,
 );
 

@@ -18,7 +18,7 @@ use crate::authz;
 use crate::body::Body;
 use crate::exchange::{self, Exchanger, TokenPlan, Unanswered, UpstreamCredential};
 use crate::forward::upgrade::{Asked, Tunnel};
-use crate::forward::{self, Answer, Challenged, Inbound, UpstreamRequest};
+use crate::forward::{self, Answer, Challenged, Inbound, Trail, UpstreamRequest};
 use crate::metadata::ProtectedResource;
 use crate::observe::access_log::{AccessRecord, Observer};
 use crate::observe::recorded_body::RecordedBody;
@@ -126,7 +126,6 @@ impl Gateway {
         };
         let upstream = &forwarding.upstream;
         record.upstream = Some(Arc::clone(metrics));
-        record.endpoint = Some(Arc::clone(upstream.endpoint()));
         let upgrade = Asked::of(&mut request, &forwarding.upgrades)?;
         let asked_at = Instant::now();
         let credential = exchange::credential(&self.exchanger, token, upstream.name(), &permit)
@@ -164,7 +163,8 @@ impl Gateway {
         record: &mut AccessRecord,
     ) -> Result<Answer<'a>, Rejection> {
         let sent_at = Instant::now();
-        let answer = forward::send(request).await;
+        let trail = Trail { endpoint: &mut record.endpoint };
+        let answer = forward::send(request, trail).await;
         record.upstream_took = Some(record.upstream_took.unwrap_or_default() + sent_at.elapsed());
         if let Ok(Answer::Response(response)) = &answer
             && response.status() == StatusCode::UNAUTHORIZED

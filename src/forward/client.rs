@@ -4,12 +4,10 @@
 //! ended well; an HTTP/2 connection is shared. What is sent over them is decided elsewhere.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::Either;
@@ -19,12 +17,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
-use super::first_frame::FirstFrame;
-use super::upstream::{Protocol, Upstream, UpstreamSettings};
+use super::dial::{Dialled, Spoken, dial};
+use super::endpoint::Endpoint;
+use super::upstream::{Protocol, UpstreamSettings};
 use crate::body::Body;
 use crate::limits;
 
@@ -43,7 +41,7 @@ pub(super) enum ConnectError {
     Timeout(Duration),
 }
 
-/// The connections of one upstream.
+/// The connections to one endpoint.
 pub(super) struct Pool(Arc<Shared>);
 
 struct Shared {
@@ -148,8 +146,15 @@ impl Lease {
         }
     }
 
-    /// The lease of a connection that no pool knows.
-    fn alone(connection: Connection) -> Self {
+    /// The lease of a connection of HTTP/1.1 that no pool knows, and of the task that runs it.
+    pub(super) fn of_http1(sender: http1::SendRequest<Body>, task: AbortHandle) -> Self {
+        let exclusive = Exclusive { sender, task: Some(task) };
+        Self { connection: Connection::Http1 { exclusive, pool: Weak::new() }, reused: false }
+    }
+
+    /// The lease of a connection of HTTP/2 that no pool knows.
+    pub(super) fn of_http2(sender: http2::SendRequest<Body>) -> Self {
+        let connection = Connection::Http2 { sender, number: 0, _in_use: Arc::default() };
         Self { connection, reused: false }
     }
 
@@ -184,8 +189,8 @@ impl Pool {
 /// # Cancel safety
 ///
 /// A connection that is being made is dropped; a kept one that was taken is closed.
-pub(super) async fn lease(upstream: &Upstream, wanted: Wanted) -> Result<Lease, ConnectError> {
-    let pool = &upstream.pool.0;
+pub(super) async fn lease(endpoint: &Endpoint, wanted: Wanted) -> Result<Lease, ConnectError> {
+    let pool = &endpoint.pool.0;
     if wanted == Wanted::Any
         && let Some(lease) = pool.take().await
     {
@@ -195,116 +200,16 @@ pub(super) async fn lease(upstream: &Upstream, wanted: Wanted) -> Result<Lease, 
     Box::pin(async {
         // Waiting for somebody else's attempt is part of it: one that hangs holds up those
         // behind it no longer than itself.
-        let patience = upstream.settings.timeouts.connect;
-        let made = timeout(patience, make(upstream, wanted)).await;
+        let patience = endpoint.origin.settings.timeouts.connect;
+        let made = timeout(patience, make(endpoint, wanted)).await;
         made.map_err(|_elapsed| ConnectError::Timeout(patience))?
     })
     .await
 }
 
-/// A connection for one request alone, and what can be asked over it.
-pub(super) enum Alone {
-    /// HTTP/1.1, where an upgrade uses it up.
-    Http1(Lease),
-    /// HTTP/2.
-    Http2(Lease, ExtendedConnect),
-}
-
-/// Whether a server takes extended CONNECT (RFC 8441 §3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ExtendedConnect {
-    /// Its settings say so.
-    Allowed,
-    /// They don't.
-    Refused,
-}
-
-/// Makes a connection that no other request gets, HTTP/1.1 where TLS leaves the choice.
-///
-/// # Cancel safety
-///
-/// The connection that is being made is dropped.
-pub(super) async fn lease_alone(upstream: &Upstream) -> Result<Alone, ConnectError> {
-    let patience = upstream.settings.timeouts.connect;
-    let made = timeout(patience, Box::pin(connect_alone(upstream))).await;
-    made.map_err(|_elapsed| ConnectError::Timeout(patience))?
-}
-
-async fn connect_alone(upstream: &Upstream) -> Result<Alone, ConnectError> {
-    let settings = &upstream.settings;
-    let Some(tls) = &upstream.tls else {
-        let tcp = connect_tcp(settings).await?;
-        return match settings.protocol {
-            Protocol::Http2 => alone_over_http2(tcp).await,
-            Protocol::Auto | Protocol::Http1 => alone_over_http1(tcp).await,
-        };
-    };
-    if settings.protocol != Protocol::Http2 {
-        let tcp = connect_tcp(settings).await?;
-        let connector = tls.connector.with_alpn(vec![b"http/1.1".to_vec()]);
-        match connector.connect(tls.server_name.clone(), tcp).await {
-            Ok(stream) => return alone_over_http1(stream).await,
-            Err(error) if settings.protocol == Protocol::Auto && speaks_no_http1(&error) => {}
-            Err(error) => return Err(ConnectError::Tls(error)),
-        }
-    }
-    let tcp = connect_tcp(settings).await?;
-    let connector = tls.connector.with_alpn(vec![b"h2".to_vec()]);
-    let stream = connector.connect(tls.server_name.clone(), tcp).await;
-    let stream = stream.map_err(ConnectError::Tls)?;
-    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-        return Err(ConnectError::NoHttp2);
-    }
-    alone_over_http2(stream).await
-}
-
-/// The server found nothing among what it was offered (RFC 7301 §3.2).
-fn speaks_no_http1(error: &io::Error) -> bool {
-    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
-    matches!(
-        error,
-        Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol))
-    )
-}
-
-async fn alone_over_http1<S>(stream: S) -> Result<Alone, ConnectError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = handshake.map_err(ConnectError::Http)?;
-    let exclusive = Exclusive { sender, task: Some(drive(connection.with_upgrades())) };
-    Ok(Alone::Http1(Lease::alone(Connection::Http1 { exclusive, pool: Weak::new() })))
-}
-
-async fn alone_over_http2<S>(stream: S) -> Result<Alone, ConnectError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (stream, first_frame) = FirstFrame::of(stream);
-    let (sender, mut connection) = http2_handshake(stream).await?;
-    // What the server allows is in its first frame (RFC 9113 §3.4).
-    let settings_came = poll_fn(|cx| {
-        let ended = Pin::new(&mut connection).poll(cx);
-        if connection.is_extended_connect_protocol_enabled() {
-            return Poll::Ready(Ok(ExtendedConnect::Allowed));
-        }
-        match ended {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(ConnectError::Http(error))),
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(ExtendedConnect::Refused)),
-            Poll::Pending if first_frame.has_come() => Poll::Ready(Ok(ExtendedConnect::Refused)),
-            Poll::Pending => Poll::Pending,
-        }
-    });
-    let extended = settings_came.await?;
-    drive(connection);
-    let lease = Lease::alone(Connection::Http2 { sender, number: 0, _in_use: Arc::default() });
-    Ok(Alone::Http2(lease, extended))
-}
-
 /// A new connection, or one that somebody else just made for all.
-async fn make(upstream: &Upstream, wanted: Wanted) -> Result<Lease, ConnectError> {
-    let pool = &upstream.pool.0;
+async fn make(endpoint: &Endpoint, wanted: Wanted) -> Result<Lease, ConnectError> {
+    let pool = &endpoint.pool.0;
     let mut making = None;
     if pool.may_share.load(Ordering::Relaxed) {
         let guard = pool.making.lock().await;
@@ -315,7 +220,7 @@ async fn make(upstream: &Upstream, wanted: Wanted) -> Result<Lease, ConnectError
         }
         making = Some(guard).filter(|_| pool.may_share.load(Ordering::Relaxed));
     }
-    let connection = connect(upstream).await?;
+    let connection = connect(endpoint).await?;
     drop(making);
     Ok(Lease { connection, reused: false })
 }
@@ -430,57 +335,46 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn connect(upstream: &Upstream) -> Result<Connection, ConnectError> {
-    let settings = &upstream.settings;
-    let tcp = connect_tcp(settings).await?;
-    let Some(tls) = &upstream.tls else {
-        return match settings.protocol {
-            Protocol::Http2 => handshake_http2(upstream, tcp).await,
-            Protocol::Auto | Protocol::Http1 => handshake_http1(upstream, tcp).await,
-        };
-    };
-    let stream = tls.connector.connect(tls.server_name.clone(), tcp).await;
-    let stream = stream.map_err(ConnectError::Tls)?;
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        return handshake_http2(upstream, stream).await;
+async fn connect(endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+    let pool = &endpoint.pool.0;
+    let (stream, spoken) = dial(endpoint).await?;
+    if spoken == Spoken::Http1 {
+        // It speaks HTTP/1.1: from now on connections are made side by side.
+        pool.may_share.store(false, Ordering::Relaxed);
     }
-    if settings.protocol == Protocol::Http2 {
-        return Err(ConnectError::NoHttp2);
+    match (stream, spoken) {
+        (Dialled::Clear(tcp), Spoken::Http1) => handshake_http1(pool, tcp).await,
+        (Dialled::Clear(tcp), Spoken::Http2) => handshake_http2(pool, tcp).await,
+        (Dialled::Tls(tls), Spoken::Http1) => handshake_http1(pool, *tls).await,
+        (Dialled::Tls(tls), Spoken::Http2) => handshake_http2(pool, *tls).await,
     }
-    // It speaks HTTP/1.1: from now on connections are made side by side.
-    upstream.pool.0.may_share.store(false, Ordering::Relaxed);
-    handshake_http1(upstream, stream).await
 }
 
-async fn connect_tcp(settings: &UpstreamSettings) -> Result<TcpStream, ConnectError> {
-    let tcp = TcpStream::connect((settings.host.as_str(), settings.port)).await;
-    let tcp = tcp.map_err(ConnectError::Tcp)?;
-    tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
-    Ok(tcp)
-}
-
-async fn handshake_http1<S>(upstream: &Upstream, stream: S) -> Result<Connection, ConnectError>
+async fn handshake_http1<S>(pool: &Arc<Shared>, stream: S) -> Result<Connection, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;
     let exclusive = Exclusive { sender, task: Some(drive(connection)) };
-    Ok(Connection::Http1 { exclusive, pool: Arc::downgrade(&upstream.pool.0) })
+    Ok(Connection::Http1 { exclusive, pool: Arc::downgrade(pool) })
 }
 
-async fn handshake_http2<S>(upstream: &Upstream, stream: S) -> Result<Connection, ConnectError>
+async fn handshake_http2<S>(pool: &Arc<Shared>, stream: S) -> Result<Connection, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http2_handshake(stream).await?;
+    let (sender, connection) = http2_connection(stream).await?;
     drive(connection);
-    Ok(upstream.pool.0.share(sender))
+    Ok(pool.share(sender))
 }
 
 type Http2<S> = http2::Connection<TokioIo<S>, Body, TokioExecutor>;
 
-async fn http2_handshake<S>(stream: S) -> Result<(http2::SendRequest<Body>, Http2<S>), ConnectError>
+/// A connection of HTTP/2 that nobody runs yet.
+pub(super) async fn http2_connection<S>(
+    stream: S,
+) -> Result<(http2::SendRequest<Body>, Http2<S>), ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -497,7 +391,9 @@ where
 }
 
 /// Runs a connection until it ends. Its errors reach those who use it.
-fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> AbortHandle {
+pub(super) fn drive(
+    connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
+) -> AbortHandle {
     let driving = tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to an upstream ended");

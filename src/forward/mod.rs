@@ -2,9 +2,13 @@
 //! sends it and hands on the answer. Whether it may be sent was decided before: it takes a
 //! [`Permit`](crate::authz::Permit) to get here.
 
+mod alone;
+mod balance;
 mod challenged;
 mod claims;
 mod client;
+mod dial;
+mod endpoint;
 mod first_frame;
 pub mod headers;
 mod replay;
@@ -19,12 +23,13 @@ pub use challenged::Challenged;
 pub use claims::ForwardedClaim;
 pub use request::{AtTokenEnd, Forwarding, Inbound, UpstreamRequest, prepare};
 pub use upstream::{
-    HostHeader, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
+    HostHeader, HostPort, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
 };
 
 use std::error::Error as _;
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::WWW_AUTHENTICATE;
@@ -34,8 +39,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::body::Body;
 use crate::exchange::challenge;
-use crate::rejection::{Code, Rejection};
+use crate::rejection::{Code, Extra, Rejection};
+use balance::{Chosen, NoEndpoint};
 use client::{ConnectError, Lease, Wanted};
+use endpoint::Endpoint;
 use request::{Head, KeptBody};
 use response::BadAnswer;
 use upgrade::{Opened, UpgradeFault};
@@ -50,6 +57,14 @@ pub enum Answer<'a> {
     Challenged(Box<Challenged<'a>>),
 }
 
+/// What the log has to say about where a request went, kept up to date on the way: whoever
+/// drops the future wants to know, too.
+#[derive(Debug)]
+pub struct Trail<'r> {
+    /// The endpoint that was tried last, as the file names it: `host[:port]`.
+    pub endpoint: &'r mut Option<Arc<str>>,
+}
+
 /// Sends a request and returns the answer as soon as its head is there.
 ///
 /// # Errors
@@ -61,30 +76,36 @@ pub enum Answer<'a> {
 ///
 /// Dropping the future closes the connection or resets the stream: a caller who goes away
 /// cancels the upstream's work.
-pub async fn send(request: UpstreamRequest<'_>) -> Result<Answer<'_>, Rejection> {
+pub async fn send<'a>(
+    request: UpstreamRequest<'a>,
+    mut trail: Trail<'_>,
+) -> Result<Answer<'a>, Rejection> {
     let UpstreamRequest { plan, head, body, upload, exchanged, token_end, mut upgrade } = request;
     let upstream = &plan.upstream;
-    let refuse = |error: SendError| error.rejection(upstream, upload.as_deref());
 
     let keep = if exchanged.is_some() { Keep::Always } else { Keep::ForStale };
     let sent = match upgrade.take() {
-        None => exchange(plan, head, keep, body, upload.as_deref()).await.map_err(refuse)?,
+        None => exchange(plan, head, keep, body, upload.as_deref(), &mut trail).await,
         // Rare: its state is not to be part of every request.
         Some(asked) => {
-            let opened = upgrade::open(plan, head, keep, asked, token_end.as_ref());
-            match Box::pin(opened).await.map_err(refuse)? {
-                Opened::Switched(response) => return Ok(Answer::Response(response)),
-                Opened::Answered(sent, asked) => {
+            let opened = upgrade::open(plan, head, keep, asked, token_end.as_ref(), &mut trail);
+            match Box::pin(opened).await {
+                Ok(Opened::Switched(response)) => return Ok(Answer::Response(response)),
+                Ok(Opened::Answered(sent, asked)) => {
                     upgrade = Some(asked);
-                    sent
+                    Ok(sent)
                 }
+                Err(error) => Err(error),
             }
         }
     };
-    let Sent { response, lease, head } = sent;
+    let sent = sent.map_err(|error| error.rejection(upstream, &trail, upload.as_deref()))?;
+    let Sent { response, lease, endpoint, head } = sent;
     let patience = upstream.settings.timeouts.stream;
-    let response = response::receive(response, lease, upload.clone(), patience, token_end.as_ref());
-    let mut response = response.map_err(|error| refuse(SendError::Answer(error)))?;
+    let end = token_end.as_ref();
+    let response = response::receive(response, lease, endpoint, upload.clone(), patience, end);
+    let mut response = response
+        .map_err(|error| SendError::Answer(error).rejection(upstream, &trail, upload.as_deref()))?;
     if let Some(exchanged) = exchanged {
         if response.status() == StatusCode::UNAUTHORIZED {
             if let Some(claims) = challenge::claims_wanted(response.headers()) {
@@ -115,10 +136,12 @@ enum Keep {
     Always,
 }
 
-/// An answer, the connection it comes over, and the head it answers where that was kept.
+/// An answer, the connection it comes over and where from, and the head it answers where that
+/// was kept.
 struct Sent {
     response: Response<Incoming>,
     lease: Lease,
+    endpoint: Chosen,
     head: Option<Head>,
 }
 
@@ -129,15 +152,16 @@ async fn exchange(
     keep: Keep,
     body: Body,
     upload: Option<&Progress>,
+    trail: &mut Trail<'_>,
 ) -> Result<Sent, SendError> {
     let patience = plan.response_timeout.with(head.content_type());
-    let mut lease = client::lease(&plan.upstream, Wanted::Any).await?;
+    let (endpoint, mut lease) = connected(plan, trail).await?;
     // A kept connection may have been closed by the upstream just now.
     let spare = (lease.reused || keep == Keep::Always).then(|| head.clone());
-    let request = encode(&lease, head, body)?;
-    let answer = within(patience, upload, pin!(lease.send(request))).await?;
-    let mut failed = match answer {
-        Ok(response) => return Ok(Sent { response, lease, head: spare }),
+    let request = encode(&endpoint, &lease, head, body)?;
+    let answer = within(patience, upload, pin!(lease.send(request))).await;
+    let mut failed = match tell(&endpoint, upload, answer)? {
+        Ok(response) => return Ok(Sent { response, lease, endpoint, head: spare }),
         Err(failed) => failed,
     };
     let unsent = failed.take_message().map(Request::into_body);
@@ -152,18 +176,47 @@ async fn exchange(
         {
             (head, Body::empty())
         }
-        (Some(_) | None, _) => return Err(SendError::Http(failed.into_error())),
+        (Some(_) | None, _) => {
+            if upload.and_then(Progress::fault).is_none() {
+                endpoint.broke();
+            }
+            return Err(SendError::Http(failed.into_error()));
+        }
     };
     tracing::debug!(upstream = %plan.upstream.name(), "a kept connection was stale; sending on a new one");
     // Rare: its state is not to be part of every request.
     let wanted = lease.newer();
     drop(lease);
-    Box::pin(again(plan, wanted, head, keep, body, upload, patience)).await
+    Box::pin(again(endpoint, wanted, head, keep, body, upload, patience)).await
+}
+
+/// An endpoint that can be reached, and a connection to it.
+async fn connected(plan: &Forwarding, trail: &mut Trail<'_>) -> Result<(Chosen, Lease), SendError> {
+    let endpoints = &plan.upstream.endpoints;
+    let mut tried = Vec::new();
+    let mut failed = None;
+    loop {
+        let endpoint = match (endpoints.choose(&tried).await, failed) {
+            (Ok(endpoint), _) => endpoint,
+            // Why the last one could not be reached says more than that there is no other.
+            (Err(_), Some(failed)) => return Err(SendError::Connect(failed)),
+            (Err(none), None) => return Err(SendError::Nowhere(none)),
+        };
+        *trail.endpoint = Some(Arc::clone(&endpoint.origin.label));
+        match client::lease(&endpoint, Wanted::Any).await {
+            Ok(lease) => return Ok((endpoint, lease)),
+            Err(error) => {
+                endpoint.connect_failed();
+                tried.push(Arc::clone(endpoint.endpoint()));
+                failed = Some(error);
+            }
+        }
+    }
 }
 
 /// The second and last time, on a new connection.
 async fn again(
-    plan: &Forwarding,
+    endpoint: Chosen,
     wanted: Wanted,
     head: Head,
     keep: Keep,
@@ -171,19 +224,47 @@ async fn again(
     upload: Option<&Progress>,
     patience: Option<Duration>,
 ) -> Result<Sent, SendError> {
-    let mut lease = client::lease(&plan.upstream, wanted).await?;
+    let lease = client::lease(&endpoint, wanted).await;
+    let mut lease = lease.inspect_err(|_| endpoint.connect_failed()).map_err(SendError::Connect)?;
     let spare = (keep == Keep::Always).then(|| head.clone());
-    let request = encode(&lease, head, body)?;
-    let answer = within(patience, upload, pin!(lease.send(request))).await?;
-    let response = answer.map_err(|failed| SendError::Http(failed.into_error()))?;
-    Ok(Sent { response, lease, head: spare })
+    let request = encode(&endpoint, &lease, head, body)?;
+    let answer = within(patience, upload, pin!(lease.send(request))).await;
+    let response = tell(&endpoint, upload, answer)?;
+    let response = response.map_err(|failed| {
+        if upload.and_then(Progress::fault).is_none() {
+            endpoint.broke();
+        }
+        SendError::Http(failed.into_error())
+    })?;
+    Ok(Sent { response, lease, endpoint, head: spare })
 }
 
-fn encode(lease: &Lease, head: Head, body: Body) -> Result<Request<Body>, SendError> {
+/// Tells an endpoint what came of a request, where that is known: it answered, or kept silent.
+/// A lost connection is told of where it is known that it was no stale one.
+fn tell<E>(
+    endpoint: &Chosen,
+    upload: Option<&Progress>,
+    answer: Result<Result<Response<Incoming>, E>, SendError>,
+) -> Result<Result<Response<Incoming>, E>, SendError> {
+    match &answer {
+        Ok(Ok(response)) => endpoint.answered(response.status()),
+        // What the caller's own body broke is not the endpoint's.
+        Err(_) if upload.and_then(Progress::fault).is_none() => endpoint.broke(),
+        Ok(Err(_)) | Err(_) => {}
+    }
+    answer
+}
+
+fn encode(
+    endpoint: &Endpoint,
+    lease: &Lease,
+    head: Head,
+    body: Body,
+) -> Result<Request<Body>, SendError> {
     if lease.is_http2() {
-        head.into_http2(body).map_err(SendError::Encode)
+        head.into_http2(endpoint, body).map_err(SendError::Encode)
     } else {
-        Ok(head.into_http1(body))
+        Ok(head.into_http1(endpoint, body))
     }
 }
 
@@ -218,7 +299,9 @@ async fn within<T>(
 #[derive(Debug, thiserror::Error)]
 enum SendError {
     #[error(transparent)]
-    Connect(#[from] ConnectError),
+    Nowhere(NoEndpoint),
+    #[error(transparent)]
+    Connect(ConnectError),
     #[error("the request can't be encoded")]
     Encode(#[source] http::Error),
     #[error("the connection failed before an answer came")]
@@ -232,21 +315,49 @@ enum SendError {
 }
 
 impl SendError {
-    fn rejection(self, upstream: &Upstream, upload: Option<&Progress>) -> Rejection {
+    fn rejection(
+        self,
+        upstream: &Upstream,
+        trail: &Trail<'_>,
+        upload: Option<&Progress>,
+    ) -> Rejection {
         // The upstream only sees that the request was aborted; the cause is the caller's body.
         if let Some(fault) = upload.and_then(Progress::fault) {
             return fault.rejection();
         }
+        let retry_after = match &self {
+            Self::Nowhere(NoEndpoint::Down(outage)) => Extra::RetryAfter(outage.retry_after),
+            Self::Nowhere(_)
+            | Self::Connect(_)
+            | Self::Encode(_)
+            | Self::Http(_)
+            | Self::Answer(_)
+            | Self::Upgrade(_)
+            | Self::Timeout(_) => Extra::None,
+        };
         let (code, detail) = match self {
-            Self::Timeout(_) | Self::Connect(ConnectError::Timeout(_)) => {
+            Self::Nowhere(NoEndpoint::Down(_)) => (
+                Code::UpstreamOverloaded,
+                "The service behind this route is down. Try again later.",
+            ),
+            Self::Timeout(_)
+            | Self::Connect(ConnectError::Timeout(_))
+            | Self::Nowhere(NoEndpoint::Slow { .. }) => {
                 (Code::UpstreamTimeout, "The service behind this route did not answer in time.")
             }
-            Self::Connect(_) | Self::Http(_) | Self::Answer(_) | Self::Upgrade(_) => {
+            Self::Nowhere(_)
+            | Self::Connect(_)
+            | Self::Http(_)
+            | Self::Answer(_)
+            | Self::Upgrade(_) => {
                 (Code::UpstreamUnreachable, "The service behind this route can't be reached.")
             }
             Self::Encode(_) => (Code::BadRequest, "The request can't be forwarded."),
         };
-        let reason = format!("upstream `{}` at {}", upstream.name(), upstream.endpoint());
-        Rejection::new(code, detail, reason).caused_by(self)
+        let reason = match &*trail.endpoint {
+            Some(endpoint) => format!("upstream `{}` at {endpoint}", upstream.name()),
+            None => format!("upstream `{}`", upstream.name()),
+        };
+        Rejection::new(code, detail, reason).with(retry_after).caused_by(self)
     }
 }

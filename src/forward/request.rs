@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use hyper::body::{Body as _, Incoming};
 
 use super::claims::{self, ForwardedClaim};
+use super::endpoint::Endpoint;
 use super::headers::{self, Asserted, Downstream, HeaderRules};
 use super::replay::Replay;
 use super::token_end::StreamEnd;
@@ -131,7 +132,8 @@ pub(super) enum KeptBody {
 pub(super) struct Head {
     pub(super) method: Method,
     scheme: Scheme,
-    authority: HeaderValue,
+    /// The host that the upstream is told; `None` is the endpoint's own.
+    authority: Option<HeaderValue>,
     path: PathAndQuery,
     pub(super) headers: HeaderMap,
 }
@@ -180,8 +182,7 @@ pub fn prepare<'a>(
 
     let client_host =
         target.authority().filter(|_| upstream.settings.host_header == HostHeader::Client);
-    let client_host = client_host.and_then(|host| HeaderValue::from_str(host).ok());
-    let authority = client_host.unwrap_or_else(|| upstream.authority.clone());
+    let authority = client_host.and_then(|host| HeaderValue::from_str(host).ok());
     let head = Head { method: parts.method, scheme: upstream.scheme(), authority, path, headers };
     let token_end = token_end.filter(|_| plan.at_token_end == AtTokenEnd::Ends);
     let token_end = token_end.map(|token| StreamEnd { token, note: bytes_in.clone() });
@@ -298,13 +299,14 @@ impl Head {
     }
 
     /// The request as HTTP/1.1 has it: path alone, and a `Host` field.
-    pub(super) fn into_http1(mut self, body: Body) -> Request<Body> {
+    pub(super) fn into_http1(mut self, endpoint: &Endpoint, body: Body) -> Request<Body> {
         if !body.is_end_stream() && !self.headers.contains_key(CONTENT_LENGTH) {
             // hyper sends no body with GET and the like, unless it is told that there is one.
             self.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let mut request = Request::new(body);
-        self.headers.insert(http::header::HOST, self.authority);
+        let authority = self.authority.unwrap_or_else(|| endpoint.origin.authority.clone());
+        self.headers.insert(http::header::HOST, authority);
         *request.method_mut() = self.method;
         *request.uri_mut() = Uri::from(self.path);
         *request.headers_mut() = self.headers;
@@ -312,10 +314,15 @@ impl Head {
     }
 
     /// The request as HTTP/2 has it: an absolute URI, and no `Host` field.
-    pub(super) fn into_http2(self, body: Body) -> Result<Request<Body>, http::Error> {
+    pub(super) fn into_http2(
+        self,
+        endpoint: &Endpoint,
+        body: Body,
+    ) -> Result<Request<Body>, http::Error> {
+        let authority = self.authority.as_ref().unwrap_or(&endpoint.origin.authority);
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(self.scheme);
-        uri.authority = Some(Authority::try_from(self.authority.as_bytes())?);
+        uri.authority = Some(Authority::try_from(authority.as_bytes())?);
         uri.path_and_query = Some(self.path);
         let mut request = Request::new(body);
         *request.method_mut() = self.method;

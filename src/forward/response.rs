@@ -11,6 +11,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::balance::Chosen;
 use super::client::Lease;
 use super::headers;
 use super::token_end::{AnswerEnd, StreamEnd};
@@ -32,12 +33,13 @@ pub(super) enum BadAnswer {
     Switching,
 }
 
-/// Takes an answer and the connection it comes over. The connection goes back when the answer
+/// Takes an answer, the connection it comes over and where from. The connection goes back when the answer
 /// has ended well and all of `upload` has been sent: one whose request is still on its way can't
 /// carry another.
 pub(super) fn receive(
     response: Response<Incoming>,
     lease: Lease,
+    endpoint: Chosen,
     upload: Option<Arc<Progress>>,
     patience: Patience,
     token_end: Option<&StreamEnd>,
@@ -49,7 +51,7 @@ pub(super) fn receive(
     if let Some(upload) = &upload {
         upload.answer_begun();
     }
-    let mut lease = Returning { lease: Some(lease), upload };
+    let mut lease = Returning { lease: Some(lease), upload, _endpoint: endpoint };
     if incoming.is_end_stream() {
         lease.ended();
         return Ok(Response::from_parts(parts, Body::empty()));
@@ -89,6 +91,8 @@ fn check_framing(status: StatusCode, headers: &HeaderMap) -> Result<(), BadAnswe
 struct Returning {
     lease: Option<Lease>,
     upload: Option<Arc<Progress>>,
+    /// The request counts there as long as its answer goes on.
+    _endpoint: Chosen,
 }
 
 impl Returning {

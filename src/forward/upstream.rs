@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::uri::Scheme;
-use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
-use super::client::Pool;
+use super::balance::Endpoints;
+use super::endpoint::Origin;
 use crate::trust::{Roots, TrustError};
 
 /// Which HTTP is spoken to an upstream.
@@ -82,6 +82,15 @@ fn starts_with(content_type: &HeaderValue, start: &[u8]) -> bool {
     text.is_some_and(|text| text.eq_ignore_ascii_case(start))
 }
 
+/// The host and port of a URL.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// A DNS name or an address; IPv6 without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
 /// What the routes file says of an upstream. Two that are equal may share connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamSettings {
@@ -89,11 +98,9 @@ pub struct UpstreamSettings {
     pub name: Arc<str>,
     /// Whether it is spoken to over TLS.
     pub tls: bool,
-    /// A DNS name or an address; IPv6 without brackets.
-    pub host: String,
-    /// The TCP port.
-    pub port: u16,
-    /// The path of its URL, without a slash at its end: what is put before each path.
+    /// Where it is: one host and port for each of its URLs; one at least.
+    pub places: Vec<HostPort>,
+    /// The path that all its URLs have, without a slash at its end: what is put before each path.
     pub base_path: String,
     /// Which HTTP is spoken.
     pub protocol: Protocol,
@@ -103,23 +110,14 @@ pub struct UpstreamSettings {
     pub timeouts: Timeouts,
     /// Whose certificates are believed.
     pub roots: Roots,
-    /// The name its certificate must have, where that is not `host`.
+    /// The name its certificates must have, where that is not the host.
     pub server_name: Option<String>,
 }
 
-/// An upstream with its connections.
+/// An upstream with its endpoints and their connections.
 pub struct Upstream {
-    pub(super) settings: UpstreamSettings,
-    /// `host[:port]`, the port left out where it is the scheme's own.
-    pub(super) authority: HeaderValue,
-    pub(super) endpoint: Arc<str>,
-    pub(super) tls: Option<Tls>,
-    pub(super) pool: Pool,
-}
-
-pub(super) struct Tls {
-    pub(super) connector: TlsConnector,
-    pub(super) server_name: ServerName<'static>,
+    pub(super) settings: Arc<UpstreamSettings>,
+    pub(super) endpoints: Endpoints,
 }
 
 /// Why an upstream of the file can't be used.
@@ -140,12 +138,12 @@ impl Upstream {
     ///
     /// A host or roots that can't be used.
     pub fn new(settings: UpstreamSettings) -> Result<Arc<Self>, UpstreamError> {
-        let bad_host = || UpstreamError::Host(settings.host.clone());
-        let text = authority(&settings);
-        let authority = HeaderValue::from_str(&text).map_err(|_invalid| bad_host())?;
-        let tls = if settings.tls { Some(tls(&settings)?) } else { None };
-        let pool = Pool::new(&settings);
-        Ok(Arc::new(Self { authority, endpoint: text.into(), tls, pool, settings }))
+        let settings = Arc::new(settings);
+        let connector = if settings.tls { Some(connector(&settings)?) } else { None };
+        let origin = |place: &HostPort| Origin::new(&settings, place, connector.clone());
+        let origins = settings.places.iter().map(origin).collect::<Result<_, _>>()?;
+        let endpoints = Endpoints::new(origins);
+        Ok(Arc::new(Self { settings, endpoints }))
     }
 
     /// Its name in the routes file.
@@ -156,11 +154,6 @@ impl Upstream {
     /// What the routes file says of it.
     pub fn settings(&self) -> &UpstreamSettings {
         &self.settings
-    }
-
-    /// Where it is: `host[:port]`.
-    pub fn endpoint(&self) -> &Arc<str> {
-        &self.endpoint
     }
 
     pub(super) fn scheme(&self) -> Scheme {
@@ -174,24 +167,13 @@ impl fmt::Debug for Upstream {
     }
 }
 
-fn authority(settings: &UpstreamSettings) -> String {
-    let host = &settings.host;
-    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    match (settings.tls, settings.port) {
-        (true, 443) | (false, 80) => host,
-        (_, port) => format!("{host}:{port}"),
-    }
-}
-
-fn tls(settings: &UpstreamSettings) -> Result<Tls, UpstreamError> {
+/// What TLS is spoken with, to all endpoints.
+fn connector(settings: &UpstreamSettings) -> Result<TlsConnector, UpstreamError> {
     let mut config = settings.roots.client_config()?;
     config.alpn_protocols = match settings.protocol {
         Protocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         Protocol::Http1 => vec![b"http/1.1".to_vec()],
         Protocol::Http2 => vec![b"h2".to_vec()],
     };
-    let name = settings.server_name.as_ref().unwrap_or(&settings.host).clone();
-    let server_name =
-        ServerName::try_from(name.clone()).map_err(|_invalid| UpstreamError::Host(name))?;
-    Ok(Tls { connector: TlsConnector::from(Arc::new(config)), server_name })
+    Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::*;
 use crate::clock::SystemClock;
 use crate::config::read;
+use crate::forward::HostPort;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/config/meaning");
 
@@ -132,7 +133,7 @@ fn presets_lead_to_the_services_of_the_providers_cloud() {
                 let scheme = if upstream.tls { "https" } else { "http" };
                 let plans = format!("{:?}", resolved.snapshot.routes);
                 let scope = plans.split('"').find(|text| text.ends_with("/.default")).unwrap();
-                let (host, port) = (&upstream.host, upstream.port);
+                let HostPort { host, port } = upstream.places.first().unwrap();
                 let base = &upstream.base_path;
                 writeln!(shown, "{cloud} {preset}: {scheme}://{host}:{port}{base} scope {scope}")
                     .unwrap();

@@ -16,7 +16,7 @@ use super::tokens::{self, Token};
 use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
 use crate::forward::{
-    HostHeader, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
+    HostHeader, HostPort, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
 };
 use crate::trust::Roots;
 
@@ -206,8 +206,7 @@ fn settings(
     Some(UpstreamSettings {
         name: Arc::from(name.value.as_str()),
         tls,
-        host,
-        port: url.port_or_known_default()?,
+        places: vec![HostPort { host, port: url.port_or_known_default()? }],
         base_path: url.path().trim_end_matches('/').to_owned(),
         protocol: match upstream.protocol.value {
             file::Protocol::Auto => Protocol::Auto,

@@ -12,11 +12,11 @@ use hyper::ext::Protocol;
 
 use std::pin::pin;
 
-use super::super::client::{self, Alone, ExtendedConnect};
+use super::super::alone::{self, Alone, ExtendedConnect};
 use super::super::request::Head;
 use super::super::token_end::StreamEnd;
 use super::super::upstream::Patience;
-use super::super::{Forwarding, Keep, SendError, Sent, headers, within};
+use super::super::{Forwarding, Keep, SendError, Sent, Trail, headers, tell, within};
 use super::tunnel::{Speaks, Stream, Tunnel};
 use super::websocket::{OwnKey, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use super::{Asked, Becomes, WEBSOCKET, elements, names};
@@ -62,13 +62,15 @@ pub(in crate::forward) async fn open(
     keep: Keep,
     asked: Box<Asked>,
     token: Option<&StreamEnd>,
+    trail: &mut Trail<'_>,
 ) -> Result<Opened, SendError> {
     let spare = (keep == Keep::Always).then(|| head.clone());
     head.headers.remove(CONTENT_LENGTH);
     head.headers.remove(SEC_WEBSOCKET_KEY);
     head.headers.remove(SEC_WEBSOCKET_ACCEPT);
     let patience = plan.response_timeout.with(None);
-    let (mut lease, key, request) = match client::lease_alone(&plan.upstream).await? {
+    let (endpoint, alone) = alone::connected(plan, trail).await?;
+    let (mut lease, key, request) = match alone {
         Alone::Http1(lease) => {
             let key = match &asked.to {
                 Becomes::WebSocket(_) => Some(OwnKey::new().ok_or(UpgradeFault::NoRandomNumbers)?),
@@ -79,7 +81,7 @@ pub(in crate::forward) async fn open(
             if let Some(key) = &key {
                 head.headers.insert(SEC_WEBSOCKET_KEY, key.header().clone());
             }
-            (lease, key, head.into_http1(Body::empty()))
+            (lease, key, head.into_http1(&endpoint, Body::empty()))
         }
         Alone::Http2(lease, extended) => {
             match (&asked.to, extended) {
@@ -91,16 +93,20 @@ pub(in crate::forward) async fn open(
                 }
                 (Becomes::WebSocket(_), ExtendedConnect::Allowed) => {}
             }
-            let mut request = head.into_http2(Body::empty()).map_err(SendError::Encode)?;
+            let mut request =
+                head.into_http2(&endpoint, Body::empty()).map_err(SendError::Encode)?;
             *request.method_mut() = Method::CONNECT;
             request.extensions_mut().insert(Protocol::from_static(WEBSOCKET));
             (lease, None, request)
         }
     };
-    let answer = within(patience, None, pin!(lease.send(request))).await?;
-    let mut response = answer.map_err(|failed| SendError::Http(failed.into_error()))?;
+    let answer = within(patience, None, pin!(lease.send(request))).await;
+    let response = tell(&endpoint, None, answer)?;
+    // It was no stale connection that failed.
+    let response = response.inspect_err(|_| endpoint.broke());
+    let mut response = response.map_err(|failed| SendError::Http(failed.into_error()))?;
     if !asked.is_agreed(&response, key.as_ref(), lease.is_http2())? {
-        return Ok(Opened::Answered(Sent { response, lease, head: spare }, asked));
+        return Ok(Opened::Answered(Sent { response, lease, endpoint, head: spare }, asked));
     }
     let upstream = hyper::upgrade::on(&mut response).await.map_err(UpgradeFault::NoStream)?;
     let (parts, _empty) = response.into_parts();
@@ -108,6 +114,7 @@ pub(in crate::forward) async fn open(
         caller,
         upstream,
         lease,
+        endpoint,
         speaks,
         token: token.cloned(),
         idle: match plan.upstream.settings.timeouts.stream {

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
 
+use super::super::balance::Chosen;
 use super::super::client::Lease;
 use super::super::token_end::{Expiry, StreamEnd};
 use super::frames::Frames;
@@ -36,6 +37,8 @@ pub(super) struct Stream {
     pub(super) upstream: Upgraded,
     /// What keeps the upstream's connection.
     pub(super) lease: Lease,
+    /// Where it counts as a request on its way.
+    pub(super) endpoint: Chosen,
     pub(super) speaks: Speaks,
     pub(super) token: Option<StreamEnd>,
     /// Without a byte either way; `None` is for ever.
@@ -97,7 +100,8 @@ pub struct Running(Box<Stream>);
 impl Running {
     /// Carries it to its end, or until `cut` is ready and those who speak were told.
     pub async fn run(self, cut: impl Future<Output = ()>) -> Ended {
-        let Stream { caller, upstream, lease, speaks, token, idle, stall, mut record } = *self.0;
+        let Stream { caller, upstream, lease, endpoint, speaks, token, idle, stall, mut record } =
+            *self.0;
         let Ok(caller) = caller.await else {
             // The caller went away before the answer reached it, and the record says so.
             return Ended::Itself;
@@ -122,7 +126,7 @@ impl Running {
             }
             record.stream_ended(relay.up.passed(), relay.down.passed(), ended.reason());
         }
-        drop(lease);
+        drop((lease, endpoint));
         if matches!(ended, Why::CutOff) { Ended::CutOff } else { Ended::Itself }
     }
 }

@@ -1,0 +1,108 @@
+//! A connection for one request alone, as an upgrade needs it: over HTTP/1.1 it uses one up, and
+//! over HTTP/2 it would hold a shared one for hours.
+
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use super::balance::Chosen;
+use super::client::{self, ConnectError, Lease};
+use super::dial::{self, Dialled, Spoken};
+use super::first_frame::FirstFrame;
+use super::{Forwarding, SendError, Trail};
+
+/// The connection, and what can be asked over it.
+pub(super) enum Alone {
+    /// HTTP/1.1.
+    Http1(Lease),
+    /// HTTP/2.
+    Http2(Lease, ExtendedConnect),
+}
+
+/// Whether a server takes extended CONNECT (RFC 8441 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExtendedConnect {
+    /// Its settings say so.
+    Allowed,
+    /// They don't.
+    Refused,
+}
+
+/// An endpoint that can be reached, and a new connection to it: HTTP/1.1 where TLS leaves the choice.
+///
+/// # Cancel safety
+///
+/// The connection that is being made is dropped.
+pub(super) async fn connected(
+    plan: &Forwarding,
+    trail: &mut Trail<'_>,
+) -> Result<(Chosen, Alone), SendError> {
+    let patience = plan.upstream.settings.timeouts.connect;
+    let mut tried = Vec::new();
+    let mut failed = None;
+    loop {
+        let endpoint = match (plan.upstream.endpoints.choose(&tried).await, failed) {
+            (Ok(endpoint), _) => endpoint,
+            (Err(_), Some(failed)) => return Err(SendError::Connect(failed)),
+            (Err(none), None) => return Err(SendError::Nowhere(none)),
+        };
+        *trail.endpoint = Some(Arc::clone(&endpoint.origin.label));
+        let connected = timeout(patience, connect(&endpoint)).await;
+        match connected.unwrap_or(Err(ConnectError::Timeout(patience))) {
+            Ok(alone) => return Ok((endpoint, alone)),
+            Err(error) => {
+                endpoint.connect_failed();
+                tried.push(Arc::clone(endpoint.endpoint()));
+                failed = Some(error);
+            }
+        }
+    }
+}
+
+async fn connect(endpoint: &Chosen) -> Result<Alone, ConnectError> {
+    match dial::for_upgrade(endpoint).await? {
+        (Dialled::Clear(tcp), Spoken::Http1) => over_http1(tcp).await,
+        (Dialled::Clear(tcp), Spoken::Http2) => over_http2(tcp).await,
+        (Dialled::Tls(tls), Spoken::Http1) => over_http1(*tls).await,
+        (Dialled::Tls(tls), Spoken::Http2) => over_http2(*tls).await,
+    }
+}
+
+async fn over_http1<S>(stream: S) -> Result<Alone, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.map_err(ConnectError::Http)?;
+    Ok(Alone::Http1(Lease::of_http1(sender, client::drive(connection.with_upgrades()))))
+}
+
+async fn over_http2<S>(stream: S) -> Result<Alone, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (stream, first_frame) = FirstFrame::of(stream);
+    let (sender, mut connection) = client::http2_connection(stream).await?;
+    // What the server allows is in its first frame (RFC 9113 §3.4).
+    let settings_came = poll_fn(|cx| {
+        let ended = Pin::new(&mut connection).poll(cx);
+        if connection.is_extended_connect_protocol_enabled() {
+            return Poll::Ready(Ok(ExtendedConnect::Allowed));
+        }
+        match ended {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(ConnectError::Http(error))),
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(ExtendedConnect::Refused)),
+            Poll::Pending if first_frame.has_come() => Poll::Ready(Ok(ExtendedConnect::Refused)),
+            Poll::Pending => Poll::Pending,
+        }
+    });
+    let extended = settings_came.await?;
+    client::drive(connection);
+    Ok(Alone::Http2(Lease::of_http2(sender), extended))
+}

@@ -1,0 +1,94 @@
+//! A new connection to an endpoint: TCP, TLS where it is asked for, and which HTTP is spoken.
+//!
+//! What is done with it is decided elsewhere: the pool (`client.rs`) keeps it, a health check
+//! uses it once.
+
+use std::io;
+
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use super::client::ConnectError;
+use super::endpoint::Endpoint;
+use super::upstream::Protocol;
+
+/// A connection on which nothing was said yet.
+pub(super) enum Dialled {
+    Clear(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Which HTTP the other side takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spoken {
+    Http1,
+    Http2,
+}
+
+/// Connects; takes as long as it takes.
+///
+/// # Cancel safety
+///
+/// What was begun is closed.
+pub(super) async fn dial(endpoint: &Endpoint) -> Result<(Dialled, Spoken), ConnectError> {
+    let protocol = endpoint.origin.settings.protocol;
+    let tcp = connect(endpoint).await?;
+    let Some(tls) = &endpoint.origin.tls else {
+        let spoken = match protocol {
+            Protocol::Http2 => Spoken::Http2,
+            Protocol::Auto | Protocol::Http1 => Spoken::Http1,
+        };
+        return Ok((Dialled::Clear(tcp), spoken));
+    };
+    let stream: io::Result<_> = tls.connector.connect(tls.server_name.clone(), tcp).await;
+    let stream = stream.map_err(ConnectError::Tls)?;
+    let spoken = match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Spoken::Http2,
+        Some(_) | None if protocol == Protocol::Http2 => return Err(ConnectError::NoHttp2),
+        Some(_) | None => Spoken::Http1,
+    };
+    Ok((Dialled::Tls(Box::new(stream)), spoken))
+}
+
+/// The same for a connection that is to be upgraded: HTTP/1.1 where TLS leaves the choice, since what
+/// speaks WebSocket at all speaks it there.
+///
+/// # Cancel safety
+///
+/// What was begun is closed.
+pub(super) async fn for_upgrade(endpoint: &Endpoint) -> Result<(Dialled, Spoken), ConnectError> {
+    let Some(tls) = endpoint.origin.tls.as_ref() else { return dial(endpoint).await };
+    let protocol = endpoint.origin.settings.protocol;
+    if protocol != Protocol::Http2 {
+        let tcp = connect(endpoint).await?;
+        let connector = tls.connector.with_alpn(vec![b"http/1.1".to_vec()]);
+        match connector.connect(tls.server_name.clone(), tcp).await {
+            Ok(stream) => return Ok((Dialled::Tls(Box::new(stream)), Spoken::Http1)),
+            Err(error) if protocol == Protocol::Auto && speaks_no_http1(&error) => {}
+            Err(error) => return Err(ConnectError::Tls(error)),
+        }
+    }
+    let tcp = connect(endpoint).await?;
+    let connector = tls.connector.with_alpn(vec![b"h2".to_vec()]);
+    let stream = connector.connect(tls.server_name.clone(), tcp).await;
+    let stream = stream.map_err(ConnectError::Tls)?;
+    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return Err(ConnectError::NoHttp2);
+    }
+    Ok((Dialled::Tls(Box::new(stream)), Spoken::Http2))
+}
+
+async fn connect(endpoint: &Endpoint) -> Result<TcpStream, ConnectError> {
+    let tcp = TcpStream::connect(endpoint.address).await.map_err(ConnectError::Tcp)?;
+    tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
+    Ok(tcp)
+}
+
+/// The server found nothing among what it was offered (RFC 7301 §3.2).
+fn speaks_no_http1(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(
+        error,
+        Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol))
+    )
+}

@@ -21,6 +21,7 @@ pub mod client;
 pub mod invariants;
 pub mod raw;
 pub mod raw_http2;
+pub mod websocket;
 pub mod capture;
 pub mod gateway;
 

@@ -84,8 +84,7 @@ impl RawHttp2 {
             // A literal that is not indexed, with a new name, neither of them compressed.
             block.push(0);
             for text in [name, value] {
-                assert!(text.len() < 127, "longer texts have another form");
-                block.push(u8::try_from(text.len()).unwrap());
+                integer(&mut block, text.len());
                 block.extend_from_slice(text.as_bytes());
             }
         }
@@ -115,6 +114,27 @@ impl RawHttp2 {
         }
     }
 
+    /// The next `length` bytes of the body of `stream`; frames of others are passed over. Fewer, if
+    /// the body ends before.
+    ///
+    /// # Panics
+    ///
+    /// When the connection ends, or the stream is reset.
+    pub async fn body(&mut self, stream: u32, length: usize) -> Vec<u8> {
+        let mut body = Vec::new();
+        while body.len() < length {
+            let (kind, flags, of, payload) = self.read().await.expect("the connection is open");
+            assert!((kind, of) != (RST_STREAM, stream), "reset: {payload:?}");
+            if (kind, of) == (DATA, stream) {
+                body.extend(payload);
+                if flags & END_STREAM != 0 {
+                    break;
+                }
+            }
+        }
+        body
+    }
+
     /// Reads until the peer closes. Nothing is answered: not the pings either.
     pub async fn closed(&mut self) {
         while self.read().await.is_some() {}
@@ -139,6 +159,21 @@ impl RawHttp2 {
         super::within("a payload", self.stream.read_exact(&mut payload)).await.ok()?;
         Some((kind, flags, u32::from_be_bytes(stream), payload))
     }
+}
+
+/// A length, with a prefix of 7 bits (RFC 7541 §5.1).
+fn integer(block: &mut Vec<u8>, mut number: usize) {
+    if number < 127 {
+        block.push(u8::try_from(number).unwrap());
+        return;
+    }
+    block.push(127);
+    number -= 127;
+    while number >= 128 {
+        block.push(u8::try_from(number % 128 + 128).unwrap());
+        number /= 128;
+    }
+    block.push(u8::try_from(number).unwrap());
 }
 
 /// The status that a block begins with.

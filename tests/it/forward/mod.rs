@@ -10,6 +10,8 @@ mod timeouts;
 mod routes;
 mod reload;
 mod log;
+mod upgrades;
+mod token_end;
 
 use bytes::Bytes;
 use http_body::Frame;

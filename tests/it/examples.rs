@@ -17,11 +17,11 @@ use crate::support::keys;
 use crate::support::managed_identity::{Asked, MetadataHost};
 use crate::support::obo::{Answer as TokenAnswer, Issued};
 use crate::support::provider::{Endpoint, Provider};
+use crate::support::raw::Raw;
 use crate::support::token::{
     ALICE, BOB, CALLER_CLIENT, CLIENT_ID, CLIENT_SECRET, OIDC_CLIENT, OTHER_TENANT, TENANT, Token,
     bearer,
 };
-use crate::support::raw::Raw;
 use crate::support::upstream::{Answer, Upstream};
 use crate::support::websocket::{WebSocketUpstream, handshake, text};
 use crate::support::{registry, within};

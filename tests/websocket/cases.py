@@ -98,7 +98,7 @@ def cases():
             text.decode()
             wait = [echoed(TEXT, text)]
         except UnicodeDecodeError:
-            wait = []
+            wait = [1]  # the refusal
         yield f"6 {name}", [frame(TEXT, text)] + wait + [END]
         yield f"6 {name} by fragments", (
             [part(TEXT, text[:1])]

@@ -202,6 +202,7 @@ class WebSocket(unittest.IsolatedAsyncioTestCase):
         http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         http2.initiate_connection()
         writer.write(http2.data_to_send())
+        self.addCleanup(writer.close)
         sent, came, ended = False, b"", False
         while not ended:
             data = await reader.read(65536)
@@ -215,15 +216,17 @@ class WebSocket(unittest.IsolatedAsyncioTestCase):
                     sent = True
                 elif isinstance(event, h2.events.ResponseReceived):
                     self.assertEqual(dict(event.headers)[b":status"], b"200")
-                    http2.send_data(1, frame(1, b"over HTTP/2") + close())
+                    http2.send_data(1, frame(1, b"over HTTP/2"))
                 elif isinstance(event, h2.events.DataReceived):
                     http2.acknowledge_received_data(event.flow_controlled_length, 1)
                     came += event.data
+                    if came == b"\x81\x0bover HTTP/2":
+                        http2.send_data(1, close())
                 elif isinstance(event, h2.events.StreamEnded):
                     ended = True
+                    http2.end_stream(1)
             writer.write(http2.data_to_send())
         self.assertEqual(came, b"\x81\x0bover HTTP/2\x88\x02\x03\xe8")
-        writer.close()
 
 
 if __name__ == "__main__":

@@ -32,13 +32,14 @@ use crate::route::{EncodedSlashes, PathPattern, RouteMatch, RouteTable, Target};
 pub type Judge = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Judge); 12] = [
+pub const TARGETS: [(&str, Judge); 13] = [
     ("answer", answer),
     ("bearer", bearer),
     ("challenge", challenge),
     ("claims", claims),
     ("framing", framing),
     ("keys", keys),
+    ("links", links),
     ("metadata", metadata),
     ("pattern", pattern),
     ("proof", proof),
@@ -70,6 +71,11 @@ pub fn framing(data: &[u8]) {
 /// A JWK set.
 pub fn keys(data: &[u8]) {
     crate::authn::fuzzing::keys(data);
+}
+
+/// A body in JSON of an upstream, behind one byte that says how it is cut; and a link of its head.
+pub fn links(data: &[u8]) {
+    crate::forward::links::fuzzing::links(data);
 }
 
 /// A discovery document.

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::authn::{self, Presented};
 use crate::authz;
 use crate::body::Body;
+use crate::cors::{self, Cors};
 use crate::exchange::{self, Exchanger, TokenPlan, Unanswered, UpstreamCredential};
 use crate::forward::upgrade::{Asked, Tunnel};
 use crate::forward::{self, Answer, Challenged, Inbound, Trail, UpstreamRequest};
@@ -24,11 +25,12 @@ use crate::observe::access_log::{AccessRecord, Observer};
 use crate::observe::recorded_body::RecordedBody;
 use crate::observe::request_id::{RequestId, X_REQUEST_ID};
 use crate::peer::{Peer, TrustedProxies};
+use crate::preflight;
 use crate::public_url::PublicUrl;
 use crate::rejection::Rejection;
-use crate::respond;
+use crate::respond::{self, Form};
 use crate::route::Target;
-use crate::snapshot::{Action, Forward, Snapshot};
+use crate::snapshot::{Action, Forward, Route, Snapshot};
 
 /// What serves requests, over all configurations that follow each other.
 #[derive(Debug)]
@@ -66,12 +68,12 @@ impl Gateway {
         peer: Peer,
     ) -> Response<RecordedBody<Body>> {
         let snapshot = self.snapshot();
-        let version = request.version();
+        let form = Form::of(&request);
         let request_id = request_id(&request, &peer, &snapshot.trusted_proxies);
         let mut record = AccessRecord::begin(&self.observer, &request, &peer, request_id);
         record.client_ip = snapshot.trusted_proxies.client_ip(&peer, request.headers());
 
-        let mut met = None;
+        let mut met = Met::default();
         let answer = self.proxy(&snapshot, request, &peer, &mut record, &mut met);
         // A bug costs one request, and that one is answered and logged like any other.
         let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_panic| {
@@ -80,9 +82,12 @@ impl Gateway {
         });
         let mut response = answer.unwrap_or_else(|rejection| {
             record.refused(&rejection);
-            let metadata = met.as_deref().map(ProtectedResource::metadata_url);
-            respond::refusal(&rejection, record.request_id().as_str(), version, metadata)
+            respond::refusal(&rejection, record.request_id().as_str(), form, met.metadata_url())
         });
+        met.show_to_page(response.headers_mut());
+        if record.upstream.is_none() {
+            form.say_last_word(response.headers_mut());
+        }
         response.headers_mut().insert(X_REQUEST_ID, record.request_id().header().clone());
         Tunnel::complete(response, record)
     }
@@ -91,19 +96,27 @@ impl Gateway {
     /// canonical (what `handle` read before is for the log alone, and the request's id); the
     /// policy judges only who was authenticated; a credential is made only with
     /// a permit, and only what used up a permit is sent.
-    async fn proxy(
+    async fn proxy<'s>(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &'s Snapshot,
         mut request: Request<Incoming>,
         peer: &Peer,
         record: &mut AccessRecord,
-        met: &mut Option<Arc<ProtectedResource>>,
+        met: &mut Met<'s>,
     ) -> Result<Response<Body>, Rejection> {
         let target = Target::parse(&request)?;
-        let found = snapshot.routes.find(&target, request.headers())?;
+        if let Some(preflight) = preflight::answer(snapshot, &target, request.headers()) {
+            return Ok(preflight.told(record));
+        }
+        let found = snapshot.routes.find(&target, request.headers());
+        let found = found.inspect_err(|_| met.none(snapshot, &target, request.headers()))?;
         let route = found.route;
         record.route = Some(Arc::clone(&route.metrics));
-        met.clone_from(&route.resource);
+        met.route(route, request.headers());
+        // Before the token: whom this holds back costs no signature check.
+        if let Some(limit) = &route.rate_limit {
+            limit.admit(record.client_ip)?;
+        }
         let presented = Presented {
             target: &target,
             headers: request.headers(),
@@ -113,6 +126,10 @@ impl Gateway {
         let authenticated = authn::authenticate(&route.requirement, presented).await?;
         record.identity = authenticated.identity().cloned();
         let permit = authz::authorize(&route.policy, authenticated)?;
+        // Behind it: nobody is held back by what others were refused.
+        if let Some(limit) = &route.rate_limit {
+            limit.admit_caller(permit.caller().map(|caller| &**caller.identity()))?;
+        }
         if !matches!(route.action, Action::Forward(_)) {
             Asked::none_of(&request)?;
         }
@@ -139,6 +156,7 @@ impl Gateway {
             body,
             target: &target,
             captures: &found.captures,
+            links: snapshot.links.as_ref(),
             peer,
             trusted: &snapshot.trusted_proxies,
             bytes_in: record.bytes_in(),
@@ -199,6 +217,41 @@ impl Gateway {
             Answer::Challenged(still) => {
                 Err(renewed.challenge_stands(still.claims(), Unanswered::NotSatisfied))
             }
+        }
+    }
+}
+
+/// What a request has met so far, and what its answer is to say of that, a refusal too.
+#[derive(Default)]
+struct Met<'s> {
+    route: Option<&'s Route>,
+    /// Who may read the answer, and who asks.
+    cors: Option<(&'s Cors, Option<HeaderValue>)>,
+}
+
+impl<'s> Met<'s> {
+    fn route(&mut self, route: &'s Route, headers: &HeaderMap) {
+        self.route = Some(route);
+        if let Some(cors) = &route.cors {
+            self.cors = Some((cors, cors::origin_of(headers).cloned()));
+        }
+    }
+
+    /// No route takes it. That may be read by the pages of those that take others of this path.
+    fn none(&mut self, snapshot: &'s Snapshot, target: &Target, headers: &HeaderMap) {
+        let Some(origin) = cors::origin_of(headers) else { return };
+        let policies = snapshot.routes.reachable(target).filter_map(|route| route.cors.as_deref());
+        let allowing = policies.into_iter().find(|cors| cors.allows(Some(origin)));
+        self.cors = allowing.map(|cors| (cors, Some(origin.clone())));
+    }
+
+    fn metadata_url(&self) -> Option<&str> {
+        self.route?.resource.as_deref().map(ProtectedResource::metadata_url)
+    }
+
+    fn show_to_page(&self, headers: &mut HeaderMap) {
+        if let Some((cors, origin)) = &self.cors {
+            cors.apply(origin.as_ref(), headers);
         }
     }
 }

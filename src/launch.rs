@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::accept::{self, BindError, BoundListener, CutOff, Drain};
 use crate::admin::{self, Readiness};
 use crate::clock::SharedClock;
-use crate::config::resolve::{self, CredentialCertificate, Lasting, Resolved, Server};
+use crate::config::resolve::{self, CredentialCertificate, Lasting, Resolved, Server, ShownTo};
 use crate::config::{self, Environment, FilesRead, Look, Problems, Source};
 use crate::gateway::Gateway;
 use crate::observe::Metrics;
@@ -310,16 +310,20 @@ impl Running {
 
     fn set_certificates(&self, certificates: Vec<CredentialCertificate>) {
         let metrics = &self.lasting.metrics;
+        let expires = |shown_to: &ShownTo, time| match shown_to {
+            ShownTo::Provider(provider) => metrics.credential_expires(provider, time),
+            ShownTo::Upstream(upstream) => metrics.client_certificate_expires(upstream, time),
+        };
         for certificate in &certificates {
-            metrics.credential_expires(&certificate.provider, Some(certificate.expires_at));
+            expires(&certificate.shown_to, Some(certificate.expires_at));
         }
         let mut ends = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
-        for provider in ends.set(certificates) {
-            metrics.credential_expires(&provider, None);
+        for shown_to in ends.set(certificates) {
+            expires(&shown_to, None);
         }
     }
 
-    /// Says which certificates of credentials are about to end.
+    /// Says which certificates, of credentials and for upstreams, are about to end.
     fn warn_of_ends(&self) {
         let now = self.lasting.clock.now();
         let due = self.certificates.lock().unwrap_or_else(PoisonError::into_inner).due(now);

@@ -12,6 +12,7 @@ pub mod idle_timer;
 pub mod trust;
 pub mod public_url;
 pub mod body;
+pub mod interim;
 
 // How we speak about requests.
 pub mod identity;
@@ -22,6 +23,7 @@ pub mod observe;
 pub mod route;
 pub mod authn;
 pub mod authz;
+pub mod rate_limit;
 pub mod exchange;
 pub mod forward;
 
@@ -29,7 +31,9 @@ pub mod forward;
 pub mod respond;
 pub mod own_answer;
 pub mod metadata;
+pub mod cors;
 pub mod snapshot;
+pub mod preflight;
 pub mod gateway;
 
 // Sockets in.

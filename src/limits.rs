@@ -21,6 +21,19 @@ pub const MAX_PROVIDER_ANSWER_BYTES: usize = 1024 * 1024;
 /// Most keys taken from one key set; Entra publishes about 10.
 pub const MAX_KEYS: usize = 1000;
 
+/// Longest link of a JSON answer in bytes, as it is written, that is put in place of another
+/// (`rewrite_links`): so much of an answer is held back at most. Skip tokens of Graph reach about
+/// 4 KiB, and a link that is longer than a request's head may be can't be called.
+pub const MAX_LINK_BYTES: usize = 32 * 1024;
+
+/// Piece of an answer in bytes that is searched for links at a time, compressed answers as they
+/// are without compression: what a small answer that unfolds to gigabytes makes us hold.
+pub const LINK_PIECE_BYTES: usize = 16 * 1024;
+
+/// Most routes that are tried for one link, that of the request first: a hostile answer is full
+/// of links.
+pub const MAX_LINK_ROUTES: usize = 16;
+
 /// Time to connect to a provider; the whole call has the provider's `timeout`.
 pub const PROVIDER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -237,6 +250,18 @@ pub const REPLAY_BUFFER_BYTES: usize = 64 * 1024;
 /// a claims challenge; after that the request is not repeated.
 pub const REPLAY_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long the body of a request with `Expect: 100-continue` is held back for an upstream that
+/// says nothing: an old or simple one does not know of it (RFC 9110 §10.1.1). curl waits as long.
+pub const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Most bytes of informational answers (1xx) of an upstream that wait for the caller to take
+/// them; what comes on top is dropped, as nobody depends on it. Early hints have about 1 KiB.
+pub const MAX_WAITING_INTERIM_BYTES: usize = 16 * 1024;
+
+/// Most informational answers passed on for one request: early hints are one or two, and signs of
+/// life (102), at one in 20 s, last for more than an hour.
+pub const MAX_INTERIM_ANSWERS: usize = 256;
+
 /// Most `Retry-After` waits remembered at once; one for each provider, tenant, client and
 /// scope set that is throttled, and those are few.
 pub const MAX_THROTTLES: usize = 10_000;
@@ -272,6 +297,14 @@ pub const MAX_PENDING_RESET_STREAMS: usize = 20;
 
 /// Streams of one HTTP/2 connection that may end in an error of the caller's; more close it.
 pub const MAX_ERROR_RESET_STREAMS: usize = 128;
+
+/// Most callers that one route's `rate_limit` remembers at a time, about 100 bytes each; whoever
+/// may send a whole burst again is forgotten, and beyond so many the ones who used least are.
+pub const MAX_RATE_LIMIT_KEYS: usize = 131_072;
+
+/// Longest time that a `rate_limit` may take to give back a whole burst: it is in memory, and a
+/// restart gives it back too.
+pub const MAX_RATE_LIMIT_REFILL: Duration = Duration::from_hours(31 * 24);
 
 /// Time between HTTP/2 pings to a caller or an upstream: one who vanished without a word holds
 /// a connection no longer than this and [`H2_PING_TIMEOUT`].

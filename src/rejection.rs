@@ -42,6 +42,8 @@ pub enum Code {
     RequestTimeout,
     /// More body than `max_body_bytes`.
     BodyTooLarge,
+    /// More requests than the route's `rate_limit`.
+    RateLimited,
     /// More header fields, or larger ones, than are taken.
     HeadersTooLarge,
     /// A broken invariant; one request is lost, not the process.
@@ -89,6 +91,7 @@ impl Code {
             Self::MethodNotAllowed => (405, "method_not_allowed", "Method not allowed"),
             Self::RequestTimeout => (408, "request_timeout", "The request took too long to arrive"),
             Self::BodyTooLarge => (413, "body_too_large", "The request body is too large"),
+            Self::RateLimited => (429, "rate_limited", "Too many requests"),
             Self::HeadersTooLarge => {
                 (431, "headers_too_large", "The request's headers are too large")
             }
@@ -120,7 +123,7 @@ pub enum Extra {
     None,
     /// `Allow` of a 405.
     Allow(Vec<Method>),
-    /// `Retry-After` of a 503, rounded up to whole seconds.
+    /// `Retry-After` of a 429 or 503, rounded up to whole seconds.
     RetryAfter(Duration),
     /// The one version of WebSocket that is spoken: `Sec-WebSocket-Version` of RFC 6455 §4.4.
     WebSocketVersion,

@@ -1,6 +1,11 @@
 //! From a refusal to the answer that the caller gets: problem+json (RFC 9457) and, where a
 //! token is at fault, `WWW-Authenticate` (RFC 6750 §3). What is said was decided with the
-//! [`Rejection`]; this file only writes it down.
+//! [`Rejection`]; this file only writes it down. For gRPC it is a status of gRPC's own.
+
+mod form;
+mod grpc;
+
+pub use form::Form;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,6 +16,7 @@ use serde::Serialize;
 use crate::authn::PROOF_ALGORITHMS;
 use crate::body::Body;
 use crate::rejection::{Code, Extra, Rejection};
+use form::Kind;
 
 /// The protection space of RFC 9110 §11.5: one gateway is one.
 const REALM: &str = "obo-gateway";
@@ -33,9 +39,10 @@ struct ProblemDocument<'a> {
 pub fn refusal(
     rejection: &Rejection,
     request_id: &str,
-    version: Version,
+    form: impl Into<Form>,
     resource_metadata: Option<&str>,
 ) -> Response<Body> {
+    let Form { version, kind } = form.into();
     let answer = rejection.code().answer();
     let mut response = Response::new(Body::full(document(rejection, request_id)));
     *response.status_mut() = answer.status;
@@ -64,8 +71,12 @@ pub fn refusal(
         }
         Extra::None | Extra::Scopes(_) | Extra::Dpop(_) | Extra::Claims { .. } => {}
     }
-    if rejection.closes() && version < Version::HTTP_2 {
+    let closes = rejection.closes() || kind == Kind::LastWord;
+    if closes && version < Version::HTTP_2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if kind == Kind::Grpc {
+        grpc::trailers_only(&mut response, rejection);
     }
     response
 }
@@ -99,6 +110,7 @@ fn challenge(rejection: &Rejection) -> Option<String> {
         | Code::MethodNotAllowed
         | Code::RequestTimeout
         | Code::BodyTooLarge
+        | Code::RateLimited
         | Code::HeadersTooLarge
         | Code::Internal
         | Code::UpstreamUnreachable

@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use crate::authn::{Provider, Requirement};
 use crate::authz::Policy;
+use crate::cors::Cors;
 use crate::exchange::TokenPlan;
+use crate::forward::links::{Links, Way};
 use crate::forward::{Forwarding, Upstream};
 use crate::metadata::{ProtectedResource, Resources};
 use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
 use crate::own_answer::{Canned, Redirect};
 use crate::peer::TrustedProxies;
 use crate::public_url::PublicUrl;
+use crate::rate_limit::RateLimit;
 use crate::route::{RouteTable, Target};
 
 /// One configuration, whole: what a request meets from its first byte to its last.
@@ -28,6 +31,8 @@ pub struct Snapshot {
     pub trusted_proxies: TrustedProxies,
     /// What callers call the gateway, if the file says so.
     pub public_url: Option<Arc<PublicUrl>>,
+    /// Where the links of upstreams come to lead, if any are replaced.
+    pub links: Option<Arc<Links>>,
 }
 
 impl Snapshot {
@@ -48,11 +53,23 @@ pub struct Route {
     pub policy: Policy,
     /// What its challenges name, so that clients find the provider (RFC 9728 §5.1).
     pub resource: Option<Arc<ProtectedResource>>,
+    /// Which pages may call it, and read its answers.
+    pub cors: Option<Box<Cors>>,
+    /// How often it may be called; the next configuration keeps it if it did not change.
+    pub rate_limit: Option<Arc<RateLimit>>,
     /// What then happens.
     pub action: Action,
 }
 
 impl Route {
+    /// The way that it is for the links of its upstream, where those are replaced.
+    pub fn way(&self) -> Option<&Arc<Way>> {
+        match &self.action {
+            Action::Forward(forward) => forward.forwarding.links.as_ref(),
+            Action::Respond(_) | Action::Redirect(_) | Action::Describe(_) => None,
+        }
+    }
+
     /// Whether the file has it; the gateway adds those that answer for others.
     pub fn is_of_the_file(&self) -> bool {
         match &self.action {

@@ -24,6 +24,7 @@ use crate::accept::taking::Taking;
 use crate::accept::tls::Tls;
 use crate::accept::watched::Watched;
 use crate::accept::{Server, Settings};
+use crate::interim::Interim;
 use crate::limits;
 use crate::peer::{CertificateDigest, Peer};
 
@@ -109,7 +110,8 @@ where
     let reading = verdict.clone().map(|verdict| (Reader::new(settings.max_header_bytes), verdict));
     let patience = settings.body_idle_timeout;
     let watched = Watched::new(stream, ahead, Arc::clone(&activity), reading, patience, slot);
-    let io = TokioIo::new(watched);
+    let interim = (protocol == Protocol::Http1).then(Interim::default);
+    let io = TokioIo::new(watched.with_interim(interim.clone()));
     let taking = (protocol == Protocol::Http2).then(|| Arc::new(Taking::new(begun)));
     let service = service(
         handler,
@@ -117,6 +119,7 @@ where
         Arc::clone(&activity),
         verdict,
         taking.clone(),
+        interim,
         server.drain.clone(),
     );
     match protocol {

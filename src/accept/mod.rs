@@ -11,6 +11,7 @@ pub mod drain;
 mod slots;
 mod activity;
 mod framing;
+mod interim;
 mod taking;
 pub(crate) mod answer;
 mod watched;

@@ -24,6 +24,7 @@ use crate::accept::taking::{Taking, Turn};
 use crate::accept::upgrade;
 use crate::body::{self, BoxError};
 use crate::forward::upgrade::{Tunnel, is_for_websocket};
+use crate::interim::Interim;
 use crate::peer::Peer;
 use crate::route::Condemned;
 
@@ -64,6 +65,7 @@ pub(crate) fn service<H: Handler>(
     activity: Arc<Activity>,
     verdict: Option<Arc<Verdict>>,
     taking: Option<Arc<Taking>>,
+    interim: Option<Interim>,
     drain: Drain,
 ) -> impl HttpService<Incoming, ResBody = Answer<H::Body>, Error = Infallible, Future: Send + 'static>
 {
@@ -75,6 +77,11 @@ pub(crate) fn service<H: Handler>(
             upgrade::as_get(&mut request);
         }
         let for_websocket = is_for_websocket(&request);
+        // HTTP/1.0 has no informational answers (RFC 9110 §15.2).
+        let interim = interim.clone().filter(|_| request.version() == Version::HTTP_11);
+        if let Some(interim) = &interim {
+            request.extensions_mut().insert(interim.clone());
+        }
         let answering = activity.request();
         let handler = handler.clone();
         let taking = taking.clone();
@@ -91,6 +98,10 @@ pub(crate) fn service<H: Handler>(
                     answer::panic(version).map(Either::Right)
                 }
             };
+            if let Some(interim) = interim {
+                // From here on nothing may come between.
+                interim.clear();
+            }
             let (mut head, body) = response.into_parts();
             if let Some(stream) = Tunnel::take(&mut head.extensions) {
                 let whole = upgrade::Whole { verdict, multiplexed: taking.is_some(), answering };

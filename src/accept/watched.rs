@@ -16,8 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::accept::activity::Activity;
 use crate::accept::answer;
 use crate::accept::framing::{Reader, Verdict};
+use crate::accept::interim::Interjecting;
 use crate::accept::slots::Slot;
 use crate::idle_timer::IdleTimer;
+use crate::interim::Interim;
 
 /// A stream that is watched. It holds the connection's slot, so that an upgraded connection,
 /// whose parser is gone, still counts.
@@ -32,6 +34,8 @@ pub(crate) struct Watched<S> {
     framing: Option<(Reader, Arc<Verdict>)>,
     /// What was found behind the bytes that were handed on; nothing more is read.
     broken: Option<io::Error>,
+    /// For HTTP/1: what is written between the parser's messages.
+    interim: Option<Interjecting>,
     /// Runs while a write makes no progress.
     stalled: IdleTimer,
     _slot: Slot,
@@ -64,9 +68,16 @@ impl<S> Watched<S> {
             farewell: Farewell::None,
             framing,
             broken: None,
+            interim: None,
             stalled,
             _slot: slot,
         }
+    }
+
+    /// Writes what comes over `line`, too.
+    pub(crate) fn with_interim(mut self, line: Option<Interim>) -> Self {
+        self.interim = line.map(Interjecting::new);
+        self
     }
 
     /// Takes note of `bytes`, and says how many of them may be read. What stands in front of a
@@ -131,6 +142,22 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Watched<S> {
+    /// Between two messages of the parser: writes the informational answers that wait.
+    fn interject(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(interim) = &mut self.interim else { return Poll::Ready(Ok(())) };
+        let outcome = interim.poll_begin(cx, &mut self.stream);
+        if outcome.is_pending() { self.wrote(cx, outcome) } else { outcome }
+    }
+
+    /// Writes the rest of an informational answer that was begun.
+    fn end_interjection(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(interim) = &mut self.interim else { return Poll::Ready(Ok(())) };
+        let outcome = interim.poll_finish(cx, &mut self.stream);
+        if outcome.is_pending() { self.wrote(cx, outcome) } else { outcome }
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -167,6 +194,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.end_interjection(cx))?;
         let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.wrote(cx, outcome)
     }
@@ -176,6 +204,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.end_interjection(cx))?;
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
         self.wrote(cx, outcome)
     }
@@ -185,6 +214,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.interject(cx))?;
         let outcome = Pin::new(&mut self.stream).poll_flush(cx);
         self.wrote(cx, outcome)
     }

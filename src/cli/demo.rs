@@ -214,6 +214,10 @@ whom it is made out:
 curl -s{ca} -H "Authorization: Bearer $TOKEN" {front}/graph/v1.0/me
 curl -s{ca} -H "Authorization: Bearer $TOKEN" '{front}/arm/subscriptions?api-version=2022-12-01'
 
+Links in what they answer lead back here, so that clients page and poll through the gateway:
+
+curl -s{ca} -H "Authorization: Bearer $TOKEN" '{front}/graph/v1.0/me/messages?$top=2'
+
 What is refused says why: no token at all, and a user of whom the provider wants another factor
 first (`claims` in `www-authenticate` is what the client takes back to it):
 

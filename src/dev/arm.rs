@@ -1,14 +1,16 @@
-//! The stand-in for Azure Resource Manager: subscriptions with paging, and one long-running operation.
+//! The stand-in for Azure Resource Manager: subscriptions and resource groups with paging, and two
+//! long-running operations.
 //!
 //! A `PUT` of any resource (`/subscriptions/{id}/resourceGroups/{name}/providers/{namespace}/{type}/{name}`)
 //! starts an operation that `Azure-AsyncOperation` points to: the first poll finds it in
-//! progress, the second done. It refuses as ARM does, and says in each answer whom the token
+//! progress, the second done. A `DELETE` of a resource group starts one that `Location` points to,
+//! and nothing is deleted. It refuses as ARM does, and says in each answer whom the token
 //! was for. Every application is taken for a Reader and Contributor: roles are not played.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::header::{HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -34,6 +36,8 @@ const AUDIENCES: [&str; 4] = [
 ];
 /// Subscriptions on a page: few, so that there are two pages.
 const PAGE: usize = 2;
+/// The resource groups of each subscription.
+const RESOURCE_GROUPS: [&str; 3] = ["dev-1", "dev-2", "dev-3"];
 /// Most operations remembered; the oldest is forgotten first.
 const MAX_OPERATIONS: usize = 1000;
 
@@ -77,6 +81,7 @@ impl ArmStandIn {
         let path = segments(&path);
         let allowed = match path.as_slice() {
             ["subscriptions", _, "resourcegroups", _, "providers", _, _, _] => "GET, HEAD, PUT",
+            ["subscriptions", _, "resourcegroups", _] => "GET, HEAD, DELETE",
             _ => "GET, HEAD",
         };
         if !allowed.split(", ").any(|method| method == asked.method().as_str()) {
@@ -95,7 +100,29 @@ impl ArmStandIn {
         })?;
         let call = Call { base_url, version, presented: &presented };
         match path {
-            ["subscriptions"] => call.subscriptions(parameter(&query, "$skiptoken")),
+            ["subscriptions"] => {
+                let all = SUBSCRIPTIONS.map(subscription);
+                call.page("/subscriptions", &all, parameter(&query, "$skiptoken"))
+            }
+            ["subscriptions", id, "resourcegroups"] => {
+                known(id)?;
+                let all = RESOURCE_GROUPS.map(|name| resource_group(id, name));
+                let path = format!("/subscriptions/{id}/resourcegroups");
+                call.page(&path, &all, parameter(&query, "$skiptoken"))
+            }
+            ["subscriptions", id, "resourcegroups", name] => {
+                known(id)?;
+                let name = RESOURCE_GROUPS.into_iter().find(|known| known == name);
+                let name = name.ok_or_else(no_resource_group)?;
+                if asked.method() == Method::DELETE {
+                    return Ok(self.start_deleting(&call, id, name));
+                }
+                Ok(call.answer(StatusCode::OK, resource_group(id, name)))
+            }
+            ["subscriptions", id, "operationresults", operation] => {
+                known(id)?;
+                self.poll_result(&call, id, operation)
+            }
             ["subscriptions", id] => {
                 known(id)?;
                 Ok(call.answer(StatusCode::OK, subscription(id)))
@@ -115,7 +142,7 @@ impl ArmStandIn {
             _ => Err(refusal(
                 StatusCode::NOT_FOUND,
                 "ResourceNotFound",
-                "The stand-in for ARM knows /subscriptions and single resources in them."
+                "The stand-in for ARM knows /subscriptions, their resource groups and single resources."
                     .to_owned(),
             )),
         }
@@ -131,14 +158,8 @@ impl ArmStandIn {
         let [_, subscription, _, _, _, namespace, _, _] = path else {
             return Err(no_operation());
         };
-        let id = random_uuid().to_string();
         let resource = format!("/{}", segments(asked.uri().path()).join("/"));
-        let mut operations = self.operations();
-        operations.push_back(Operation { id: id.clone(), resource: resource.clone(), polls: 0 });
-        if operations.len() > MAX_OPERATIONS {
-            operations.pop_front();
-        }
-        drop(operations);
+        let id = self.remember(&resource);
         let link = format!(
             "{}/subscriptions/{subscription}/providers/{namespace}/locations/dev/operations/{id}?api-version={}",
             call.base_url, call.version
@@ -149,13 +170,39 @@ impl ArmStandIn {
         Ok(with(answer, RETRY_AFTER, "1"))
     }
 
-    fn poll(&self, call: &Call<'_>, id: &str) -> Result<Answer, ArmError> {
+    fn start_deleting(&self, call: &Call<'_>, subscription: &str, name: &str) -> Answer {
+        let id = self.remember(&format!("/subscriptions/{subscription}/resourcegroups/{name}"));
+        call.go_on(subscription, &id)
+    }
+
+    fn poll_result(&self, call: &Call<'_>, of: &str, id: &str) -> Result<Answer, ArmError> {
+        let done = self.is_done(id)?;
+        Ok(if done { call.answer(StatusCode::OK, json!({})) } else { call.go_on(of, id) })
+    }
+
+    /// The id of a new operation on this resource.
+    fn remember(&self, resource: &str) -> String {
+        let id = random_uuid().to_string();
+        let operation = Operation { id: id.clone(), resource: resource.to_owned(), polls: 0 };
+        let mut operations = self.operations();
+        operations.push_back(operation);
+        if operations.len() > MAX_OPERATIONS {
+            operations.pop_front();
+        }
+        id
+    }
+
+    /// Whether an operation that is asked about once more is done.
+    fn is_done(&self, id: &str) -> Result<bool, ArmError> {
         let mut operations = self.operations();
         let found = operations.iter_mut().find(|operation| operation.id == id);
         let operation = found.ok_or_else(no_operation)?;
         operation.polls = operation.polls.saturating_add(1);
-        let done = operation.is_done();
-        drop(operations);
+        Ok(operation.is_done())
+    }
+
+    fn poll(&self, call: &Call<'_>, id: &str) -> Result<Answer, ArmError> {
+        let done = self.is_done(id)?;
         let status = if done { "Succeeded" } else { "InProgress" };
         let body = json!({ "name": id, "status": status });
         let answer = call.answer(StatusCode::OK, body);
@@ -232,21 +279,33 @@ impl Call<'_> {
         answer::json(status, &body)
     }
 
-    fn subscriptions(&self, skip_token: Option<&str>) -> Result<Answer, ArmError> {
+    /// 202, and where to ask again.
+    fn go_on(&self, subscription: &str, operation: &str) -> Answer {
+        let Self { base_url, version, .. } = self;
+        let link = format!(
+            "{base_url}/subscriptions/{subscription}/operationresults/{operation}?api-version={version}"
+        );
+        let answer = self.answer(StatusCode::ACCEPTED, json!({}));
+        with(with(answer, LOCATION, &link), RETRY_AFTER, "1")
+    }
+
+    fn page(
+        &self,
+        path: &str,
+        all: &[Value],
+        skip_token: Option<&str>,
+    ) -> Result<Answer, ArmError> {
         let skip =
             skip_token.map_or(Some(0), |text| text.parse::<usize>().ok()).ok_or_else(|| {
                 let message = "The `$skiptoken` is not one of ours.".to_owned();
                 refusal(StatusCode::BAD_REQUEST, "InvalidSkipToken", message)
             })?;
-        let page: Vec<Value> =
-            SUBSCRIPTIONS.into_iter().skip(skip).take(PAGE).map(subscription).collect();
+        let page: Vec<&Value> = all.iter().skip(skip).take(PAGE).collect();
         let next = skip.saturating_add(PAGE);
-        let mut body =
-            json!({ "value": page, "count": { "type": "Total", "value": SUBSCRIPTIONS.len() } });
-        if let Some(body) = body.as_object_mut().filter(|_| next < SUBSCRIPTIONS.len()) {
+        let mut body = json!({ "value": page, "count": { "type": "Total", "value": all.len() } });
+        if let Some(body) = body.as_object_mut().filter(|_| next < all.len()) {
             let Self { base_url, version, .. } = self;
-            let link =
-                format!("{base_url}/subscriptions?api-version={version}&%24skiptoken={next}");
+            let link = format!("{base_url}{path}?api-version={version}&%24skiptoken={next}");
             body.insert("nextLink".to_owned(), link.into());
         }
         Ok(self.answer(StatusCode::OK, body))
@@ -287,6 +346,16 @@ fn subscription(id: &str) -> Value {
     })
 }
 
+fn resource_group(subscription: &str, name: &str) -> Value {
+    json!({
+        "id": format!("/subscriptions/{subscription}/resourceGroups/{name}"),
+        "name": name,
+        "type": "Microsoft.Resources/resourceGroups",
+        "location": "dev",
+        "properties": { "provisioningState": "Succeeded" },
+    })
+}
+
 fn described(resource: &str, state: &str) -> Value {
     json!({
         "id": resource,
@@ -301,6 +370,11 @@ fn known(subscription: &str) -> Result<(), ArmError> {
     }
     let message = format!("There is no subscription `{}`.", answer::shown(subscription));
     Err(refusal(StatusCode::NOT_FOUND, "SubscriptionNotFound", message))
+}
+
+fn no_resource_group() -> ArmError {
+    let message = format!("The resource groups are {}.", RESOURCE_GROUPS.join(", "));
+    refusal(StatusCode::NOT_FOUND, "ResourceGroupNotFound", message)
 }
 
 fn no_operation() -> ArmError {

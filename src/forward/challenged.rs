@@ -1,9 +1,13 @@
 //! A request whose upstream asks for a token with more claims, and what it takes to send it
 //! once more.
 
+use std::sync::Arc;
+
+use super::links::Linking;
 use super::request::{Exchanged, Head, KeptBody, UpstreamRequest};
 use super::token_end::StreamEnd;
 use super::upgrade::Asked;
+use super::upload::Progress;
 use super::{Forwarding, request};
 use crate::authn::Caller;
 use crate::body::Body;
@@ -21,6 +25,9 @@ pub struct Challenged<'a> {
     upgrade: Option<Box<Asked>>,
     /// `None`: its body can't be sent again.
     message: Option<(Head, Body)>,
+    /// Of a body that nobody has asked for yet.
+    upload: Option<Arc<Progress>>,
+    links: Option<Box<Linking>>,
 }
 
 impl<'a> Challenged<'a> {
@@ -29,15 +36,19 @@ impl<'a> Challenged<'a> {
         claims: Claims,
         head: Option<Head>,
         exchanged: Exchanged,
+        links: Option<Box<Linking>>,
         (token_end, upgrade): (Option<StreamEnd>, Option<Box<Asked>>),
     ) -> Self {
         let Exchanged { caller, body } = exchanged;
-        let body = match body {
-            KeptBody::Empty => Some(Body::empty()),
-            KeptBody::Replay(replay) => replay.whole().await.map(Body::full),
-            KeptBody::Gone => None,
+        // The caller of a request with `Expect` has sent nothing of it yet.
+        let unread = head.as_ref().and_then(|head| head.listener.as_ref()?.held()?.body_again());
+        let (body, upload) = match (unread, body) {
+            (Some((unread, upload)), _) => (Some(Body::stream(unread)), Some(upload)),
+            (None, KeptBody::Empty) => (Some(Body::empty()), None),
+            (None, KeptBody::Replay(replay)) => (replay.whole().await.map(Body::full), None),
+            (None, KeptBody::Gone) => (None, None),
         };
-        Self { plan, claims, caller, token_end, upgrade, message: head.zip(body) }
+        Self { plan, claims, caller, token_end, upgrade, message: head.zip(body), upload, links }
     }
 
     /// What the upstream asks for.
@@ -59,13 +70,13 @@ impl<'a> Challenged<'a> {
         self,
         credential: &UpstreamCredential,
     ) -> Result<Option<UpstreamRequest<'a>>, Rejection> {
-        let Self { plan, caller, message, token_end, upgrade, claims: _ } = self;
+        let Self { plan, caller, message, token_end, upgrade, upload, links, claims: _ } = self;
         request::check_upstream(plan, credential)?;
         Ok(message.map(|(mut head, body)| {
             head.set_credential(credential);
             // It was sent twice; a third time would be a loop.
             let exchanged = Some(Exchanged { caller, body: KeptBody::Gone });
-            UpstreamRequest { plan, head, body, upload: None, exchanged, token_end, upgrade }
+            UpstreamRequest { plan, head, body, upload, exchanged, links, token_end, upgrade }
         }))
     }
 }

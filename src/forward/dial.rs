@@ -6,16 +6,16 @@
 use std::io;
 
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
 use super::client::ConnectError;
 use super::endpoint::Endpoint;
 use super::upstream::Protocol;
+use super::upstream_tls::Secured;
 
 /// A connection on which nothing was said yet.
 pub(super) enum Dialled {
     Clear(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Secured>),
 }
 
 /// Which HTTP the other side takes.
@@ -33,19 +33,20 @@ pub(super) enum Spoken {
 pub(super) async fn dial(endpoint: &Endpoint) -> Result<(Dialled, Spoken), ConnectError> {
     let protocol = endpoint.origin.settings.protocol;
     let tcp = connect(endpoint).await?;
-    let Some(tls) = &endpoint.origin.tls else {
+    let Some((tls, name)) = &endpoint.origin.tls else {
         let spoken = match protocol {
             Protocol::Http2 => Spoken::Http2,
             Protocol::Auto | Protocol::Http1 => Spoken::Http1,
         };
         return Ok((Dialled::Clear(tcp), spoken));
     };
-    let stream: io::Result<_> = tls.connector.connect(tls.server_name.clone(), tcp).await;
-    let stream = stream.map_err(ConnectError::Tls)?;
-    let spoken = match stream.get_ref().1.alpn_protocol() {
-        Some(b"h2") => Spoken::Http2,
-        Some(_) | None if protocol == Protocol::Http2 => return Err(ConnectError::NoHttp2),
-        Some(_) | None => Spoken::Http1,
+    let stream = tls.connect(name.clone(), tcp).await.map_err(ConnectError::Tls)?;
+    let spoken = if stream.is_http2() {
+        Spoken::Http2
+    } else if protocol == Protocol::Http2 {
+        return Err(ConnectError::NoHttp2);
+    } else {
+        Spoken::Http1
     };
     Ok((Dialled::Tls(Box::new(stream)), spoken))
 }
@@ -57,22 +58,20 @@ pub(super) async fn dial(endpoint: &Endpoint) -> Result<(Dialled, Spoken), Conne
 ///
 /// What was begun is closed.
 pub(super) async fn for_upgrade(endpoint: &Endpoint) -> Result<(Dialled, Spoken), ConnectError> {
-    let Some(tls) = endpoint.origin.tls.as_ref() else { return dial(endpoint).await };
+    let Some((tls, name)) = endpoint.origin.tls.as_ref() else { return dial(endpoint).await };
     let protocol = endpoint.origin.settings.protocol;
     if protocol != Protocol::Http2 {
         let tcp = connect(endpoint).await?;
-        let connector = tls.connector.with_alpn(vec![b"http/1.1".to_vec()]);
-        match connector.connect(tls.server_name.clone(), tcp).await {
+        match tls.connect_for(b"http/1.1", name.clone(), tcp).await {
             Ok(stream) => return Ok((Dialled::Tls(Box::new(stream)), Spoken::Http1)),
             Err(error) if protocol == Protocol::Auto && speaks_no_http1(&error) => {}
             Err(error) => return Err(ConnectError::Tls(error)),
         }
     }
     let tcp = connect(endpoint).await?;
-    let connector = tls.connector.with_alpn(vec![b"h2".to_vec()]);
-    let stream = connector.connect(tls.server_name.clone(), tcp).await;
+    let stream = tls.connect_for(b"h2", name.clone(), tcp).await;
     let stream = stream.map_err(ConnectError::Tls)?;
-    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+    if !stream.is_http2() {
         return Err(ConnectError::NoHttp2);
     }
     Ok((Dialled::Tls(Box::new(stream)), Spoken::Http2))

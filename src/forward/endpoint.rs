@@ -10,10 +10,10 @@ use std::sync::atomic::AtomicUsize;
 
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
-use tokio_rustls::TlsConnector;
 
 use super::client::Pool;
 use super::upstream::{HostPort, UpstreamError, UpstreamSettings};
+use super::upstream_tls::{self, Tls};
 
 /// One URL of an upstream.
 pub(super) struct Origin {
@@ -25,29 +25,24 @@ pub(super) struct Origin {
     pub(super) authority: HeaderValue,
     /// The same as text, for logs and metrics.
     pub(super) label: Arc<str>,
-    pub(super) tls: Option<Tls>,
-}
-
-pub(super) struct Tls {
-    pub(super) connector: TlsConnector,
-    pub(super) server_name: ServerName<'static>,
+    /// What TLS is spoken with, and the name that the certificate must have.
+    pub(super) tls: Option<(Arc<Tls>, ServerName<'static>)>,
 }
 
 impl Origin {
     pub(super) fn new(
         settings: &Arc<UpstreamSettings>,
         place: &HostPort,
-        connector: Option<TlsConnector>,
+        tls: Option<&Arc<Tls>>,
     ) -> Result<Arc<Self>, UpstreamError> {
         let label = authority(settings.tls, place);
         let bad_host = |name: &str| UpstreamError::Host(name.to_owned());
         let authority = HeaderValue::from_str(&label).map_err(|_invalid| bad_host(&place.host))?;
         let name = settings.server_name.as_ref().unwrap_or(&place.host);
-        let tls = match connector {
-            Some(connector) => {
-                let server_name =
-                    ServerName::try_from(name.clone()).map_err(|_invalid| bad_host(name))?;
-                Some(Tls { connector, server_name })
+        let tls = match tls {
+            Some(tls) => {
+                let name = upstream_tls::server_name(name).ok_or_else(|| bad_host(name))?;
+                Some((Arc::clone(tls), name))
             }
             None => None,
         };

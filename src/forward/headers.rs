@@ -16,11 +16,11 @@ use crate::authn::DPOP;
 use crate::observe::request_id::X_REQUEST_ID;
 use crate::peer::{Peer, TrustedProxies, X_FORWARDED_FOR};
 
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Fields that mean one connection only (RFC 9110 §7.6.1), and `Expect`, which the gateway
-/// answers itself. `Trailer` passes: it announces trailers, and those pass.
+/// Fields that mean one connection only (RFC 9110 §7.6.1), and `Expect`, which is
+/// carried by [`super::expect`]. `Trailer` passes: it announces trailers, and those pass.
 const HOP_BY_HOP: [HeaderName; 10] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),

@@ -9,8 +9,12 @@ mod claims;
 mod client;
 mod dial;
 mod endpoint;
+mod expect;
 mod first_frame;
 pub mod headers;
+mod interim;
+pub mod links;
+mod own_certificate;
 mod replay;
 mod request;
 mod response;
@@ -18,9 +22,11 @@ mod token_end;
 pub mod upgrade;
 mod upload;
 mod upstream;
+mod upstream_tls;
 
 pub use challenged::Challenged;
 pub use claims::ForwardedClaim;
+pub use own_certificate::{OwnCertificate, OwnCertificateError};
 pub use request::{AtTokenEnd, Forwarding, Inbound, UpstreamRequest, prepare};
 pub use upstream::{
     HostHeader, HostPort, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
@@ -43,6 +49,7 @@ use crate::rejection::{Code, Extra, Rejection};
 use balance::{Chosen, NoEndpoint};
 use client::{ConnectError, Lease, Wanted};
 use endpoint::Endpoint;
+use interim::Trailers;
 use request::{Head, KeptBody};
 use response::BadAnswer;
 use upgrade::{Opened, UpgradeFault};
@@ -80,12 +87,17 @@ pub async fn send<'a>(
     request: UpstreamRequest<'a>,
     mut trail: Trail<'_>,
 ) -> Result<Answer<'a>, Rejection> {
-    let UpstreamRequest { plan, head, body, upload, exchanged, token_end, mut upgrade } = request;
+    let UpstreamRequest { plan, head, body, upload, exchanged, links, token_end, mut upgrade } =
+        request;
     let upstream = &plan.upstream;
 
     let keep = if exchanged.is_some() { Keep::Always } else { Keep::ForStale };
+    let listener = head.listener.clone();
     let sent = match upgrade.take() {
-        None => exchange(plan, head, keep, body, upload.as_deref(), &mut trail).await,
+        None => {
+            let sent = exchange(plan, head, keep, body, upload.as_deref(), &mut trail);
+            interim::passing_on(listener.clone(), &plan.response_headers, sent).await
+        }
         // Rare: its state is not to be part of every request.
         Some(asked) => {
             let opened = upgrade::open(plan, head, keep, asked, token_end.as_ref(), &mut trail);
@@ -102,8 +114,10 @@ pub async fn send<'a>(
     let sent = sent.map_err(|error| error.rejection(upstream, &trail, upload.as_deref()))?;
     let Sent { response, lease, endpoint, head } = sent;
     let patience = upstream.settings.timeouts.stream;
+    let trailers = listener.as_ref().map_or(Trailers::AsTheyCome, |listener| listener.trailers());
     let end = token_end.as_ref();
-    let response = response::receive(response, lease, endpoint, upload.clone(), patience, end);
+    let response =
+        response::receive(response, lease, endpoint, upload.clone(), trailers, patience, end);
     let mut response = response
         .map_err(|error| SendError::Answer(error).rejection(upstream, &trail, upload.as_deref()))?;
     if let Some(exchanged) = exchanged {
@@ -111,9 +125,15 @@ pub async fn send<'a>(
             if let Some(claims) = challenge::claims_wanted(response.headers()) {
                 // The answer is held meanwhile: with it the connection would go that the rest
                 // of the body takes.
-                let challenged =
-                    Box::pin(Challenged::new(plan, claims, head, exchanged, (token_end, upgrade)))
-                        .await;
+                let challenged = Box::pin(Challenged::new(
+                    plan,
+                    claims,
+                    head,
+                    exchanged,
+                    links,
+                    (token_end, upgrade),
+                ))
+                .await;
                 return Ok(Answer::Challenged(Box::new(challenged)));
             }
             // It speaks of the gateway's token; a caller would take it for the one it sent.
@@ -123,7 +143,13 @@ pub async fn send<'a>(
             replay.lose();
         }
     }
+    if let Some(links) = links {
+        response = links.relink_answer(response);
+    }
     plan.response_headers.apply(response.headers_mut());
+    if let Some(listener) = listener {
+        listener.answered(response.headers_mut());
+    }
     Ok(Answer::Response(response))
 }
 
@@ -354,10 +380,13 @@ impl SendError {
             }
             Self::Encode(_) => (Code::BadRequest, "The request can't be forwarded."),
         };
-        let reason = match &*trail.endpoint {
+        let mut reason = match &*trail.endpoint {
             Some(endpoint) => format!("upstream `{}` at {endpoint}", upstream.name()),
             None => format!("upstream `{}`", upstream.name()),
         };
+        if let Some(advice) = upstream.tls.as_ref().and_then(|tls| tls.advice(&self)) {
+            reason = format!("{reason} ({advice})");
+        }
         Rejection::new(code, detail, reason).with(retry_after).caused_by(self)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
@@ -11,7 +11,10 @@ use hyper::body::{Body as _, Incoming};
 
 use super::claims::{self, ForwardedClaim};
 use super::endpoint::Endpoint;
+use super::expect::{self, Hold};
 use super::headers::{self, Asserted, Downstream, HeaderRules};
+use super::interim::Listener;
+use super::links::{Linking, Links, Way};
 use super::replay::Replay;
 use super::token_end::StreamEnd;
 use super::upgrade::{Asked, Upgrades};
@@ -21,6 +24,7 @@ use crate::authn::{Caller, TokenEnd};
 use crate::authz::Permit;
 use crate::body::Body;
 use crate::exchange::UpstreamCredential;
+use crate::interim::Interim;
 use crate::limits;
 use crate::observe::access_log::ByteCounter;
 use crate::peer::{Peer, TrustedProxies};
@@ -41,6 +45,8 @@ pub struct Forwarding {
     pub forward_claims: Vec<ForwardedClaim>,
     /// Fields that a caller can't send: those of `forward_claims` and of the credential.
     pub asserted: Arc<Asserted>,
+    /// The way that the route is, where the links of its upstream come to lead here.
+    pub links: Option<Arc<Way>>,
     /// Changes to the request's fields.
     pub request_headers: HeaderRules,
     /// Changes to the answer's fields.
@@ -79,6 +85,8 @@ pub struct Inbound<'a> {
     pub captures: &'a Captures,
     /// Who sent it.
     pub peer: &'a Peer,
+    /// Where links lead, if any are replaced.
+    pub links: Option<&'a Arc<Links>>,
     /// Who is believed about whom they speak for.
     pub trusted: &'a TrustedProxies,
     /// The id that it and its answer carry.
@@ -105,6 +113,8 @@ pub struct UpstreamRequest<'a> {
     pub(super) token_end: Option<StreamEnd>,
     /// What its connection is to become.
     pub(super) upgrade: Option<Box<Asked>>,
+    /// Where the links of its answer are replaced.
+    pub(super) links: Option<Box<Linking>>,
 }
 
 /// What it takes to send a request again with another token.
@@ -136,6 +146,8 @@ pub(super) struct Head {
     authority: Option<HeaderValue>,
     path: PathAndQuery,
     pub(super) headers: HeaderMap,
+    /// Who hears of informational answers, if anybody.
+    pub(super) listener: Option<Arc<Listener>>,
 }
 
 /// Makes the upstream's request of the caller's.
@@ -159,18 +171,24 @@ pub fn prepare<'a>(
     permit: Permit,
     credential: &UpstreamCredential,
 ) -> Result<UpstreamRequest<'a>, Rejection> {
-    let Inbound { parts, body, target, captures, peer, trusted, request_id, bytes_in, .. } =
+    let Inbound { mut parts, body, target, captures, links, peer, trusted, request_id, .. } =
         inbound;
-    let (token_end, upgrade) = (inbound.token_end, inbound.upgrade);
+    let (bytes_in, token_end, upgrade) = (inbound.bytes_in, inbound.token_end, inbound.upgrade);
     let upstream = &plan.upstream;
     check_upstream(plan, credential)?;
     refuse_declared_size(plan, &parts.headers)?;
 
     let path = path_and_query(plan, &parts.uri, target, captures)?;
+    let caller_hears = parts.extensions.remove::<Interim>();
     let mut headers = parts.headers;
+    let is_empty = body.is_end_stream();
+    let expects = !is_empty && expect::asks_for_continue(parts.version, &mut headers);
     headers::clean_request(&mut headers, &plan.asserted);
     let downstream = Downstream { peer, trusted, authority: target.authority(), request_id };
     headers::assert_caller(&mut headers, &downstream);
+    let links = plan.links.as_ref().zip(links);
+    let links =
+        links.and_then(|(way, links)| Linking::begin(links, way, target, captures, &mut headers));
     let caller = permit.into_caller();
     if let Some(caller) = &caller {
         claims::add(&mut headers, &plan.forward_claims, caller.identity());
@@ -183,11 +201,13 @@ pub fn prepare<'a>(
     let client_host =
         target.authority().filter(|_| upstream.settings.host_header == HostHeader::Client);
     let authority = client_host.and_then(|host| HeaderValue::from_str(host).ok());
-    let head = Head { method: parts.method, scheme: upstream.scheme(), authority, path, headers };
     let token_end = token_end.filter(|_| plan.at_token_end == AtTokenEnd::Ends);
     let token_end = token_end.map(|token| StreamEnd { token, note: bytes_in.clone() });
+    let (method, scheme) = (parts.method, upstream.scheme());
+    let mut head = Head { method, scheme, authority, path, headers, listener: None };
     let exchanged = |body| credential.is_exchanged().then_some(Exchanged { caller, body });
-    if body.is_end_stream() {
+    if is_empty {
+        head.listener = Listener::new(caller_hears, None, &head.headers);
         let (body, exchanged) = (Body::empty(), exchanged(KeptBody::Empty));
         return Ok(UpstreamRequest {
             plan,
@@ -195,6 +215,7 @@ pub fn prepare<'a>(
             body,
             upload: None,
             exchanged,
+            links,
             token_end,
             upgrade,
         });
@@ -207,11 +228,23 @@ pub fn prepare<'a>(
     let asserted = Arc::clone(&plan.asserted);
     let (most, patience) = (plan.max_body_bytes, plan.body_idle_timeout);
     let upload = Upload::new(body, most, patience, pace, bytes_in, asserted);
-    let upload = upload.kept_in(replay.clone()).until(token_end.as_ref());
+    let upload = upload.kept_in(replay.clone()).over(parts.version).until(token_end.as_ref());
     let progress = upload.progress();
-    let (body, upload) = (Body::stream(upload), Some(progress));
+    let hold;
+    let body = if expects {
+        let unread = Hold::new(upload);
+        progress.held_by(&unread);
+        let body = Body::stream(unread.body());
+        hold = Some(unread);
+        body
+    } else {
+        hold = None;
+        Body::stream(upload)
+    };
+    head.listener = Listener::new(caller_hears, hold, &head.headers);
+    let upload = Some(progress);
     let exchanged = exchanged(replay.map_or(KeptBody::Gone, KeptBody::Replay));
-    Ok(UpstreamRequest { plan, head, body, upload, exchanged, token_end, upgrade })
+    Ok(UpstreamRequest { plan, head, body, upload, exchanged, links, token_end, upgrade })
 }
 
 fn declared_length(headers: &HeaderMap) -> Option<u64> {
@@ -300,6 +333,10 @@ impl Head {
 
     /// The request as HTTP/1.1 has it: path alone, and a `Host` field.
     pub(super) fn into_http1(mut self, endpoint: &Endpoint, body: Body) -> Request<Body> {
+        if !body.is_end_stream() && self.headers.contains_key(TRAILER) {
+            // HTTP/2 has trailers behind a body of known length; HTTP/1.1 only behind chunks.
+            self.headers.remove(CONTENT_LENGTH);
+        }
         if !body.is_end_stream() && !self.headers.contains_key(CONTENT_LENGTH) {
             // hyper sends no body with GET and the like, unless it is told that there is one.
             self.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -310,6 +347,9 @@ impl Head {
         *request.method_mut() = self.method;
         *request.uri_mut() = Uri::from(self.path);
         *request.headers_mut() = self.headers;
+        if let Some(listener) = self.listener {
+            listener.listen(&mut request);
+        }
         request
     }
 
@@ -329,6 +369,9 @@ impl Head {
         *request.uri_mut() = Uri::from_parts(uri)?;
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = self.headers;
+        if let Some(listener) = self.listener {
+            listener.let_through(&mut request);
+        }
         Ok(request)
     }
 }

@@ -6,17 +6,18 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{HeaderMap, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::balance::Chosen;
 use super::client::Lease;
 use super::headers;
+use super::interim::Trailers;
 use super::token_end::{AnswerEnd, StreamEnd};
 use super::upload::Progress;
-use super::upstream::Patience;
+use super::upstream::{Patience, is_grpc};
 use crate::body::{Body, BoxError};
 use crate::idle_timer::IdleTimer;
 
@@ -33,14 +34,15 @@ pub(super) enum BadAnswer {
     Switching,
 }
 
-/// Takes an answer, the connection it comes over and where from. The connection goes back when the answer
-/// has ended well and all of `upload` has been sent: one whose request is still on its way can't
-/// carry another.
+/// Takes an answer, the connection it comes over and where from. The connection goes back when the
+/// answer has ended well, unless it began before all of `upload` was sent: what is left of that may
+/// be on its way for as long as the upstream likes, and another request would wait behind it.
 pub(super) fn receive(
     response: Response<Incoming>,
     lease: Lease,
     endpoint: Chosen,
     upload: Option<Arc<Progress>>,
+    trailers: Trailers,
     patience: Patience,
     token_end: Option<&StreamEnd>,
 ) -> Result<Response<Body>, BadAnswer> {
@@ -48,19 +50,39 @@ pub(super) fn receive(
     check_framing(parts.status, &parts.headers)?;
     headers::clean_response(&mut parts.headers);
     parts.extensions.clear();
+    // The version is of one connection. That of an old upstream would have hyper end our body by
+    // closing the caller's, where an aborted one looks whole.
+    parts.version = Version::HTTP_11;
     if let Some(upload) = &upload {
         upload.answer_begun();
     }
-    let mut lease = Returning { lease: Some(lease), upload, _endpoint: endpoint };
-    if incoming.is_end_stream() {
+    let early = upload.as_ref().is_some_and(|upload| !upload.ended());
+    let ends_expressly = lease.is_http2();
+    let mut lease = Returning { lease: Some(lease), upload, early, _endpoint: endpoint };
+    if parts.status == StatusCode::NO_CONTENT {
+        // It has neither a body nor a length (RFC 9110 §8.6), whatever the upstream says.
+        parts.headers.remove(CONTENT_LENGTH);
+    }
+    // HTTP/1.1 has no bytes of a body there; what HTTP/2 may have is dropped, and resets the stream.
+    let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
+    if bodiless || incoming.is_end_stream() {
         lease.ended();
         return Ok(Response::from_parts(parts, Body::empty()));
     }
     let patience = patience.with(parts.headers.get(CONTENT_TYPE));
+    let length = match trailers {
+        Trailers::Taken if announces(&mut parts.headers) => {
+            // HTTP/2 has trailers behind a body of known length; HTTP/1.1 only behind chunks.
+            parts.headers.remove(CONTENT_LENGTH);
+            Length::Unsaid
+        }
+        Trailers::Taken | Trailers::AsTheyCome => Length::AsItComes,
+    };
     // An answer that says how long it is has begun to be given, and is finished.
     let token_end = token_end.filter(|_| incoming.size_hint().exact().is_none());
     let end = token_end.map(|end| AnswerEnd::new(end.clone(), &parts.headers));
-    let download = Download { incoming, lease, idle: IdleTimer::new(patience), end };
+    let idle = IdleTimer::new(patience);
+    let download = Download { incoming, lease, length, ends_expressly, idle, end };
     Ok(Response::from_parts(parts, Body::stream(download)))
 }
 
@@ -87,10 +109,26 @@ fn check_framing(status: StatusCode, headers: &HeaderMap) -> Result<(), BadAnswe
     Ok(())
 }
 
+/// Whether the answer announces trailers. Those of gRPC are known, and need no announcement over HTTP/2;
+/// hyper sends none over HTTP/1.1 that are not announced.
+fn announces(headers: &mut HeaderMap) -> bool {
+    if headers.contains_key(TRAILER) {
+        return true;
+    }
+    let grpc = headers.get(CONTENT_TYPE).is_some_and(is_grpc);
+    if grpc {
+        let names = "grpc-status, grpc-message, grpc-status-details-bin";
+        headers.insert(TRAILER, HeaderValue::from_static(names));
+    }
+    grpc
+}
+
 /// Gives a connection back once; dropped before that, it closes the connection.
 struct Returning {
     lease: Option<Lease>,
     upload: Option<Arc<Progress>>,
+    /// The answer began before the request had ended.
+    early: bool,
     /// The request counts there as long as its answer goes on.
     _endpoint: Chosen,
 }
@@ -101,10 +139,10 @@ impl Returning {
         if let Some(upload) = &self.upload {
             upload.answer_over();
         }
-        if self.upload.as_ref().is_none_or(|upload| upload.ended()) {
-            lease.give_back();
-        } else {
+        if self.early {
             lease.leave();
+        } else {
+            lease.give_back();
         }
     }
 }
@@ -122,14 +160,28 @@ impl Drop for Returning {
 struct Download {
     incoming: Incoming,
     lease: Returning,
+    length: Length,
+    /// HTTP/2 says that a body is whole.
+    ends_expressly: bool,
     idle: IdleTimer,
     /// Ends it with the caller's token.
     end: Option<AnswerEnd>,
 }
 
+/// Whether the caller is told how long the body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    AsItComes,
+    Unsaid,
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("no byte of the answer came for {} s", .0.as_secs())]
 struct Stalled(Duration);
+
+#[derive(Debug, thiserror::Error)]
+#[error("the stream was reset before its end")]
+struct CutShort;
 
 impl http_body::Body for Download {
     type Data = Bytes;
@@ -159,6 +211,10 @@ impl http_body::Body for Download {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            // hyper passes a stream that was reset without an error (`NO_ERROR`) for one that ended.
+            Poll::Ready(None) if self.ends_expressly && !self.incoming.is_end_stream() => {
+                Poll::Ready(Some(Err(CutShort.into())))
+            }
             Poll::Ready(None) => {
                 self.lease.ended();
                 Poll::Ready(None)
@@ -180,7 +236,10 @@ impl http_body::Body for Download {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match self.length {
+            Length::AsItComes => self.incoming.size_hint(),
+            Length::Unsaid => SizeHint::default(),
+        }
     }
 }
 

@@ -6,15 +6,17 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::expect::Hold;
 use super::headers::{self, Asserted};
 use super::replay::Replay;
 use super::token_end::{Expiry, StreamEnd};
@@ -60,6 +62,8 @@ pub(super) struct Progress {
     /// Whether its answer has begun, and ends by itself.
     answered: AtomicBool,
     moved_at: Mutex<Instant>,
+    /// Who holds the body back, where the caller waits to be asked for it.
+    hold: OnceLock<Weak<Hold>>,
 }
 
 impl Progress {
@@ -82,6 +86,14 @@ impl Progress {
     /// The answer is over; what is left of the body must come in time.
     pub(super) fn answer_over(&self) {
         self.unhurried.store(false, Ordering::Release);
+        if let Some(hold) = self.hold.get().and_then(Weak::upgrade) {
+            hold.answer_over();
+        }
+    }
+
+    /// The body is held back by `hold`.
+    pub(super) fn held_by(&self, hold: &Arc<Hold>) {
+        self.hold.get_or_init(|| Arc::downgrade(hold));
     }
 
     /// When the last frame went through.
@@ -114,6 +126,8 @@ pub(super) struct Upload {
     progress: Arc<Progress>,
     replay: Option<Arc<Replay>>,
     expiry: Option<Expiry>,
+    /// HTTP/2 says that a body is whole.
+    ends_expressly: bool,
 }
 
 impl Upload {
@@ -134,6 +148,7 @@ impl Upload {
             unhurried: AtomicBool::new(pace == Pace::Unhurried),
             answered: AtomicBool::new(false),
             moved_at: Mutex::new(Instant::now()),
+            hold: OnceLock::new(),
         };
         Self {
             incoming,
@@ -145,7 +160,14 @@ impl Upload {
             progress: Arc::new(progress),
             replay: None,
             expiry: None,
+            ends_expressly: false,
         }
+    }
+
+    /// It comes over `version`.
+    pub(super) fn over(mut self, version: Version) -> Self {
+        self.ends_expressly = version == Version::HTTP_2;
+        self
     }
 
     /// Keeps what goes by in `replay`, too.
@@ -229,6 +251,10 @@ impl http_body::Body for Upload {
                 let text = std::error::Error::source(&error)
                     .map_or_else(|| error.to_string(), ToString::to_string);
                 self.fail(UploadFault::Broken(text))
+            }
+            // hyper passes a stream that was reset without an error (`NO_ERROR`) for one that ended.
+            Poll::Ready(None) if self.ends_expressly && !self.incoming.is_end_stream() => {
+                self.fail(UploadFault::Broken("the stream was reset before its end".to_owned()))
             }
             Poll::Ready(None) => {
                 self.end();

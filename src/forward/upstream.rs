@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::uri::Scheme;
-use tokio_rustls::TlsConnector;
 
 use super::balance::Endpoints;
 use super::endpoint::Origin;
+use super::own_certificate::OwnCertificate;
+use super::upstream_tls::Tls;
 use crate::trust::{Roots, TrustError};
 
 /// Which HTTP is spoken to an upstream.
@@ -110,6 +111,8 @@ pub struct UpstreamSettings {
     pub timeouts: Timeouts,
     /// Whose certificates are believed.
     pub roots: Roots,
+    /// What is shown to it, should it ask who calls.
+    pub own_certificate: Option<OwnCertificate>,
     /// The name its certificates must have, where that is not the host.
     pub server_name: Option<String>,
 }
@@ -118,6 +121,8 @@ pub struct UpstreamSettings {
 pub struct Upstream {
     pub(super) settings: Arc<UpstreamSettings>,
     pub(super) endpoints: Endpoints,
+    /// What TLS is spoken with, to all endpoints.
+    pub(super) tls: Option<Arc<Tls>>,
 }
 
 /// Why an upstream of the file can't be used.
@@ -139,11 +144,11 @@ impl Upstream {
     /// A host or roots that can't be used.
     pub fn new(settings: UpstreamSettings) -> Result<Arc<Self>, UpstreamError> {
         let settings = Arc::new(settings);
-        let connector = if settings.tls { Some(connector(&settings)?) } else { None };
-        let origin = |place: &HostPort| Origin::new(&settings, place, connector.clone());
+        let tls = if settings.tls { Some(Arc::new(Tls::new(&settings)?)) } else { None };
+        let origin = |place: &HostPort| Origin::new(&settings, place, tls.as_ref());
         let origins = settings.places.iter().map(origin).collect::<Result<_, _>>()?;
         let endpoints = Endpoints::new(origins);
-        Ok(Arc::new(Self { settings, endpoints }))
+        Ok(Arc::new(Self { settings, endpoints, tls }))
     }
 
     /// Its name in the routes file.
@@ -165,15 +170,4 @@ impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream").field("settings", &self.settings).finish_non_exhaustive()
     }
-}
-
-/// What TLS is spoken with, to all endpoints.
-fn connector(settings: &UpstreamSettings) -> Result<TlsConnector, UpstreamError> {
-    let mut config = settings.roots.client_config()?;
-    config.alpn_protocols = match settings.protocol {
-        Protocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-        Protocol::Http1 => vec![b"http/1.1".to_vec()],
-        Protocol::Http2 => vec![b"h2".to_vec()],
-    };
-    Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -1,11 +1,11 @@
-//! When the certificates end by which the gateway proves who it is: said as the day comes near,
-//! since on that day no caller is served any more.
+//! When the certificates end by which the gateway proves who it is, to providers and upstreams:
+//! said as the day comes near, since on that day no caller is served any more.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::clock::UnixTime;
-use crate::config::resolve::CredentialCertificate;
+use crate::config::resolve::{CredentialCertificate, ShownTo};
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -17,9 +17,9 @@ const NOTICES: [u64; 4] = [0, 1, 7, 30];
 #[derive(Debug, Default)]
 pub(super) struct CertificateEnds {
     certificates: Vec<CredentialCertificate>,
-    /// The last notice of each, by provider and thumbprint: two providers may have the same
-    /// certificate, and it has to be uploaded to both.
-    said: HashMap<(Arc<str>, Arc<str>), u64>,
+    /// The last notice of each, by whom it is shown to and thumbprint: two providers may have the
+    /// same certificate, and it has to be uploaded to both.
+    said: HashMap<(ShownTo, Arc<str>), u64>,
 }
 
 /// Something to say.
@@ -32,22 +32,27 @@ pub(super) struct Notice {
 }
 
 impl CertificateEnds {
-    /// These are in force now; of those that stay nothing is said twice. Gives the providers that
-    /// have none any more.
-    pub(super) fn set(&mut self, certificates: Vec<CredentialCertificate>) -> Vec<Arc<str>> {
+    /// These are in force now; of those that stay nothing is said twice. Gives those who are shown
+    /// none any more.
+    pub(super) fn set(&mut self, certificates: Vec<CredentialCertificate>) -> Vec<ShownTo> {
         for new in certificates.iter().filter(|new| !self.certificates.contains(new)) {
-            tracing::info!(
-                provider = &*new.provider,
-                "the credential's certificate is `{}`, x5t#S256 {}, good until {} (in seconds since 1970)",
-                new.file.display(),
-                new.thumbprint,
-                new.expires_at,
-            );
+            let CredentialCertificate { shown_to, file, thumbprint, expires_at } = new;
+            let file = file.display();
+            match shown_to {
+                ShownTo::Provider(provider) => tracing::info!(
+                    provider = &**provider,
+                    "the credential's certificate is `{file}`, x5t#S256 {thumbprint}, good until {expires_at} (in seconds since 1970)",
+                ),
+                ShownTo::Upstream(upstream) => tracing::info!(
+                    upstream = &**upstream,
+                    "the upstream is shown the certificate `{file}`, x5t#S256 {thumbprint}, good until {expires_at} (in seconds since 1970)",
+                ),
+            }
         }
         self.said.retain(|said, _| certificates.iter().any(|stays| key(stays) == *said));
         let before = std::mem::replace(&mut self.certificates, certificates);
-        let has = |provider: &Arc<str>| self.certificates.iter().any(|it| it.provider == *provider);
-        before.into_iter().map(|gone| gone.provider).filter(|provider| !has(provider)).collect()
+        let has = |shown_to: &ShownTo| self.certificates.iter().any(|it| it.shown_to == *shown_to);
+        before.into_iter().map(|gone| gone.shown_to).filter(|shown_to| !has(shown_to)).collect()
     }
 
     /// What has to be said at `now`, and was not yet.
@@ -66,30 +71,48 @@ impl CertificateEnds {
     }
 }
 
-fn key(certificate: &CredentialCertificate) -> (Arc<str>, Arc<str>) {
-    (Arc::clone(&certificate.provider), Arc::clone(&certificate.thumbprint))
+fn key(certificate: &CredentialCertificate) -> (ShownTo, Arc<str>) {
+    (certificate.shown_to.clone(), Arc::clone(&certificate.thumbprint))
 }
 
 impl Notice {
     /// Says it.
     pub(super) fn log(&self) {
-        let CredentialCertificate { provider, file, thumbprint, .. } = &self.certificate;
+        let CredentialCertificate { shown_to, file, thumbprint, .. } = &self.certificate;
         let file = file.display();
-        let what = "make a new one, upload it to the application and replace the files: they are read again by themselves";
-        if self.days == 0 {
-            tracing::error!(
-                provider = &**provider,
-                "the credential's certificate `{file}` (x5t#S256 {thumbprint}) has expired, and the provider refuses the gateway: {what}"
-            );
-        } else {
-            let left = match self.left / 3600 {
-                hours @ ..48 => format!("{hours} hours"),
-                hours => format!("{} days", hours / 24),
-            };
-            tracing::warn!(
-                provider = &**provider,
-                "the credential's certificate `{file}` (x5t#S256 {thumbprint}) expires in {left}: {what}"
-            );
+        let left = match self.left / 3600 {
+            hours @ ..48 => format!("{hours} hours"),
+            hours => format!("{} days", hours / 24),
+        };
+        match shown_to {
+            ShownTo::Provider(provider) => {
+                let what = "make a new one, upload it to the application and replace the files: they are read again by themselves";
+                if self.days == 0 {
+                    tracing::error!(
+                        provider = &**provider,
+                        "the credential's certificate `{file}` (x5t#S256 {thumbprint}) has expired, and the provider refuses the gateway: {what}"
+                    );
+                } else {
+                    tracing::warn!(
+                        provider = &**provider,
+                        "the credential's certificate `{file}` (x5t#S256 {thumbprint}) expires in {left}: {what}"
+                    );
+                }
+            }
+            ShownTo::Upstream(upstream) => {
+                let what = "have a new one issued and replace the files: they are read again by themselves";
+                if self.days == 0 {
+                    tracing::error!(
+                        upstream = &**upstream,
+                        "the certificate `{file}` (x5t#S256 {thumbprint}) has expired, and an upstream that asks for it refuses the gateway: {what}"
+                    );
+                } else {
+                    tracing::warn!(
+                        upstream = &**upstream,
+                        "the certificate `{file}` (x5t#S256 {thumbprint}) that the upstream is shown expires in {left}: {what}"
+                    );
+                }
+            }
         }
     }
 }
@@ -100,9 +123,13 @@ mod tests {
 
     const NOTHING: [u64; 0] = [];
 
+    fn provider(name: &str) -> ShownTo {
+        ShownTo::Provider(Arc::from(name))
+    }
+
     fn certificate(thumbprint: &str, end: u64) -> CredentialCertificate {
         CredentialCertificate {
-            provider: Arc::from("entra"),
+            shown_to: provider("entra"),
             file: "app.pem".into(),
             thumbprint: Arc::from(thumbprint),
             expires_at: UnixTime(end * DAY),
@@ -144,22 +171,25 @@ mod tests {
         assert_eq!(days(&mut ends, 95 * DAY), [7]);
         // A clock that is set back does not repeat it.
         assert_eq!(days(&mut ends, 90 * DAY), NOTHING);
-        assert_eq!(ends.set(Vec::new()), [Arc::from("entra")]);
+        assert_eq!(ends.set(Vec::new()), [provider("entra")]);
         assert_eq!(days(&mut ends, 300 * DAY), NOTHING);
     }
 
     #[test]
-    fn each_provider_with_the_same_certificate_is_named() {
+    fn each_that_is_shown_the_same_certificate_is_named() {
+        // An upstream may well have the name of a provider.
+        let upstream = ShownTo::Upstream(Arc::from("entra"));
         let second =
-            || CredentialCertificate { provider: Arc::from("second"), ..certificate("a", 100) };
+            || CredentialCertificate { shown_to: upstream.clone(), ..certificate("a", 100) };
         let mut ends = CertificateEnds::default();
         assert!(ends.set(vec![certificate("a", 100), second()]).is_empty());
         assert_eq!(days(&mut ends, 95 * DAY), [7, 7]);
         assert_eq!(days(&mut ends, 95 * DAY), NOTHING);
         // Gone from one, and there again: it is said of that one.
-        assert_eq!(ends.set(vec![certificate("a", 100)]), [Arc::from("second")]);
+        assert_eq!(ends.set(vec![certificate("a", 100)]), std::slice::from_ref(&upstream));
         assert!(ends.set(vec![certificate("a", 100), second()]).is_empty());
         let due = ends.due(UnixTime(95 * DAY));
-        assert_eq!(due.iter().map(|it| &*it.certificate.provider).collect::<Vec<_>>(), ["second"]);
+        let due: Vec<_> = due.iter().map(|it| &it.certificate.shown_to).collect();
+        assert_eq!(due, [&upstream]);
     }
 }

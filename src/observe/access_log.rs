@@ -213,9 +213,10 @@ impl AccessRecord {
         self.reason = Some(Cow::Owned(rejection.reason()));
     }
 
-    /// The answer is ready: the record goes with its body, and ends with it.
+    /// The answer is ready: the record goes with its body, and ends with it. The status of a
+    /// refusal is the refusal's, also where the caller is told another way (gRPC).
     pub fn complete<B: Body>(mut self, response: Response<B>) -> Response<RecordedBody<B>> {
-        let status = response.status();
+        let status = self.refused.map_or(response.status(), |code| code.answer().status);
         self.answered = Some(Answered { status, after: self.started.elapsed() });
         let without_body = self.method == Method::HEAD
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

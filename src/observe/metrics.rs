@@ -79,6 +79,7 @@ struct Inner {
     last_reload: Gauge,
     certificate_expiry: Family<ListenerLabel, Gauge>,
     credential_expiry: Family<ProviderLabel, Gauge>,
+    client_certificate_expiry: Family<UpstreamLabel, Gauge>,
     log_dropped: Counter,
     /// By name, so that those who know only the name allocate nothing either.
     upstreams: DashMap<Arc<str>, Arc<UpstreamMetrics>>,
@@ -154,6 +155,11 @@ impl Default for Inner {
                 r,
                 "credential_certificate_expiry_timestamp_seconds",
                 "When the certificate expires by which the gateway proves who it is to a provider",
+            ),
+            client_certificate_expiry: register(
+                r,
+                "client_certificate_expiry_timestamp_seconds",
+                "When the certificate expires that is shown to an upstream",
             ),
             log_dropped: register(
                 r,
@@ -289,6 +295,20 @@ impl Metrics {
             }
             None => {
                 self.0.credential_expiry.remove(&labels);
+            }
+        }
+    }
+
+    /// Sets when the certificate expires that is shown to `upstream`; `None` if there is none any
+    /// more.
+    pub fn client_certificate_expires(&self, upstream: &Arc<str>, time: Option<UnixTime>) {
+        let labels = UpstreamLabel { upstream: Arc::clone(upstream) };
+        match time {
+            Some(time) => {
+                self.0.client_certificate_expiry.get_or_create(&labels).set(seconds(time));
+            }
+            None => {
+                self.0.client_certificate_expiry.remove(&labels);
             }
         }
     }

@@ -6,7 +6,7 @@ use url::form_urlencoded;
 
 /// Whether a route with these `methods` takes `method`; none listed takes all, GET takes HEAD
 /// (RFC 9110 §9.3.2: HEAD is GET without the body).
-pub(super) fn method_fits(methods: &[Method], method: &Method) -> bool {
+pub fn method_fits(methods: &[Method], method: &Method) -> bool {
     methods.is_empty()
         || methods.contains(method)
         || (*method == Method::HEAD && methods.contains(&Method::GET))

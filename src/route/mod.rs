@@ -28,9 +28,10 @@ mod matching_tests;
 mod proptests;
 
 pub use captures::Captures;
+pub use conditions::method_fits as takes_method;
 pub use framing::Condemned;
 pub use host::HostPattern;
 pub use pattern::{PathPattern, PatternError};
-pub use rewrite::{Rewrite, RewriteError, StripPrefix, Template};
+pub use rewrite::{Known, Rewrite, RewriteError, StripPrefix, Template};
 pub use table::{Ambiguity, EncodedSlashes, Found, RouteMatch, RouteTable};
 pub use target::Target;

@@ -4,6 +4,10 @@
 //! go wrong with a request: a prefix is stripped only where every path of the route has it, and
 //! a template only uses names that the pattern has. The outcome is as canonical as the path.
 
+mod inverse;
+
+pub use inverse::Known;
+
 use std::borrow::Cow;
 
 use thiserror::Error;

@@ -177,21 +177,50 @@ impl<T> RouteTable<T> {
     ///
     /// The last one is a route that asks for none of these, if there is one: nothing passes it over.
     pub fn reachable(&self, target: &Target) -> impl Iterator<Item = &T> {
+        let takes_all = |matching: &RouteMatch| {
+            matching.methods.is_empty() && matching.headers.is_empty() && matching.query.is_empty()
+        };
+        self.reached(target, |_| true, takes_all).into_iter()
+    }
+
+    /// What the table holds for the routes that a request for `target` might take if its method
+    /// were `method`, and of its header fields it `may_have` just some; the most specific first.
+    pub fn possible(
+        &self,
+        target: &Target,
+        method: &Method,
+        may_have: impl Fn(&HeaderName) -> bool,
+    ) -> Vec<&T> {
+        let fits = |matching: &RouteMatch| {
+            method_fits(&matching.methods, method)
+                && query_fits(&matching.query, target.query())
+                && matching.headers.iter().all(|(name, _)| may_have(name))
+        };
+        self.reached(target, fits, |matching| matching.headers.is_empty())
+    }
+
+    /// What the table holds for those routes of the host and path of `target` that `fits` accepts,
+    /// up to the first one that `ends` the search; the most specific first.
+    fn reached(
+        &self,
+        target: &Target,
+        fits: impl Fn(&RouteMatch) -> bool,
+        ends: impl Fn(&RouteMatch) -> bool,
+    ) -> Vec<&T> {
         let mut reached = Vec::new();
         let mut search = Search::new(target.path(), self.spelling, Escapes::Encoded);
         let last = self.first(target, &mut search, |index, matching| {
             let fits =
-                self.case_fits(matching, target.path(), Escapes::Encoded, Case::AsConfigured);
-            let takes_all = matching.methods.is_empty()
-                && matching.headers.is_empty()
-                && matching.query.is_empty();
-            if fits && !takes_all {
+                self.case_fits(matching, target.path(), Escapes::Encoded, Case::AsConfigured)
+                    && fits(matching);
+            let ends = fits && ends(matching);
+            if fits && !ends {
                 reached.push(index);
             }
-            fits && takes_all
+            ends
         });
         let reached = reached.into_iter().chain(last);
-        reached.filter_map(|index| self.entries.get(index)).map(|(_, route)| route)
+        reached.filter_map(|index| self.entries.get(index)).map(|(_, route)| route).collect()
     }
 
     /// What the table holds for each route, in the order given to [`RouteTable::build`].

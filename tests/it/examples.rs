@@ -171,6 +171,54 @@ async fn graph_and_arm() {
 }
 
 #[tokio::test]
+async fn browser() {
+    let app = "https://app.example.com";
+    let world = World::start(
+        "browser",
+        Provider::start(),
+        &[("AZURE_CLIENT_SECRET", CLIENT_SECRET), ("APP_ORIGIN", app)],
+    )
+    .await;
+    let alice = world.user();
+    for _ in 0..30 {
+        world.served("/graph/v1.0/me", &alice).await;
+    }
+    assert_eq!(world.shown_for(), of(ALICE, GRAPH));
+    let reply = world.refused(Method::GET, "/graph/v1.0/me", &alice, (429, "rate_limited")).await;
+    assert_eq!(reply.header("retry-after"), Some("1"));
+    world.served("/graph/v1.0/me", &world.user().user(BOB)).await;
+
+    let before = world.upstream.count();
+    let mut client = world.gateway.client().await;
+    let preflight = |origin: &'static str| {
+        let preflight = Request::options("/graph/v1.0/me").header("origin", origin);
+        let preflight = preflight.header("access-control-request-method", "PATCH");
+        preflight.header("access-control-request-headers", "authorization,prefer")
+    };
+    let reply = client.send(preflight(app), "").await;
+    assert_eq!(reply.header("access-control-allow-origin"), Some(app));
+    assert_eq!(reply.header("access-control-allow-methods"), Some("PATCH"));
+    let reply = client.send(preflight("https://evil.example"), "").await;
+    assert_eq!(reply.header("access-control-allow-origin"), None);
+    let reply = client.send(Request::get("/graph/v1.0/me").header("origin", app), "").await;
+    assert_eq!(reply.outcome(), (401, "token_missing".to_owned()));
+    assert_eq!(reply.header("access-control-allow-origin"), Some(app));
+    assert_eq!(
+        reply.header("access-control-expose-headers"),
+        Some("www-authenticate, x-request-id, retry-after, etag")
+    );
+    for _ in 0..10 {
+        let reply = client.send(Request::get("/status").header("origin", "null"), "").await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.header("access-control-allow-origin")),
+            (200, Some("*"))
+        );
+    }
+    assert_eq!(client.get("/status").await.outcome(), (429, "rate_limited".to_owned()));
+    assert_eq!(world.upstream.count(), before);
+}
+
+#[tokio::test]
 async fn multi_tenant() {
     let provider = Provider::start();
     provider.publish_for_all(&[keys::rsa()]);

@@ -14,6 +14,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap", &["cli/"]),
     ("clap_complete", &["cli/"]),
     ("serde_yaml", &["config/"]),
+    ("governor", &["rate_limit/"]),
     ("jsonwebtoken", &["authn/token.rs", "authn/keys.rs", "exchange/assertion.rs", "dev/"]),
     ("reqwest", &["authn/fetch.rs"]),
 ];

@@ -32,3 +32,4 @@ mod exchange;
 mod examples;
 mod gateway;
 mod metadata;
+mod policies;

@@ -98,6 +98,11 @@ impl RawHttp2 {
         self.frame(DATA, end, stream, bytes).await;
     }
 
+    /// Resets `stream` with this error code (RFC 9113 §7).
+    pub async fn reset(&mut self, stream: u32, code: u32) {
+        self.frame(RST_STREAM, 0, stream, &code.to_be_bytes()).await;
+    }
+
     /// What becomes of `stream`; frames of others are passed over.
     pub async fn outcome(&mut self, stream: u32) -> Outcome {
         let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());

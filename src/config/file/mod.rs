@@ -15,8 +15,8 @@ pub use provider::{
     PrivateKey, Provider, ProviderCalls,
 };
 pub use route::{
-    Auth, AuthRules, Callers, EncodedSlashes, HeaderChanges, Match, Redirect, Respond, Rewrite,
-    Route,
+    Auth, AuthRules, Callers, Cors, EncodedSlashes, HeaderChanges, LimitBy, Match, RateLimit,
+    Redirect, Respond, Rewrite, Route,
 };
 pub use server::{Admin, ClientAuth, Listener, ListenerTls, Server};
 pub use upstream::{
@@ -187,6 +187,16 @@ pub(super) const RULES: &[Rule] = &[
         hint: "name all of them in `urls`",
     },
     Rule {
+        of: "UpstreamTls",
+        needs: Needs::With { key: "cert_file", needs: "key_file" },
+        hint: "name the file with the certificate's private key (PEM)",
+    },
+    Rule {
+        of: "UpstreamTls",
+        needs: Needs::With { key: "key_file", needs: "cert_file" },
+        hint: "name the file with the certificate that the upstream is shown (PEM)",
+    },
+    Rule {
         of: "Oidc",
         needs: Needs::With { key: "credential", needs: "client_id" },
         hint: "add the `client_id` that the credential belongs to",
@@ -238,6 +248,16 @@ pub(super) const RULES: &[Rule] = &[
             "claims",
         ]),
         hint: "for any valid token write `auth: any`",
+    },
+    Rule {
+        of: "Cors",
+        needs: Needs::Key("origins"),
+        hint: "name the pages' origins: `origins: [https://app.example.com]`, or `origins: [\"*\"]` for all",
+    },
+    Rule {
+        of: "RateLimit",
+        needs: Needs::Key("requests"),
+        hint: "say how many: `rate_limit: { requests: 100, per: 1s }`",
     },
     Rule { of: "Respond", needs: Needs::Key("status"), hint: "write `respond: { status: 204 }`" },
     Rule {

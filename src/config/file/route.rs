@@ -1,9 +1,13 @@
 //! `routes`.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
-use super::super::spanned::{List, NotYet, OneOrMany, Spanned, Table};
-use super::super::value::{RedirectStatus, SizeLimit, Status, Text, Timeout, Upgrade};
+use super::super::spanned::{List, OneOrMany, Spanned, Table};
+use super::super::value::{
+    Count, Period, PeriodOrZero, RedirectStatus, SizeLimit, Status, Text, Timeout, Upgrade,
+};
 use super::upstream::{OnlyFalse, TokenSource};
 use crate::secret::Secret;
 
@@ -52,10 +56,10 @@ pub struct Route {
     /// Whether answers say how long things took. Default: `false`.
     #[serde(default)]
     pub server_timing: OnlyFalse,
-    /// Which web pages may call it.
-    pub cors: Option<NotYet>,
-    /// How often it may be called.
-    pub rate_limit: Option<NotYet>,
+    /// Which web pages of other origins may call it, and read its answers. Default: none.
+    pub cors: Option<Spanned<Cors>>,
+    /// How often it may be called. Default: no limit.
+    pub rate_limit: Option<Spanned<RateLimit>>,
 }
 
 /// `match`: all that is given must hold.
@@ -173,6 +177,82 @@ pub struct HeaderChanges {
     pub add: Table<OneOrMany<Spanned<Secret>>>,
     /// Names of headers that are removed.
     pub remove: Vec<Spanned<Text>>,
+}
+
+/// `cors`: the gateway answers preflights by it, and replaces what the upstream says of this.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Cors {
+    /// Origins as browsers write them; `*.` stands for one label of a host or more; or `"*"` alone
+    /// for all. Required.
+    pub origins: List<Spanned<Text>>,
+    /// Methods that pages may use. Default: all that the route takes.
+    pub methods: Option<List<Spanned<Text>>>,
+    /// Headers that pages may send, or `"*"` alone for all. Default: [`Cors::DEFAULT_HEADERS`].
+    pub headers: Option<Vec<Spanned<Text>>>,
+    /// Headers that pages may read beside `www-authenticate`, `x-request-id` and `retry-after`, or
+    /// `"*"` alone for all. Default: none.
+    #[serde(default)]
+    pub expose: Vec<Spanned<Text>>,
+    /// How long a browser may remember the answer to a preflight, 24 h at most. Default:
+    /// [`Cors::DEFAULT_MAX_AGE`].
+    #[serde(default = "Cors::default_max_age")]
+    pub max_age: Spanned<PeriodOrZero>,
+    /// Whether pages may send cookies and client certificates too. Tokens need no such leave.
+    /// Default: `false`.
+    #[serde(default)]
+    pub credentials: bool,
+}
+
+impl Cors {
+    /// What a call with a token and a body has.
+    pub const DEFAULT_HEADERS: [&'static str; 2] = ["authorization", "content-type"];
+    /// 10 min: a changed file is in force for all pages soon.
+    pub const DEFAULT_MAX_AGE: PeriodOrZero = PeriodOrZero(Duration::from_mins(10));
+
+    fn default_max_age() -> Spanned<PeriodOrZero> {
+        Spanned::default_of(Self::DEFAULT_MAX_AGE)
+    }
+}
+
+/// `rate_limit`: a burst of requests at once, which comes back at the rate of `requests` in `per`;
+/// what is beyond it is refused. Each replica counts for itself.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RateLimit {
+    /// So many requests. Required.
+    pub requests: Spanned<Count>,
+    /// In this time. Default: [`RateLimit::DEFAULT_PER`].
+    #[serde(default = "RateLimit::default_per")]
+    pub per: Period,
+    /// Most at once. Default: `requests`.
+    pub burst: Option<Spanned<Count>>,
+    /// Whose requests are counted together. Default: `user`; on an open route, `ip`.
+    pub by: Option<Spanned<LimitBy>>,
+    /// Whether replicas count together. Default: `false`.
+    #[serde(default)]
+    pub shared: OnlyFalse,
+}
+
+impl RateLimit {
+    /// 1 s: the usual way to speak of a rate.
+    pub const DEFAULT_PER: Period = Period(Duration::from_secs(1));
+
+    fn default_per() -> Period {
+        Self::DEFAULT_PER
+    }
+}
+
+/// `by` of `rate_limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LimitBy {
+    /// Each user of a provider and tenant; an application in its own name counts as one.
+    User,
+    /// Each client application of a provider, for all its users.
+    Client,
+    /// Each address, as `trusted_proxies` say; of IPv6, each network of 64 bits.
+    Ip,
+    /// All together.
+    Route,
 }
 
 /// `encoded_slashes`: what becomes of `%2F` and `%5C` in a path.

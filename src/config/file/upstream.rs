@@ -41,9 +41,11 @@ pub struct Upstream {
     pub max_connections: Option<NotYet>,
     /// Most requests that wait for one.
     pub max_pending: Option<NotYet>,
-    /// Whether absolute links in its answers come to lead through the gateway. Default:
-    /// `false`.
-    pub rewrite_links: OnlyFalse,
+    /// Whether absolute links to it come to lead to the gateway's route: those in `Location`,
+    /// `Content-Location`, `Azure-AsyncOperation` and `Operation-Location`, and the members
+    /// `@odata.nextLink`, `@odata.deltaLink` and `nextLink` of JSON answers. Default: `false`;
+    /// with `preset`, `true`.
+    pub rewrite_links: Option<bool>,
     /// How its certificate is judged.
     pub tls: Option<Spanned<UpstreamTls>>,
 }
@@ -125,11 +127,12 @@ impl Default for Timeouts {
 pub struct UpstreamTls {
     /// Who issued its certificate, PEM. Default: the system's web roots.
     pub ca_file: Option<Spanned<PathBuf>>,
-    /// The gateway's own certificate.
-    pub cert_file: Option<NotYet>,
-    /// That certificate's key.
-    pub key_file: Option<NotYet>,
-    /// The name its certificate must have. Default: the URL's host.
+    /// The gateway's own certificate, shown if the upstream asks for one: PEM, the gateway's first,
+    /// then those that signed it. With `key_file`; both are reread when they change. Default: none.
+    pub cert_file: Option<Spanned<PathBuf>>,
+    /// That certificate's private key, PEM.
+    pub key_file: Option<Spanned<PathBuf>>,
+    /// The name its certificate must have, or its address. Default: the URL's host.
     pub server_name: Option<Spanned<Text>>,
 }
 

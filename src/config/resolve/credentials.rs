@@ -20,14 +20,23 @@ use crate::exchange::{
 /// A certificate by which the gateway proves who it is, for those who watch its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialCertificate {
-    /// The provider's name.
-    pub provider: Arc<str>,
+    /// Whom it tells that.
+    pub shown_to: ShownTo,
     /// Its file.
     pub file: PathBuf,
     /// Its SHA-256, base64url.
     pub thumbprint: Arc<str>,
     /// Its last second.
     pub expires_at: UnixTime,
+}
+
+/// Whom the gateway proves with a certificate who it is, by name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ShownTo {
+    /// A provider: it is the `credential` there.
+    Provider(Arc<str>),
+    /// An upstream: it is shown in the handshake.
+    Upstream(Arc<str>),
 }
 
 /// The credential of an Entra provider called `name`.
@@ -113,7 +122,7 @@ fn certificate(
             );
         }
         finding.certificates.push(CredentialCertificate {
-            provider: Arc::from(provider),
+            shown_to: ShownTo::Provider(Arc::from(provider)),
             file: finding.environment.path(&files.cert_file.value),
             thumbprint: Arc::clone(certificate.thumbprint()),
             expires_at,

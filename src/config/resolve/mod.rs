@@ -15,6 +15,7 @@ mod routes;
 mod server;
 mod tenants;
 mod tokens;
+mod upstream_certificate;
 mod upstreams;
 
 use std::cell::OnceCell;
@@ -33,7 +34,7 @@ use crate::observe::access_log::AccessLog;
 use crate::peer::TrustedProxies;
 use crate::snapshot::Snapshot;
 
-pub use credentials::CredentialCertificate;
+pub use credentials::{CredentialCertificate, ShownTo};
 pub use server::{Admin, Listener, Server, admin_address};
 
 /// What outlives a configuration: it is handed from one to the next.
@@ -70,7 +71,7 @@ impl Lasting {
 pub struct Resolved {
     /// What requests meet.
     pub snapshot: Snapshot,
-    /// The certificates by which the gateway proves who it is to providers.
+    /// The certificates by which the gateway proves who it is to providers and upstreams.
     pub certificates: Vec<CredentialCertificate>,
     /// Where callers connect.
     pub listeners: Vec<Listener>,
@@ -97,7 +98,7 @@ struct Finding<'a> {
     /// What gives tokens of managed identities, once one is asked for; `None` inside if that has
     /// a problem, which has been said then.
     metadata_service: OnceCell<Option<Arc<MetadataService>>>,
-    /// Certificates of credentials, as they are met.
+    /// Certificates of credentials and for upstreams, as they are met.
     certificates: Vec<CredentialCertificate>,
 }
 
@@ -172,7 +173,8 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
     let public_url = server::public_url(file, finding);
     let providers = providers::resolve(&file.providers, finding);
     let upstreams = upstreams::resolve(&file.upstreams, &providers, finding);
-    let routes = routes::resolve(file, &providers, &upstreams, public_url.as_ref(), finding)?;
+    let (routes, links) =
+        routes::resolve(file, &providers, &upstreams, public_url.as_ref(), finding)?;
     // What a route with problems would have used is not known.
     if !finding.problems.refuse() {
         upstreams::warn_of_unused(file, finding);
@@ -184,6 +186,7 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
         upstreams: upstreams.into_list(),
         trusted_proxies: TrustedProxies::new(trusted),
         public_url,
+        links,
     };
     let access_log = if file.telemetry.access_log { AccessLog::On } else { AccessLog::Off };
     Some(Resolved {

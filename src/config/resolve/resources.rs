@@ -90,6 +90,8 @@ fn add_own_route(
             requirement: Requirement::Open,
             policy: Policy::default(),
             resource: None,
+            cors: None,
+            rate_limit: None,
             action: Action::Describe(Arc::clone(resources)),
         };
         entries.push((matching, route));

@@ -1,6 +1,8 @@
 //! `routes`: each becomes a match, a requirement, a policy and an action.
 
 mod action;
+mod cors;
+mod rate_limit;
 mod token;
 
 use std::collections::BTreeMap;
@@ -19,18 +21,19 @@ use super::{Finding, exchanges, headers, resources};
 use crate::authn::{CalledAt, Requirement};
 use crate::authz::{Callers, Policy};
 use crate::chain::with_sources;
+use crate::forward::links::Links;
 use crate::public_url::PublicUrl;
 use crate::route::{EncodedSlashes, HostPattern, PathPattern, RouteMatch, RouteTable};
 use crate::snapshot::Route;
 
-/// Resolves all routes; `None` if they don't make a table.
+/// Resolves all routes, and where links lead through them; `None` if they don't make a table.
 pub(super) fn resolve(
     file: &RoutesFile,
     providers: &Providers,
     upstreams: &Upstreams,
     public_url: Option<&Arc<PublicUrl>>,
     finding: &mut Finding<'_>,
-) -> Option<RouteTable<Route>> {
+) -> Option<(RouteTable<Route>, Option<Arc<Links>>)> {
     let mut resolver =
         Resolver { file, providers, upstreams, public_url, finding, names: Vec::new() };
     let mut places = Vec::new();
@@ -44,8 +47,10 @@ pub(super) fn resolve(
     if let Some(public_url) = public_url {
         resources::add(&mut entries, public_url, finding);
     }
+    let ways = entries.iter().map(|(matching, route)| (matching.clone(), route.way().cloned()));
+    let ways: Vec<_> = ways.collect();
     match RouteTable::build(entries) {
-        Ok(table) => Some(table),
+        Ok(table) => Some((table, Links::new(ways, public_url.cloned()))),
         Err(ambiguities) => {
             for ambiguity in ambiguities {
                 let place = |index: usize| places.get(index).copied().unwrap_or_default();
@@ -85,17 +90,21 @@ impl<'a> Resolver<'a, '_> {
             exchanges::check_scopes(list(rules.scopes.as_ref()), self.finding);
         }
         let policy = policy(&route.auth.value);
+        let cors = self.cors(route);
+        let rate_limit = self.rate_limit(route, &name);
         let Some(pattern) = matches.as_ref().map(|matches| matches.path.clone()) else {
             // What needs the path can't be judged; names can.
             self.upstream(route);
             return None;
         };
-        let action = self.action(route, &pattern, asked_of.as_deref())?;
-        let matches = matches?;
-        let called_at = match self.public_url {
-            Some(public_url) if !resources::is_at(&matches, public_url) => CalledAt::OwnHost,
-            Some(_) | None => CalledAt::PublicUrl,
+        let called_at = match (self.public_url, &matches) {
+            (Some(public_url), Some(matches)) if !resources::is_at(matches, public_url) => {
+                CalledAt::OwnHost
+            }
+            _ => CalledAt::PublicUrl,
         };
+        let action = self.action(route, &pattern, called_at, asked_of.as_deref())?;
+        let matches = matches?;
         let requirement = match asked_of? {
             providers if providers.is_empty() => Requirement::Open,
             providers => Requirement::Token {
@@ -106,7 +115,9 @@ impl<'a> Resolver<'a, '_> {
             },
         };
         let metrics = self.finding.lasting.metrics.route(&name);
-        Some((matches, Route { metrics, requirement, policy, resource: None, action }))
+        let route =
+            Route { metrics, requirement, policy, resource: None, cors, rate_limit, action };
+        Some((matches, route))
     }
 
     /// Its name, or one made from its path; two of one name could not be told apart in the log.

@@ -142,3 +142,24 @@ fn presets_lead_to_the_services_of_the_providers_cloud() {
     }
     assert_golden("ok", Path::new("presets"), &shown);
 }
+
+#[test]
+fn a_preset_turns_on_links_and_a_key_beside_it_decides() {
+    let folder = Folder::new();
+    for (keys, replaced) in [
+        ("preset: graph", true),
+        ("preset: arm, url: \"http://127.0.0.1:1\"", true),
+        ("preset: graph, rewrite_links: false", false),
+        ("url: \"http://127.0.0.1:1\"", false),
+        ("url: \"http://127.0.0.1:1\", rewrite_links: true", true),
+        ("url: \"http://127.0.0.1:1\", rewrite_links: false", false),
+    ] {
+        let text = format!(
+            "upstreams:\n  u: {{ {keys}, token: {{ none: true }} }}\n\
+             routes:\n  - {{ match: {{ path: / }}, auth: none, upstream: u }}\n"
+        );
+        let resolved = folder.resolve(&text);
+        let (resolved, _) = resolved.unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(resolved.snapshot.links.is_some(), replaced, "{keys}");
+    }
+}

@@ -13,8 +13,10 @@ use super::super::value::Timeout;
 use super::Finding;
 use super::providers::{Known as Provider, Providers, roots};
 use super::tokens::{self, Token};
+use super::upstream_certificate;
 use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
+use crate::forward::links::Origin;
 use crate::forward::{
     HostHeader, HostPort, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
 };
@@ -26,6 +28,8 @@ pub(super) struct Known {
     pub(super) token: Token,
     /// Whether what is sent to it can be read on the way.
     pub(super) in_clear: bool,
+    /// Whether its links come to lead to the gateway: where they lead from.
+    pub(super) links: Option<Arc<[Origin]>>,
 }
 
 /// All upstreams that have no problem, in the order of the file.
@@ -71,13 +75,26 @@ fn one(
     let kept = finding.previous.and_then(|previous| {
         previous.upstreams.iter().find(|before| *before.settings() == settings).cloned()
     });
+    let rewrite_links = upstream.rewrite_links.unwrap_or(upstream.preset.is_some());
+    let links = rewrite_links.then(|| origins(&settings));
     let upstream = match kept {
         Some(upstream) => upstream,
         None => Upstream::new(settings)
             .map_err(|error| say_unusable(&error, upstream, place, finding))
             .ok()?,
     };
-    Some(Known { upstream, token, in_clear })
+    Some(Known { upstream, token, in_clear, links })
+}
+
+/// Where its links lead from.
+fn origins(settings: &UpstreamSettings) -> Arc<[Origin]> {
+    let origin = |place: &HostPort| Origin {
+        tls: settings.tls,
+        host: place.host.clone(),
+        port: place.port,
+        base_path: settings.base_path.clone(),
+    };
+    settings.places.iter().map(origin).collect()
 }
 
 /// Says what of the file makes an upstream that can't be spoken to.
@@ -95,7 +112,7 @@ fn say_unusable(
         ),
         UpstreamError::Host(_) => (
             tls.and_then(|tls| tls.server_name.as_ref()).map(|name| name.place),
-            "write the name that its certificate has: `api.internal`",
+            "write the name or address that its certificate has: `api.internal`",
         ),
     };
     let place = place.or(upstream.url.as_ref().map(|url| url.place)).unwrap_or(name);
@@ -194,6 +211,10 @@ fn settings(
         Some(file) => roots(file, finding)?,
         None => Roots::System,
     };
+    let own_certificate = match &upstream.tls {
+        Some(tls) => upstream_certificate::read(&name.value, tls, finding)?,
+        None => None,
+    };
     let tls = url.scheme() == "https";
     if let Some(keys) = upstream.tls.as_ref().filter(|_| !tls) {
         finding.error(
@@ -224,6 +245,7 @@ fn settings(
             idle: timeouts.idle.0,
         },
         roots,
+        own_certificate,
         server_name: upstream
             .tls
             .as_ref()

@@ -157,3 +157,27 @@ fn what_is_malformed_or_not_there_is_said() {
         assert_eq!(answer.status().as_u16(), status, "{method} {target}: {said}");
     }
 }
+
+#[test]
+fn resource_groups_are_paged_and_deleted_step_by_step() {
+    let arm = arm();
+    let token = token(&arm, AUDIENCES[0], "user_impersonation");
+    let groups = format!("/subscriptions/{}/resourcegroups", SUBSCRIPTIONS[0]);
+    let version = "api-version=2025-04-01";
+    let (_, first) = get(&arm, &format!("{groups}?{version}"), Some(&token));
+    assert_eq!(first["value"].as_array().unwrap().len(), 2);
+    let (_, second) = get(&arm, first["nextLink"].as_str().unwrap(), Some(&token));
+    assert_eq!(second["value"][0]["name"], "dev-3");
+    assert_eq!(second["nextLink"], Value::Null);
+
+    let one = format!("{groups}/dev-1?{version}");
+    let (answer, _) = send(&arm, Method::DELETE, &one, Some(&token), "");
+    assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    let link = answer.headers()[LOCATION].to_str().unwrap().to_owned();
+    assert!(link.starts_with(HERE), "{link}");
+    for status in [StatusCode::ACCEPTED, StatusCode::OK] {
+        assert_eq!(get(&arm, &link, Some(&token)).0.status(), status);
+    }
+    let (answer, _) = get(&arm, &format!("{groups}/other?{version}"), Some(&token));
+    assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+}

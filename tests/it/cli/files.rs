@@ -8,7 +8,7 @@ use super::process::{Ended, Process, program};
 use crate::support::client_auth::Pair;
 
 /// What the files take from the environment, and nothing else of ours.
-const VARIABLES: [(&str, &str); 15] = [
+const VARIABLES: [(&str, &str); 16] = [
     ("AZURE_TENANT_ID", "11111111-2222-3333-4444-555555555555"),
     ("AZURE_CLIENT_ID", "66666666-7777-8888-9999-000000000000"),
     ("AZURE_CLIENT_SECRET", "example-secret"),
@@ -22,6 +22,7 @@ const VARIABLES: [(&str, &str); 15] = [
     ("MANAGED_IDENTITY_CLIENT_ID", "99999999-7777-8888-9999-000000000000"),
     ("KEYCLOAK_CLIENT_ID", "obo-gateway"),
     ("KEYCLOAK_CLIENT_SECRET", "example-secret"),
+    ("APP_ORIGIN", "https://app.example.com"),
     ("PUBLIC_URL", "https://mcp.example.com"),
     ("MCP_CLIENT_ID", "77777777-7777-8888-9999-000000000000"),
 ];

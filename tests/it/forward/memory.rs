@@ -1,9 +1,7 @@
 //! A hundred mebibytes down to a slow reader and up to a slow upstream: neither the gateway nor
 //! what lies between holds more than a little of it.
 
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +13,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 
 use super::open;
+use super::process::Process;
 use crate::support::client::Client;
 use crate::support::gate::Gate;
 use crate::support::servers::PeerBody;
@@ -28,58 +27,6 @@ const BETWEEN: u64 = 40 << 20;
 
 /// What the gateway may grow by.
 const GROWTH_KIB: u64 = 32 << 10;
-
-/// The program itself: only of a process of its own can memory be measured.
-struct Process {
-    child: Child,
-    address: SocketAddr,
-    _folder: tempfile::TempDir,
-}
-
-impl Process {
-    fn start(yaml: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("routes.yaml");
-        std::fs::write(&path, yaml).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_obo-gateway"))
-            .args(["run", "--log-format", "json", "--log-level", "info", "--config"])
-            .arg(&path)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let address = loop {
-            let mut line = String::new();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
-            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
-            if event.to_string().contains("listening") {
-                break find_address(&event).expect("it says where it listens");
-            }
-        };
-        // What nobody reads would block it.
-        std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
-        Self { child, address, _folder: folder }
-    }
-
-    /// The most memory it ever had resident, in KiB.
-    fn peak_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-fn find_address(value: &serde_json::Value) -> Option<SocketAddr> {
-    let members = value.as_object()?;
-    members.values().find_map(|member| member.as_str()?.parse().ok())
-}
 
 /// A body of [`WHOLE`] bytes, and how many of them were taken.
 fn bulk() -> (PeerBody, Arc<AtomicU64>) {

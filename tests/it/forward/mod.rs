@@ -2,10 +2,19 @@
 //! back, and what becomes of both when either side fails.
 
 mod headers;
+mod links;
 mod protocols;
 mod bodies;
+mod process;
 mod memory;
+mod scale;
+mod killed;
 mod upstream;
+mod interim;
+mod expect;
+mod framing;
+mod grpc;
+mod upstream_tls;
 mod timeouts;
 mod routes;
 mod reload;

@@ -15,9 +15,11 @@ use super::super::providers::Known as Provider;
 use super::super::upstreams::{self, Known as Upstream};
 use super::super::{headers, tokens};
 use super::Resolver;
+use crate::authn::CalledAt;
 use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
 use crate::forward::headers::Asserted;
+use crate::forward::links::Way;
 use crate::forward::upgrade::{Upgrades, WEBSOCKET};
 use crate::forward::{AtTokenEnd, ForwardedClaim, Forwarding, Patience, Protocol};
 use crate::own_answer::{Canned, Redirect};
@@ -29,11 +31,12 @@ impl<'a> Resolver<'a, '_> {
         &mut self,
         route: &Spanned<file::Route>,
         pattern: &PathPattern,
+        called_at: CalledAt,
         asked_of: Option<&[&Provider]>,
     ) -> Option<Action> {
         if route.upstream.is_some() {
             let known = self.upstream(route);
-            return self.forward(route, known, pattern, asked_of);
+            return self.forward(route, known, pattern, called_at, asked_of);
         }
         self.refuse_keys_of_forwarding(route);
         if let Some(respond) = &route.respond {
@@ -58,6 +61,7 @@ impl<'a> Resolver<'a, '_> {
         route: &Spanned<file::Route>,
         known: Option<&Upstream>,
         pattern: &PathPattern,
+        called_at: CalledAt,
         asked_of: Option<&[&Provider]>,
     ) -> Option<Action> {
         // What is wrong with these is said even where the upstream or the providers are.
@@ -87,9 +91,18 @@ impl<'a> Resolver<'a, '_> {
         let server = &self.file.server;
         let max_body_bytes =
             route.max_body_bytes.as_ref().map_or(server.max_body_bytes, |size| size.value);
+        let rewrite = rewrite?;
+        let way = known.links.as_ref().map(|origins| Way {
+            upstream: Arc::clone(known.upstream.name()),
+            origins: Arc::clone(origins),
+            pattern: pattern.clone(),
+            rewrite: rewrite.clone(),
+            called_at,
+        });
         let forwarding = Forwarding {
             upstream: Arc::clone(&known.upstream),
-            rewrite: rewrite?,
+            rewrite,
+            links: way.map(Arc::new),
             forward_claims,
             asserted: Arc::new(Asserted(asserted)),
             request_headers,

@@ -1,0 +1,426 @@
+//! TLS towards an upstream: whom the gateway believes, which certificate of its own it shows,
+//! which HTTP it offers (ALPN), and, where it comes to nothing, what the operator can do about it.
+//!
+//! There is no way to turn verification off.
+
+use std::error::Error;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+
+use rustls::client::ResolvesClientCert;
+use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
+use rustls::{AlertDescription, CertificateError, PeerMisbehaved, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::upstream::{Protocol, UpstreamSettings};
+use crate::trust::TrustError;
+
+/// How an upstream is spoken to over TLS.
+pub(super) struct Tls {
+    connector: TlsConnector,
+    shown: Arc<Shown>,
+}
+
+impl Tls {
+    /// As `settings` say.
+    ///
+    /// # Errors
+    ///
+    /// Roots that can't be used.
+    pub(super) fn new(settings: &UpstreamSettings) -> Result<Self, TrustError> {
+        let own = settings.own_certificate.as_ref();
+        let mut config = settings.roots.client_config()?;
+        config.alpn_protocols = match settings.protocol {
+            Protocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            Protocol::Http1 => vec![b"http/1.1".to_vec()],
+            Protocol::Http2 => vec![b"h2".to_vec()],
+        };
+        let shown = Arc::new(Shown {
+            certified: own.map(|own| Arc::clone(&own.certified)),
+            asked: AtomicBool::new(false),
+            refused: AtomicU8::new(NOT_REFUSED),
+        });
+        let resolver: Arc<dyn ResolvesClientCert> = Arc::<Shown>::clone(&shown);
+        config.client_auth_cert_resolver = resolver;
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), shown })
+    }
+
+    /// The handshake.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it closes the connection.
+    pub(super) async fn connect(
+        &self,
+        name: ServerName<'static>,
+        tcp: TcpStream,
+    ) -> io::Result<Secured> {
+        let stream = self.connector.connect(name, tcp).await?;
+        Ok(Secured { stream, unheard: Some(Arc::clone(&self.shown)) })
+    }
+
+    /// The same, offering this protocol alone.
+    pub(super) async fn connect_for(
+        &self,
+        protocol: &[u8],
+        name: ServerName<'static>,
+        tcp: TcpStream,
+    ) -> io::Result<Secured> {
+        let connector = self.connector.with_alpn(vec![protocol.to_vec()]);
+        let stream = connector.connect(name, tcp).await?;
+        Ok(Secured { stream, unheard: Some(Arc::clone(&self.shown)) })
+    }
+
+    /// What the operator can do about `error`, where TLS is what failed. `None` for an error of
+    /// another kind.
+    pub(super) fn advice(&self, error: &(dyn Error + 'static)) -> Option<String> {
+        let asked = self.shown.asked.load(Ordering::Relaxed);
+        let own = match (asked, &self.shown.certified) {
+            (false, _) => Own::NotAsked,
+            (true, Some(_)) => Own::Shown,
+            (true, None) => Own::Missing,
+        };
+        match find(error)? {
+            Found::Tls(error) => of_error(error, own),
+            // The alert was read by the connection; the request only sees that it is gone.
+            Found::Lost => match (self.shown.refused.load(Ordering::Relaxed), own) {
+                (NOT_REFUSED, Own::NotAsked) => None,
+                // The server sent none, or it was lost when the connection was reset.
+                (NOT_REFUSED, Own::Missing | Own::Shown) => Some(refused(None, own)),
+                (alert, _) => Some(of_alert(alert.into(), own)),
+            },
+        }
+    }
+}
+
+/// A stream to an upstream behind TLS.
+pub(super) struct Secured {
+    stream: TlsStream<TcpStream>,
+    /// To be told what comes first, data or an alert.
+    unheard: Option<Arc<Shown>>,
+}
+
+impl Secured {
+    /// Whether HTTP/2 was agreed on.
+    pub(super) fn is_http2(&self) -> bool {
+        self.stream.get_ref().1.alpn_protocol() == Some(b"h2")
+    }
+}
+
+impl AsyncRead for Secured {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let outcome = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        if (outcome.is_err() || buffer.filled().len() > before)
+            && let Some(shown) = self.unheard.take()
+        {
+            shown.heard(outcome.as_ref().err());
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+impl AsyncWrite for Secured {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// The name that a certificate must have: a DNS name or an address, IPv6 with or without
+/// brackets. `None` for what is neither.
+pub(super) fn server_name(name: &str) -> Option<ServerName<'static>> {
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    ServerName::try_from(bare.to_owned()).ok()
+}
+
+/// The gateway's certificate for servers that ask, and what came of the last time that one did.
+/// With TLS 1.3 the gateway's side of the handshake ends before the server has judged the
+/// certificate: what is wrong with it, or that there is none, comes as an alert over what looks
+/// like a good connection.
+#[derive(Debug)]
+struct Shown {
+    certified: Option<Arc<CertifiedKey>>,
+    /// It was asked for, and nothing came since.
+    asked: AtomicBool,
+    /// The alert that came in place of data.
+    refused: AtomicU8,
+}
+
+/// `close_notify`, which refuses nobody.
+const NOT_REFUSED: u8 = 0;
+
+impl Shown {
+    /// Takes note of what came first over a connection: data, or this error.
+    fn heard(&self, error: Option<&io::Error>) {
+        let Some(error) = error else {
+            self.asked.store(false, Ordering::Relaxed);
+            self.refused.store(NOT_REFUSED, Ordering::Relaxed);
+            return;
+        };
+        if let Some(rustls::Error::AlertReceived(alert)) = inside(error) {
+            self.refused.store((*alert).into(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(
+        &self,
+        _root_hint_subjects: &[&[u8]],
+        _sigschemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        self.asked.store(true, Ordering::Relaxed);
+        self.certified.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.certified.is_some()
+    }
+}
+
+/// How the gateway stands with its own certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Own {
+    /// It was asked, and showed it.
+    Shown,
+    /// It was asked, and has none.
+    Missing,
+    /// It was not asked.
+    NotAsked,
+}
+
+/// What failed, as far as it is known.
+#[derive(Debug)]
+enum Found<'e> {
+    Tls(&'e rustls::Error),
+    /// The connection is gone; nothing says why.
+    Lost,
+}
+
+/// What of TLS is in the chain of an error.
+fn find<'e>(error: &'e (dyn Error + 'static)) -> Option<Found<'e>> {
+    let mut next = Some(error);
+    let mut found = None;
+    while let Some(error) = next {
+        let broken = error.downcast_ref::<io::Error>();
+        if let Some(tls) = broken.and_then(inside) {
+            return Some(Found::Tls(tls));
+        }
+        if broken.is_some() || error.is::<hyper::Error>() {
+            found = Some(Found::Lost);
+        }
+        next = error.source();
+    }
+    found
+}
+
+/// The error of TLS in one of the system's: it is not its source, but that one's source is.
+fn inside(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+const MISSING: &str = "it asks the gateway for a certificate: set `tls.cert_file` and `tls.key_file` to one that it takes";
+
+fn of_error(error: &rustls::Error, own: Own) -> Option<String> {
+    const UNOFFERED: PeerMisbehaved = PeerMisbehaved::SelectedUnofferedApplicationProtocol;
+    let advice = if let rustls::Error::AlertReceived(alert) = error {
+        return Some(of_alert(*alert, own));
+    } else if let rustls::Error::InvalidCertificate(fault) = error {
+        of_certificate(fault)
+    } else if let rustls::Error::InvalidMessage(_) = error {
+        "what it sends is not TLS: check the port, or write `http://` in its `url`"
+    } else if let rustls::Error::PeerMisbehaved(UNOFFERED) = error {
+        "it chose a protocol by ALPN that was not offered: mend its TLS settings"
+    } else if let rustls::Error::PeerIncompatible(_) = error {
+        OLD
+    } else {
+        return None;
+    };
+    Some(advice.to_owned())
+}
+
+const OLD: &str = "the gateway speaks TLS 1.2 and 1.3, and it does not";
+
+fn of_alert(alert: AlertDescription, own: Own) -> String {
+    use AlertDescription as A;
+    let of_own_certificate = [
+        A::CertificateRequired,
+        A::UnknownCA,
+        A::BadCertificate,
+        A::UnsupportedCertificate,
+        A::CertificateExpired,
+        A::CertificateRevoked,
+        A::CertificateUnknown,
+        A::AccessDenied,
+        // Other programs say these for the same.
+        A::HandshakeFailure,
+        A::DecryptError,
+    ];
+    if own != Own::NotAsked && of_own_certificate.contains(&alert) {
+        return refused(Some(alert), own);
+    }
+    let advice = if alert == A::NoApplicationProtocol {
+        "it speaks none of the HTTP versions that were offered: change `protocol`"
+    } else if alert == A::UnrecognisedName {
+        "it knows no host of that name: set `tls.server_name` to the one it has"
+    } else if alert == A::ProtocolVersion {
+        OLD
+    } else {
+        "its own log may say why it refused the handshake"
+    };
+    advice.to_owned()
+}
+
+/// It asked for a certificate, and broke off.
+fn refused(alert: Option<AlertDescription>, own: Own) -> String {
+    match (own, alert) {
+        (Own::Missing | Own::NotAsked, _) => MISSING.to_owned(),
+        (Own::Shown, Some(alert)) => {
+            format!("it refuses the certificate in `tls.cert_file` ({alert:?}): {TAKEN}")
+        }
+        (Own::Shown, None) => {
+            format!("it was shown the certificate in `tls.cert_file` and broke off: {TAKEN}")
+        }
+    }
+}
+
+const TAKEN: &str =
+    "it must be of a CA that the upstream knows, for client authentication, and not expired";
+
+fn of_certificate(fault: &CertificateError) -> &'static str {
+    use CertificateError::{
+        BadSignature, Expired, ExpiredContext, InvalidPurpose, InvalidPurposeContext,
+        NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext, UnknownIssuer,
+    };
+    if matches!(fault, UnknownIssuer | BadSignature) {
+        "its certificate is of no CA that is believed: set `tls.ca_file` to the one that issued it, and see that it sends those in between"
+    } else if matches!(fault, NotValidForName | NotValidForNameContext { .. }) {
+        "its certificate has another name: set `tls.server_name` to the one it has, if that is the right server"
+    } else if matches!(fault, Expired | ExpiredContext { .. }) {
+        "its certificate has expired: it needs a new one, if the gateway's clock is right"
+    } else if matches!(fault, NotValidYet | NotValidYetContext { .. }) {
+        "its certificate is not valid yet: compare its clock and the gateway's"
+    } else if matches!(fault, InvalidPurpose | InvalidPurposeContext { .. }) {
+        "its certificate is not for servers: it needs one for server authentication"
+    } else {
+        "its certificate can't be used: it needs another"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{HostHeader, OwnCertificate, Patience, Timeouts};
+    use super::*;
+    use crate::trust::Roots;
+
+    fn tls(own_certificate: Option<OwnCertificate>) -> Tls {
+        let patience = Patience::Set(None);
+        let (connect, idle) = (Duration::from_secs(5), Duration::from_secs(90));
+        Tls::new(&UpstreamSettings {
+            name: "up".into(),
+            tls: true,
+            places: Vec::new(),
+            base_path: String::new(),
+            protocol: Protocol::Auto,
+            host_header: HostHeader::Upstream,
+            timeouts: Timeouts { connect, response: patience, stream: patience, idle },
+            roots: Roots::Only(Vec::new()),
+            own_certificate,
+            server_name: None,
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_server_is_named_by_dns_or_address() {
+        for name in ["api.internal", "localhost", "10.0.0.1", "::1", "[::1]"] {
+            assert!(server_name(name).is_some(), "{name}");
+        }
+        for name in ["", "a b", "a/b", "a:443", "[a]:1", "-", "*.example.com"] {
+            assert!(server_name(name).is_none(), "{name}");
+        }
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] io::Error);
+
+    fn alert(alert: AlertDescription) -> io::Error {
+        io::Error::other(rustls::Error::AlertReceived(alert))
+    }
+
+    #[test]
+    fn advice_is_found_however_deep_the_error_is() {
+        let tls = tls(None);
+        let advice = |error: io::Error| tls.advice(&Outer(error));
+        let lost = || advice(io::ErrorKind::UnexpectedEof.into());
+        let required = || alert(AlertDescription::CertificateRequired);
+        assert_eq!(lost(), None);
+        let none = advice(alert(AlertDescription::NoApplicationProtocol)).unwrap();
+        assert!(none.contains("`protocol`"), "{none}");
+        // Once it asked, what breaks is explained by that …
+        assert!(tls.shown.resolve(&[], &[]).is_none());
+        for said in [lost(), advice(required()), advice(alert(AlertDescription::HandshakeFailure))]
+        {
+            assert_eq!(said.as_deref(), Some(MISSING));
+        }
+        // … until it turns out to do without.
+        tls.shown.heard(None);
+        assert_eq!(lost(), None);
+        assert_eq!(tls.advice(&std::fmt::Error), None);
+    }
+
+    #[test]
+    fn an_alert_that_only_the_connection_saw_is_remembered_until_one_succeeds() {
+        let made = rcgen::generate_simple_self_signed(["gateway".to_owned()]).unwrap();
+        let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let own = OwnCertificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+        let tls = tls(Some(own));
+        let lost = || tls.advice(&Outer(io::ErrorKind::BrokenPipe.into()));
+        assert_eq!(lost(), None);
+        assert!(tls.shown.resolve(&[], &[]).is_some());
+        assert!(lost().unwrap().starts_with("it was shown the certificate"));
+        tls.shown.heard(Some(&alert(AlertDescription::UnknownCA)));
+        let said = lost().unwrap();
+        assert!(said.starts_with("it refuses the certificate in `tls.cert_file` (UnknownCA)"));
+        tls.shown.heard(None);
+        assert_eq!(lost(), None);
+    }
+}

@@ -1,0 +1,481 @@
+//! Where a message ends: answers without a body, bodies that break off in each of the framings, and
+//! callers who go away.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http_body::Frame;
+use http_body_util::BodyExt as _;
+use obo_gateway::dev::DevTls;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::TlsAcceptor;
+
+use super::{event, open, piece, pieces};
+use crate::support::client::{Client, full};
+use crate::support::gateway::Gateway;
+use crate::support::raw::Raw;
+use crate::support::raw_http2::{More, RawHttp2};
+use crate::support::raw_http2_upstream::{
+    CANCEL, DATA, END_STREAM, GOAWAY, HEADERS, Http2Talking, RST_STREAM,
+};
+use crate::support::raw_upstream::{RawUpstream, Then};
+use crate::support::servers::Server;
+use crate::support::talk::Talk;
+use crate::support::upstream::{Answer, Reading, Upstream};
+use crate::support::within;
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+#[tokio::test]
+async fn answers_end_where_they_say() {
+    let upstream = RawUpstream::start();
+    let gateway = Gateway::start(&open(&upstream.url(), "", ""));
+    let mut raw = Raw::connect(gateway.address()).await;
+    let mut http2 = gateway.client_http2().await;
+    http2.is_not_a_gateway();
+    for (method, answer, status, length, body) in [
+        ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", 200, Some("5"), ""),
+        ("HEAD", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", 200, None, ""),
+        ("HEAD", "HTTP/1.1 200 OK\r\n\r\n", 200, None, ""),
+        ("HEAD", "HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n", 404, Some("0"), ""),
+        ("HEAD", "HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\n", 200, Some("5"), ""),
+        ("GET", "HTTP/1.1 204 No\r\n\r\n", 204, None, ""),
+        ("GET", "HTTP/1.1 204 No\r\ncontent-length: 0\r\n\r\n", 204, None, ""),
+        ("GET", "HTTP/1.1 204 No\r\ncontent-length: 5\r\n\r\nhello", 204, None, ""),
+        ("GET", "HTTP/1.1 204 No\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 204, None, ""),
+        ("GET", "HTTP/1.1 304 No\r\netag: \"x\"\r\n\r\n", 304, None, ""),
+        ("GET", "HTTP/1.1 304 No\r\ncontent-length: 5\r\n\r\n", 304, Some("5"), ""),
+        ("HEAD", "HTTP/1.1 304 No\r\ncontent-length: 5\r\n\r\n", 304, Some("5"), ""),
+        ("GET", "HTTP/1.1 205 Reset\r\ncontent-length: 0\r\n\r\n", 205, Some("0"), ""),
+        ("GET", "HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\nhello", 200, Some("5"), "hello"),
+        ("GET", "HTTP/1.0 200 OK\r\n\r\nhello", 200, None, "hello"),
+        ("GET", "HTTP/1.1 200 OK\r\n\r\nhello", 200, None, "hello"),
+        ("GET", "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", 200, None, ""),
+        ("GET", "HTTP/1.1 500\r\ncontent-length: 5\r\n\r\nhello", 500, Some("5"), "hello"),
+        ("GET", "HTTP/1.1 999 Odd\r\ncontent-length: 5\r\n\r\nhello", 999, Some("5"), "hello"),
+        ("GET", "HTTP/1.1 099 Odd\r\ncontent-length: 5\r\n\r\nhello", 502, None, "problem"),
+        ("GET", "HTTP/1.1 1000 Odd\r\ncontent-length: 5\r\n\r\nhello", 502, None, "problem"),
+        ("GET", "HTTP/1.1 103 Odd\r\ncontent-length: 5\r\n\r\nhello", 502, None, "problem"),
+        ("GET", "HTTP/1.1 199 Odd\r\n\r\n", 502, None, "problem"),
+    ] {
+        let shown = answer.escape_debug();
+        upstream.answer(answer, Then::Close);
+        raw.send(format!("{method} /x HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await;
+        let mut reply = raw.reply_to(method).await.unwrap();
+        while reply.status < 200 {
+            reply = raw.reply_to(method).await.unwrap();
+        }
+        assert_eq!(reply.status, status, "{shown}");
+        let text = String::from_utf8(reply.body.clone()).unwrap();
+        if body == "problem" {
+            assert!(text.contains("upstream_unreachable"), "{shown}: {text}");
+        } else {
+            // hyper leaves the length out of a 304, as it may (RFC 9110 §15.4.5).
+            let length = length.filter(|_| status != 304 || method == "HEAD");
+            assert_eq!((reply.header("content-length"), &*text), (length, body), "{shown}");
+            let bodiless = method == "HEAD" || status == 204 || status == 304;
+            let chunked = (length.is_none() && !bodiless).then_some("chunked");
+            assert_eq!(reply.header("transfer-encoding"), chunked, "{shown}");
+        }
+        assert_eq!(reply.header("connection"), None, "{shown}: it is the upstream's that ended");
+
+        upstream.answer(answer, Then::Close);
+        let reply = http2.send(Request::builder().method(method).uri("/x"), "").await;
+        assert_eq!(reply.status.as_u16(), status, "{shown}");
+        if body != "problem" {
+            assert_eq!(
+                (reply.header("content-length"), &reply.body[..]),
+                (length, body.as_bytes()),
+                "{shown}"
+            );
+            assert_eq!(reply.header("transfer-encoding"), None);
+        }
+    }
+    // Both connections are where they were.
+    upstream.answer(OK, Then::KeepOpen);
+    raw.send(b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(raw.reply().await.unwrap().body, b"ok");
+}
+
+#[tokio::test]
+async fn a_connection_without_end_of_tls_is_no_end_of_a_body() {
+    let tls = DevTls::generate().unwrap();
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    tls.write_ca_file(ca.path()).await.unwrap();
+    for (close_notify, sound) in [(true, true), (false, false)] {
+        let mut config = (*tls.server_config()).clone();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let upstream = Server::start(Arc::new(move |stream| {
+            let acceptor = acceptor.clone();
+            Box::pin(async move {
+                let mut stream = acceptor.accept(stream).await.unwrap();
+                let mut head = [0; 4096];
+                assert!(stream.read(&mut head).await.unwrap() > 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello").await.unwrap();
+                stream.flush().await.unwrap();
+                if close_notify {
+                    stream.shutdown().await.unwrap();
+                } else {
+                    stream.get_mut().0.shutdown().await.unwrap();
+                }
+            })
+        }));
+        let url = format!("https://localhost:{}", upstream.address().port());
+        let keys = format!("tls: {{ ca_file: \"{}\" }}", ca.path().display());
+        let gateway = Gateway::start(&open(&url, &keys, ""));
+        for mut client in [gateway.client().await, gateway.client_http2().await] {
+            let reply = client.try_send(Request::get("/x"), "").await;
+            assert_eq!(reply.is_ok_and(|reply| reply.body == "hello"), sound, "{close_notify}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_http2_answer_that_breaks_off_is_never_a_whole_one() {
+    let talk = Talk::start().await;
+    let gateway = Gateway::start(&open(&talk.url(), "protocol: http2", ""));
+    for end in ["reset", "no error", "goaway", "gone", "length"] {
+        for http2 in [false, true] {
+            let mut client =
+                if http2 { gateway.client_http2().await } else { gateway.client().await };
+            let call = tokio::spawn(async move {
+                let reply = client.try_send(Request::get("/x"), "").await;
+                reply.map_err(|error| error.to_string())
+            });
+            let mut upstream = Http2Talking::begin(talk.accept().await).await;
+            let stream = upstream.next(HEADERS).await.stream;
+            let head = [(":status", "200"), ("content-length", "10")];
+            let head = if end == "length" { &head[..] } else { &head[..1] };
+            upstream.fields(0, stream, head).await;
+            upstream.send(DATA, 0, stream, b"hello").await;
+            match end {
+                "reset" => upstream.send(RST_STREAM, 0, stream, &[0, 0, 0, 2]).await,
+                // Nothing went wrong, it says, and yet it is not whole.
+                "no error" => upstream.send(RST_STREAM, 0, stream, &[0, 0, 0, 0]).await,
+                // It has not seen our request.
+                "goaway" => upstream.send(GOAWAY, 0, 0, &[0; 8]).await,
+                "gone" => upstream.finish().await,
+                _ => upstream.send(DATA, END_STREAM, stream, b"").await,
+            }
+            let reply = within("the end", call).await.unwrap();
+            assert!(reply.is_err(), "{end} {http2}: {reply:?}");
+            upstream.finish().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn http2_upstreams_may_say_what_is_passed_over() {
+    let talk = Talk::start().await;
+    let gateway = Gateway::start(&open(&talk.url(), "protocol: http2", ""));
+    let (sender, mut calls) = tokio::sync::mpsc::channel::<&str>(1);
+    let address = gateway.address();
+    let client = tokio::spawn(async move {
+        let mut raw = Raw::connect(address).await;
+        let mut http2 = Client::http2(address).await;
+        http2.is_not_a_gateway();
+        let mut replies = Vec::new();
+        while let Some(path) = calls.recv().await {
+            if path == "/raw" {
+                let head = "GET /raw HTTP/1.1\r\nhost: a\r\nte: trailers\r\n\r\n";
+                raw.send(head.as_bytes()).await;
+                let reply = raw.reply().await.unwrap();
+                replies.push((
+                    reply.status,
+                    reply.header("content-length").map(str::to_owned),
+                    reply.body,
+                ));
+            } else {
+                let reply = http2.get(path).await;
+                let length = reply.header("content-length").map(str::to_owned);
+                replies.push((reply.status.as_u16(), length, reply.body.to_vec()));
+            }
+        }
+        replies
+    });
+    let mut upstream = None;
+    for path in ["/raw", "/http2"] {
+        sender.send(path).await.unwrap();
+        if upstream.is_none() {
+            upstream = Some(Http2Talking::begin(talk.accept().await).await);
+        }
+        let upstream = upstream.as_mut().unwrap();
+        // Informational answers: nobody is told, and the final one comes.
+        let stream = upstream.next(HEADERS).await.stream;
+        for status in ["103", "100", "199"] {
+            upstream.fields(0, stream, &[(":status", status), ("link", "x")]).await;
+        }
+        upstream.fields(0, stream, &[(":status", "200")]).await;
+        upstream.send(DATA, END_STREAM, stream, b"ok").await;
+        // A body where none may be.
+        for status in ["204", "304"] {
+            sender.send(path).await.unwrap();
+            let stream = upstream.next(HEADERS).await.stream;
+            upstream.fields(0, stream, &[(":status", status)]).await;
+            upstream.send(DATA, END_STREAM, stream, b"evil").await;
+        }
+    }
+    drop(sender);
+    let replies = within("all answers", client).await.unwrap();
+    let expected = [(200, &b"ok"[..]), (204, b""), (304, b"")].repeat(2);
+    let found: Vec<_> = replies.iter().map(|(status, _, body)| (*status, &body[..])).collect();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn trailers_of_http2_reach_a_caller_of_http1_as_far_as_they_can() {
+    let talk = Talk::start().await;
+    let gateway = Gateway::start(&open(&talk.url(), "protocol: http2", ""));
+    let mut upstream = None;
+    for (head, trailers, passed) in [
+        (
+            &[("trailer", "x-sum"), ("content-length", "2")][..],
+            &[("x-sum", "1")][..],
+            "x-sum: 1\r\n",
+        ),
+        (&[("trailer", "x-sum")], &[("x-sum", "1"), ("x-other", "2")], "x-sum: 1\r\n"),
+        (
+            &[("content-type", "application/grpc")],
+            &[("grpc-status", "5"), ("grpc-message", "no")],
+            "grpc-status: 5\r\ngrpc-message: no\r\n",
+        ),
+        // Of a name that nobody could know beforehand.
+        (&[("content-type", "text/plain")], &[("x-sum", "1")], ""),
+    ] {
+        for te in ["te: trailers\r\n", ""] {
+            let mut raw = Raw::connect(gateway.address()).await;
+            let request = format!("GET /x HTTP/1.1\r\nhost: a\r\n{te}connection: close\r\n\r\n");
+            raw.send(request.as_bytes()).await;
+            if upstream.is_none() {
+                upstream = Some(Http2Talking::begin(talk.accept().await).await);
+            }
+            let upstream = upstream.as_mut().unwrap();
+            let stream = upstream.next(HEADERS).await.stream;
+            upstream.fields(0, stream, &[&[(":status", "200")], head].concat()).await;
+            upstream.send(DATA, 0, stream, b"ok").await;
+            upstream.fields(END_STREAM, stream, trailers).await;
+            let all = String::from_utf8(raw.rest().await).unwrap();
+            let body = all.split_once("\r\n\r\n").unwrap().1;
+            let by_length = te.is_empty() && head.iter().any(|(name, _)| *name == "content-length");
+            let passed = if te.is_empty() { "" } else { passed };
+            let expected =
+                if by_length { "ok".into() } else { format!("2\r\nok\r\n0\r\n{passed}\r\n") };
+            assert_eq!(body, expected, "{head:?} {te}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn trailers_of_an_http2_request_of_known_length_reach_an_http1_upstream() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(&open(&upstream.url(), "protocol: http1", ""));
+    let mut client = gateway.client_http2().await;
+    let (send, body) = pieces();
+    let request = Request::post("/x").header("content-length", "5").header("trailer", "x-sum");
+    let request = request.body(body).unwrap();
+    let sums =
+        HeaderMap::from_iter([(HeaderName::from_static("x-sum"), HeaderValue::from_static("1"))]);
+    let trailers = sums.clone();
+    let sending = async {
+        send.send(piece("hello")).await.unwrap();
+        send.send(Ok(Frame::trailers(trailers))).await.unwrap();
+        drop(send);
+    };
+    let (response, ()) = tokio::join!(client.start(request), sending);
+    assert_eq!(response.unwrap().status(), 200);
+    assert_eq!(upstream.last().body.trailers, Some(sums));
+    assert_eq!(upstream.last().body.length, 5);
+}
+
+#[tokio::test]
+async fn a_caller_who_goes_away_resets_the_stream_and_no_more() {
+    let talk = Talk::start().await;
+    let gateway = Gateway::start(&open(&talk.url(), "protocol: http2", ""));
+    let mut upstream = None;
+    let mut number = 0;
+    for http2 in [false, true] {
+        for phase in ["before the head", "in the answer", "in the upload"] {
+            number += 1;
+            let path = format!("/{number}");
+            let (send, upload) = pieces();
+            let (said, mut hears) = tokio::sync::mpsc::channel(1);
+            let mut client =
+                if http2 { gateway.client_http2().await } else { gateway.client().await };
+            let body = if phase == "in the upload" { upload } else { full("") };
+            let request = Request::post(&path).body(body).unwrap();
+            let call = tokio::spawn(async move {
+                let mut body = client.start(request).await.unwrap().into_body();
+                while let Some(Ok(frame)) = body.frame().await {
+                    said.send(frame.into_data().unwrap()).await.unwrap();
+                }
+            });
+            if upstream.is_none() {
+                upstream = Some(Http2Talking::begin(talk.accept().await).await);
+            }
+            let upstream = upstream.as_mut().unwrap();
+            let stream = upstream.next(HEADERS).await.stream;
+            if phase == "in the upload" {
+                send.send(piece("up")).await.unwrap();
+                assert_eq!(upstream.next(DATA).await.payload, b"up");
+            }
+            if phase == "in the answer" {
+                upstream.fields(0, stream, &[(":status", "200")]).await;
+                upstream.send(DATA, 0, stream, b"down").await;
+                assert_eq!(hears.recv().await.unwrap(), "down");
+            }
+            call.abort();
+            call.await.unwrap_err();
+            let reset = upstream.next(RST_STREAM).await;
+            assert_eq!(reset.stream, stream, "{http2} {phase}");
+            let reason = u32::from_be_bytes(reset.payload.try_into().unwrap());
+            assert!(reason == CANCEL || phase == "in the upload", "{http2} {phase}: {reason}");
+            assert_ne!(reason, 0, "{http2} {phase}");
+            let status = event(&gateway, &path).await["status"].as_u64().unwrap();
+            // Over HTTP/1.1 an upload that ends short is a broken body, if that is seen first.
+            let broken = !http2 && phase == "in the upload" && status == 400;
+            assert!(status == 499 || broken, "{http2} {phase}: {status}");
+            drop(send);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_goes_away_closes_a_connection_of_http1() {
+    let talk = Talk::start().await;
+    let gateway = Gateway::start(&open(&talk.url(), "", ""));
+    for (http2, phase) in [
+        (false, "head"),
+        (true, "head"),
+        (false, "upload"),
+        (true, "upload"),
+        (false, "body"),
+        (true, "body"),
+    ] {
+        let (send, upload) = pieces();
+        let mut client = if http2 { gateway.client_http2().await } else { gateway.client().await };
+        let body = if phase == "upload" { upload } else { full("") };
+        let request = Request::post("/x").body(body).unwrap();
+        let (said, mut hears) = tokio::sync::mpsc::channel(1);
+        let call = tokio::spawn(async move {
+            let mut body = client.start(request).await.unwrap().into_body();
+            while let Some(Ok(frame)) = body.frame().await {
+                said.send(frame.into_data().unwrap()).await.unwrap();
+            }
+        });
+        let mut upstream = talk.accept().await;
+        upstream.head().await;
+        if phase == "upload" {
+            send.send(piece("up")).await.unwrap();
+            assert_eq!(upstream.exactly(7).await, b"2\r\nup\r\n");
+        }
+        if phase == "body" {
+            upstream.say("HTTP/1.1 200 OK\r\n\r\ndown").await;
+            assert_eq!(hears.recv().await.unwrap(), "down");
+        }
+        call.abort();
+        call.await.unwrap_err();
+        assert_eq!(upstream.rest().await, b"", "{http2} {phase}: no end of a chunked body");
+        drop(send);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_before_the_end_of_an_upload_is_not_waited_for_and_its_connection_not_used() {
+    let talk = Talk::start().await;
+    let gateway = Gateway::start(&open(&talk.url(), "", ""));
+    for http2 in [false, true] {
+        let mut client = if http2 { gateway.client_http2().await } else { gateway.client().await };
+        client.is_not_a_gateway();
+        let (send, body) = pieces();
+        let request = Request::post("/x").body(body).unwrap();
+        let sending = tokio::spawn(async move {
+            // Until nobody takes it.
+            while send.send(piece(vec![b'x'; 64 * 1024])).await.is_ok() {}
+        });
+        let call = tokio::spawn(async move {
+            let answer = client.start(request).await.unwrap();
+            let status = answer.status();
+            (status, answer.into_body().collect().await.unwrap().to_bytes())
+        });
+        let mut upstream = talk.accept().await;
+        upstream.head().await;
+        upstream.say("HTTP/1.1 413 No\r\ncontent-length: 2\r\n\r\nno").await;
+        let (status, text) = within("the answer", call).await.unwrap();
+        assert_eq!((status.as_u16(), &text[..]), (413, &b"no"[..]), "{http2}");
+        // Whatever is left of the upload, the next request has another connection.
+        let mut other = gateway.client().await;
+        let next = tokio::spawn(async move { other.get("/y").await.status });
+        let mut second = talk.accept().await;
+        assert!(second.head().await.starts_with("get /y "));
+        second.say("HTTP/1.1 204 No\r\n\r\n").await;
+        assert_eq!(next.await.unwrap(), 204);
+        drop((second, upstream));
+        sending.abort();
+    }
+}
+
+#[tokio::test]
+async fn events_come_one_by_one_through_tls_and_http2() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let file = |name: &str| files.path().join(name);
+    std::fs::write(file("tls.crt"), made.cert.pem()).unwrap();
+    std::fs::write(file("tls.key"), made.signing_key.serialize_pem()).unwrap();
+    let folder = files.path().display();
+    let tls = format!("tls: {{ cert_file: \"{folder}/tls.crt\", key_file: \"{folder}/tls.key\" }}");
+    let upstream = Upstream::start();
+    for protocol in ["http1", "http2"] {
+        let yaml = open(&upstream.url(), &format!("protocol: {protocol}"), "");
+        let yaml = yaml.replacen("\"127.0.0.1:0\" }", &format!("\"127.0.0.1:0\", {tls} }}"), 1);
+        let gateway = Gateway::start(&yaml);
+        for alpn in ["http/1.1", "h2"] {
+            let mut client = Client::tls(gateway.address(), &made.cert.pem(), Some(alpn)).await;
+            let (answer, down) = Answer::stream();
+            let answer = answer.header("content-type", "text/event-stream");
+            let mut answer = Some(Answer { reading: Reading::Before, ..answer });
+            upstream.answer(move |_| answer.take().unwrap());
+            let request = Request::get("/events").body(full("")).unwrap();
+            let mut body = client.start(request).await.unwrap().into_body();
+            for number in 0..20 {
+                let text = format!("data: {number}\n\n");
+                down.send(Ok(Bytes::from(text.clone()))).await.unwrap();
+                // The next is not sent before this one is here.
+                let frame = within("the event", body.frame()).await.unwrap().unwrap();
+                assert_eq!(frame.into_data().unwrap(), text, "{protocol} {alpn}");
+            }
+            drop(down);
+            assert_eq!(within("the end", body.collect()).await.unwrap().to_bytes(), "");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_reset_without_an_error_is_no_whole_one() {
+    let upstream = Upstream::start();
+    upstream.answer(|_| Answer { reading: Reading::Before, ..Answer::ok("") });
+    for protocol in ["http1", "http2"] {
+        let gateway = Gateway::start(&open(&upstream.url(), &format!("protocol: {protocol}"), ""));
+        let mut caller = RawHttp2::connect(gateway.address()).await;
+        let head = [(":method", "POST"), (":scheme", "http"), (":path", "/x"), (":authority", "a")];
+        caller.headers(1, &head, More::Follows).await;
+        caller.data(1, b"abc", More::Follows).await;
+        let count = upstream.count();
+        upstream
+            .seen_when("the piece", |seen| {
+                seen.len() >= count && seen.last().is_some_and(|seen| seen.body.length == 3)
+            })
+            .await;
+        caller.reset(1, 0).await;
+        let status = event(&gateway, "/x").await["status"].as_u64().unwrap();
+        assert!([400, 499].contains(&status), "{protocol}: {status}");
+        // It has seen the end, whatever that is.
+        assert_eq!(gateway.client().await.get("/next").await.status, 200);
+        let uploads = upstream.seen();
+        assert!(
+            uploads.iter().all(|seen| seen.target != "/x" || !seen.body.complete),
+            "{protocol}"
+        );
+    }
+}

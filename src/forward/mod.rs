@@ -105,7 +105,7 @@ pub async fn send<'a>(
                 Ok(Opened::Switched(response)) => return Ok(Answer::Response(response)),
                 Ok(Opened::Answered(sent, asked)) => {
                     upgrade = Some(asked);
-                    Ok(sent)
+                    Ok(*sent)
                 }
                 Err(error) => Err(error),
             }

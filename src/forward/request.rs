@@ -109,12 +109,12 @@ pub struct UpstreamRequest<'a> {
     pub(super) upload: Option<Arc<Progress>>,
     /// Where it carries a token that a provider gave: the upstream may ask for another.
     pub(super) exchanged: Option<Exchanged>,
+    /// Where the links of its answer are replaced.
+    pub(super) links: Option<Box<Linking>>,
     /// What streams that come of it end with; `None`: they may go on.
     pub(super) token_end: Option<StreamEnd>,
     /// What its connection is to become.
     pub(super) upgrade: Option<Box<Asked>>,
-    /// Where the links of its answer are replaced.
-    pub(super) links: Option<Box<Linking>>,
 }
 
 /// What it takes to send a request again with another token.

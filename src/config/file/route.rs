@@ -50,7 +50,7 @@ pub struct Route {
     /// What callers' connections may become, as `Upgrade` names it; all but `websocket` over HTTP/1.1
     /// only, and passed through unread. Default: `[websocket]`; `[]` for none.
     pub upgrades: Option<Spanned<Vec<Spanned<Upgrade>>>>,
-    /// Whether a stream goes on when the inbound token has expired: WebSockets, event streams, gRPC,
+    /// Whether a stream goes on when the inbound token has expired: a `WebSocket`, event streams, gRPC,
     /// and all else whose length nobody said. Default: `false`.
     pub outlive_token: Option<Spanned<bool>>,
     /// Whether answers say how long things took. Default: `false`.

@@ -45,13 +45,13 @@ impl Frames {
     /// Takes in `bytes`.
     pub(super) fn follow(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let taken = self.to_end_of_frame(bytes);
+            let taken = self.finish_frame(bytes);
             bytes = bytes.get(taken..).unwrap_or_default();
         }
     }
 
     /// Takes in `bytes` up to the end of the first frame that ends in them, and says how many.
-    pub(super) fn to_end_of_frame(&mut self, bytes: &[u8]) -> usize {
+    pub(super) fn finish_frame(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         while let Some(&byte) = bytes.get(taken) {
             match &mut self.state {
@@ -86,10 +86,11 @@ impl Frames {
 
 /// What follows a head, once it is whole.
 fn behind_head(head: [u8; 10], have: u8) -> Option<State> {
-    let [_, second, a, b, c, d, e, f, g, h] = head;
+    let [_, second, longer @ ..] = head;
+    let [high, low, ..] = longer;
     let (needed, length) = match second & 0x7f {
-        126 => (4, u64::from(u16::from_be_bytes([a, b]))),
-        127 => (10, u64::from_be_bytes([a, b, c, d, e, f, g, h])),
+        126 => (4, u64::from(u16::from_be_bytes([high, low]))),
+        127 => (10, u64::from_be_bytes(longer)),
         short => (2, u64::from(short)),
     };
     if have < needed {
@@ -114,7 +115,7 @@ mod tests {
     fn ends(bytes: &[u8]) -> Vec<usize> {
         let (mut frames, mut at, mut ends) = (Frames::default(), 0, Vec::new());
         while at < bytes.len() {
-            at += frames.to_end_of_frame(&bytes[at..]);
+            at += frames.finish_frame(&bytes[at..]);
             if frames.between() {
                 ends.push(at);
             }

@@ -27,7 +27,7 @@ pub(in crate::forward) enum Opened {
     /// It agrees: the answer for the caller, with the [`Tunnel`] as an extension.
     Switched(Response<Body>),
     /// It answers like any other request, and so may be asked again.
-    Answered(Sent, Box<Asked>),
+    Answered(Box<Sent>, Box<Asked>),
 }
 
 /// Why there is no upgrade that could be handed on.
@@ -106,7 +106,10 @@ pub(in crate::forward) async fn open(
     let response = response.inspect_err(|_| endpoint.broke());
     let mut response = response.map_err(|failed| SendError::Http(failed.into_error()))?;
     if !asked.is_agreed(&response, key.as_ref(), lease.is_http2())? {
-        return Ok(Opened::Answered(Sent { response, lease, endpoint, head: spare }, asked));
+        return Ok(Opened::Answered(
+            Box::new(Sent { response, lease, endpoint, head: spare }),
+            asked,
+        ));
     }
     let upstream = hyper::upgrade::on(&mut response).await.map_err(UpgradeFault::NoStream)?;
     let (parts, _empty) = response.into_parts();
@@ -176,7 +179,7 @@ impl Asked {
 
     /// The answer that tells the caller, and the stream behind it.
     fn answer(
-        self: Box<Self>,
+        self,
         plan: &Forwarding,
         mut parts: Parts,
         stream: impl FnOnce(hyper::upgrade::OnUpgrade, Speaks) -> Stream,

@@ -161,7 +161,7 @@ impl Pump {
         let leaving = matches!(self.stage, Stage::Leaving(_));
         match &mut self.frames {
             Some(frames) if leaving => {
-                let end = frames.to_end_of_frame(bytes);
+                let end = frames.finish_frame(bytes);
                 bytes.get(..end).unwrap_or_default()
             }
             Some(frames) => {

@@ -232,6 +232,9 @@ impl http_body::Body for Download {
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.end.as_ref().is_some_and(AnswerEnd::is_over) {
+            return true;
+        }
         self.incoming.is_end_stream()
     }
 

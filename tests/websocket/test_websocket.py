@@ -193,16 +193,18 @@ class WebSocket(unittest.IsolatedAsyncioTestCase):
         async with server() as listening:
             gateway = Gateway(port_of(listening))
             try:
-                await asyncio.wait_for(self.over_http2(gateway.port), PATIENCE)
+                reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+                try:
+                    await asyncio.wait_for(self.over_http2(reader, writer), PATIENCE)
+                finally:
+                    writer.close()
             finally:
                 await asyncio.to_thread(gateway.end)
 
-    async def over_http2(self, port):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async def over_http2(self, reader, writer):
         http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         http2.initiate_connection()
         writer.write(http2.data_to_send())
-        self.addCleanup(writer.close)
         sent, came, ended = False, b"", False
         while not ended:
             data = await reader.read(65536)

@@ -1,10 +1,7 @@
 //! A connection for one request alone, as an upgrade needs it: over HTTP/1.1 it uses one up, and
 //! over HTTP/2 it would hold a shared one for hours.
 
-use std::future::{Future as _, poll_fn};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -90,19 +87,17 @@ where
     let (stream, first_frame) = FirstFrame::of(stream);
     let (sender, mut connection) = client::http2_connection(stream).await?;
     // What the server allows is in its first frame (RFC 9113 §3.4).
-    let settings_came = poll_fn(|cx| {
-        let ended = Pin::new(&mut connection).poll(cx);
-        if connection.is_extended_connect_protocol_enabled() {
-            return Poll::Ready(Ok(ExtendedConnect::Allowed));
-        }
-        match ended {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(ConnectError::Http(error))),
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(ExtendedConnect::Refused)),
-            Poll::Pending if first_frame.has_come() => Poll::Ready(Ok(ExtendedConnect::Refused)),
-            Poll::Pending => Poll::Pending,
-        }
-    });
-    let extended = settings_came.await?;
+    tokio::select! {
+        biased;
+        ended = &mut connection => ended.map_err(ConnectError::Http)?,
+        // Not ready, it broke: who sends a request hears why.
+        _understood = first_frame => {}
+    }
+    let extended = if connection.is_extended_connect_protocol_enabled() {
+        ExtendedConnect::Allowed
+    } else {
+        ExtendedConnect::Refused
+    };
     client::drive(connection);
     Ok(Alone::Http2(Lease::of_http2(sender), extended))
 }

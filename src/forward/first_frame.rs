@@ -1,14 +1,14 @@
 //! Whether the first frame of an HTTP/2 server has come: its settings (RFC 9113 §3.4).
 //!
-//! hyper tells what they say, and not when they have been said.
+//! hyper tells what they say, and not when they have been said: it has understood them once it asks for
+//! what comes behind them.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 
 /// The head of a frame: its length is in the first three bytes (RFC 9113 §4.1).
 const HEAD: usize = 9;
@@ -20,38 +20,34 @@ pub(super) struct FirstFrame<S> {
     /// The bytes of the length, and how many bytes have come.
     length: [u8; 3],
     came: usize,
-    whole: Arc<AtomicBool>,
-}
-
-/// Whether it has come.
-#[derive(Debug)]
-pub(super) struct Watch(Arc<AtomicBool>);
-
-impl Watch {
-    pub(super) fn has_come(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
+    understood: Option<oneshot::Sender<()>>,
 }
 
 impl<S> FirstFrame<S> {
-    pub(super) fn of(stream: S) -> (Self, Watch) {
-        let whole = Arc::new(AtomicBool::new(false));
-        let watch = Watch(Arc::clone(&whole));
-        (Self { stream, length: [0; 3], came: 0, whole }, watch)
+    /// The stream, and what is ready when its first frame has come and was understood.
+    pub(super) fn of(stream: S) -> (Self, oneshot::Receiver<()>) {
+        let (understood, waits) = oneshot::channel();
+        (Self { stream, length: [0; 3], came: 0, understood: Some(understood) }, waits)
     }
 
     fn read(&mut self, bytes: &[u8]) {
-        if self.whole.load(Ordering::Relaxed) {
+        if self.understood.is_none() {
             return;
         }
         for (place, byte) in self.length.iter_mut().skip(self.came).zip(bytes) {
             *place = *byte;
         }
         self.came = self.came.saturating_add(bytes.len());
+    }
+
+    /// More is asked for than has come.
+    fn asked(&mut self) {
         let [a, b, c] = self.length;
         let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
-        if self.came >= HEAD && self.came - HEAD >= length {
-            self.whole.store(true, Ordering::Release);
+        let is_whole = self.came >= HEAD && self.came - HEAD >= length;
+        if let Some(understood) = self.understood.take_if(|_| is_whole) {
+            // Whoever waited may have gone.
+            understood.send(()).unwrap_or_default();
         }
     }
 }
@@ -62,6 +58,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for FirstFrame<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.asked();
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         self.read(buffer.filled().get(before..).unwrap_or_default());
@@ -104,20 +101,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_has_come_with_its_last_byte() {
-        for piece in [1, 2, 5, 100] {
-            let (mut stream, watch) = FirstFrame::of(());
-            let frame = [&[0, 0, 6, 4, 0, 0, 0, 0, 0][..], &[0, 8, 0, 0, 0, 1]].concat();
-            let (last, others) = frame.split_last().unwrap();
-            for bytes in others.chunks(piece) {
+    fn a_frame_is_understood_when_more_is_asked_for_than_it() {
+        let empty = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        let settings = [&[0, 0, 6, 4, 0, 0, 0, 0, 0][..], &[0, 8, 0, 0, 0, 1]].concat();
+        for (frame, piece) in [(&empty[..], 1), (&settings, 1), (&settings, 4), (&settings, 100)] {
+            let (mut stream, mut understood) = FirstFrame::of(());
+            for bytes in frame.chunks(piece) {
+                stream.asked();
+                assert!(understood.try_recv().is_err(), "{piece}");
                 stream.read(bytes);
-                assert!(!watch.has_come(), "{piece}");
             }
-            stream.read(&[*last]);
-            assert!(watch.has_come(), "{piece}");
+            assert!(understood.try_recv().is_err(), "{piece}");
+            stream.asked();
+            assert!(understood.try_recv().is_ok(), "{piece}");
         }
-        let (mut stream, watch) = FirstFrame::of(());
-        stream.read(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
-        assert!(watch.has_come());
     }
 }

@@ -1,4 +1,4 @@
-//! WebSockets as bytes: an upstream that shakes hands and says back what it hears, and the frames
+//! `WebSocket` connections as bytes: an upstream that shakes hands and says back what it hears, and the frames
 //! that tests send.
 
 use std::sync::{Arc, Mutex};

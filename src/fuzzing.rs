@@ -22,6 +22,7 @@ use crate::clock::SystemClock;
 use crate::config::resolve::{Lasting, resolve};
 use crate::config::{self, Environment};
 use crate::exchange::challenge::{self, Claims};
+use crate::forward::SystemResolver;
 use crate::limits;
 use crate::observe::Metrics;
 use crate::rejection::{Code, Extra, Rejection};
@@ -32,17 +33,21 @@ use crate::route::{EncodedSlashes, PathPattern, RouteMatch, RouteTable, Target};
 pub type Judge = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Judge); 13] = [
+pub const TARGETS: [(&str, Judge); 17] = [
     ("answer", answer),
     ("bearer", bearer),
     ("challenge", challenge),
+    ("chunked", chunked),
     ("claims", claims),
+    ("fields", fields),
+    ("frames", frames),
     ("framing", framing),
     ("keys", keys),
     ("links", links),
     ("metadata", metadata),
     ("pattern", pattern),
     ("proof", proof),
+    ("proxy", proxy),
     ("routes", routes),
     ("target", target),
     ("token", token),
@@ -61,6 +66,26 @@ pub fn bearer(data: &[u8]) {
 /// The claims of a token, behind a good signature.
 pub fn claims(data: &[u8]) {
     crate::authn::fuzzing::claims(data);
+}
+
+/// A body in chunks, and what is behind it.
+pub fn chunked(data: &[u8]) {
+    crate::accept::fuzzing::chunked(data);
+}
+
+/// The fields of a request, one a line.
+pub fn fields(data: &[u8]) {
+    crate::forward::fuzzing::fields(data);
+}
+
+/// The bytes of an HTTP/2 connection, behind one byte that says how they are cut.
+pub fn frames(data: &[u8]) {
+    crate::accept::fuzzing::frames(data);
+}
+
+/// The beginning of a connection behind a load balancer.
+pub fn proxy(data: &[u8]) {
+    crate::accept::fuzzing::proxy(data);
 }
 
 /// The bytes of an HTTP/1 connection, behind one byte that says how they are cut.
@@ -264,8 +289,9 @@ pub fn routes(data: &[u8]) {
 /// What the environment of a routes file has.
 const SECRET: &str = "outside-7f3d-never-printed";
 
-static LASTING: LazyLock<Lasting> =
-    LazyLock::new(|| Lasting::new(Arc::new(SystemClock), Metrics::default()));
+static LASTING: LazyLock<Lasting> = LazyLock::new(|| {
+    Lasting::new(Arc::new(SystemClock), Metrics::default(), Arc::new(SystemResolver))
+});
 
 #[cfg(test)]
 mod tests {

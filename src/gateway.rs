@@ -92,6 +92,11 @@ impl Gateway {
         Tunnel::complete(response, record)
     }
 
+    /// Counts and logs what was refused before there was a request.
+    pub fn refused(&self, peer: &Peer, request_id: &RequestId, rejection: &Rejection) {
+        self.observer.refused_unread(peer, request_id, rejection);
+    }
+
     /// The order is security: no route is looked for, and no token read, before the target is
     /// canonical (what `handle` read before is for the log alone, and the request's id); the
     /// policy judges only who was authenticated; a credential is made only with

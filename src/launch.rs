@@ -17,9 +17,11 @@ use crate::admin::{self, Readiness};
 use crate::clock::SharedClock;
 use crate::config::resolve::{self, CredentialCertificate, Lasting, Resolved, Server, ShownTo};
 use crate::config::{self, Environment, FilesRead, Look, Problems, Source};
+use crate::forward::{SharedResolver, SystemResolver};
 use crate::gateway::Gateway;
 use crate::observe::Metrics;
 use crate::observe::access_log::Observer;
+use crate::observe::endpoint_health::EndpointHealth;
 use crate::observe::metrics::Outcome;
 use crate::observe::sink::LogSink;
 use crate::snapshot::Snapshot;
@@ -74,7 +76,21 @@ pub fn prepare(
     clock: SharedClock,
     metrics: Metrics,
 ) -> Result<Prepared, Problems> {
-    let lasting = Lasting::new(clock, metrics);
+    prepare_with_names(origin, clock, metrics, Arc::new(SystemResolver))
+}
+
+/// The same, where `names` knows the names of upstreams in place of the system.
+///
+/// # Errors
+///
+/// All that is wrong with the file.
+pub fn prepare_with_names(
+    origin: Box<dyn Origin>,
+    clock: SharedClock,
+    metrics: Metrics,
+    names: SharedResolver,
+) -> Result<Prepared, Problems> {
+    let lasting = Lasting::new(clock, metrics, names);
     let (outcome, files) = read(origin.as_ref(), &lasting, None);
     let (resolved, warnings) = outcome?;
     Ok(Prepared { origin, lasting, resolved, warnings, files })
@@ -133,7 +149,9 @@ impl Prepared {
 
         let mut bound = Vec::new();
         for listener in listeners {
-            bound.push((BoundListener::bind(listener.address)?, listener));
+            let socket = BoundListener::bind(listener.address)?;
+            let socket = if listener.proxy_protocol { socket.behind_proxy() } else { socket };
+            bound.push((socket, listener));
         }
         let admin = match admin {
             Some(admin) => Some((BoundListener::bind(admin.address)?, admin)),
@@ -143,6 +161,7 @@ impl Prepared {
         let observer = Arc::new(Observer::new(lasting.metrics.clone(), sink, access_log));
         let keepers = Keepers::default();
         keepers.keep(&snapshot);
+        lasting.metrics.watch_endpoints(endpoints(&snapshot));
         let gateway = Gateway::new(snapshot, Arc::clone(&lasting.exchanger), Arc::clone(&observer));
         lasting.metrics.config_in_force_since(lasting.clock.now());
 
@@ -193,6 +212,12 @@ impl Prepared {
         running.warn_of_ends();
         Ok(running)
     }
+}
+
+/// The upstreams of `snapshot`, as the metrics ask them how their endpoints are.
+fn endpoints(snapshot: &Snapshot) -> Vec<Arc<dyn EndpointHealth>> {
+    let upstreams = snapshot.upstreams.iter().cloned();
+    upstreams.map(|upstream| upstream as Arc<dyn EndpointHealth>).collect()
 }
 
 /// Not ready until every provider of the configuration in force has had its keys once.
@@ -291,6 +316,7 @@ impl Running {
         // Both not before: who still meets the old one may ask for a key, or be refused for a
         // secret that was mended.
         self.keepers.keep(&self.gateway.snapshot());
+        metrics.watch_endpoints(endpoints(&self.gateway.snapshot()));
         self.lasting.exchanger.forget_refusals();
         metrics.config_reloaded(Outcome::Success);
         metrics.config_in_force_since(self.lasting.clock.now());
@@ -353,6 +379,8 @@ impl Running {
         }
         tracing::info!("draining");
         let cut_off = self.ends.drain.finish(grace).await;
+        // Until then requests went to upstreams, and their health mattered.
+        self.keepers.end_health();
         self.ends.admin.finish(std::time::Duration::ZERO).await;
         let CutOff { connections, requests } = cut_off;
         if connections > 0 {

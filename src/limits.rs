@@ -206,6 +206,38 @@ pub const MAX_REQUEST_ID_BYTES: usize = 128;
 /// Idle connections kept per upstream; more are closed when their request ends.
 pub const MAX_IDLE_UPSTREAM_CONNECTIONS: usize = 512;
 
+/// How old the addresses of an upstream's name get before it is looked up again. The system's
+/// resolver tells no time to live; this is that of names that are made to move.
+pub const NAME_AGE: Duration = Duration::from_secs(30);
+
+/// How long after a connection failed its name is looked up again: the service may have moved.
+pub const NAME_DOUBT: Duration = Duration::from_secs(2);
+
+/// Shortest time between the end of a look-up that failed and the next one: what a name that is
+/// not there costs the resolver.
+pub const NAME_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Most addresses of one name that are used: a hundred pods behind a headless service, and
+/// room; of more, the first. Each costs 300 bytes and its connections.
+pub const MAX_ADDRESSES: usize = 128;
+
+/// How long others are asked before an endpoint to which a connection failed: one address family
+/// that leads nowhere, or one machine that is off, costs a request in so long its time to connect.
+pub const SHUNNED_TIME: Duration = Duration::from_secs(10);
+
+/// Longest time that an endpoint is left alone for failed requests, unless `base` is longer
+/// (Envoy's number).
+pub const MAX_EJECTION: Duration = Duration::from_mins(5);
+
+/// Largest head of an answer to a health check in bytes; real ones have a few hundred.
+pub const MAX_HEALTH_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Shortest time that callers of an upstream without healthy endpoints are told to wait.
+pub const MIN_OUTAGE_RETRY: Duration = Duration::from_secs(1);
+
+/// Most endpoints that one line of the log names.
+pub const MAX_ENDPOINTS_SAID: usize = 16;
+
 /// Access-log bytes that wait for the writer; what does not fit is dropped and counted.
 pub const MAX_BUFFERED_LOG_BYTES: usize = 8 * 1024 * 1024;
 
@@ -231,8 +263,18 @@ pub const TOKEN_END_LOOK: Duration = Duration::from_mins(5);
 /// Flow-control window of one HTTP/2 stream in bytes: what a slow reader makes us hold.
 pub const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 
-/// Flow-control window of one HTTP/2 connection in bytes.
-pub const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Flow-control window of one HTTP/2 connection to an upstream in bytes: 256 times
+/// [`HTTP2_STREAM_WINDOW`], more streams than servers allow. All share the connection, and with a
+/// smaller one a few callers who take nothing would hold up everybody else.
+pub const HTTP2_CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+
+/// Flow-control window of a caller's HTTP/2 connection in bytes: what of its requests' bodies nobody has
+/// read yet. Whoever fills it up holds up its own requests only.
+pub const HTTP2_CALLER_WINDOW: u32 = 1024 * 1024;
+
+/// Most bytes of bodies that wait in a connection of HTTP/1.1, read and not passed on, or to be
+/// written, and in a stream of HTTP/2 to a caller. An answer's head must fit, too.
+pub const CONNECTION_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Largest `claims` of a challenge in bytes, before base64: what still fits into one header
 /// field of common clients. Real ones are below 500 bytes.
@@ -291,12 +333,52 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 /// Pause after a failure to accept that the next try would meet too (no file descriptor left).
 pub const ACCEPT_FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
+/// Largest PROXY header (version 2) in bytes: addresses, and extensions of which a TLS certificate
+/// is the largest in use. One of version 1 has at most 107 bytes by its own rules.
+pub const MAX_PROXY_HEADER_BYTES: usize = 4 * 1024;
+
 /// Streams that a caller may have opened and reset before we saw them (rapid reset); more
 /// close the connection.
 pub const MAX_PENDING_RESET_STREAMS: usize = 20;
 
 /// Streams of one HTTP/2 connection that may end in an error of the caller's; more close it.
 pub const MAX_ERROR_RESET_STREAMS: usize = 128;
+
+/// `RST_STREAM` frames of a caller of HTTP/2 in a second: who gives up so many requests in each second is
+/// not waiting for answers (rapid reset).
+pub const MAX_H2_RESETS: u32 = 500;
+
+/// SETTINGS frames of a caller in a second; each wants an answer, and a client sends one or two in
+/// all.
+pub const MAX_H2_SETTINGS: u32 = 50;
+
+/// PING frames of a caller in a second; each wants an answer. gRPC measures with them, one round trip
+/// after the other.
+pub const MAX_H2_PINGS: u32 = 500;
+
+/// DATA frames of a caller in a second that hold nothing and end nothing. h2 allows 100 in all
+/// on a connection.
+pub const MAX_H2_EMPTY_DATA: u32 = 100;
+
+/// CONTINUATION frames of a caller in a second; only heads beyond 16 KiB need one.
+pub const MAX_H2_CONTINUATIONS: u32 = 100;
+
+/// PRIORITY frames of a caller in a second: what browsers that still send them do for a page.
+pub const MAX_H2_PRIORITIES: u32 = 1000;
+
+/// GOAWAY frames, and frames of unknown kinds, of a caller in a second: reserved kinds are sent now and
+/// then so that servers keep passing them over.
+pub const MAX_H2_OTHERS: u32 = 500;
+
+/// `WINDOW_UPDATE` frames of a caller in a second, beside those for what was written to it.
+pub const MAX_H2_WINDOW_UPDATES: u32 = 1000;
+
+/// Bytes written to a caller that one more `WINDOW_UPDATE` frame is allowed for: simple clients send
+/// two for each DATA frame, and a small one has 20 bytes.
+pub const H2_BYTES_PER_WINDOW_UPDATE: usize = 8;
+
+/// `WINDOW_UPDATE` frames that a caller can have saved up by reading what was written to it.
+pub const MAX_H2_SAVED_WINDOW_UPDATES: u32 = 100_000;
 
 /// Most callers that one route's `rate_limit` remembers at a time, about 100 bytes each; whoever
 /// may send a whole burst again is forgotten, and beyond so many the ones who used least are.

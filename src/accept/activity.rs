@@ -2,16 +2,18 @@
 //!
 //! `header_timeout` runs from the first byte of a head (of the first one: from the connection's
 //! start, TLS included) to its end; `idle_timeout` runs between requests. Nothing runs while a
-//! request is being answered. A request costs two stores here and no timer: the connection's
-//! one timer looks now and then ([`Activity::judge`]).
+//! request is being answered. HTTP/2 mixes heads with others' bytes: there the time of a head runs
+//! while other requests are being answered too. A request costs two stores here and no timer: the
+//! connection's one timer looks now and then ([`Activity::judge`]).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::accept::Settings;
+use crate::observe::request_id::RequestId;
 
 /// The first head is due, and nothing but bytes of it has come.
 const FIRST_HEAD: u8 = 0;
@@ -35,8 +37,14 @@ pub(crate) struct Activity {
     writing: AtomicBool,
     /// Bytes of a head don't show: HTTP/2 mixes them with others.
     multiplexed: AtomicBool,
+    /// When a head of HTTP/2 began that has not ended: one more than the milliseconds after
+    /// `accepted`; 0 for none.
+    fields_since: AtomicU64,
     heard: AtomicBool,
-    overdue: AtomicBool,
+    /// Of the answer to a head that was given up.
+    overdue: OnceLock<RequestId>,
+    /// Why the caller is told to go away: it floods us.
+    flood: OnceLock<&'static str>,
 }
 
 /// What is to be done about a connection.
@@ -59,8 +67,10 @@ impl Activity {
             requests: AtomicUsize::new(0),
             writing: AtomicBool::new(false),
             multiplexed: AtomicBool::new(false),
+            fields_since: AtomicU64::new(0),
             heard: AtomicBool::new(false),
-            overdue: AtomicBool::new(false),
+            overdue: OnceLock::new(),
+            flood: OnceLock::new(),
         }
     }
 
@@ -80,6 +90,22 @@ impl Activity {
         if idle && !self.multiplexed.load(Ordering::Relaxed) {
             self.enter(HEAD);
         }
+    }
+
+    /// Bytes of HTTP/2 came; since when the fields of a request are to end, if they are.
+    pub(crate) fn fields_are_due(&self, since: Option<Instant>) {
+        let millis = since.map_or(0, |since| self.millis(since).saturating_add(1));
+        self.fields_since.store(millis, Ordering::Relaxed);
+    }
+
+    /// The caller floods us.
+    pub(crate) fn flooded(&self, why: &'static str) {
+        self.flood.get_or_init(|| why);
+    }
+
+    /// Why the caller is told to go away, if it is.
+    pub(crate) fn flood(&self) -> Option<&'static str> {
+        self.flood.get().copied()
     }
 
     /// A write waits for the caller, or has gone through.
@@ -102,7 +128,8 @@ impl Activity {
     /// Whether a head has begun that nobody has read whole.
     pub(crate) fn head_has_begun(&self) -> bool {
         let idle = self.phase.load(Ordering::Relaxed) == IDLE;
-        !idle && self.heard.load(Ordering::Relaxed) && self.requests() == 0
+        let fields = self.fields_since.load(Ordering::Relaxed) != 0;
+        fields || !idle && self.heard.load(Ordering::Relaxed) && self.requests() == 0
     }
 
     /// A request's head has come whole; it is being answered until the guard is dropped.
@@ -117,11 +144,12 @@ impl Activity {
 
     /// The head is given up; the stream answers it ([`super::watched`]).
     pub(crate) fn give_up_head(&self) {
-        self.overdue.store(true, Ordering::Release);
+        self.overdue.get_or_init(RequestId::new);
     }
 
-    pub(crate) fn head_given_up(&self) -> bool {
-        self.overdue.load(Ordering::Acquire)
+    /// The id of what was given up, if a head was.
+    pub(crate) fn head_given_up(&self) -> Option<&RequestId> {
+        self.overdue.get()
     }
 
     /// Whether it has been between requests for so long.
@@ -135,7 +163,15 @@ impl Activity {
         // Whatever begins after this look can't be over before the next one.
         let shortest = settings.header_timeout.min(settings.idle_timeout);
         let pause = shortest.min(settings.body_idle_timeout).max(SHORTEST_PAUSE);
-        let soon = now + pause;
+        let mut soon = now + pause;
+        let fields_since = self.fields_since.load(Ordering::Relaxed);
+        if let Some(since) = fields_since.checked_sub(1) {
+            let due = self.accepted + Duration::from_millis(since) + settings.header_timeout;
+            if due <= now {
+                return Verdict::Overdue;
+            }
+            soon = soon.min(due);
+        }
         if self.is_busy() {
             return Verdict::LookAgain(soon);
         }
@@ -150,9 +186,14 @@ impl Activity {
     }
 
     fn enter(&self, phase: u8) {
-        let millis = u64::try_from(self.accepted.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.since.store(millis, Ordering::Relaxed);
+        self.since.store(self.millis(Instant::now()), Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    /// After it was accepted.
+    fn millis(&self, at: Instant) -> u64 {
+        let after = at.saturating_duration_since(self.accepted);
+        u64::try_from(after.as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -229,6 +270,24 @@ mod tests {
         );
         tokio::time::advance(S).await;
         assert_eq!(activity.judge(Instant::now(), &settings), Verdict::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_of_http2_has_its_time_also_beside_other_requests() {
+        let settings = settings();
+        let activity = Arc::new(Activity::new(Instant::now()));
+        activity.multiplexed();
+        let judge = || activity.judge(Instant::now(), &settings);
+        let _other = activity.request();
+        activity.fields_are_due(Some(Instant::now()));
+        tokio::time::advance(9 * S).await;
+        assert_eq!(judge(), Verdict::LookAgain(Instant::now() + S));
+        tokio::time::advance(S).await;
+        assert_eq!(judge(), Verdict::Overdue);
+        assert!(activity.head_has_begun());
+        activity.fields_are_due(None);
+        assert!(matches!(judge(), Verdict::LookAgain(_)));
+        assert!(!activity.head_has_begun());
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,13 +16,16 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::accept::activity::{Activity, Verdict};
+use crate::accept::answer;
 use crate::accept::drain::Drain;
+use crate::accept::frames::Frames;
 use crate::accept::framing::{self, Reader};
+use crate::accept::proxied;
 use crate::accept::service::{Handler, service};
 use crate::accept::slots::Slot;
 use crate::accept::taking::Taking;
 use crate::accept::tls::Tls;
-use crate::accept::watched::Watched;
+use crate::accept::watched::{Reading, Watched};
 use crate::accept::{Server, Settings};
 use crate::interim::Interim;
 use crate::limits;
@@ -35,7 +38,17 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) peer: Peer,
+    pub(crate) front: Front,
     pub(crate) slot: Slot,
+}
+
+/// Who is at the other end, before anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Front {
+    /// The caller.
+    Caller,
+    /// A load balancer, which first says who the caller is.
+    Proxy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,14 +66,21 @@ pub(crate) async fn serve<H: Handler>(
 ) {
     let begun = Instant::now();
     let settings = server.settings();
-    let Accepted { stream, mut peer, slot } = accepted;
+    let Accepted { mut stream, mut peer, front, slot } = accepted;
     let ended = async {
         // Answers are small writes that must not wait for more.
         stream.set_nodelay(true)?;
+        let head_due = begun + settings.header_timeout;
+        if front == Front::Proxy {
+            let header = timeout_at(head_due, proxied::source(&mut stream));
+            let Some(source) = unless_closing(&server.drain, header).await else {
+                return Ok(());
+            };
+            peer.address = source??.unwrap_or(peer.address);
+        }
         let Some(tls) = tls else {
             return speak(server, &settings, begun, (stream, None), peer, slot, handler).await;
         };
-        let head_due = begun + settings.header_timeout;
         let handshake = timeout_at(head_due, tls.acceptor().accept(stream));
         let Some(handshake) = unless_closing(&server.drain, handshake).await else {
             return Ok(());
@@ -107,14 +127,17 @@ where
     };
     let activity = Arc::new(Activity::new(begun));
     let verdict = (protocol == Protocol::Http1).then(Arc::<framing::Verdict>::default);
-    let reading = verdict.clone().map(|verdict| (Reader::new(settings.max_header_bytes), verdict));
+    let reading = match verdict.clone() {
+        Some(verdict) => Reading::Http1(Reader::new(settings.max_header_bytes), verdict),
+        None => Reading::Http2(Frames::new(begun)),
+    };
     let patience = settings.body_idle_timeout;
     let watched = Watched::new(stream, ahead, Arc::clone(&activity), reading, patience, slot);
     let interim = (protocol == Protocol::Http1).then(Interim::default);
     let io = TokioIo::new(watched.with_interim(interim.clone()));
     let taking = (protocol == Protocol::Http2).then(|| Arc::new(Taking::new(begun)));
     let service = service(
-        handler,
+        handler.clone(),
         peer,
         Arc::clone(&activity),
         verdict,
@@ -122,16 +145,19 @@ where
         interim,
         server.drain.clone(),
     );
-    match protocol {
+    let broken = match protocol {
         Protocol::Http1 => {
             let connection = http1(settings).serve_connection(io, service).with_upgrades();
-            drive(connection, &activity, None, settings, &server.drain).await;
+            drive(connection, &activity, None, settings, &server.drain).await
         }
         Protocol::Http2 => {
             activity.multiplexed();
             let connection = http2(settings).serve_connection(io, service);
-            drive(connection, &activity, taking.as_deref(), settings, &server.drain).await;
+            drive(connection, &activity, taking.as_deref(), settings, &server.drain).await
         }
+    };
+    if let Some(unread) = answer::unread(&activity, broken.as_ref()) {
+        handler.refused(&peer, &unread);
     }
     Ok(())
 }
@@ -167,7 +193,9 @@ fn http1(settings: &Settings) -> http1::Builder {
         .timer(TokioTimer::new())
         // Both times are `activity.rs`'s: the parser's one time would also end idle connections.
         .header_read_timeout(None)
-        .max_header_size(settings.max_header_bytes);
+        .max_header_size(settings.max_header_bytes)
+        // A head that is allowed must fit.
+        .max_buf_size(settings.max_header_bytes.max(limits::CONNECTION_BUFFER_BYTES));
     // The number of fields is left at the parser's 100, which is `MAX_HEADER_FIELDS`: to set it
     // costs an allocation per request.
     builder
@@ -180,6 +208,8 @@ fn http2(settings: &Settings) -> http2::Builder<TokioExecutor> {
         .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(settings.max_concurrent_streams)
         .enable_connect_protocol()
+        .initial_connection_window_size(limits::HTTP2_CALLER_WINDOW)
+        .max_send_buf_size(limits::CONNECTION_BUFFER_BYTES)
         .max_pending_accept_reset_streams(limits::MAX_PENDING_RESET_STREAMS)
         .max_local_error_reset_streams(limits::MAX_ERROR_RESET_STREAMS)
         .keep_alive_interval(limits::H2_PING_INTERVAL)
@@ -217,13 +247,14 @@ where
     }
 }
 
+/// Sees to it that a connection ends when it has to; with what broke it, if anything did.
 async fn drive<C: Ending>(
     connection: C,
     activity: &Activity,
     taking: Option<&Taking>,
     settings: &Settings,
     drain: &Drain,
-) {
+) -> Option<hyper::Error> {
     let mut connection = pin!(connection);
     let mut look = pin!(sleep_until(Instant::now() + settings.header_timeout));
     look_first(activity, settings, look.as_mut());
@@ -233,14 +264,15 @@ async fn drive<C: Ending>(
         tokio::select! {
             biased;
             ended = &mut connection => {
-                if let Err(error) = ended {
+                let broken = ended.err();
+                if let Some(error) = &broken {
                     tracing::debug!(%error, "a connection broke");
                 }
-                return;
+                return broken;
             }
             () = drain.cutting() => {
                 drain.cut_off(activity.requests());
-                return;
+                return None;
             }
             () = drain.closing(), if !told => {
                 told = true;
@@ -257,7 +289,7 @@ async fn drive<C: Ending>(
                 let now = Instant::now();
                 if ends_by.is_some_and(|by| by <= now) {
                     if !activity.is_busy() {
-                        return;
+                        return None;
                     }
                     // A request that was on its way is answered; its last bytes are not cut off.
                     ends_by = None;
@@ -265,7 +297,7 @@ async fn drive<C: Ending>(
                 let (requests, patience) = (activity.requests(), settings.body_idle_timeout);
                 if taking.is_some_and(|taking| taking.has_stalled(now, requests, patience)) {
                     tracing::debug!(requests, "a caller takes nothing of what is due to it");
-                    return;
+                    return None;
                 }
                 match activity.judge(now, settings) {
                     Verdict::LookAgain(at) => look.as_mut().reset(at),
@@ -276,7 +308,7 @@ async fn drive<C: Ending>(
                         look.as_mut().reset(now + limits::CLOSING_TIMEOUT);
                     }
                     // Not a byte of a head: there is nobody to tell.
-                    Verdict::Overdue if !activity.head_has_begun() => return,
+                    Verdict::Overdue if !activity.head_has_begun() => return None,
                     Verdict::Overdue => {
                         activity.give_up_head();
                         ends_by.get_or_insert(now + limits::CLOSING_TIMEOUT);

@@ -173,6 +173,12 @@ impl Reader {
         self.sound
     }
 
+    /// The index of the message that is read, or due.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn message(&self) -> u64 {
+        self.message
+    }
+
     fn next_message(&mut self) {
         self.state = State::Head;
         self.message += 1;

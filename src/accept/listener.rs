@@ -13,6 +13,7 @@ use crate::limits::LISTEN_BACKLOG;
 pub struct BoundListener {
     socket: TcpListener,
     address: SocketAddr,
+    is_proxied: bool,
 }
 
 /// Why an address can't be listened on.
@@ -68,7 +69,18 @@ impl BoundListener {
         };
         let socket = listen(address).map_err(fail)?;
         let address = socket.local_addr().map_err(fail)?;
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, is_proxied: false })
+    }
+
+    /// The same, behind a load balancer that begins each connection with a PROXY header.
+    #[must_use]
+    pub fn behind_proxy(self) -> Self {
+        Self { is_proxied: true, ..self }
+    }
+
+    /// Whether connections begin with a PROXY header.
+    pub(crate) fn is_proxied(&self) -> bool {
+        self.is_proxied
     }
 
     /// The address, with the port that was really taken.

@@ -8,9 +8,12 @@ pub(crate) mod expiry;
 pub mod client_auth;
 pub mod tls;
 pub mod drain;
+mod proxy_protocol;
+mod proxied;
 mod slots;
 mod activity;
 mod framing;
+mod frames;
 mod interim;
 mod taking;
 pub(crate) mod answer;
@@ -26,15 +29,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use crate::accept::connection::Accepted;
+use crate::accept::connection::{Accepted, Front};
 use crate::accept::slots::Slots;
 use crate::limits::ACCEPT_FAILURE_PAUSE;
 use crate::observe::Metrics;
 use crate::peer::Peer;
 
+pub use answer::Unread;
 pub use client_auth::{CallerCertificates, ClientAuth};
 pub use drain::{CutOff, Drain};
 pub use listener::{BindError, BoundListener};
@@ -94,6 +97,7 @@ pub async fn serve<H: Handler>(
 ) {
     // The drain must not think that all is over while a connection is between accept and spawn.
     let _accepting = server.drain.tasks().token();
+    let front = if listener.is_proxied() { Front::Proxy } else { Front::Caller };
     let mut last_said: Option<Instant> = None;
     loop {
         let next = async {
@@ -108,7 +112,9 @@ pub async fn serve<H: Handler>(
         match accepted {
             Ok((stream, address)) => {
                 let peer = Peer { address, tls: tls.is_some(), certificate: None };
-                spawn(&server, stream, peer, tls.clone(), handler.clone());
+                let accepted =
+                    Accepted { stream, peer, front, slot: server.slots.take(&server.metrics) };
+                spawn(&server, accepted, tls.clone(), handler.clone());
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -127,14 +133,7 @@ pub async fn serve<H: Handler>(
     }
 }
 
-fn spawn<H: Handler>(
-    server: &Arc<Server>,
-    stream: TcpStream,
-    peer: Peer,
-    tls: Option<Arc<Tls>>,
-    handler: H,
-) {
-    let accepted = Accepted { stream, peer, slot: server.slots.take(&server.metrics) };
+fn spawn<H: Handler>(server: &Arc<Server>, accepted: Accepted, tls: Option<Arc<Tls>>, handler: H) {
     let of_connection = Arc::clone(server);
     server.drain.tasks().spawn(async move {
         connection::serve(&of_connection, tls.as_deref(), accepted, handler).await;

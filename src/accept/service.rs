@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::{HttpService, service_fn};
 
 use crate::accept::activity::{Activity, Answering};
-use crate::accept::answer;
+use crate::accept::answer::{self, Unread};
 use crate::accept::drain::Drain;
 use crate::accept::framing::Verdict;
 use crate::accept::taking::{Taking, Turn};
@@ -39,6 +39,9 @@ pub trait Handler: Clone + Send + Sync + 'static {
         request: Request<Incoming>,
         peer: Peer,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Takes note of what was refused before there was a request to answer.
+    fn refused(&self, _peer: &Peer, _refused: &Unread) {}
 }
 
 impl<H, F, B> Handler for H

@@ -1,8 +1,9 @@
 //! The stream under the parser: tells [`Activity`] when bytes come, has HTTP/1 judged by
-//! [`framing`](super::framing), gives back the bytes that were read to find out the protocol,
-//! answers a head that took too long, and gives up a peer who takes nothing.
+//! [`framing`](super::framing) and HTTP/2 by [`frames`](super::frames), gives back the bytes that
+//! were read to find out the protocol, answers a head that took too long, tells who floods us to go
+//! away, and gives up a peer who takes nothing.
 //!
-//! The parser closes without a word when it is given up; the caller of a slow head is to learn why.
+//! The parser closes without a word when it is given up; the caller is to learn why.
 
 use std::io;
 use std::pin::Pin;
@@ -12,14 +13,17 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use crate::accept::activity::Activity;
 use crate::accept::answer;
+use crate::accept::frames::Frames;
 use crate::accept::framing::{Reader, Verdict};
 use crate::accept::interim::Interjecting;
 use crate::accept::slots::Slot;
 use crate::idle_timer::IdleTimer;
 use crate::interim::Interim;
+use crate::limits::CLOSING_TIMEOUT;
 
 /// A stream that is watched. It holds the connection's slot, so that an upgraded connection,
 /// whose parser is gone, still counts.
@@ -30,8 +34,9 @@ pub(crate) struct Watched<S> {
     /// Read already, to be read again.
     ahead: Bytes,
     farewell: Farewell,
-    /// For HTTP/1: reads along, and whom it tells.
-    framing: Option<(Reader, Arc<Verdict>)>,
+    reading: Reading,
+    /// Whether all that was begun to be written has gone out: what is written now is no part of it.
+    is_flushed: bool,
     /// What was found behind the bytes that were handed on; nothing more is read.
     broken: Option<io::Error>,
     /// For HTTP/1: what is written between the parser's messages.
@@ -41,12 +46,25 @@ pub(crate) struct Watched<S> {
     _slot: Slot,
 }
 
+/// What reads along.
+#[derive(Debug)]
+pub(crate) enum Reading {
+    /// The reader, and whom it tells.
+    Http1(Reader, Arc<Verdict>),
+    Http2(Frames),
+    /// Nothing: the connection has become something else.
+    Unread,
+}
+
 #[derive(Debug)]
 enum Farewell {
     /// All is well.
     None,
-    /// The rest of the answer to a head that took too long.
+    /// The rest of the answer to a head that took too long, or of a GOAWAY.
     Saying(Bytes),
+    /// It was said to one who may still be sending: what is not read when a socket closes has the
+    /// system take back what was said.
+    Listening(IdleTimer),
     /// It was said.
     Said,
 }
@@ -56,7 +74,7 @@ impl<S> Watched<S> {
         stream: S,
         ahead: Bytes,
         activity: Arc<Activity>,
-        framing: Option<(Reader, Arc<Verdict>)>,
+        reading: Reading,
         patience: Duration,
         slot: Slot,
     ) -> Self {
@@ -66,7 +84,8 @@ impl<S> Watched<S> {
             activity,
             ahead,
             farewell: Farewell::None,
-            framing,
+            reading,
+            is_flushed: true,
             broken: None,
             interim: None,
             stalled,
@@ -84,21 +103,61 @@ impl<S> Watched<S> {
     /// fault may: the parser must know of a request to have it answered.
     fn heard(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.activity.heard();
-        if self.framing.as_ref().is_some_and(|(_, verdict)| verdict.is_over()) {
-            self.framing = None;
-        }
-        if let Some((reader, verdict)) = &mut self.framing
-            && let Err(found) = reader.read(bytes)
-            && let Err(broken) = verdict.take(&found)
+        if let Reading::Http1(_, verdict) = &self.reading
+            && verdict.is_over()
         {
-            let sound = reader.sound();
-            if sound == 0 {
-                return Err(broken);
+            // What comes now is no HTTP.
+            self.reading = Reading::Unread;
+        }
+        match &mut self.reading {
+            Reading::Http1(reader, verdict) => {
+                if let Err(found) = reader.read(bytes)
+                    && let Err(broken) = verdict.take(&found)
+                {
+                    let sound = reader.sound();
+                    if sound == 0 {
+                        return Err(broken);
+                    }
+                    self.broken = Some(broken);
+                    return Ok(sound);
+                }
             }
-            self.broken = Some(broken);
-            return Ok(sound);
+            Reading::Unread => {}
+            Reading::Http2(frames) => {
+                let outcome = frames.read(bytes, Instant::now());
+                self.activity.fields_are_due(frames.fields_since());
+                if let Err(flood) = outcome {
+                    self.activity.flooded(flood);
+                }
+            }
         }
         Ok(bytes.len())
+    }
+
+    /// Whether the parser is to read nothing more, and the caller to be told why.
+    fn is_over(&self) -> bool {
+        self.activity.head_given_up().is_some() || self.activity.flood().is_some()
+    }
+
+    /// What the caller is told.
+    fn last_words(&self) -> Bytes {
+        match &self.reading {
+            Reading::Http1(..) => {
+                self.activity.head_given_up().map(answer::overdue_head).unwrap_or_default()
+            }
+            // In the middle of a frame there is no way to say anything.
+            Reading::Http2(_) if !self.is_flushed => Bytes::new(),
+            Reading::Unread => Bytes::new(),
+            Reading::Http2(frames) => answer::go_away(frames.last_stream()),
+        }
+    }
+
+    /// Takes note of what a write came to, before anybody knows.
+    fn begins(&mut self, outcome: &Poll<io::Result<usize>>) {
+        if let (Reading::Http2(frames), Poll::Ready(Ok(written))) = (&mut self.reading, outcome) {
+            self.is_flushed = false;
+            frames.wrote(*written);
+        }
     }
 
     /// Passes the outcome of a write on, unless none has come for too long.
@@ -117,17 +176,22 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Watched<S> {
-    /// Says that the head took too long; then the stream is at its end.
+impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
+    /// Says why it is over; then the stream is at its end.
     fn say_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match &mut self.farewell {
                 Farewell::None => {
-                    self.farewell = Farewell::Saying(answer::overdue_head());
+                    self.farewell = Farewell::Saying(self.last_words());
                 }
                 Farewell::Saying(rest) if rest.is_empty() => {
                     ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-                    self.farewell = Farewell::Said;
+                    self.farewell = match self.reading {
+                        Reading::Http1(..) | Reading::Unread => Farewell::Said,
+                        Reading::Http2(_) => {
+                            Farewell::Listening(IdleTimer::new(Some(CLOSING_TIMEOUT)))
+                        }
+                    };
                 }
                 Farewell::Saying(rest) => {
                     let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
@@ -135,6 +199,19 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
                         return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                     }
                     rest.advance(written);
+                }
+                Farewell::Listening(timer) => {
+                    if timer.poll_expired(cx).is_ready() {
+                        self.farewell = Farewell::Said;
+                        continue;
+                    }
+                    ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+                    let mut ignored = [0; 4096];
+                    let mut buffer = ReadBuf::new(&mut ignored);
+                    ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+                    if buffer.filled().is_empty() {
+                        self.farewell = Farewell::Said;
+                    }
                 }
                 Farewell::Said => return Poll::Ready(Ok(())),
             }
@@ -165,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.activity.head_given_up() {
+        if this.is_over() {
             return this.say_farewell(cx);
         }
         if let Some(broken) = &this.broken {
@@ -183,6 +260,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
         {
             let sound = this.heard(new)?;
             buffer.set_filled(before + sound);
+            if this.is_over() {
+                // What made it too much is not worth being answered, and the parser is to end here.
+                buffer.set_filled(before);
+                return this.say_farewell(cx);
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -196,6 +278,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     ) -> Poll<io::Result<usize>> {
         ready!(self.end_interjection(cx))?;
         let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.begins(&outcome);
         self.wrote(cx, outcome)
     }
 
@@ -206,6 +289,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     ) -> Poll<io::Result<usize>> {
         ready!(self.end_interjection(cx))?;
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.begins(&outcome);
         self.wrote(cx, outcome)
     }
 
@@ -216,6 +300,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.interject(cx))?;
         let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        if matches!(outcome, Poll::Ready(Ok(()))) {
+            self.is_flushed = true;
+        }
         self.wrote(cx, outcome)
     }
 

@@ -42,8 +42,8 @@ pub use spanned::{List, NotYet, OneOrMany, Spanned, Table};
 pub use suggest::{did_you_mean, nearest};
 pub use value::{
     Address, AdminAddress, Algorithm, Bytes, ClockSkew, Count, HeaderType, HttpUrl, Network,
-    Period, PeriodOrZero, RedirectStatus, SigningAlgorithm, SizeLimit, Status, Tenant, TenantId,
-    Text, Timeout, Upgrade, Workers,
+    Percent, Period, PeriodOrZero, RedirectStatus, RequestPath, SigningAlgorithm, SizeLimit,
+    Status, Tenant, TenantId, Text, Timeout, Times, Upgrade, Workers,
 };
 
 /// Largest routes file in bytes: 20,000 routes of 800 bytes.

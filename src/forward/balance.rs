@@ -1,25 +1,43 @@
-//! Which endpoint a request goes to.
+//! Which endpoint a request goes to (`load_balancing`): one that takes requests, if possible one
+//! that could be reached lately.
 //!
-//! The endpoints of an upstream are the addresses of all its origins. They are looked up when
-//! the first request comes.
+//! Which endpoints there are is `names.rs`'s; what takes them out, `health.rs`'s and
+//! `outlier.rs`'s. Connections are no business of this.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::ops::Deref;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::Guard;
 use http::StatusCode;
-use tokio::net::lookup_host;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
-use super::endpoint::{Endpoint, Origin};
+use super::endpoint::{Endpoint, EndpointStatus, Origin};
+use super::names::{Names, SharedResolver};
+use super::outlier::{self, OutlierEjection};
+use super::upstream::UpstreamSettings;
+use crate::limits;
+
+/// How the endpoints of an upstream share its requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LoadBalancing {
+    /// To the one of two, chosen at random, that has fewer requests on their way.
+    #[default]
+    LeastRequests,
+    /// To one after the other.
+    RoundRobin,
+}
 
 /// The endpoints of an upstream.
 pub(super) struct Endpoints {
-    origins: Vec<Arc<Origin>>,
-    known: ArcSwap<Vec<Arc<Endpoint>>>,
+    settings: Arc<UpstreamSettings>,
+    names: Arc<Names>,
+    /// Counts requests, to take turns.
+    turn: AtomicUsize,
 }
 
 /// Why there is no endpoint to send to.
@@ -34,11 +52,9 @@ pub(super) enum NoEndpoint {
     },
     /// The look-up of the name takes longer than a connection may.
     #[error("no address of `{name}` within {} ms", .patience.as_millis())]
-    #[expect(dead_code, reason = "look-ups are about to have their limit")]
     Slow { name: Arc<str>, patience: Duration },
     /// There are some, and none takes requests now.
     #[error("{0}")]
-    #[expect(dead_code, reason = "health is about to be known")]
     Down(Outage),
     /// Those that take requests were tried; any of them can be chosen anew by `choose(&[])`.
     #[error("all endpoints were tried")]
@@ -65,9 +81,9 @@ impl fmt::Display for Outage {
 pub(super) struct Chosen(Arc<Endpoint>);
 
 impl Chosen {
-    fn new(endpoint: Arc<Endpoint>) -> Self {
+    fn new(endpoint: &Arc<Endpoint>) -> Self {
         endpoint.requests.fetch_add(1, Ordering::Relaxed);
-        Self(endpoint)
+        Self(Arc::clone(endpoint))
     }
 
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
@@ -75,17 +91,66 @@ impl Chosen {
     }
 
     /// No connection to it could be made.
-    #[expect(clippy::unused_self, reason = "outlier ejection is about to use it")]
-    pub(super) fn connect_failed(&self) {}
+    pub(super) fn connect_failed(&self) {
+        self.shunned.set(Instant::now() + limits::SHUNNED_TIME);
+        if let Some(names) = self.siblings.upgrade() {
+            names.doubt(&self.origin);
+        }
+        self.failed();
+    }
 
     /// It answered with this status, whatever becomes of the answer.
-    #[expect(clippy::unused_self, reason = "outlier ejection is about to use it")]
-    pub(super) fn answered(&self, _status: StatusCode) {}
+    pub(super) fn answered(&self, status: StatusCode) {
+        self.shunned.clear();
+        if status.is_server_error() {
+            self.failed();
+        } else {
+            self.ejection.succeeded();
+        }
+    }
 
     /// It lost the request, or kept silent for too long: not for a request that its caller broke
     /// or gave up, and not for a kept connection that was stale.
-    #[expect(clippy::unused_self, reason = "outlier ejection is about to use it")]
-    pub(super) fn broke(&self) {}
+    pub(super) fn broke(&self) {
+        self.failed();
+    }
+
+    fn failed(&self) {
+        let Some(settings) = &self.origin.settings.outlier_ejection else { return };
+        if self.ejection.failed(settings)
+            && let Some(names) = self.siblings.upgrade()
+        {
+            eject(&self.0, settings, &names);
+        }
+    }
+}
+
+/// Leaves an endpoint alone for a while, if there are enough others.
+fn eject(endpoint: &Arc<Endpoint>, settings: &OutlierEjection, names: &Names) {
+    let _one_at_a_time = names.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = names.known();
+    if endpoint.ejection.is_on() {
+        return;
+    }
+    let ejected = known.iter().filter(|other| other.ejection.is_on()).count();
+    let is_last = || {
+        let takes =
+            |other: &&Arc<Endpoint>| !Arc::ptr_eq(other, endpoint) && other.takes_requests();
+        !known.iter().any(|other| takes(&other))
+    };
+    let most = outlier::most(known.len(), settings.max_percent);
+    if ejected >= most || (settings.max_percent < 100 && is_last()) {
+        return;
+    }
+    let time = endpoint.ejection.begin(settings);
+    tracing::warn!(
+        upstream = %endpoint.origin.settings.name,
+        endpoint = %endpoint.origin.label,
+        address = %endpoint.address,
+        failures = settings.consecutive_failures,
+        seconds = time.as_secs(),
+        "an endpoint failed requests in a row and takes none for a while"
+    );
 }
 
 impl Deref for Chosen {
@@ -103,53 +168,169 @@ impl Drop for Chosen {
 }
 
 impl Endpoints {
-    pub(super) fn new(origins: Vec<Arc<Origin>>) -> Self {
-        Self { origins, known: ArcSwap::default() }
+    pub(super) fn new(
+        settings: Arc<UpstreamSettings>,
+        origins: Vec<Arc<Origin>>,
+        resolver: SharedResolver,
+    ) -> Self {
+        Self { settings, names: Names::new(origins, resolver), turn: AtomicUsize::new(0) }
     }
 
-    /// An endpoint that is none of `tried`.
+    /// An endpoint that takes requests and is none of `tried`; waits only if none is known yet,
+    /// and for no longer than a connection may take.
     pub(super) async fn choose(&self, tried: &[Arc<Endpoint>]) -> Result<Chosen, NoEndpoint> {
-        if let Some(endpoint) = self.choose_known(tried) {
-            return Ok(endpoint);
+        self.names.refresh();
+        match self.choose_known(tried) {
+            Some(chosen) => Ok(chosen),
+            // Rare: its state is not to be part of every request.
+            None => Box::pin(self.wait(tried)).await,
         }
-        if !tried.is_empty() {
-            return Err(NoEndpoint::AllTried);
-        }
-        // Rare: its state is not to be part of every request.
-        Box::pin(self.look_up()).await?;
-        self.choose_known(tried).ok_or(NoEndpoint::AllTried)
     }
 
-    /// The one with the fewest requests; of several the first.
+    async fn wait(&self, tried: &[Arc<Endpoint>]) -> Result<Chosen, NoEndpoint> {
+        let patience = self.settings.timeouts.connect;
+        let deadline = Instant::now() + patience;
+        let mut changes = self.names.changes();
+        loop {
+            let awaited = self.names.awaited();
+            if let Some(chosen) = self.choose_known(tried) {
+                return Ok(chosen);
+            }
+            let Some(name) = awaited else { return Err(self.why_none()) };
+            let Ok(told) = timeout_at(deadline, changes.changed()).await else {
+                let nothing_known = self.names.known().is_empty();
+                let slow = NoEndpoint::Slow { name, patience };
+                return Err(if nothing_known { slow } else { self.why_none() });
+            };
+            if told.is_err() {
+                return Err(self.why_none());
+            }
+        }
+    }
+
     fn choose_known(&self, tried: &[Arc<Endpoint>]) -> Option<Chosen> {
-        let known = self.known.load();
-        let untried = |endpoint: &&Arc<Endpoint>| {
-            tried.is_empty() || !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint))
-        };
-        let untried = known.iter().filter(untried);
-        let least = untried.min_by_key(|endpoint| endpoint.requests.load(Ordering::Relaxed));
-        least.cloned().map(Chosen::new)
+        let known = self.names.known();
+        if let ([only], []) = (known.as_slice(), tried) {
+            return only.takes_requests().then(|| Chosen::new(only));
+        }
+        let is_tried =
+            |endpoint: &Arc<Endpoint>| tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
+        let free = |endpoint: &Arc<Endpoint>| endpoint.takes_requests() && !is_tried(endpoint);
+        let good = |endpoint: &Arc<Endpoint>| free(endpoint) && !endpoint.shunned.is_ahead();
+        let chosen = self.one_of(&known, good).or_else(|| self.one_of(&known, free));
+        chosen.map(Chosen::new)
     }
 
-    async fn look_up(&self) -> Result<(), NoEndpoint> {
-        let mut found = Vec::new();
-        let mut failed = None;
-        for origin in &self.origins {
-            match lookup_host((origin.place.host.as_str(), origin.place.port)).await {
-                Ok(addresses) => found
-                    .extend(addresses.map(|address| Endpoint::new(Arc::clone(origin), address))),
-                Err(source) => {
-                    let (name, source) = (Arc::clone(&origin.label), Arc::new(source));
-                    failed = Some(NoEndpoint::Unknown { name, source });
+    fn one_of<'a>(
+        &self,
+        known: &'a [Arc<Endpoint>],
+        will_do: impl Fn(&Arc<Endpoint>) -> bool,
+    ) -> Option<&'a Arc<Endpoint>> {
+        match self.settings.load_balancing {
+            LoadBalancing::RoundRobin => {
+                let count = known.iter().filter(|endpoint| will_do(endpoint)).count();
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(count)?;
+                let mut good = known.iter().filter(|endpoint| will_do(endpoint));
+                // One may have gone out between the two looks.
+                good.nth(turn).or_else(|| known.iter().find(|endpoint| will_do(endpoint)))
+            }
+            LoadBalancing::LeastRequests => {
+                let (one, other) = two_of(known, will_do);
+                match (one, other) {
+                    (Some(one), Some(other)) if load(other) < load(one) => Some(other),
+                    (one, _) => one,
                 }
             }
         }
-        match failed {
-            Some(failed) if found.is_empty() => Err(failed),
-            Some(_) | None => {
-                self.known.store(Arc::new(found));
-                Ok(())
-            }
+    }
+
+    fn why_none(&self) -> NoEndpoint {
+        let known = self.names.known();
+        if known.iter().any(|endpoint| endpoint.takes_requests()) {
+            return NoEndpoint::AllTried;
+        }
+        if known.is_empty() {
+            let unknown = || (Arc::from("?"), Arc::new(io::Error::from(io::ErrorKind::NotFound)));
+            let (name, source) = self.names.failure().unwrap_or_else(unknown);
+            return NoEndpoint::Unknown { name, source };
+        }
+        let status: Vec<_> = known.iter().map(|endpoint| endpoint.status()).collect();
+        NoEndpoint::Down(self.outage(&status))
+    }
+
+    fn outage(&self, status: &[EndpointStatus]) -> Outage {
+        let interval = self.settings.health_check.as_ref().map(|check| check.interval);
+        let waits = status.iter().map(|status| {
+            let check = interval.filter(|_| status.unhealthy.is_some());
+            check.max(status.ejected.map(|ejected| ejected.left)).unwrap_or_default()
+        });
+        let retry_after = waits.min().unwrap_or_default().max(limits::MIN_OUTAGE_RETRY);
+        let mut why = String::from("no endpoint takes requests: ");
+        for (number, status) in status.iter().take(limits::MAX_ENDPOINTS_SAID).enumerate() {
+            let separator = if number == 0 { "" } else { "; " };
+            // Writing to a `String` does not fail.
+            write!(why, "{separator}{status}").unwrap_or_default();
+        }
+        if let Some(more @ 1..) = status.len().checked_sub(limits::MAX_ENDPOINTS_SAID) {
+            write!(why, "; and {more} more").unwrap_or_default();
+        }
+        Outage { retry_after, why }
+    }
+
+    /// How each endpoint is that is known.
+    pub(super) fn status(&self) -> Vec<EndpointStatus> {
+        self.known().iter().map(|endpoint| endpoint.status()).collect()
+    }
+
+    /// Each URL as `host[:port]`, and whether requests are sent there.
+    pub(super) fn origins(&self) -> Vec<(Arc<str>, bool)> {
+        self.names.origins()
+    }
+
+    pub(super) fn known(&self) -> Guard<Arc<Vec<Arc<Endpoint>>>> {
+        self.names.known()
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.names.changes()
+    }
+
+    pub(super) fn refresh(&self) {
+        self.names.refresh();
+    }
+}
+
+fn load(endpoint: &Endpoint) -> usize {
+    endpoint.requests.load(Ordering::Relaxed)
+}
+
+/// Two at random of those that will do, in random order; one if there is no second.
+fn two_of(
+    known: &[Arc<Endpoint>],
+    will_do: impl Fn(&Arc<Endpoint>) -> bool,
+) -> (Option<&Arc<Endpoint>>, Option<&Arc<Endpoint>>) {
+    let at = |index| known.get(index).filter(|endpoint| will_do(endpoint));
+    // Most times all will do, and a long list need not be read.
+    if let [_, _, ..] = known {
+        let (one, other) = two_numbers(known.len());
+        if let (Some(one), Some(other)) = (at(one), at(other)) {
+            return (Some(one), Some(other));
         }
     }
+    let good = || known.iter().filter(|endpoint| will_do(endpoint));
+    match good().count() {
+        0 => (None, None),
+        1 => (good().next(), None),
+        count => {
+            let (one, other) = two_numbers(count);
+            (good().nth(one).or_else(|| good().next()), good().nth(other))
+        }
+    }
+}
+
+/// Two different numbers below `count`, which is 2 or more.
+fn two_numbers(count: usize) -> (usize, usize) {
+    let one = fastrand::usize(..count);
+    let other = fastrand::usize(..count - 1);
+    (one, if other < one { other } else { other + 1 })
 }

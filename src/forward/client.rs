@@ -354,7 +354,9 @@ async fn handshake_http1<S>(pool: &Arc<Shared>, stream: S) -> Result<Connection,
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(limits::CONNECTION_BUFFER_BYTES);
+    let handshake = builder.handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;
     let exclusive = Exclusive { sender, task: Some(drive(connection)) };
     Ok(Connection::Http1 { exclusive, pool: Arc::downgrade(pool) })

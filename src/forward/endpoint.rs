@@ -5,13 +5,19 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
+use tokio::time::Instant;
 
 use super::client::Pool;
+use super::health::{Checked, Unhealthy};
+use super::moment::Moment;
+use super::names::Names;
+use super::outlier::Ejection;
 use super::upstream::{HostPort, UpstreamError, UpstreamSettings};
 use super::upstream_tls::{self, Tls};
 
@@ -69,15 +75,55 @@ fn authority(tls: bool, place: &HostPort) -> String {
 pub(super) struct Endpoint {
     pub(super) origin: Arc<Origin>,
     pub(super) address: SocketAddr,
+    /// All endpoints of the upstream.
+    pub(super) siblings: Weak<Names>,
     pub(super) pool: Pool,
     /// Requests on their way to it, until their answers have ended.
     pub(super) requests: AtomicUsize,
+    /// What its health checks say.
+    pub(super) checked: Checked,
+    /// What requests to it say.
+    pub(super) ejection: Ejection,
+    /// Until when others are asked first, since no connection to it could be made.
+    pub(super) shunned: Moment,
 }
 
 impl Endpoint {
-    pub(super) fn new(origin: Arc<Origin>, address: SocketAddr) -> Arc<Self> {
+    pub(super) fn new(
+        origin: Arc<Origin>,
+        address: SocketAddr,
+        siblings: Weak<Names>,
+    ) -> Arc<Self> {
         let pool = Pool::new(&origin.settings);
-        Arc::new(Self { origin, address, pool, requests: AtomicUsize::new(0) })
+        Arc::new(Self {
+            origin,
+            address,
+            siblings,
+            pool,
+            requests: AtomicUsize::new(0),
+            checked: Checked::unknown(),
+            ejection: Ejection::none(),
+            shunned: Moment::none(),
+        })
+    }
+
+    /// Whether it is sent requests at all.
+    pub(super) fn takes_requests(&self) -> bool {
+        self.checked.is_healthy() && !self.ejection.is_on()
+    }
+
+    /// What is known of it, for people.
+    pub(super) fn status(&self) -> EndpointStatus {
+        EndpointStatus {
+            endpoint: Arc::clone(&self.origin.label),
+            address: self.address,
+            unhealthy: self.checked.unhealthy(),
+            ejected: self.ejection.now().map(|(since, until)| Ejected {
+                since: since.elapsed(),
+                left: until.saturating_duration_since(Instant::now()),
+            }),
+            requests: self.requests.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -85,4 +131,50 @@ impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {}", self.origin.label, self.address)
     }
+}
+
+/// How an endpoint is.
+#[derive(Clone, Debug)]
+pub struct EndpointStatus {
+    /// `host[:port]`, as the routes file names it.
+    pub endpoint: Arc<str>,
+    /// One of the addresses that has.
+    pub address: SocketAddr,
+    /// Why and since when its health checks fail, if they do.
+    pub unhealthy: Option<Unhealthy>,
+    /// Since when it is left alone because requests to it failed, if it is.
+    pub ejected: Option<Ejected>,
+    /// Requests on their way to it, until their answers have ended.
+    pub requests: usize,
+}
+
+impl EndpointStatus {
+    /// Whether it is sent requests.
+    pub fn takes_requests(&self) -> bool {
+        self.unhealthy.is_none() && self.ejected.is_none()
+    }
+}
+
+/// Names the endpoint and, where it takes no requests, why and since when.
+impl fmt::Display for EndpointStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.endpoint, self.address)?;
+        if let Some(Unhealthy { why, since }) = &self.unhealthy {
+            write!(f, " unhealthy for {} s ({why})", since.as_secs())?;
+        }
+        if let Some(Ejected { since, left }) = &self.ejected {
+            let (since, left) = (since.as_secs(), left.as_secs_f64().ceil());
+            write!(f, " ejected {since} s ago for failed requests, for {left} s more")?;
+        }
+        Ok(())
+    }
+}
+
+/// An endpoint that is left alone for a while.
+#[derive(Clone, Copy, Debug)]
+pub struct Ejected {
+    /// For how long it has been.
+    pub since: Duration,
+    /// For how long it still will be.
+    pub left: Duration,
 }

@@ -12,6 +12,10 @@ mod endpoint;
 mod expect;
 mod first_frame;
 pub mod headers;
+mod health;
+mod moment;
+mod names;
+mod outlier;
 mod interim;
 pub mod links;
 mod own_certificate;
@@ -22,10 +26,17 @@ mod token_end;
 pub mod upgrade;
 mod upload;
 mod upstream;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod upstream_tls;
 
+pub use balance::LoadBalancing;
 pub use challenged::Challenged;
 pub use claims::ForwardedClaim;
+pub use endpoint::{Ejected, EndpointStatus};
+pub use health::{HealthCheck, Unhealthy};
+pub use names::{Addresses, Resolver, SharedResolver, SystemResolver};
+pub use outlier::OutlierEjection;
 pub use own_certificate::{OwnCertificate, OwnCertificateError};
 pub use request::{AtTokenEnd, Forwarding, Inbound, UpstreamRequest, prepare};
 pub use upstream::{

@@ -7,10 +7,14 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::uri::Scheme;
 
-use super::balance::Endpoints;
-use super::endpoint::Origin;
+use super::balance::{Endpoints, LoadBalancing};
+use super::endpoint::{EndpointStatus, Origin};
+use super::health::{self, HealthCheck};
+use super::names::SharedResolver;
+use super::outlier::OutlierEjection;
 use super::own_certificate::OwnCertificate;
 use super::upstream_tls::Tls;
+use crate::observe::endpoint_health::EndpointHealth;
 use crate::trust::{Roots, TrustError};
 
 /// Which HTTP is spoken to an upstream.
@@ -115,6 +119,12 @@ pub struct UpstreamSettings {
     pub own_certificate: Option<OwnCertificate>,
     /// The name its certificates must have, where that is not the host.
     pub server_name: Option<String>,
+    /// How its endpoints share the requests.
+    pub load_balancing: LoadBalancing,
+    /// How their health is found out, if it is.
+    pub health_check: Option<HealthCheck>,
+    /// When one that fails is left alone, if ever.
+    pub outlier_ejection: Option<OutlierEjection>,
 }
 
 /// An upstream with its endpoints and their connections.
@@ -137,17 +147,20 @@ pub enum UpstreamError {
 }
 
 impl Upstream {
-    /// Makes ready to speak to an upstream; connects to nothing.
+    /// Makes ready to speak to an upstream, whose names `resolver` knows; connects to nothing.
     ///
     /// # Errors
     ///
     /// A host or roots that can't be used.
-    pub fn new(settings: UpstreamSettings) -> Result<Arc<Self>, UpstreamError> {
+    pub fn new(
+        settings: UpstreamSettings,
+        resolver: SharedResolver,
+    ) -> Result<Arc<Self>, UpstreamError> {
         let settings = Arc::new(settings);
         let tls = if settings.tls { Some(Arc::new(Tls::new(&settings)?)) } else { None };
         let origin = |place: &HostPort| Origin::new(&settings, place, tls.as_ref());
         let origins = settings.places.iter().map(origin).collect::<Result<_, _>>()?;
-        let endpoints = Endpoints::new(origins);
+        let endpoints = Endpoints::new(Arc::clone(&settings), origins, resolver);
         Ok(Arc::new(Self { settings, endpoints, tls }))
     }
 
@@ -161,8 +174,35 @@ impl Upstream {
         &self.settings
     }
 
+    /// How each of its endpoints is: of the addresses that its names have, as far as they are known.
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        self.endpoints.status()
+    }
+
+    /// Checks the health of its endpoints for ever, if the file asks for that. The caller spawns
+    /// it, once.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it ends all checks; what they found out stays.
+    pub async fn keep_health(self: Arc<Self>) {
+        if let Some(check) = &self.settings.health_check {
+            health::keep(&self.endpoints, check).await;
+        }
+    }
+
     pub(super) fn scheme(&self) -> Scheme {
         if self.settings.tls { Scheme::HTTPS } else { Scheme::HTTP }
+    }
+}
+
+impl EndpointHealth for Upstream {
+    fn upstream(&self) -> Arc<str> {
+        Arc::clone(self.name())
+    }
+
+    fn health(&self) -> Vec<(Arc<str>, bool)> {
+        self.endpoints.origins()
     }
 }
 

@@ -346,7 +346,7 @@ fn of_certificate(fault: &CertificateError) -> &'static str {
 mod tests {
     use std::time::Duration;
 
-    use super::super::{HostHeader, OwnCertificate, Patience, Timeouts};
+    use super::super::{HostHeader, LoadBalancing, OwnCertificate, Patience, Timeouts};
     use super::*;
     use crate::trust::Roots;
 
@@ -364,6 +364,9 @@ mod tests {
             roots: Roots::Only(Vec::new()),
             own_certificate,
             server_name: None,
+            load_balancing: LoadBalancing::default(),
+            health_check: None,
+            outlier_ejection: None,
         })
         .unwrap()
     }

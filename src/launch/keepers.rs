@@ -1,45 +1,81 @@
-//! The tasks that keep the keys of the providers fresh: one for each provider of the
-//! configuration in force, and none for one that it no longer has.
+//! The tasks that keep what is known of others fresh: one for each provider of the configuration
+//! in force (its keys), one for each upstream whose health is checked, and none for those that it
+//! no longer has.
 //!
-//! When keys are fetched is decided by the provider.
+//! When keys are fetched is decided by the provider, when health is checked by the upstream.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::AbortHandle;
 
 use crate::authn::Provider;
+use crate::forward::Upstream;
 use crate::snapshot::Snapshot;
 
 /// The tasks; they end with it.
 #[derive(Default)]
-pub(super) struct Keepers(Mutex<Vec<(Arc<Provider>, AbortHandle)>>);
+pub(super) struct Keepers {
+    keys: Tasks<Provider>,
+    health: Tasks<Upstream>,
+}
 
 impl Keepers {
     /// Starts those that are missing for `snapshot`, which is in force, and ends those of
-    /// providers that it does not have.
+    /// providers and upstreams that it does not have.
     pub(super) fn keep(&self, snapshot: &Snapshot) {
+        self.keys.keep(&snapshot.providers, |provider| {
+            tokio::spawn(Arc::clone(provider).keep_keys()).abort_handle()
+        });
+        let checked = |upstream: &&Arc<Upstream>| upstream.settings().health_check.is_some();
+        let checked: Vec<_> = snapshot.upstreams.iter().filter(checked).cloned().collect();
+        self.health.keep(&checked, |upstream| {
+            tokio::spawn(Arc::clone(upstream).keep_health()).abort_handle()
+        });
+    }
+
+    /// Ends all health checks.
+    pub(super) fn end_health(&self) {
+        self.health.end();
+    }
+}
+
+/// A task for each of some `T`.
+struct Tasks<T>(Mutex<Vec<(Arc<T>, AbortHandle)>>);
+
+impl<T> Tasks<T> {
+    /// Ends those of others than `wanted`, and starts those that are missing.
+    fn keep(&self, wanted: &[Arc<T>], start: impl Fn(&Arc<T>) -> AbortHandle) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|(provider, task)| {
-            let stays = snapshot.providers.iter().any(|other| Arc::ptr_eq(other, provider));
+        kept.retain(|(known, task)| {
+            let stays = wanted.iter().any(|other| Arc::ptr_eq(other, known));
             if !stays {
                 task.abort();
             }
             stays
         });
-        for provider in &snapshot.providers {
-            if !kept.iter().any(|(other, _)| Arc::ptr_eq(other, provider)) {
-                let task = tokio::spawn(Arc::clone(provider).keep_keys()).abort_handle();
-                kept.push((Arc::clone(provider), task));
+        for one in wanted {
+            if !kept.iter().any(|(known, _)| Arc::ptr_eq(known, one)) {
+                kept.push((Arc::clone(one), start(one)));
             }
+        }
+    }
+
+    fn end(&self) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, task) in kept.drain(..) {
+            task.abort();
         }
     }
 }
 
-impl Drop for Keepers {
+impl<T> Default for Tasks<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Drop for Tasks<T> {
     fn drop(&mut self) {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, task) in kept.iter() {
-            task.abort();
-        }
+        self.end();
     }
 }

@@ -3,10 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::accept::{self, BoundListener, Certified, Tls};
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::accept::{self, BoundListener, Certified, Handler, Tls, Unread};
+use crate::body::Body;
 use crate::config::resolve::Listener;
 use crate::gateway::Gateway;
 use crate::observe::Metrics;
+use crate::observe::recorded_body::RecordedBody;
 use crate::peer::Peer;
 
 /// A listener that serves.
@@ -14,6 +19,7 @@ pub(super) struct Listening {
     /// With the port that was really taken.
     pub(super) address: SocketAddr,
     tls: Option<Arc<Tls>>,
+    proxy_protocol: bool,
 }
 
 impl Listening {
@@ -31,13 +37,9 @@ impl Listening {
             Arc::new(Tls::new(certified))
         });
         tracing::info!(%address, tls = tls.is_some(), "listening");
-        let gateway = Arc::clone(gateway);
-        let handler = move |request, peer: Peer| {
-            let gateway = Arc::clone(&gateway);
-            async move { gateway.handle(request, peer).await }
-        };
+        let handler = ToGateway(Arc::clone(gateway));
         tokio::spawn(accept::serve(Arc::clone(server), socket, tls.clone(), handler));
-        Self { address, tls }
+        Self { address, tls, proxy_protocol: listener.proxy_protocol }
     }
 
     /// Whether it is the one that the file now describes as `read`.
@@ -46,6 +48,7 @@ impl Listening {
         read.address.ip() == self.address.ip()
             && (port == 0 || port == self.address.port())
             && read.tls.is_some() == self.tls.is_some()
+            && read.proxy_protocol == self.proxy_protocol
     }
 }
 
@@ -69,6 +72,22 @@ pub(super) fn renew_certificates(
     }
     if changed || !listeners.is_empty() {
         tracing::warn!("`listeners` changed; that takes effect with a restart");
+    }
+}
+
+/// What a listener hands requests to.
+#[derive(Clone, Debug)]
+struct ToGateway(Arc<Gateway>);
+
+impl Handler for ToGateway {
+    type Body = RecordedBody<Body>;
+
+    async fn handle(self, request: Request<Incoming>, peer: Peer) -> Response<Self::Body> {
+        self.0.handle(request, peer).await
+    }
+
+    fn refused(&self, peer: &Peer, refused: &Unread) {
+        self.0.refused(peer, &refused.request_id, &refused.rejection);
     }
 }
 

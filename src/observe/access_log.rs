@@ -69,6 +69,42 @@ impl Observer {
         self.writes_events.store(access_log == AccessLog::On, Ordering::Relaxed);
     }
 
+    /// Counts and logs a refusal of what was no whole request: nothing is known of it but who sent it.
+    pub fn refused_unread(&self, peer: &Peer, request_id: &RequestId, rejection: &Rejection) {
+        let answer = rejection.code().answer();
+        let metrics = &self.metrics;
+        metrics.unmatched().refused_unread(answer.status);
+        if !self.writes_events.load(Ordering::Relaxed) {
+            return;
+        }
+        let reason = rejection.reason();
+        let event = Event {
+            time: Timestamp::now(),
+            request_id: request_id.as_str(),
+            trace_id: None,
+            client_ip: peer.address.ip().to_canonical(),
+            method: None,
+            host: None,
+            path: None,
+            status: answer.status.as_u16(),
+            code: Some(answer.name),
+            reason: Some(&reason),
+            route: None,
+            upstream: None,
+            endpoint: None,
+            user: None,
+            client_id: None,
+            tenant: None,
+            token_cache: None,
+            duration: Duration::ZERO,
+            upstream_took: None,
+            exchange_took: None,
+            bytes_in: 0,
+            bytes_out: 0,
+        };
+        write_line(&event, &self.sink);
+    }
+
     /// Ends the log: everything is written, or [`crate::limits::LOG_CLOSE_TIMEOUT`] is over.
     pub fn close(&self) {
         self.sink.close();
@@ -288,9 +324,9 @@ impl AccessRecord {
             request_id: self.request_id.as_str(),
             trace_id: self.trace_id.as_ref().map(TraceId::as_str),
             client_ip: self.client_ip,
-            method: self.method.as_str(),
+            method: Some(self.method.as_str()),
             host: host.as_deref(),
-            path: self.uri.path(),
+            path: Some(self.uri.path()),
             status,
             code: code.map(|code| code.answer().name),
             reason: reason.or(self.reason.as_deref()),

@@ -17,9 +17,9 @@ pub(crate) struct Event<'a> {
     pub(crate) request_id: &'a str,
     pub(crate) trace_id: Option<&'a str>,
     pub(crate) client_ip: IpAddr,
-    pub(crate) method: &'a str,
+    pub(crate) method: Option<&'a str>,
     pub(crate) host: Option<&'a str>,
-    pub(crate) path: &'a str,
+    pub(crate) path: Option<&'a str>,
     pub(crate) status: u16,
     pub(crate) code: Option<&'a str>,
     pub(crate) reason: Option<&'a str>,
@@ -58,9 +58,9 @@ impl Event<'_> {
         to.text("request_id", Some(self.request_id));
         to.text("trace_id", self.trace_id);
         to.ip("client_ip", self.client_ip);
-        to.text("method", Some(self.method));
+        to.text("method", self.method);
         to.text("host", self.host);
-        to.text("path", Some(self.path));
+        to.text("path", self.path);
         to.number("status", u64::from(self.status));
         to.text("code", self.code);
         to.text("reason", self.reason);
@@ -196,9 +196,9 @@ mod tests {
             request_id: "r-1",
             trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
             client_ip: [127, 0, 0, 1].into(),
-            method: "GET",
+            method: Some("GET"),
             host: Some("api.example.com"),
-            path: "/graph/me",
+            path: Some("/graph/me"),
             status: 200,
             code: None,
             reason: None,
@@ -256,7 +256,7 @@ mod tests {
         let forged = "x\n2026-01-01T00:00:00.000Z  INFO access: status=200\u{1b}[2J\",\"a\":\"b";
         let event = Event {
             host: Some(forged),
-            path: forged,
+            path: Some(forged),
             reason: Some(forged),
             user: Some(" user=admin"),
             ..full()

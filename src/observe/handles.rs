@@ -51,7 +51,15 @@ impl RouteMetrics {
     /// Counts a finished request; `status` is `None` if the caller went away before there was one.
     pub(crate) fn finished(&self, method: &Method, status: Option<StatusCode>, took: Duration) {
         self.duration.observe(took);
-        let key = (method_label(method), status.map(|status| status.as_u16()));
+        self.count((method_label(method), status.map(|status| status.as_u16())));
+    }
+
+    /// Counts a refusal of what was no whole request.
+    pub(crate) fn refused_unread(&self, status: StatusCode) {
+        self.count((OTHER_METHOD, Some(status.as_u16())));
+    }
+
+    fn count(&self, key: (&'static str, Option<u16>)) {
         if let Some((_, counter)) = self.counters.load().iter().find(|(known, _)| *known == key) {
             counter.inc();
             return;
@@ -136,6 +144,9 @@ impl fmt::Debug for UpstreamMetrics {
     }
 }
 
+/// The label of what is no common method, or no method at all.
+const OTHER_METHOD: &str = "other";
+
 /// The label of a method: a caller can make up any number of others.
 fn method_label(method: &Method) -> &'static str {
     match method.as_str() {
@@ -148,6 +159,6 @@ fn method_label(method: &Method) -> &'static str {
         "OPTIONS" => "OPTIONS",
         "TRACE" => "TRACE",
         "CONNECT" => "CONNECT",
-        _ => "other",
+        _ => OTHER_METHOD,
     }
 }

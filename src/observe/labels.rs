@@ -29,6 +29,13 @@ pub(crate) struct UpstreamLabel {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct EndpointLabels {
+    pub(crate) upstream: Arc<str>,
+    /// `host[:port]`.
+    pub(crate) endpoint: Arc<str>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct CacheLabels {
     pub(crate) upstream: Arc<str>,
     pub(crate) result: &'static str,

@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::clock::UnixTime;
+use crate::observe::endpoint_health::{EndpointHealth, Watched};
 use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
 use crate::observe::histogram::Histogram;
 use crate::observe::labels::{
@@ -81,6 +82,7 @@ struct Inner {
     credential_expiry: Family<ProviderLabel, Gauge>,
     client_certificate_expiry: Family<UpstreamLabel, Gauge>,
     log_dropped: Counter,
+    endpoints: Watched,
     /// By name, so that those who know only the name allocate nothing either.
     upstreams: DashMap<Arc<str>, Arc<UpstreamMetrics>>,
     unmatched: Arc<RouteMetrics>,
@@ -114,7 +116,10 @@ impl Default for Inner {
         let build: Family<VersionLabel, Gauge> =
             register(r, "build_info", "The version that runs; always 1");
         build.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
+        let endpoints = Watched::default();
+        r.register_collector(Box::new(endpoints.clone()));
         Self {
+            endpoints,
             upstream_duration: register(
                 r,
                 "upstream_duration_seconds",
@@ -297,6 +302,11 @@ impl Metrics {
                 self.0.credential_expiry.remove(&labels);
             }
         }
+    }
+
+    /// Sets the upstreams that are asked how their endpoints are, whenever metrics are read.
+    pub fn watch_endpoints(&self, upstreams: Vec<Arc<dyn EndpointHealth>>) {
+        self.0.endpoints.set(upstreams);
     }
 
     /// Sets when the certificate expires that is shown to `upstream`; `None` if there is none any

@@ -9,6 +9,7 @@ mod escape;
 mod histogram;
 mod labels;
 pub mod handles;
+pub mod endpoint_health;
 pub mod metrics;
 pub mod exposition;
 pub mod request_id;

@@ -73,7 +73,7 @@ fn ask(
 }
 
 /// Asks in the order given and in the opposite one: order in the file means nothing.
-fn check(routes: &[&'static str], cases: &[(&str, Result<&'static str, Code>)]) {
+pub(super) fn check(routes: &[&'static str], cases: &[(&str, Result<&'static str, Code>)]) {
     let mut turned = routes.to_vec();
     turned.reverse();
     for table in [build(routes).unwrap(), build(&turned).unwrap()] {
@@ -85,8 +85,8 @@ fn check(routes: &[&'static str], cases: &[(&str, Result<&'static str, Code>)]) 
     }
 }
 
-const NOT_FOUND: Result<&str, Code> = Err(Code::RouteNotFound);
-const NOT_ALLOWED: Result<&str, Code> = Err(Code::MethodNotAllowed);
+pub(super) const NOT_FOUND: Result<&str, Code> = Err(Code::RouteNotFound);
+pub(super) const NOT_ALLOWED: Result<&str, Code> = Err(Code::MethodNotAllowed);
 const BAD: Result<&str, Code> = Err(Code::BadRequest);
 
 #[test]

@@ -25,7 +25,11 @@ mod trie;
 #[cfg(test)]
 mod matching_tests;
 #[cfg(test)]
+mod gateway_api_tests;
+#[cfg(test)]
 mod proptests;
+#[cfg(test)]
+mod differential_tests;
 
 pub use captures::Captures;
 pub use conditions::method_fits as takes_method;

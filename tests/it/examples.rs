@@ -489,3 +489,40 @@ async fn websockets() {
     assert_eq!(heads.len(), 2);
     assert!(heads[0].contains(&format!("x-user-id: {ALICE}\r\n")), "{}", heads[0]);
 }
+
+#[tokio::test]
+async fn one_service_on_three_machines() {
+    let provider = Provider::start();
+    let path = format!("{}/examples/balanced.yaml", env!("CARGO_MANIFEST_DIR"));
+    let example = std::fs::read_to_string(path).unwrap();
+    let machines = [(); 3].map(|()| Upstream::start());
+    let (base, urls) = (provider.base(), [0, 1, 2].map(|index: usize| machines[index].url()));
+    let variables = [
+        ("LISTEN_ADDRESS", "127.0.0.1:0"),
+        ("ADMIN_ADDRESS", "127.0.0.1:0"),
+        ("AZURE_TENANT_ID", TENANT),
+        ("AZURE_CLIENT_ID", CLIENT_ID),
+        ("AZURE_CLIENT_SECRET", CLIENT_SECRET),
+        ("AZURE_AUTHORITY_HOST", &base),
+        ("ORDERS_1_URL", &urls[0]),
+        ("ORDERS_2_URL", &urls[1]),
+        ("ORDERS_3_URL", &urls[2]),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let gateway = Gateway::start_in(&variables, &example);
+    gateway.ready().await;
+    machines[1].stop().await;
+    let token = bearer(&Token::entra_v2(&provider.entra_issuer()).build());
+    let mut client = gateway.client().await;
+    for _ in 0..20 {
+        let request = Request::get("/orders/1").header("authorization", token.clone());
+        assert_eq!(client.send(request, "").await.status, 200);
+    }
+    let request = Request::get("/orders/1");
+    assert_eq!(client.send(request, "").await.outcome(), (401, "token_missing".into()));
+    let served = |index: usize| {
+        let seen = machines[index].seen();
+        seen.iter().filter(|seen| seen.target == "/orders/1").count()
+    };
+    assert_eq!((served(0) + served(2), served(1)), (20, 0));
+}

@@ -27,6 +27,7 @@ mod accept;
 mod authn;
 mod cli;
 mod forward;
+mod route;
 mod dev;
 mod exchange;
 mod examples;

@@ -15,7 +15,7 @@ use obo_gateway::trust::Roots;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, HandshakeKind};
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -126,13 +126,34 @@ impl Client {
         Self { address, sender: sender.await, answers: Answers::Gateway }
     }
 
+    /// Connects and sends `header` first; HTTP/2 with prior knowledge.
+    pub async fn http2_behind(address: SocketAddr, header: Vec<u8>) -> Self {
+        let sender = servers::beside_the_test(async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(&header).await.unwrap();
+            Sender::http2(stream).await
+        });
+        Self { address, sender: sender.await, answers: Answers::Gateway }
+    }
+
     /// Connects with TLS; `pem` is the certificate that is believed, and ALPN offers `alpn`.
     pub async fn tls(address: SocketAddr, pem: &str, alpn: Option<&'static str>) -> Self {
+        Self::tls_behind(address, Vec::new(), pem, alpn).await
+    }
+
+    /// The same, and sends `header` before the handshake.
+    pub async fn tls_behind(
+        address: SocketAddr,
+        header: Vec<u8>,
+        pem: &str,
+        alpn: Option<&'static str>,
+    ) -> Self {
         let mut config = Roots::from_pem(pem.as_bytes()).unwrap().client_config().unwrap();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let connector = TlsConnector::from(Arc::new(config));
         let sender = servers::beside_the_test(async move {
-            let stream = TcpStream::connect(address).await.unwrap();
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(&header).await.unwrap();
             let name = ServerName::try_from("localhost").unwrap();
             let stream = connector.connect(name, stream).await.unwrap();
             let agreed = stream.get_ref().1.alpn_protocol();

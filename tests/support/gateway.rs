@@ -21,6 +21,7 @@ use tokio::sync::{mpsc as steps, oneshot};
 use super::capture::{self, Capture};
 use super::client::Client;
 use super::clock::ManualClock;
+use super::names::Names;
 use super::registry;
 use super::token::CLIENT_SECRET;
 
@@ -74,12 +75,12 @@ impl Gateway {
 
     /// Starts one with this routes file; else what is wrong, as the operator sees it.
     pub fn try_start(yaml: &str) -> Result<Self, String> {
-        Self::launch(&[], yaml, None)
+        Self::launch(&[], yaml, None, None)
     }
 
     /// The same with more `variables` in the environment.
     pub fn try_start_in(variables: &[(String, String)], yaml: &str) -> Result<Self, String> {
-        Self::launch(variables, yaml, None)
+        Self::launch(variables, yaml, None, None)
     }
 
     /// Starts one whose timers stand still, and move with its clock by [`Self::pass`].
@@ -88,11 +89,34 @@ impl Gateway {
     ///
     /// When it does not start; with the problems of the file.
     pub fn start_in_virtual_time(yaml: &str) -> Self {
+        Self::start_in_virtual_time_with(None, yaml)
+    }
+
+    /// The same, with the names of upstreams as `names` has them.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start; with the problems of the file.
+    pub fn start_in_virtual_time_with_names(names: &Names, yaml: &str) -> Self {
+        Self::start_in_virtual_time_with(Some(names), yaml)
+    }
+
+    fn start_in_virtual_time_with(names: Option<&Names>, yaml: &str) -> Self {
         let (time, moved) = steps::channel(1);
-        let mut gateway = Self::launch(&[], yaml, Some(moved))
+        let mut gateway = Self::launch(&[], yaml, Some(moved), names)
             .unwrap_or_else(|problems| panic!("the gateway does not start:\n{problems}"));
         gateway.time = Some(time);
         gateway
+    }
+
+    /// Starts one with this routes file, and the names of upstreams as `names` has them.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start; with the problems of the file.
+    pub fn start_with_names(names: &Names, yaml: &str) -> Self {
+        Self::launch(&[], yaml, None, Some(names))
+            .unwrap_or_else(|problems| panic!("the gateway does not start:\n{problems}"))
     }
 
     /// Lets time pass, on its clock and for its timers.
@@ -112,6 +136,7 @@ impl Gateway {
         variables: &[(String, String)],
         yaml: &str,
         moved: Option<steps::Receiver<Step>>,
+        names: Option<&Names>,
     ) -> Result<Self, String> {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         watch_panics();
@@ -123,7 +148,7 @@ impl Gateway {
             text: Arc::new(Mutex::new(yaml.to_owned())),
             variables: variables.to_vec(),
         };
-        let options = Options::new(&file, &clock, &log)?;
+        let options = Options::new(&file, &clock, &log, names)?;
         let (stop, stopped) = oneshot::channel();
         let (started, outcome) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
@@ -187,6 +212,16 @@ impl Gateway {
     /// The gateway as the product knows it: `reload()`, `drain()`.
     pub fn running(&self) -> &launch::Running {
         &self.running
+    }
+
+    /// Reads the routes file again, on its own runtime: what that starts lives there.
+    ///
+    /// # Panics
+    ///
+    /// With the problems of the file.
+    pub fn reload(&self) {
+        let _there = self.runtime.enter();
+        self.running.reload().unwrap_or_else(|problems| panic!("no reload:\n{problems}"));
     }
 
     /// From now on it watches the files that its configuration was made of, at short intervals.
@@ -376,11 +411,22 @@ struct Options {
 }
 
 impl Options {
-    fn new(file: &RoutesFile, clock: &ManualClock, log: &Capture) -> Result<Self, String> {
+    fn new(
+        file: &RoutesFile,
+        clock: &ManualClock,
+        log: &Capture,
+        names: Option<&Names>,
+    ) -> Result<Self, String> {
         let metrics = Metrics::default();
         let sink = LogSink::start(Box::new(log.clone()), LogFormat::Json, metrics.clone()).unwrap();
         let dispatch = tracing::Dispatch::new(log::subscriber("trace", &sink).unwrap());
-        let prepared = launch::prepare(Box::new(file.clone()), Arc::new(clock.clone()), metrics);
+        let (origin, clock) = (Box::new(file.clone()), Arc::new(clock.clone()));
+        let prepared = match names {
+            Some(names) => {
+                launch::prepare_with_names(origin, clock, metrics, Arc::new(names.clone()))
+            }
+            None => launch::prepare(origin, clock, metrics),
+        };
         let prepared = prepared.map_err(|problems| problems.to_string())?;
         Ok(Self { prepared, sink, dispatch })
     }

@@ -16,6 +16,7 @@ pub mod client_auth;
 pub mod managed_identity;
 pub mod seen;
 pub mod upstream;
+pub mod names;
 pub mod raw_upstream;
 pub mod talk;
 pub mod raw_http2_upstream;

@@ -13,6 +13,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
@@ -79,15 +80,7 @@ impl RawHttp2 {
 
     /// Sends a head, or trailers, as one frame.
     pub async fn headers(&mut self, stream: u32, fields: &[(&str, &str)], more: More) {
-        let mut block = Vec::new();
-        for (name, value) in fields {
-            // A literal that is not indexed, with a new name, neither of them compressed.
-            block.push(0);
-            for text in [name, value] {
-                integer(&mut block, text.len());
-                block.extend_from_slice(text.as_bytes());
-            }
-        }
+        let block = block(fields);
         let end = if more == More::Ends { END_STREAM } else { 0 };
         self.frame(HEADERS, END_HEADERS | end, stream, &block).await;
     }
@@ -145,12 +138,52 @@ impl RawHttp2 {
         while self.read().await.is_some() {}
     }
 
-    async fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut frame = vec![length[1], length[2], length[3], kind, flags];
-        frame.extend_from_slice(&stream.to_be_bytes());
-        frame.extend_from_slice(payload);
-        self.stream.write_all(&frame).await.unwrap();
+    /// Sends a frame of any kind.
+    pub async fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        self.send(&frame(kind, flags, stream, payload)).await;
+    }
+
+    /// Sends `bytes`, whatever they are. A peer who has closed is no failure: what it said before is
+    /// still read.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        super::within("the peer to take the bytes", self.stream.write_all(bytes)).await.ok();
+    }
+
+    /// The first error of `stream` or of the connection, whatever was answered before it.
+    pub async fn fault(&mut self, stream: u32) -> Outcome {
+        loop {
+            let outcome = self.outcome(stream).await;
+            if !matches!(outcome, Outcome::Answered(_)) {
+                return outcome;
+            }
+        }
+    }
+
+    /// Whether a PING is answered; pings of the peer are not.
+    pub async fn answers_ping(&mut self) -> bool {
+        const MARK: [u8; 8] = *b"are you?";
+        self.frame(PING, 0, 0, &MARK).await;
+        while let Some((kind, flags, _, payload)) = self.read().await {
+            if kind == GOAWAY {
+                return false;
+            }
+            if kind == PING && flags & ACK != 0 && payload == MARK {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// With what the peer ends the connection: the code of its last GOAWAY and, behind it, a close.
+    /// `None` if it closes without one.
+    pub async fn farewell(&mut self) -> Option<u32> {
+        let mut code = None;
+        while let Some((kind, _, _, payload)) = self.read().await {
+            if kind == GOAWAY {
+                code = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+            }
+        }
+        code
     }
 
     /// Kind, flags, stream and payload; `None` at the end.
@@ -179,6 +212,28 @@ fn integer(block: &mut Vec<u8>, mut number: usize) {
         number /= 128;
     }
     block.push(u8::try_from(number).unwrap());
+}
+
+/// A frame as bytes.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// Fields as HPACK: literals that are not indexed, with new names, none of it compressed.
+pub fn block<T: AsRef<[u8]>>(fields: &[(T, T)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name.as_ref(), value.as_ref()] {
+            integer(&mut block, text.len());
+            block.extend_from_slice(text);
+        }
+    }
+    block
 }
 
 /// The status that a block begins with.

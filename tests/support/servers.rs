@@ -91,27 +91,40 @@ pub struct Server {
 impl Server {
     /// Speaks HTTP/1.1, and HTTP/2 with prior knowledge, and answers with `handler`.
     pub fn http(handler: Handler) -> Self {
+        Self::http_at(SocketAddr::from(([127, 0, 0, 1], 0)), handler)
+    }
+
+    /// The same at `address`.
+    pub fn http_at(address: SocketAddr, handler: Handler) -> Self {
         let connections = Arc::new(AtomicUsize::new(0));
-        Self::start(Arc::new(move |stream| {
-            let handler = Arc::clone(&handler);
-            let number = connections.fetch_add(1, Ordering::SeqCst);
-            Box::pin(async move {
-                let socket = socket2::SockRef::from(&stream).try_clone().unwrap();
-                let line = Arc::new(Line { number, socket });
-                let service = service_fn(move |request| handler(request, Arc::clone(&line)));
-                let mut builder = auto::Builder::new(TokioExecutor::new());
-                builder.http1().preserve_header_case(true);
-                // How a connection ends is the other side's affair; tests look at requests.
-                let connection =
-                    builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-                connection.await.ok();
-            })
-        }))
+        Self::start_at(
+            address,
+            Arc::new(move |stream| {
+                let handler = Arc::clone(&handler);
+                let number = connections.fetch_add(1, Ordering::SeqCst);
+                Box::pin(async move {
+                    let socket = socket2::SockRef::from(&stream).try_clone().unwrap();
+                    let line = Arc::new(Line { number, socket });
+                    let service = service_fn(move |request| handler(request, Arc::clone(&line)));
+                    let mut builder = auto::Builder::new(TokioExecutor::new());
+                    builder.http1().preserve_header_case(true);
+                    // How a connection ends is the other side's affair; tests look at requests.
+                    let connection =
+                        builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+                    connection.await.ok();
+                })
+            }),
+        )
     }
 
     /// Hands every connection to `serve`.
     pub fn start(serve: Serve) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), serve)
+    }
+
+    /// The same at `address`.
+    pub fn start_at(address: SocketAddr, serve: Serve) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let running = Mutex::new(Some(accept(listener, Arc::clone(&serve))));
         Self { address, serve, running }

@@ -4,6 +4,7 @@
 //! raises the violations when it is dropped, so that no test has to remember to ask.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -127,6 +128,11 @@ struct Shared {
 impl Upstream {
     /// Starts one that answers 200 `ok`.
     pub fn start() -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// Starts one at `address`.
+    pub fn start_at(address: SocketAddr) -> Self {
         let shared = Arc::new(Shared {
             script: Mutex::new(Box::new(|_| Answer::ok("ok"))),
             seen: watch::Sender::new(Vec::new()),
@@ -134,10 +140,37 @@ impl Upstream {
             violations: Mutex::default(),
         });
         let handling = Arc::clone(&shared);
-        let server = Server::http(Arc::new(move |request, line| -> Handled {
-            Box::pin(handle(Arc::clone(&handling), request, line.number))
-        }));
+        let server = Server::http_at(
+            address,
+            Arc::new(move |request, line| -> Handled {
+                Box::pin(handle(Arc::clone(&handling), request, line.number))
+            }),
+        );
         Self { server, shared }
+    }
+
+    /// Starts one on each of `127.0.0.1`, `127.0.0.2`, …, all on one port: the addresses that a
+    /// DNS name has.
+    pub fn start_on_one_port<const N: usize>() -> [Self; N] {
+        // The port that the first one gets may be taken at another address: then it is tried anew.
+        loop {
+            let first = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let port = first.local_addr().unwrap().port();
+            let at = |number: usize| {
+                SocketAddr::from(([127, 0, 0, u8::try_from(number).unwrap()], port))
+            };
+            let others: Vec<_> =
+                (2..=N).map_while(|number| std::net::TcpListener::bind(at(number)).ok()).collect();
+            if others.len() + 1 == N {
+                drop((first, others));
+                return std::array::from_fn(|index| Self::start_at(at(index + 1)));
+            }
+        }
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.server.address().port()
     }
 
     /// `http://127.0.0.1:PORT`.

@@ -20,8 +20,9 @@ pub use route::{
 };
 pub use server::{Admin, ClientAuth, Listener, ListenerTls, Server};
 pub use upstream::{
-    AppCallers, ClientCredentials, HeaderToken, HostHeader, ManagedIdentity, OnBehalfOf, OnlyFalse,
-    OnlyTrue, Preset, Protocol, Timeouts, TokenRequest, TokenSource, Upstream, UpstreamTls,
+    AppCallers, ClientCredentials, HeaderToken, HealthCheck, HostHeader, LoadBalancing,
+    ManagedIdentity, OnBehalfOf, OnlyFalse, OnlyTrue, OutlierEjection, Preset, Protocol, Timeouts,
+    TokenRequest, TokenSource, Upstream, UpstreamTls,
 };
 
 use super::rule::{Needs, Rule};
@@ -180,6 +181,11 @@ pub(super) const RULES: &[Rule] = &[
         of: "Upstream",
         needs: Needs::AnyOf(&["url", "preset", "urls"]),
         hint: "give it a `url`, or a `preset`: `graph` or `arm`",
+    },
+    Rule {
+        of: "HealthCheck",
+        needs: Needs::Key("path"),
+        hint: "write what is asked for: `path: /healthz`",
     },
     Rule {
         of: "Upstream",

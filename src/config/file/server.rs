@@ -10,7 +10,6 @@ use super::super::spanned::Spanned;
 use super::super::value::{
     Address, AdminAddress, Bytes, Count, HttpUrl, Network, Period, PeriodOrZero, SizeLimit, Workers,
 };
-use super::upstream::OnlyFalse;
 use crate::secret::Secret;
 
 /// An element of `listeners`.
@@ -20,9 +19,11 @@ pub struct Listener {
     pub address: Spanned<Address>,
     /// Default: none, cleartext HTTP/1.1 and HTTP/2.
     pub tls: Option<Spanned<ListenerTls>>,
-    /// Whether a load balancer in front sends PROXY headers. Default: `false`.
+    /// Whether each connection begins with a PROXY header (version 1 or 2) that says who the caller
+    /// is; one that does not is closed. Whoever reaches the port is believed, so only load balancers
+    /// may; `trusted_proxies` is then asked about the address in the header. Default: `false`.
     #[serde(default)]
-    pub proxy_protocol: OnlyFalse,
+    pub proxy_protocol: bool,
 }
 
 impl Listener {

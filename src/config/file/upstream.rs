@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::super::failure::WrongText;
 use super::super::spanned::{List, NotYet, Nothing, ONLY_FALSE, OneOrMany, Spanned, Table};
-use super::super::value::{HttpUrl, Period, Text, Timeout};
+use super::super::value::{HttpUrl, Percent, Period, RequestPath, Text, Timeout, Times, times};
 use crate::secret::Secret;
 
 /// A value of `upstreams`.
@@ -19,8 +19,9 @@ pub struct Upstream {
     pub preset: Option<Spanned<Preset>>,
     /// Where it is; a base path is kept.
     pub url: Option<Spanned<HttpUrl>>,
-    /// Where it is, several times.
-    pub urls: Option<NotYet>,
+    /// Where it is, several times: requests are shared by all addresses that their names have. At
+    /// most [`Upstream::MAX_URLS`], of one scheme and base path.
+    pub urls: Option<Spanned<List<Spanned<HttpUrl>>>>,
     /// What it receives in place of the caller's token. Default: `none: true`.
     pub token: Option<Spanned<TokenSource>>,
     /// Default: `auto`.
@@ -31,12 +32,12 @@ pub struct Upstream {
     pub timeouts: Timeouts,
     /// Whether requests are sent again.
     pub retry: Option<NotYet>,
-    /// How `urls` share the requests.
-    pub load_balancing: Option<NotYet>,
-    /// How the health of `urls` is known.
-    pub health_check: Option<NotYet>,
-    /// When one of `urls` is left alone for a while.
-    pub outlier_ejection: Option<NotYet>,
+    /// How its endpoints share the requests. Default: `least_requests`.
+    pub load_balancing: LoadBalancing,
+    /// How the health of its endpoints is found out. Default: it is not, and all count as healthy.
+    pub health_check: Option<Spanned<HealthCheck>>,
+    /// When an endpoint is left alone for a while because requests to it fail. Default: never.
+    pub outlier_ejection: Option<Spanned<OutlierEjection>>,
     /// Most connections.
     pub max_connections: Option<NotYet>,
     /// Most requests that wait for one.
@@ -48,6 +49,110 @@ pub struct Upstream {
     pub rewrite_links: Option<bool>,
     /// How its certificate is judged.
     pub tls: Option<Spanned<UpstreamTls>>,
+}
+
+impl Upstream {
+    /// 64: with more, a name that has all their addresses does better.
+    pub const MAX_URLS: usize = 64;
+}
+
+/// `load_balancing` of an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadBalancing {
+    /// To the one of two endpoints, chosen at random, that has fewer requests on their way.
+    #[default]
+    LeastRequests,
+    /// To one endpoint after the other.
+    RoundRobin,
+}
+
+/// `health_check` of an upstream: a GET now and then, to each of its endpoints, which is good if
+/// the answer is 2xx.
+#[derive(Clone, Debug, Deserialize)]
+pub struct HealthCheck {
+    /// What is asked for, as it stands: a base path of the URL is not put before it. Required.
+    pub path: RequestPath,
+    /// From the end of one check to the next, give or take a tenth. Default: [`HealthCheck::DEFAULT_INTERVAL`]; at least
+    /// [`HealthCheck::MIN_INTERVAL`].
+    #[serde(default = "HealthCheck::default_interval")]
+    pub interval: Spanned<Period>,
+    /// How long one may take, connecting included. Default: [`HealthCheck::DEFAULT_TIMEOUT`].
+    #[serde(default = "HealthCheck::default_timeout")]
+    pub timeout: Period,
+    /// So many good ones in a row make an endpoint healthy again. Default:
+    /// [`HealthCheck::DEFAULT_HEALTHY_AFTER`].
+    #[serde(default = "HealthCheck::default_healthy_after")]
+    pub healthy_after: Times,
+    /// So many bad ones in a row make it unhealthy. Default:
+    /// [`HealthCheck::DEFAULT_UNHEALTHY_AFTER`].
+    #[serde(default = "HealthCheck::default_unhealthy_after")]
+    pub unhealthy_after: Times,
+}
+
+impl HealthCheck {
+    /// 10 s: an endpoint that dies in silence is out within half a minute.
+    pub const DEFAULT_INTERVAL: Period = Period(Duration::from_secs(10));
+    /// 10 ms: a hundred checks a second of each endpoint, as tests may want them.
+    pub const MIN_INTERVAL: Duration = Duration::from_millis(10);
+    /// 2 s: whoever takes longer to say so is not well.
+    pub const DEFAULT_TIMEOUT: Period = Period(Duration::from_secs(2));
+    /// Two: one may be chance.
+    pub const DEFAULT_HEALTHY_AFTER: Times = times(2);
+    /// Three: two lost packets are none of its faults.
+    pub const DEFAULT_UNHEALTHY_AFTER: Times = times(3);
+
+    fn default_interval() -> Spanned<Period> {
+        Spanned::default_of(Self::DEFAULT_INTERVAL)
+    }
+
+    fn default_timeout() -> Period {
+        Self::DEFAULT_TIMEOUT
+    }
+
+    fn default_healthy_after() -> Times {
+        Self::DEFAULT_HEALTHY_AFTER
+    }
+
+    fn default_unhealthy_after() -> Times {
+        Self::DEFAULT_UNHEALTHY_AFTER
+    }
+}
+
+/// `outlier_ejection` of an upstream. What counts as a failure: an answer of 5xx, a connection
+/// that can't be made or breaks, and silence past a timeout.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct OutlierEjection {
+    /// After so many without a success in between. Default:
+    /// [`OutlierEjection::DEFAULT_CONSECUTIVE_FAILURES`].
+    pub consecutive_failures: Times,
+    /// For so long; the second time twice, and so on, up to 5 minutes. Default:
+    /// [`OutlierEjection::DEFAULT_BASE`].
+    pub base: Period,
+    /// At most so many endpoints of a hundred at a time, rounded down, and never the last that
+    /// takes requests; with `100` that one, too. Default:
+    /// [`OutlierEjection::DEFAULT_MAX_PERCENT`].
+    pub max_percent: Percent,
+}
+
+impl OutlierEjection {
+    /// Five, as Envoy counts.
+    pub const DEFAULT_CONSECUTIVE_FAILURES: Times = times(5);
+    /// 30 s: time to restart.
+    pub const DEFAULT_BASE: Period = Period(Duration::from_secs(30));
+    /// 50: the other half carries twice its load at worst.
+    pub const DEFAULT_MAX_PERCENT: Percent = Percent(50);
+}
+
+impl Default for OutlierEjection {
+    fn default() -> Self {
+        Self {
+            consecutive_failures: Self::DEFAULT_CONSECUTIVE_FAILURES,
+            base: Self::DEFAULT_BASE,
+            max_percent: Self::DEFAULT_MAX_PERCENT,
+        }
+    }
 }
 
 /// `preset` of an upstream.

@@ -4,6 +4,7 @@
 //! The only maker of a [`Snapshot`]. It opens no socket and asks no network, so that `check`
 //! can do all of it.
 
+mod balancing;
 mod credentials;
 mod exchanges;
 mod headers;
@@ -28,6 +29,7 @@ use super::{Reading, RoutesFile};
 use crate::authn::{UsedProofs, VerifiedTokens};
 use crate::clock::SharedClock;
 use crate::exchange::{Exchanger, MetadataService};
+use crate::forward::SharedResolver;
 use crate::limits;
 use crate::observe::Metrics;
 use crate::observe::access_log::AccessLog;
@@ -38,12 +40,14 @@ pub use credentials::{CredentialCertificate, ShownTo};
 pub use server::{Admin, Listener, Server, admin_address};
 
 /// What outlives a configuration: it is handed from one to the next.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Lasting {
     /// What time it is.
     pub clock: SharedClock,
     /// Where everything is counted.
     pub metrics: Metrics,
+    /// Who knows where upstreams are.
+    pub resolver: SharedResolver,
     /// Tokens that were verified.
     pub verified: Arc<VerifiedTokens>,
     /// DPoP proofs that were used.
@@ -56,13 +60,13 @@ pub struct Lasting {
 
 impl Lasting {
     /// Nothing verified and nothing exchanged yet.
-    pub fn new(clock: SharedClock, metrics: Metrics) -> Self {
+    pub fn new(clock: SharedClock, metrics: Metrics, resolver: SharedResolver) -> Self {
         let verified = VerifiedTokens::new(Arc::clone(&clock), limits::MAX_VERIFIED_TOKENS);
         let proofs = Arc::new(UsedProofs::new(Arc::clone(&clock)));
         let most = super::file::Cache::DEFAULT_MAX_ENTRIES.0.get() as usize;
         let exchanger = Exchanger::new(most, Arc::clone(&clock), metrics.clone());
         let (verified, metadata_service) = (Arc::new(verified), Arc::default());
-        Self { clock, metrics, verified, proofs, exchanger, metadata_service }
+        Self { clock, metrics, resolver, verified, proofs, exchanger, metadata_service }
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Certificate and key, for TLS.
     pub tls: Option<accept::Certified>,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: bool,
 }
 
 /// The admin port.
@@ -52,7 +54,7 @@ pub(super) fn listeners(file: &RoutesFile, finding: &mut Finding<'_>) -> Vec<Lis
     let Some(listeners) = &file.listeners else {
         return file::Listener::DEFAULT_ADDRESS
             .parse()
-            .map(|address| Listener { address, tls: None })
+            .map(|address| Listener { address, tls: None, proxy_protocol: false })
             .into_iter()
             .collect();
     };
@@ -70,7 +72,7 @@ pub(super) fn listeners(file: &RoutesFile, finding: &mut Finding<'_>) -> Vec<Lis
         }
         taken.push((address, listener.address.place));
         let tls = listener.tls.as_ref().and_then(|tls| certificate(tls, finding));
-        resolved.push(Listener { address, tls });
+        resolved.push(Listener { address, tls, proxy_protocol: listener.proxy_protocol });
     }
     resolved
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::*;
 use crate::clock::SystemClock;
 use crate::config::read;
-use crate::forward::HostPort;
+use crate::forward::{HostPort, SystemResolver};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/config/meaning");
 
@@ -56,7 +56,8 @@ impl Folder {
             ("LINES", "outside-never\n-printed"),
         ];
         let environment = Environment::of(variables, self.0.path());
-        let lasting = Lasting::new(Arc::new(SystemClock), Metrics::default());
+        let lasting =
+            Lasting::new(Arc::new(SystemClock), Metrics::default(), Arc::new(SystemResolver));
         resolve(read(text, "routes.yaml", &environment), &environment, &lasting, None)
     }
 

@@ -11,6 +11,7 @@ use super::super::problem::Place;
 use super::super::spanned::{Spanned, Table};
 use super::super::value::Timeout;
 use super::Finding;
+use super::balancing;
 use super::providers::{Known as Provider, Providers, roots};
 use super::tokens::{self, Token};
 use super::upstream_certificate;
@@ -66,9 +67,9 @@ fn one(
     finding: &mut Finding<'_>,
 ) -> Option<Known> {
     let place = name.place;
-    let url = address(upstream, place, providers, finding)?;
-    let settings = settings(name, &url, upstream, finding)?;
-    let in_clear = !settings.tls && !is_loopback(&url);
+    let urls = addresses(upstream, place, providers, finding)?;
+    let settings = settings(name, &urls, upstream, finding)?;
+    let in_clear = !settings.tls && !urls.iter().all(is_loopback);
     let token = token(upstream, &Arc::clone(&settings.name), place, providers, finding)?;
     warn_of_clear(&token, in_clear, &settings.name, finding);
     // An upstream whose settings did not change keeps its connections.
@@ -79,7 +80,7 @@ fn one(
     let links = rewrite_links.then(|| origins(&settings));
     let upstream = match kept {
         Some(upstream) => upstream,
-        None => Upstream::new(settings)
+        None => Upstream::new(settings, Arc::clone(&finding.lasting.resolver))
             .map_err(|error| say_unusable(&error, upstream, place, finding))
             .ok()?,
     };
@@ -115,37 +116,36 @@ fn say_unusable(
             "write the name or address that its certificate has: `api.internal`",
         ),
     };
-    let place = place.or(upstream.url.as_ref().map(|url| url.place)).unwrap_or(name);
+    let url = upstream.url.as_ref().map(|url| url.place);
+    let urls = upstream.urls.as_ref().map(|urls| urls.place);
+    let place = place.or(url).or(urls).unwrap_or(name);
     finding.error(place, with_sources(error), hint);
 }
 
-/// Its URL: `url`, or the one that `preset` knows.
-fn address(
+/// Its URLs: `url`, `urls`, or the one that `preset` knows.
+fn addresses(
     upstream: &Spanned<file::Upstream>,
     place: Place,
     providers: &Providers,
     finding: &mut Finding<'_>,
-) -> Option<Url> {
-    let Some(url) = &upstream.url else {
-        let preset = upstream.preset.as_ref()?;
-        let cloud = named_cloud(upstream, providers).unwrap_or_else(|| {
-            refuse_several_clouds(preset.place, providers, finding);
-            cloud(providers)
-        });
-        let url = Url::parse(service(preset.value, cloud));
-        if url.is_err() {
-            finding.error(place, "the preset has no URL in this cloud", "set `url`");
-        }
-        return url.ok();
-    };
-    if url.url.query().is_some() {
-        finding.error(
-            url.place,
-            format!("`{}` has a query", url.text),
-            "the query of each request is forwarded; remove this one",
-        );
+) -> Option<Vec<Url>> {
+    if let Some(urls) = &upstream.urls {
+        return balancing::urls(urls, finding);
     }
-    Some(url.url.clone())
+    if let Some(url) = &upstream.url {
+        balancing::refuse_query(url, finding);
+        return Some(vec![url.url.clone()]);
+    }
+    let preset = upstream.preset.as_ref()?;
+    let cloud = named_cloud(upstream, providers).unwrap_or_else(|| {
+        refuse_several_clouds(preset.place, providers, finding);
+        cloud(providers)
+    });
+    let url = Url::parse(service(preset.value, cloud));
+    if url.is_err() {
+        finding.error(place, "the preset has no URL in this cloud", "set `url`");
+    }
+    url.ok().map(|url| vec![url])
 }
 
 /// The service of a preset in a cloud; its scopes begin with the same text.
@@ -198,15 +198,12 @@ fn refuse_several_clouds(preset: Place, providers: &Providers, finding: &mut Fin
 
 fn settings(
     name: &Spanned<String>,
-    url: &Url,
+    urls: &[Url],
     upstream: &Spanned<file::Upstream>,
     finding: &mut Finding<'_>,
 ) -> Option<UpstreamSettings> {
-    let host = match url.host()? {
-        Host::Domain(domain) => domain.to_owned(),
-        Host::Ipv4(address) => address.to_string(),
-        Host::Ipv6(address) => address.to_string(),
-    };
+    // They agree in all but the host.
+    let url = urls.first()?;
     let roots = match upstream.tls.as_ref().and_then(|tls| tls.ca_file.as_ref()) {
         Some(file) => roots(file, finding)?,
         None => Roots::System,
@@ -227,8 +224,8 @@ fn settings(
     Some(UpstreamSettings {
         name: Arc::from(name.value.as_str()),
         tls,
-        places: vec![HostPort { host, port: url.port_or_known_default()? }],
-        base_path: url.path().trim_end_matches('/').to_owned(),
+        places: urls.iter().map(balancing::place).collect::<Option<_>>()?,
+        base_path: balancing::base_path(url).to_owned(),
         protocol: match upstream.protocol.value {
             file::Protocol::Auto => Protocol::Auto,
             file::Protocol::Http1 => Protocol::Http1,
@@ -251,6 +248,9 @@ fn settings(
             .as_ref()
             .and_then(|tls| tls.server_name.as_ref())
             .map(|name| name.value.0.clone()),
+        load_balancing: balancing::load_balancing(upstream),
+        health_check: balancing::health_check(upstream, finding),
+        outlier_ejection: balancing::outlier_ejection(upstream),
     })
 }
 

@@ -6,6 +6,7 @@
 
 mod duration;
 mod network;
+mod path;
 mod quantity;
 mod token;
 mod upgrade;
@@ -17,7 +18,9 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 pub use duration::{ClockSkew, Period, PeriodOrZero, Timeout};
 pub use network::{Address, AdminAddress, HttpUrl, Network, RedirectStatus, Status};
-pub use quantity::{Bytes, Count, SizeLimit, Workers};
+pub use path::RequestPath;
+pub(super) use quantity::times;
+pub use quantity::{Bytes, Count, Percent, SizeLimit, Times, Workers};
 pub use token::{Algorithm, HeaderType, SigningAlgorithm, Tenant, TenantId};
 pub use upgrade::Upgrade;
 
@@ -70,11 +73,14 @@ written!(
     Bytes,
     SizeLimit,
     Count,
+    Times,
+    Percent,
     Workers,
     Address,
     AdminAddress,
     Network,
     HttpUrl,
+    RequestPath,
     Status,
     RedirectStatus,
     Tenant,

@@ -84,6 +84,50 @@ impl Written for Count {
     }
 }
 
+/// How often something happens in a row: 1 to [`Times::MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Times(pub NonZeroU32);
+
+impl Times {
+    /// Beyond a thousand it would be no rule but a wish.
+    pub const MAX: u32 = 1000;
+}
+
+/// A default.
+pub(in super::super) const fn times(number: u32) -> Times {
+    match NonZeroU32::new(number) {
+        Some(number) => Times(number),
+        None => Times(NonZeroU32::MIN),
+    }
+}
+
+impl Written for Times {
+    const FORM: &'static str = "a whole number";
+
+    fn parse(text: &str) -> Result<Self, WrongText> {
+        let number: NonZeroU32 = whole_number(text)?;
+        if number.get() > Self::MAX { Err(too_large(text)) } else { Ok(Self(number)) }
+    }
+}
+
+/// A share of a hundred: 1 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(pub u8);
+
+impl Written for Percent {
+    const FORM: &'static str = "a number from 1 to 100";
+
+    fn parse(text: &str) -> Result<Self, WrongText> {
+        let number = text.strip_suffix('%').unwrap_or(text);
+        let share = whole_number(number).map(NonZeroU32::get).ok();
+        let share = share.and_then(|share| u8::try_from(share).ok()).filter(|share| *share <= 100);
+        share.map(Self).ok_or_else(|| {
+            let message = format!("`{text}` is not a number from 1 to 100");
+            WrongText::new(message, "write a share of a hundred: `50`")
+        })
+    }
+}
+
 /// How many threads serve requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workers {
@@ -133,6 +177,13 @@ mod tests {
         assert_eq!(Count::parse("10000").unwrap().0.get(), 10_000);
         for text in ["", "0", "0777", "1e3", "1_000", "-1", "+1", "0x10", "4294967296", " 1"] {
             assert!(Count::parse(text).is_err(), "{text}");
+        }
+        assert!(Times::parse("1000").is_ok() && Times::parse("1001").is_err());
+        for (text, share) in [("1", 1), ("50", 50), ("50%", 50), ("100", 100)] {
+            assert_eq!(Percent::parse(text).unwrap().0, share);
+        }
+        for text in ["", "%", "0", "101", "256", "1.5", "50 %", "050", "-1"] {
+            assert!(Percent::parse(text).is_err(), "{text}");
         }
         assert_eq!(Workers::parse("auto").unwrap(), Workers::Auto);
         assert!(Workers::parse("1024").is_ok() && Workers::parse("1025").is_err());

@@ -7,7 +7,7 @@ use super::open_routes;
 use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
 use crate::support::raw::Raw;
-use crate::support::raw_http2::{More, Outcome, RawHttp2};
+use crate::support::raw_http2::{More, Outcome, RawHttp2, frame};
 use crate::support::upstream::{Answer, AnswerBody, Reading, Upstream};
 
 const GET: &[u8] = b"GET /open/x HTTP/1.1\r\nhost: gateway\r\n\r\n";
@@ -41,6 +41,50 @@ async fn a_slow_head_is_408_and_others_are_served_meanwhile() {
     // The time of a head is none between requests.
     served(&mut kept).await;
     assert_eq!(upstream.count(), 3);
+}
+
+#[tokio::test]
+async fn what_is_refused_before_there_is_a_request_has_its_event_too() {
+    let (upstream, gateway) = started("header_timeout: 300ms, max_header_bytes: 8KiB");
+    let mut slow = Raw::connect(gateway.address()).await;
+    slow.send(b"GET /open/x HTTP/1.1\r\nhost: gate").await;
+    let answer = slow.reply().await.expect("an answer");
+    for bytes in [
+        "GET /open/x y HTTP/1.1\r\nhost: gateway\r\n\r\n".to_owned(),
+        format!("GET /open/x HTTP/1.1\r\nx-a: {}\r\n\r\n", "b".repeat(9000)),
+    ] {
+        let mut raw = Raw::connect(gateway.address()).await;
+        raw.send(bytes.as_bytes()).await;
+        raw.rest().await;
+    }
+    let mut flooding = RawHttp2::connect(gateway.address()).await;
+    flooding.send(&frame(4, 0, 0, &[]).repeat(60)).await;
+    assert_eq!(flooding.farewell().await, Some(11));
+    // Who says nothing, or leaves within a head, is refused nothing.
+    let mut leaving = Raw::connect(gateway.address()).await;
+    leaving.send(b"GET /open/x HTTP/1.1\r\n").await;
+    leaving.finish().await;
+    leaving.rest().await;
+    Raw::connect(gateway.address()).await.is_closed().await;
+
+    let events = gateway.log().access_events_when(4, |_| true).await;
+    let told = |event: &Map<String, Value>| {
+        assert_eq!((&event["path"], &event["client_ip"]), (&Value::Null, &"127.0.0.1".into()));
+        (event["status"].as_u64().unwrap(), event["code"].as_str().unwrap().to_owned())
+    };
+    let expected = [
+        (408, "request_timeout"),
+        (400, "bad_request"),
+        (431, "headers_too_large"),
+        (400, "bad_request"),
+    ];
+    let events_told: Vec<_> = events.iter().map(told).collect();
+    assert_eq!(events_told, expected.map(|(status, code)| (status, code.to_owned())));
+    assert_eq!(events[0]["request_id"].as_str(), answer.header("x-request-id"));
+    assert!(events[3]["reason"].as_str().unwrap().contains("SETTINGS"), "{:?}", events[3]);
+    let counted = "obo_gateway_requests_total{route=\"\",method=\"other\",status=\"400\"} 2\n";
+    assert!(gateway.metrics().await.contains(counted));
+    assert_eq!(upstream.count(), 0);
 }
 
 #[tokio::test]
@@ -86,7 +130,8 @@ async fn too_many_fields_are_431() {
         assert_eq!(reply.outcome(), (status, code.to_owned()), "{count} fields of HTTP/2");
     }
     let refused = |event: &Map<String, Value>| event["code"] == "headers_too_large";
-    assert_eq!(gateway.log().access_events_when(1, refused).await.len(), 1);
+    // One for each version.
+    assert_eq!(gateway.log().access_events_when(2, refused).await.len(), 2);
     assert_eq!(upstream.count(), 0);
 }
 

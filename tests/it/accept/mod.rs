@@ -2,7 +2,10 @@
 
 pub mod raw_requests;
 mod http2;
+mod http2_conformance;
+mod http2_floods;
 mod limits;
+mod proxy_protocol;
 mod tls;
 
 use crate::support::upstream::Upstream;

@@ -10,9 +10,9 @@ use crate::support::gateway::Gateway;
 use crate::support::raw::Raw;
 use crate::support::upstream::Upstream;
 
-struct Certificate {
+pub(super) struct Certificate {
     files: tempfile::TempDir,
-    pem: String,
+    pub(super) pem: String,
 }
 
 impl Certificate {
@@ -27,13 +27,13 @@ impl Certificate {
     }
 
     /// What stands behind the address of a listener.
-    fn keys(&self) -> String {
+    pub(super) fn keys(&self) -> String {
         let path = self.files.path().display();
         format!(", tls: {{ cert_file: \"{path}/tls.crt\", key_file: \"{path}/tls.key\" }}")
     }
 }
 
-fn certificate() -> Certificate {
+pub(super) fn certificate() -> Certificate {
     let mut made = Certificate { files: tempfile::tempdir().unwrap(), pem: String::new() };
     made.renew();
     made

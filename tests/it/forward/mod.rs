@@ -10,6 +10,8 @@ mod memory;
 mod scale;
 mod killed;
 mod upstream;
+mod endpoints;
+mod health;
 mod interim;
 mod expect;
 mod framing;

@@ -1,0 +1,3 @@
+//! Which route a request takes, with a whole gateway.
+
+mod path_spellings;

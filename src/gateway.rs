@@ -18,6 +18,7 @@ use crate::authz;
 use crate::body::Body;
 use crate::cors::{self, Cors};
 use crate::exchange::{self, Exchanger, TokenPlan, Unanswered, UpstreamCredential};
+use crate::forward::upgrade::{Asked, Tunnel};
 use crate::forward::{self, Answer, Challenged, Inbound, Trail, UpstreamRequest};
 use crate::metadata::ProtectedResource;
 use crate::observe::access_log::{AccessRecord, Observer};
@@ -88,7 +89,7 @@ impl Gateway {
             form.say_last_word(response.headers_mut());
         }
         response.headers_mut().insert(X_REQUEST_ID, record.request_id().header().clone());
-        record.complete(response)
+        Tunnel::complete(response, record)
     }
 
     /// Counts and logs what was refused before there was a request.
@@ -103,7 +104,7 @@ impl Gateway {
     async fn proxy<'s>(
         &self,
         snapshot: &'s Snapshot,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         peer: &Peer,
         record: &mut AccessRecord,
         met: &mut Met<'s>,
@@ -134,6 +135,9 @@ impl Gateway {
         if let Some(limit) = &route.rate_limit {
             limit.admit_caller(permit.caller().map(|caller| &**caller.identity()))?;
         }
+        if !matches!(route.action, Action::Forward(_)) {
+            Asked::none_of(&request)?;
+        }
         let Forward { token, forwarding, metrics } = match &route.action {
             Action::Forward(forward) => forward.as_ref(),
             Action::Respond(canned) => return Ok(canned.response()),
@@ -144,6 +148,7 @@ impl Gateway {
         };
         let upstream = &forwarding.upstream;
         record.upstream = Some(Arc::clone(metrics));
+        let upgrade = Asked::of(&mut request, &forwarding.upgrades)?;
         let asked_at = Instant::now();
         let credential = exchange::credential(&self.exchanger, token, upstream.name(), &permit)
             .await
@@ -161,6 +166,8 @@ impl Gateway {
             trusted: &snapshot.trusted_proxies,
             bytes_in: record.bytes_in(),
             request_id: record.request_id().header(),
+            token_end: permit.caller().and_then(|it| route.requirement.token_end(it.identity())),
+            upgrade,
         };
         let request = forward::prepare(forwarding, inbound, permit, &credential)?;
         match self.send(request, &credential, record).await? {

@@ -223,7 +223,7 @@ pub const MAX_ADDRESSES: usize = 128;
 
 /// Addresses of one name that a request finds closed before it gives up or counts a further try:
 /// both families of a few machines. More would be a storm when all of many are down.
-pub const MAX_ADDRESSES_WALKED: u32 = 8;
+pub const MAX_ADDRESSES_WALKED: usize = 8;
 
 /// How long others are asked before an endpoint to which a connection failed: one address family
 /// that leads nowhere, or one machine that is off, costs a request in so long its time to connect.
@@ -244,6 +244,25 @@ pub const MAX_ENDPOINTS_SAID: usize = 16;
 
 /// Access-log bytes that wait for the writer; what does not fit is dropped and counted.
 pub const MAX_BUFFERED_LOG_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes of a connection that was upgraded that wait to be taken, in each direction; while none
+/// waits none is held. Flow control of HTTP/2 and TLS have buffers of their own.
+pub const UPGRADE_BUFFER_BYTES: usize = 16 * 1024;
+
+/// How long an upstream may take no byte of what a caller said over an upgraded connection. Nobody
+/// listens to the caller meanwhile, so that a caller who has gone would never be noticed.
+pub const UPGRADE_UPSTREAM_STALL: Duration = Duration::from_mins(5);
+
+/// How long the gateway takes to say goodbye on an upgraded connection that it ends itself: to come
+/// to the end of a frame, to say so, and to hear that it was heard. Less than [`CLOSING_TIMEOUT`].
+pub const UPGRADE_FAREWELL: Duration = Duration::from_millis(800);
+
+/// How long one side of a WebSocket stays open when the other has ended: for what is on its way.
+pub const WEBSOCKET_HALF_OPEN: Duration = Duration::from_secs(10);
+
+/// Longest wait for the end of a token before the wall's clock is looked at again: it may have been
+/// set meanwhile.
+pub const TOKEN_END_LOOK: Duration = Duration::from_mins(5);
 
 /// Flow-control window of one HTTP/2 stream in bytes: what a slow reader makes us hold.
 pub const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;

@@ -125,6 +125,8 @@ pub enum Extra {
     Allow(Vec<Method>),
     /// `Retry-After` of a 429 or 503, rounded up to whole seconds.
     RetryAfter(Duration),
+    /// The one version of WebSocket that is spoken: `Sec-WebSocket-Version` of RFC 6455 §4.4.
+    WebSocketVersion,
     /// The scopes, any one of which would have been enough: `scope` of RFC 6750 §3.
     Scopes(Vec<String>),
     /// The token came with the scheme `DPoP`, or ought to have: `error` of RFC 9449 §7.1, in a

@@ -65,6 +65,10 @@ pub fn refusal(
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             insert(headers, RETRY_AFTER, seconds.max(1).to_string());
         }
+        Extra::WebSocketVersion => {
+            let name = HeaderName::from_static("sec-websocket-version");
+            headers.insert(name, HeaderValue::from_static("13"));
+        }
         Extra::None | Extra::Scopes(_) | Extra::Dpop(_) | Extra::Claims { .. } => {}
     }
     let closes = rejection.closes() || kind == Kind::LastWord;
@@ -123,7 +127,11 @@ fn challenge(rejection: &Rejection) -> Option<String> {
         Extra::Scopes(scopes) if !scopes.is_empty() => {
             bearer(error, &[("scope", &scopes.join(" "))])
         }
-        Extra::None | Extra::Scopes(_) | Extra::Allow(_) | Extra::RetryAfter(_) => match error {
+        Extra::None
+        | Extra::Scopes(_)
+        | Extra::Allow(_)
+        | Extra::RetryAfter(_)
+        | Extra::WebSocketVersion => match error {
             Some("invalid_token") => bearer(error, &[("error_description", rejection.detail())]),
             Some(_) | None => bearer(error, &[]),
         },

@@ -136,8 +136,15 @@ where
     let interim = (protocol == Protocol::Http1).then(Interim::default);
     let io = TokioIo::new(watched.with_interim(interim.clone()));
     let taking = (protocol == Protocol::Http2).then(|| Arc::new(Taking::new(begun)));
-    let service =
-        service(handler.clone(), peer, Arc::clone(&activity), verdict, taking.clone(), interim);
+    let service = service(
+        handler.clone(),
+        peer,
+        Arc::clone(&activity),
+        verdict,
+        taking.clone(),
+        interim,
+        server.drain.clone(),
+    );
     let broken = match protocol {
         Protocol::Http1 => {
             let connection = http1(settings).serve_connection(io, service).with_upgrades();
@@ -200,6 +207,7 @@ fn http2(settings: &Settings) -> http2::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(settings.max_concurrent_streams)
+        .enable_connect_protocol()
         .initial_connection_window_size(limits::HTTP2_CALLER_WINDOW)
         .max_send_buf_size(limits::CONNECTION_BUFFER_BYTES)
         .max_pending_accept_reset_streams(limits::MAX_PENDING_RESET_STREAMS)

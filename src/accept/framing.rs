@@ -12,7 +12,7 @@
 //! else about it. HTTP/2 has frames of its own and is not read along.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use memchr::{memchr, memchr3};
 
@@ -26,6 +26,8 @@ pub(crate) struct Verdict {
     /// One more than the index of the message that is at fault; 0 for none.
     fault_at: AtomicU64,
     fault: std::sync::OnceLock<Fault>,
+    /// The connection has become something else: what comes now is no HTTP.
+    upgraded: AtomicBool,
 }
 
 impl Verdict {
@@ -38,6 +40,16 @@ impl Verdict {
             return Err(self.fault.get().copied().unwrap_or("the message is framed wrongly"));
         }
         Ok(())
+    }
+
+    /// The last message was agreed to be the last: nothing behind it is judged.
+    pub(super) fn upgraded(&self) {
+        self.upgraded.store(true, Ordering::Release);
+    }
+
+    /// Whether what comes is no HTTP any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.upgraded.load(Ordering::Acquire)
     }
 
     /// Takes in what the reader found.

@@ -18,6 +18,7 @@ mod interim;
 mod taking;
 pub(crate) mod answer;
 mod watched;
+mod upgrade;
 mod service;
 mod connection;
 #[cfg(any(test, feature = "fuzzing"))]

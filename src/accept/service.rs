@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method, Request, Response, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Either;
 use hyper::body::Incoming;
@@ -18,9 +18,12 @@ use hyper::service::{HttpService, service_fn};
 
 use crate::accept::activity::{Activity, Answering};
 use crate::accept::answer::{self, Unread};
+use crate::accept::drain::Drain;
 use crate::accept::framing::Verdict;
 use crate::accept::taking::{Taking, Turn};
+use crate::accept::upgrade;
 use crate::body::{self, BoxError};
+use crate::forward::upgrade::{Tunnel, is_for_websocket};
 use crate::interim::Interim;
 use crate::peer::Peer;
 use crate::route::Condemned;
@@ -66,12 +69,17 @@ pub(crate) fn service<H: Handler>(
     verdict: Option<Arc<Verdict>>,
     taking: Option<Arc<Taking>>,
     interim: Option<Interim>,
+    drain: Drain,
 ) -> impl HttpService<Incoming, ResBody = Answer<H::Body>, Error = Infallible, Future: Send + 'static>
 {
     service_fn(move |mut request: Request<Incoming>| {
         if let Some(Err(fault)) = verdict.as_ref().map(|verdict| verdict.next()) {
             request.extensions_mut().insert(Condemned(fault));
         }
+        if taking.is_some() {
+            upgrade::as_get(&mut request);
+        }
+        let for_websocket = is_for_websocket(&request);
         // HTTP/1.0 has no informational answers (RFC 9110 §15.2).
         let interim = interim.clone().filter(|_| request.version() == Version::HTTP_11);
         if let Some(interim) = &interim {
@@ -80,6 +88,8 @@ pub(crate) fn service<H: Handler>(
         let answering = activity.request();
         let handler = handler.clone();
         let taking = taking.clone();
+        let verdict = verdict.clone();
+        let drain = drain.clone();
         async move {
             let asks_for_head = request.method() == Method::HEAD;
             let version = request.version();
@@ -96,11 +106,21 @@ pub(crate) fn service<H: Handler>(
                 interim.clear();
             }
             let (mut head, body) = response.into_parts();
+            if let Some(stream) = Tunnel::take(&mut head.extensions) {
+                let whole = upgrade::Whole { verdict, multiplexed: taking.is_some(), answering };
+                upgrade::carry(stream, whole, &drain);
+                let answer = Answer { body, asks_for_head, turn: None, _answering: None };
+                return Ok(Response::from_parts(head, answer));
+            }
+            if for_websocket && version < Version::HTTP_2 {
+                // What may follow was meant for a WebSocket: it is not to be read as a request.
+                head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             if asks_for_head {
                 keep_length(&mut head.headers, &body);
             }
             let turn = taking.as_ref().map(Taking::answer);
-            let answer = Answer { body, asks_for_head, turn, _answering: answering };
+            let answer = Answer { body, asks_for_head, turn, _answering: Some(answering) };
             Ok(Response::from_parts(head, answer))
         }
     })
@@ -123,7 +143,8 @@ pin_project_lite::pin_project! {
         asks_for_head: bool,
         // For HTTP/2.
         turn: Option<Turn>,
-        _answering: Answering,
+        // Of a stream behind the answer, that one has it.
+        _answering: Option<Answering>,
     }
 }
 

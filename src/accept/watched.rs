@@ -52,6 +52,8 @@ pub(crate) enum Reading {
     /// The reader, and whom it tells.
     Http1(Reader, Arc<Verdict>),
     Http2(Frames),
+    /// Nothing: the connection has become something else.
+    Unread,
 }
 
 #[derive(Debug)]
@@ -101,6 +103,12 @@ impl<S> Watched<S> {
     /// fault may: the parser must know of a request to have it answered.
     fn heard(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.activity.heard();
+        if let Reading::Http1(_, verdict) = &self.reading
+            && verdict.is_over()
+        {
+            // What comes now is no HTTP.
+            self.reading = Reading::Unread;
+        }
         match &mut self.reading {
             Reading::Http1(reader, verdict) => {
                 if let Err(found) = reader.read(bytes)
@@ -114,6 +122,7 @@ impl<S> Watched<S> {
                     return Ok(sound);
                 }
             }
+            Reading::Unread => {}
             Reading::Http2(frames) => {
                 let outcome = frames.read(bytes, Instant::now());
                 self.activity.fields_are_due(frames.fields_since());
@@ -138,6 +147,7 @@ impl<S> Watched<S> {
             }
             // In the middle of a frame there is no way to say anything.
             Reading::Http2(_) if !self.is_flushed => Bytes::new(),
+            Reading::Unread => Bytes::new(),
             Reading::Http2(frames) => answer::go_away(frames.last_stream()),
         }
     }
@@ -177,7 +187,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
                 Farewell::Saying(rest) if rest.is_empty() => {
                     ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
                     self.farewell = match self.reading {
-                        Reading::Http1(..) => Farewell::Said,
+                        Reading::Http1(..) | Reading::Unread => Farewell::Said,
                         Reading::Http2(_) => {
                             Farewell::Listening(IdleTimer::new(Some(CLOSING_TIMEOUT)))
                         }

@@ -30,6 +30,7 @@ mod settings;
 mod tenants;
 mod thumbprint;
 mod token;
+mod token_end;
 mod typed;
 mod used_proofs;
 mod verified;
@@ -62,6 +63,7 @@ pub use self::public_place::CalledAt;
 pub use self::settings::{Exchanges, ProviderSettings};
 pub(crate) use self::tenants::is_guid;
 pub use self::tenants::{Directory, Tenants};
+pub use self::token_end::TokenEnd;
 pub use self::used_proofs::UsedProofs;
 pub use self::verified::VerifiedTokens;
 

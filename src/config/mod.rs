@@ -43,7 +43,7 @@ pub use suggest::{did_you_mean, nearest};
 pub use value::{
     Address, AdminAddress, Algorithm, Attempts, Bytes, ClockSkew, Count, HeaderType, HttpUrl,
     Network, Pending, Percent, Period, PeriodOrZero, RedirectStatus, RequestPath, Share,
-    SigningAlgorithm, SizeLimit, Status, Tenant, TenantId, Text, Timeout, Times,
+    SigningAlgorithm, SizeLimit, Status, Tenant, TenantId, Text, Timeout, Times, Upgrade,
     UpstreamConnections, Workers,
 };
 

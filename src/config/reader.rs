@@ -17,8 +17,7 @@ use super::failure::{Failure, WrongText};
 use super::problem::{Problem, Problems};
 use super::rule::Rule;
 use super::spanned::{
-    LIST, NOT_YET, ONE_OF, ONE_OR_MANY, ONLY_EMPTY, ONLY_FALSE, SPANNED, TAGGED, WORD_OR_MAPPING,
-    place_numbers,
+    LIST, NOT_YET, ONE_OF, ONE_OR_MANY, ONLY_FALSE, SPANNED, TAGGED, WORD_OR_MAPPING, place_numbers,
 };
 use super::tree::{Entry, Key, Node, Scalar, Value};
 
@@ -242,13 +241,6 @@ impl<'de> Deserializer<'de> for Reader<'de> {
                 Some("false") => visitor.visit_bool(false),
                 Some("true") => Err(Failure::NotYet),
                 Some(_) | None => Err(Failure::Form(TRUE_OR_FALSE.to_owned())),
-            },
-            ONLY_EMPTY => match &self.node.value {
-                Value::List(list) if list.is_empty() => visitor.visit_unit(),
-                Value::List(_) => Err(Failure::NotYet),
-                Value::Scalar(_) | Value::Mapping(_) | Value::Broken => {
-                    Err(Failure::Form(A_LIST.to_owned()))
-                }
             },
             _ => visitor.visit_newtype_struct(self),
         }

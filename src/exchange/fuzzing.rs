@@ -80,7 +80,11 @@ pub(crate) fn answer(data: &[u8]) {
             assert_eq!(rejection.code(), Code::ProviderUnavailable);
             assert_eq!(*wait, Duration::from_secs(3));
         }
-        Extra::None | Extra::Allow(_) | Extra::Scopes(_) | Extra::Dpop(_) => {
+        Extra::None
+        | Extra::Allow(_)
+        | Extra::Scopes(_)
+        | Extra::Dpop(_)
+        | Extra::WebSocketVersion => {
             assert!(
                 ![Code::ClaimsChallenge, Code::ProviderUnavailable].contains(&rejection.code())
             );

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::links::Linking;
 use super::request::{Exchanged, Head, KeptBody, UpstreamRequest};
+use super::token_end::StreamEnd;
+use super::upgrade::Asked;
 use super::upload::Progress;
 use super::{Forwarding, request};
 use crate::authn::Caller;
@@ -19,6 +21,8 @@ pub struct Challenged<'a> {
     plan: &'a Forwarding,
     claims: Claims,
     caller: Option<Caller>,
+    token_end: Option<StreamEnd>,
+    upgrade: Option<Box<Asked>>,
     /// `None`: its body can't be sent again.
     message: Option<(Head, Body)>,
     /// Of a body that nobody has asked for yet.
@@ -33,6 +37,7 @@ impl<'a> Challenged<'a> {
         head: Option<Head>,
         exchanged: Exchanged,
         links: Option<Box<Linking>>,
+        (token_end, upgrade): (Option<StreamEnd>, Option<Box<Asked>>),
     ) -> Self {
         let Exchanged { caller, body } = exchanged;
         // The caller of a request with `Expect` has sent nothing of it yet.
@@ -43,7 +48,7 @@ impl<'a> Challenged<'a> {
             (None, KeptBody::Replay(kept)) => (kept.whole().await.map(Body::full), None),
             (None, KeptBody::Gone) => (None, None),
         };
-        Self { plan, claims, caller, message: head.zip(body), upload, links }
+        Self { plan, claims, caller, token_end, upgrade, message: head.zip(body), upload, links }
     }
 
     /// What the upstream asks for.
@@ -65,13 +70,13 @@ impl<'a> Challenged<'a> {
         self,
         credential: &UpstreamCredential,
     ) -> Result<Option<UpstreamRequest<'a>>, Rejection> {
-        let Self { plan, caller, message, upload, links, claims: _ } = self;
+        let Self { plan, caller, message, token_end, upgrade, upload, links, claims: _ } = self;
         request::check_upstream(plan, credential)?;
         Ok(message.map(|(mut head, body)| {
             head.set_credential(credential);
             // It was sent twice; a third time would be a loop.
             let exchanged = Some(Exchanged { caller, body: KeptBody::Gone });
-            UpstreamRequest { plan, head, body, upload, exchanged, links }
+            UpstreamRequest { plan, head, body, upload, exchanged, links, token_end, upgrade }
         }))
     }
 }

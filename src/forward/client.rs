@@ -15,7 +15,7 @@ use futures_util::future::Either;
 use hyper::Request;
 use hyper::Response;
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1};
+use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
@@ -105,13 +105,18 @@ pub(super) struct Lease {
 }
 
 enum Connection {
-    Http1 { exclusive: Exclusive, pool: Weak<Shared> },
+    Http1 {
+        exclusive: Exclusive,
+        pool: Weak<Shared>,
+    },
     Http2(Stream),
+    /// HTTP/2, and no pool knows it.
+    Alone(http2::SendRequest<Body>),
 }
 
 impl Lease {
     pub(super) fn is_http2(&self) -> bool {
-        matches!(self.connection, Connection::Http2(_))
+        matches!(self.connection, Connection::Http2(_) | Connection::Alone(_))
     }
 
     /// What to ask for when this one has failed.
@@ -120,6 +125,7 @@ impl Lease {
             // Had there been a shared one, it would have been lent: any is newer than this.
             Connection::Http1 { .. } => Wanted::NewerThan(0),
             Connection::Http2(stream) => Wanted::NewerThan(stream.newest),
+            Connection::Alone(_) => Wanted::NewerThan(0),
         }
     }
 
@@ -133,7 +139,9 @@ impl Lease {
             Connection::Http1 { exclusive, .. } => {
                 Either::Left(exclusive.sender.try_send_request(request))
             }
-            Connection::Http2(stream) => Either::Right(stream.sender.try_send_request(request)),
+            Connection::Http2(Stream { sender, .. }) | Connection::Alone(sender) => {
+                Either::Right(sender.try_send_request(request))
+            }
         }
     }
 
@@ -145,6 +153,17 @@ impl Lease {
         {
             pool.keep(exclusive);
         }
+    }
+
+    /// The lease of a connection of HTTP/1.1 that no pool knows, and of the task that runs it.
+    pub(super) fn of_http1(sender: http1::SendRequest<Body>, task: AbortHandle) -> Self {
+        let exclusive = Exclusive { sender, task: Some(task) };
+        Self { connection: Connection::Http1 { exclusive, pool: Weak::new() }, reused: false }
+    }
+
+    /// The lease of a connection of HTTP/2 that no pool knows.
+    pub(super) fn of_http2(sender: http2::SendRequest<Body>) -> Self {
+        Self { connection: Connection::Alone(sender), reused: false }
     }
 
     /// Leaves the connection to itself: the answer has ended, and the request is still on its
@@ -206,6 +225,17 @@ pub(super) async fn lease(endpoint: &Endpoint, wanted: Wanted) -> Result<Lease, 
         made.map_err(|_elapsed| ConnectError::Timeout(patience))?
     })
     .await
+}
+
+/// Room for a connection that one request has for itself, when there is some.
+///
+/// # Cancel safety
+///
+/// A place in the line is left to the next.
+pub(super) async fn slot(endpoint: &Endpoint) -> Result<Slot, ConnectError> {
+    let patience = endpoint.origin.settings.timeouts.connect;
+    let room = timeout(patience, endpoint.pool.0.limit.room()).await;
+    Ok(room.map_err(|_elapsed| ConnectError::NoRoom(patience))??)
 }
 
 /// A new connection, or one that somebody else just made for all.
@@ -396,7 +426,9 @@ where
 }
 
 /// Runs a connection until it ends. Its errors reach those who use it.
-fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> AbortHandle {
+pub(super) fn drive(
+    connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
+) -> AbortHandle {
     let driving = tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to an upstream ended");

@@ -67,6 +67,23 @@ impl Limit {
         taken.ok().map(|_before| Slot(Arc::clone(self)))
     }
 
+    /// The same when there is some, in the order in which requests came.
+    pub(super) async fn room(self: &Arc<Self>) -> Result<Slot, LineFull> {
+        if !self.is_awaited()
+            && let Some(slot) = self.slot()
+        {
+            return Ok(slot);
+        }
+        let waiting = self.queue(Admission::New)?;
+        let first = waiting.first().await;
+        loop {
+            if let Some(slot) = self.slot() {
+                return Ok(slot);
+            }
+            first.room().await;
+        }
+    }
+
     /// Whether somebody waits: whoever comes now comes behind them.
     pub(super) fn is_awaited(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0

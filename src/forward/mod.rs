@@ -2,6 +2,7 @@
 //! sends it and hands on the answer. Whether it may be sent was decided before: it takes a
 //! [`Permit`](crate::authz::Permit) to get here.
 
+mod alone;
 mod attempt;
 mod balance;
 mod challenged;
@@ -10,6 +11,7 @@ mod client;
 mod dial;
 mod endpoint;
 mod expect;
+mod first_frame;
 pub mod headers;
 mod health;
 mod moment;
@@ -26,6 +28,8 @@ mod retry;
 mod send_error;
 mod shared;
 mod socket;
+mod token_end;
+pub mod upgrade;
 mod upload;
 mod upstream;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -40,7 +44,7 @@ pub use health::{HealthCheck, Unhealthy};
 pub use names::{Addresses, Resolver, SharedResolver, SystemResolver};
 pub use outlier::OutlierEjection;
 pub use own_certificate::{OwnCertificate, OwnCertificateError};
-pub use request::{Forwarding, Inbound, UpstreamRequest, prepare};
+pub use request::{AtTokenEnd, Forwarding, Inbound, UpstreamRequest, prepare};
 pub use retry::{RetryOn, RetryPolicy};
 pub use upstream::{
     HostHeader, HostPort, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
@@ -60,6 +64,7 @@ use attempt::{Attempt, Keep, Sent};
 use endpoint::Endpoint;
 use interim::Trailers;
 use send_error::SendError;
+use upgrade::Opened;
 
 /// What came of a request.
 #[derive(Debug)]
@@ -109,18 +114,37 @@ pub async fn send<'a>(
     request: UpstreamRequest<'a>,
     mut trail: Trail<'_>,
 ) -> Result<Answer<'a>, Rejection> {
-    let UpstreamRequest { plan, head, body, upload, exchanged, links } = request;
+    let UpstreamRequest { plan, head, body, upload, exchanged, links, token_end, mut upgrade } =
+        request;
     let upstream = &plan.upstream;
 
     let keep = if exchanged.is_some() { Keep::Always } else { Keep::ForRetry };
     let listener = head.listener.clone();
-    let sent = Attempt::new(plan, keep, upload.as_deref(), &mut trail).send(head, body);
-    let sent = interim::passing_on(listener.clone(), &plan.response_headers, sent).await;
+    let sent = match upgrade.take() {
+        None => {
+            let sent = Attempt::new(plan, keep, upload.as_deref(), &mut trail).send(head, body);
+            interim::passing_on(listener.clone(), &plan.response_headers, sent).await
+        }
+        // Rare: its state is not to be part of every request.
+        Some(asked) => {
+            let opened = upgrade::open(plan, head, keep, asked, token_end.as_ref(), &mut trail);
+            match Box::pin(opened).await {
+                Ok(Opened::Switched(response)) => return Ok(Answer::Response(response)),
+                Ok(Opened::Answered(sent, asked)) => {
+                    upgrade = Some(asked);
+                    Ok(*sent)
+                }
+                Err(error) => Err(error),
+            }
+        }
+    };
     let sent = sent.map_err(|error| error.rejection(upstream, &trail, upload.as_deref()))?;
     let Sent { response, lease, endpoint, head } = sent;
     let patience = upstream.settings.timeouts.stream;
     let trailers = listener.as_ref().map_or(Trailers::AsTheyCome, |listener| listener.trailers());
-    let response = response::receive(response, lease, endpoint, upload.clone(), trailers, patience);
+    let end = token_end.as_ref();
+    let response =
+        response::receive(response, lease, endpoint, upload.clone(), trailers, patience, end);
     let mut response = response
         .map_err(|error| SendError::Answer(error).rejection(upstream, &trail, upload.as_deref()))?;
     if let Some(exchanged) = exchanged
@@ -129,7 +153,15 @@ pub async fn send<'a>(
         if let Some(claims) = challenge::claims_wanted(response.headers()) {
             // The answer is held meanwhile: with it the connection would go that the rest
             // of the body takes.
-            let challenged = Box::pin(Challenged::new(plan, claims, head, exchanged, links)).await;
+            let challenged = Box::pin(Challenged::new(
+                plan,
+                claims,
+                head,
+                exchanged,
+                links,
+                (token_end, upgrade),
+            ))
+            .await;
             return Ok(Answer::Challenged(Box::new(challenged)));
         }
         // It speaks of the gateway's token; a caller would take it for the one it sent.

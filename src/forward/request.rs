@@ -15,9 +15,11 @@ use super::expect::{self, Hold};
 use super::headers::{self, Asserted, Downstream, HeaderRules};
 use super::interim::Listener;
 use super::links::{Linking, Links, Way};
+use super::token_end::StreamEnd;
+use super::upgrade::{Asked, Upgrades};
 use super::upload::{Pace, Progress, Upload};
 use super::upstream::{HostHeader, Patience, Upstream, is_grpc};
-use crate::authn::Caller;
+use crate::authn::{Caller, TokenEnd};
 use crate::authz::Permit;
 use crate::body::Body;
 use crate::exchange::UpstreamCredential;
@@ -54,6 +56,20 @@ pub struct Forwarding {
     pub max_body_bytes: Option<u64>,
     /// Longest pause in a request body.
     pub body_idle_timeout: Duration,
+    /// What the caller's connection may become.
+    pub upgrades: Upgrades,
+    /// Whether a stream ends with the caller's token.
+    pub at_token_end: AtTokenEnd,
+}
+
+/// What becomes of a stream when the token that it began with ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtTokenEnd {
+    /// It ends too.
+    #[default]
+    Ends,
+    /// It goes on: `outlive_token: true`.
+    GoesOn,
 }
 
 /// A caller's request with what was found out about it on the way.
@@ -76,6 +92,10 @@ pub struct Inbound<'a> {
     pub request_id: &'a HeaderValue,
     /// Counts its body.
     pub bytes_in: ByteCounter,
+    /// The end of its token; `None` on an open route.
+    pub token_end: Option<TokenEnd>,
+    /// What its connection is to become.
+    pub upgrade: Option<Box<Asked>>,
 }
 
 /// A request that is ready to be sent. Only [`prepare`] makes one, and only with a [`Permit`].
@@ -90,6 +110,10 @@ pub struct UpstreamRequest<'a> {
     pub(super) exchanged: Option<Exchanged>,
     /// Where the links of its answer are replaced.
     pub(super) links: Option<Box<Linking>>,
+    /// What streams that come of it end with; `None`: they may go on.
+    pub(super) token_end: Option<StreamEnd>,
+    /// What its connection is to become.
+    pub(super) upgrade: Option<Box<Asked>>,
 }
 
 /// What it takes to send a request again with another token.
@@ -120,7 +144,7 @@ pub(super) struct Head {
     /// The host that the upstream is told; `None` is the endpoint's own.
     authority: Option<HeaderValue>,
     path: PathAndQuery,
-    headers: HeaderMap,
+    pub(super) headers: HeaderMap,
     /// Who hears of informational answers, if anybody.
     pub(super) listener: Option<Arc<Listener>>,
 }
@@ -154,8 +178,9 @@ pub fn prepare<'a>(
     permit: Permit,
     credential: &UpstreamCredential,
 ) -> Result<UpstreamRequest<'a>, Rejection> {
-    let Inbound { mut parts, body, target, captures, links, peer, trusted, request_id, bytes_in } =
+    let Inbound { mut parts, body, target, captures, links, peer, trusted, request_id, .. } =
         inbound;
+    let (bytes_in, token_end, upgrade) = (inbound.bytes_in, inbound.token_end, inbound.upgrade);
     let upstream = &plan.upstream;
     check_upstream(plan, credential)?;
     refuse_declared_size(plan, &parts.headers)?;
@@ -183,13 +208,24 @@ pub fn prepare<'a>(
     let client_host =
         target.authority().filter(|_| upstream.settings.host_header == HostHeader::Client);
     let authority = client_host.and_then(|host| HeaderValue::from_str(host).ok());
+    let token_end = token_end.filter(|_| plan.at_token_end == AtTokenEnd::Ends);
+    let token_end = token_end.map(|token| StreamEnd { token, note: bytes_in.clone() });
     let (method, scheme) = (parts.method, upstream.scheme());
     let mut head = Head { method, scheme, authority, path, headers, listener: None };
     let exchanged = |body| credential.is_exchanged().then_some(Exchanged { caller, body });
     if is_empty {
         head.listener = Listener::new(caller_hears, None, &head.headers);
         let (body, exchanged) = (Body::empty(), exchanged(KeptBody::Empty));
-        return Ok(UpstreamRequest { plan, head, body, upload: None, exchanged, links });
+        return Ok(UpstreamRequest {
+            plan,
+            head,
+            body,
+            upload: None,
+            exchanged,
+            links,
+            token_end,
+            upgrade,
+        });
     }
     // gRPC is HTTP/2, where pings find out whether the caller is still there.
     let grpc = parts.version == Version::HTTP_2 && head.content_type().is_some_and(is_grpc);
@@ -197,7 +233,7 @@ pub fn prepare<'a>(
     let asserted = Arc::clone(&plan.asserted);
     let (most, patience) = (plan.max_body_bytes, plan.body_idle_timeout);
     let upload = Upload::new(body, most, patience, pace, bytes_in, asserted);
-    let upload = upload.over(parts.version);
+    let upload = upload.over(parts.version).until(token_end.as_ref());
     let progress = upload.progress();
     let mut kept = KeptBody::Gone;
     if credential.is_exchanged() && head.body_may_be_kept() {
@@ -217,7 +253,8 @@ pub fn prepare<'a>(
     };
     head.listener = Listener::new(caller_hears, hold, &head.headers);
     let upload = Some(progress);
-    Ok(UpstreamRequest { plan, head, body, upload, exchanged: exchanged(kept), links })
+    let exchanged = exchanged(kept);
+    Ok(UpstreamRequest { plan, head, body, upload, exchanged, links, token_end, upgrade })
 }
 
 fn declared_length(headers: &HeaderMap) -> Option<u64> {

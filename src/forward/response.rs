@@ -15,6 +15,7 @@ use super::balance::Chosen;
 use super::client::Lease;
 use super::headers;
 use super::interim::Trailers;
+use super::token_end::{AnswerEnd, StreamEnd};
 use super::upload::Progress;
 use super::upstream::{Patience, is_grpc};
 use crate::body::{Body, BoxError};
@@ -43,6 +44,7 @@ pub(super) fn receive(
     upload: Option<Arc<Progress>>,
     trailers: Trailers,
     patience: Patience,
+    token_end: Option<&StreamEnd>,
 ) -> Result<Response<Body>, BadAnswer> {
     let (mut parts, incoming) = response.into_parts();
     check_framing(parts.status, &parts.headers)?;
@@ -76,8 +78,11 @@ pub(super) fn receive(
         }
         Trailers::Taken | Trailers::AsTheyCome => Length::AsItComes,
     };
+    // An answer that says how long it is has begun to be given, and is finished.
+    let token_end = token_end.filter(|_| incoming.size_hint().exact().is_none());
+    let end = token_end.map(|end| AnswerEnd::new(end.clone(), &parts.headers));
     let idle = IdleTimer::new(patience);
-    let download = Download { incoming, lease, length, ends_expressly, idle };
+    let download = Download { incoming, lease, length, ends_expressly, idle, end };
     Ok(Response::from_parts(parts, Body::stream(download)))
 }
 
@@ -159,6 +164,8 @@ struct Download {
     /// HTTP/2 says that a body is whole.
     ends_expressly: bool,
     idle: IdleTimer,
+    /// Ends it with the caller's token.
+    end: Option<AnswerEnd>,
 }
 
 /// Whether the caller is told how long the body is.
@@ -184,6 +191,9 @@ impl http_body::Body for Download {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.end.as_ref().is_some_and(AnswerEnd::is_over) {
+            return Poll::Ready(None);
+        }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.idle.moved();
@@ -210,6 +220,11 @@ impl http_body::Body for Download {
                 Poll::Ready(None)
             }
             Poll::Pending => {
+                if let Some(end) = &mut self.end
+                    && let Poll::Ready(last) = end.poll(cx)
+                {
+                    return Poll::Ready(last);
+                }
                 let patience = ready!(self.idle.poll_expired(cx));
                 Poll::Ready(Some(Err(Stalled(patience).into())))
             }
@@ -217,6 +232,9 @@ impl http_body::Body for Download {
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.end.as_ref().is_some_and(AnswerEnd::is_over) {
+            return true;
+        }
         self.incoming.is_end_stream()
     }
 

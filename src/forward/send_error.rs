@@ -6,6 +6,7 @@ use super::Trail;
 use super::balance::NoEndpoint;
 use super::client::ConnectError;
 use super::response::BadAnswer;
+use super::upgrade::UpgradeFault;
 use super::upload::Progress;
 use super::upstream::Upstream;
 use crate::limits;
@@ -24,6 +25,8 @@ pub(super) enum SendError {
     Http(#[source] hyper::Error),
     #[error("the answer can't be passed on")]
     Answer(#[source] BadAnswer),
+    #[error("there is no upgrade")]
+    Upgrade(#[from] UpgradeFault),
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
 }
@@ -49,6 +52,7 @@ impl SendError {
             | Self::Encode(_)
             | Self::Http(_)
             | Self::Answer(_)
+            | Self::Upgrade(_)
             | Self::Timeout(_) => Extra::None,
         };
         let (code, detail) = match self {
@@ -65,7 +69,11 @@ impl SendError {
             | Self::Nowhere(NoEndpoint::Slow { .. }) => {
                 (Code::UpstreamTimeout, "The service behind this route did not answer in time.")
             }
-            Self::Nowhere(_) | Self::Connect(_) | Self::Http(_) | Self::Answer(_) => {
+            Self::Nowhere(_)
+            | Self::Connect(_)
+            | Self::Http(_)
+            | Self::Answer(_)
+            | Self::Upgrade(_) => {
                 (Code::UpstreamUnreachable, "The service behind this route can't be reached.")
             }
             Self::Encode(_) => (Code::BadRequest, "The request can't be forwarded."),

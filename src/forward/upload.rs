@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::expect::Hold;
 use super::headers::{self, Asserted};
 use super::replay::Replay;
+use super::token_end::{Expiry, StreamEnd};
 use crate::body::BoxError;
 use crate::idle_timer::IdleTimer;
 use crate::observe::access_log::ByteCounter;
@@ -33,6 +34,8 @@ pub(super) enum UploadFault {
     TooLarge(u64),
     #[error("no byte of the request body came for {} s", .0.as_secs())]
     Idle(Duration),
+    #[error("{0}")]
+    TokenExpired(String),
 }
 
 impl UploadFault {
@@ -43,6 +46,7 @@ impl UploadFault {
                 (Code::BodyTooLarge, "The request body is larger than this route takes.")
             }
             Self::Idle(_) => (Code::RequestTimeout, "The request body did not arrive in time."),
+            Self::TokenExpired(_) => (Code::TokenExpired, "The bearer token has expired."),
         };
         Rejection::new(code, detail, self.to_string()).closing()
     }
@@ -55,6 +59,8 @@ pub(super) struct Progress {
     ended: AtomicBool,
     /// Whether the body may pause for as long as it likes.
     unhurried: AtomicBool,
+    /// Whether its answer has begun, and ends by itself.
+    answered: AtomicBool,
     moved_at: Mutex<Instant>,
     /// Who holds the body back, where the caller waits to be asked for it.
     hold: OnceLock<Weak<Hold>>,
@@ -106,6 +112,7 @@ impl Progress {
 
     /// The answer has begun: it and the body are a conversation, and whoever listens is silent.
     pub(super) fn answer_begun(&self) {
+        self.answered.store(true, Ordering::Release);
         self.unhurried.store(true, Ordering::Release);
     }
 
@@ -150,6 +157,7 @@ pub(super) struct Upload {
     counter: ByteCounter,
     asserted: Arc<Asserted>,
     progress: Arc<Progress>,
+    expiry: Option<Expiry>,
     /// HTTP/2 says that a body is whole.
     ends_expressly: bool,
 }
@@ -170,6 +178,7 @@ impl Upload {
             fault: OnceLock::new(),
             ended: AtomicBool::new(false),
             unhurried: AtomicBool::new(pace == Pace::Unhurried),
+            answered: AtomicBool::new(false),
             moved_at: Mutex::new(Instant::now()),
             hold: OnceLock::new(),
             begun: AtomicBool::new(false),
@@ -183,6 +192,7 @@ impl Upload {
             counter,
             asserted,
             progress: Arc::new(progress),
+            expiry: None,
             ends_expressly: false,
         }
     }
@@ -190,6 +200,14 @@ impl Upload {
     /// It comes over `version`.
     pub(super) fn over(mut self, version: Version) -> Self {
         self.ends_expressly = version == Version::HTTP_2;
+        self
+    }
+
+    /// Ends it with the caller's token, if it did not say how long it is and is still coming by then
+    /// without an answer.
+    pub(super) fn until(mut self, end: Option<&StreamEnd>) -> Self {
+        let end = end.filter(|_| self.incoming.size_hint().exact().is_none());
+        self.expiry = end.cloned().map(Expiry::new);
         self
     }
 
@@ -267,6 +285,13 @@ impl http_body::Body for Upload {
                 Poll::Ready(None)
             }
             Poll::Pending => loop {
+                if !self.progress.answered.load(Ordering::Acquire)
+                    && let Some(expiry) = &mut self.expiry
+                    && expiry.poll_over(cx).is_ready()
+                {
+                    let reason = expiry.end.reason("the request, whose body was still coming,");
+                    return self.fail(UploadFault::TokenExpired(reason));
+                }
                 let patience = ready!(self.idle.poll_expired(cx));
                 if !self.progress.unhurried.load(Ordering::Acquire) {
                     return self.fail(UploadFault::Idle(patience));

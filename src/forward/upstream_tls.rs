@@ -66,6 +66,18 @@ impl Tls {
         Ok(Secured { stream, unheard: Some(Arc::clone(&self.shown)) })
     }
 
+    /// The same, offering this protocol alone.
+    pub(super) async fn connect_for(
+        &self,
+        protocol: &[u8],
+        name: ServerName<'static>,
+        tcp: TcpStream,
+    ) -> io::Result<Secured> {
+        let connector = self.connector.with_alpn(vec![protocol.to_vec()]);
+        let stream = connector.connect(name, tcp).await?;
+        Ok(Secured { stream, unheard: Some(Arc::clone(&self.shown)) })
+    }
+
     /// What the operator can do about `error`, where TLS is what failed. `None` for an error of
     /// another kind.
     pub(super) fn advice(&self, error: &(dyn Error + 'static)) -> Option<String> {

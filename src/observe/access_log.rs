@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
@@ -111,19 +111,31 @@ impl Observer {
     }
 }
 
-/// Counts bytes that pass; clones count together.
+/// Counts bytes that pass, and remembers why a stream of the request was ended before its time;
+/// clones are of the same request.
 #[derive(Clone, Debug, Default)]
-pub struct ByteCounter(Arc<AtomicU64>);
+pub struct ByteCounter(Arc<Tally>);
+
+#[derive(Debug, Default)]
+struct Tally {
+    bytes: AtomicU64,
+    cut_short: OnceLock<(Code, String)>,
+}
 
 impl ByteCounter {
     /// Adds `bytes`.
     pub fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// How many have passed.
     pub fn total(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// A stream was ended by the gateway, behind an answer that had begun: the log says why.
+    pub fn cut_short(&self, code: Code, reason: String) {
+        self.0.cut_short.get_or_init(|| (code, reason));
     }
 }
 
@@ -251,6 +263,23 @@ impl AccessRecord {
         response.map(|body| RecordedBody::new(body, self))
     }
 
+    /// The answer is the head of a stream beside HTTP: the record ends with that one, by
+    /// [`AccessRecord::stream_ended`].
+    pub(crate) fn answered(&mut self, status: StatusCode) {
+        self.answered = Some(Answered { status, after: self.started.elapsed() });
+    }
+
+    /// The stream behind the answer has ended; so many bytes came from the caller and from the
+    /// upstream.
+    pub(crate) fn stream_ended(mut self, up: u64, down: u64, why: Option<String>) {
+        self.ending = Ending::Whole;
+        self.bytes_in().0.bytes.store(up, Ordering::Relaxed);
+        self.bytes_out = down;
+        if let Some(why) = why {
+            self.reason.get_or_insert(Cow::Owned(why));
+        }
+    }
+
     /// The answer's body was taken whole.
     pub(crate) fn taken_whole(mut self) {
         self.ending = Ending::Whole;
@@ -287,6 +316,9 @@ impl AccessRecord {
     fn log(&self, took: Duration, status: u16) {
         let host = self.host();
         let identity = self.identity.as_deref();
+        let cut_short = self.bytes_in.as_ref().and_then(|tally| tally.0.cut_short.get());
+        let code = self.refused.or(cut_short.map(|(code, _)| *code));
+        let reason = cut_short.map(|(_, reason)| reason.as_str());
         let event = Event {
             time: self.time,
             request_id: self.request_id.as_str(),
@@ -296,8 +328,8 @@ impl AccessRecord {
             host: host.as_deref(),
             path: Some(self.uri.path()),
             status,
-            code: self.refused.map(|code| code.answer().name),
-            reason: self.reason.as_deref(),
+            code: code.map(|code| code.answer().name),
+            reason: reason.or(self.reason.as_deref()),
             route: self.route.as_ref().map(|route| &**route.name()),
             upstream: self.upstream.as_ref().map(|upstream| &**upstream.name()),
             endpoint: self.endpoint.as_deref(),

@@ -39,6 +39,11 @@ impl<B: Body> RecordedBody<B> {
     pub(crate) fn new(body: B, record: AccessRecord) -> Self {
         Self { promised: body.size_hint().exact(), body, record: Some(record) }
     }
+
+    /// A body whose record is elsewhere.
+    pub(crate) fn elsewhere(body: B) -> Self {
+        Self { promised: None, body, record: None }
+    }
 }
 
 impl<B> Body for RecordedBody<B>

@@ -17,11 +17,13 @@ use crate::support::keys;
 use crate::support::managed_identity::{Asked, MetadataHost};
 use crate::support::obo::{Answer as TokenAnswer, Issued};
 use crate::support::provider::{Endpoint, Provider};
+use crate::support::raw::Raw;
 use crate::support::token::{
     ALICE, BOB, CALLER_CLIENT, CLIENT_ID, CLIENT_SECRET, OIDC_CLIENT, OTHER_TENANT, TENANT, Token,
     bearer,
 };
 use crate::support::upstream::{Answer, Upstream};
+use crate::support::websocket::{WebSocketUpstream, handshake, text};
 use crate::support::{registry, within};
 
 const GRAPH: &str = "https://graph.microsoft.com/.default";
@@ -459,6 +461,33 @@ async fn mcp_server() {
     let invalid = token.claim("aud", "https://mcp.example.com");
     let reply = world.refused(Method::POST, "/mcp", &invalid, (401, "token_invalid")).await;
     assert!(reply.header("www-authenticate").unwrap().ends_with(&named), "{reply:?}");
+}
+
+#[tokio::test]
+async fn websockets() {
+    let provider = Provider::start();
+    let sockets = WebSocketUpstream::start();
+    let url = sockets.url();
+    let world = World::start("websocket", provider, &[("ORDERS_URL", &url)]).await;
+    let token = world.user().build();
+    for (path, token, status) in [
+        ("/feed", Some(&token), 101),
+        ("/jobs/1/log", Some(&token), 101),
+        ("/orders/1", Some(&token), 400),
+        ("/feed", None, 401),
+    ] {
+        let mut caller = Raw::connect(world.gateway.address()).await;
+        let fields = token.map(|token| format!("authorization: {}\r\n", bearer(token)));
+        caller.send(handshake(path, &fields.unwrap_or_default()).as_bytes()).await;
+        assert_eq!(caller.reply().await.unwrap().status, status, "{path}");
+        if status == 101 {
+            caller.send(&text("hello")).await;
+            assert_eq!(caller.exactly(11).await, text("hello"));
+        }
+    }
+    let heads = sockets.heads();
+    assert_eq!(heads.len(), 2);
+    assert!(heads[0].contains(&format!("x-user-id: {ALICE}\r\n")), "{}", heads[0]);
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ pub mod invariants;
 pub mod raw;
 pub mod raw_http2;
 pub mod scripted_http2;
+pub mod websocket;
 pub mod capture;
 pub mod gateway;
 

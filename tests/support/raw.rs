@@ -139,7 +139,12 @@ impl Raw {
         String::from_utf8(line).unwrap().trim_end().to_owned()
     }
 
-    async fn exactly(&mut self, length: usize) -> Vec<u8> {
+    /// The next `length` bytes, whatever they are.
+    ///
+    /// # Panics
+    ///
+    /// When the connection ends before.
+    pub async fn exactly(&mut self, length: usize) -> Vec<u8> {
         while self.buffer.len() < length {
             assert!(!self.ended, "the body breaks off at {} of {length}", self.buffer.len());
             self.read().await;

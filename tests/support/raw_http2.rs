@@ -112,6 +112,27 @@ impl RawHttp2 {
         }
     }
 
+    /// The next `length` bytes of the body of `stream`; frames of others are passed over. Fewer, if
+    /// the body ends before.
+    ///
+    /// # Panics
+    ///
+    /// When the connection ends, or the stream is reset.
+    pub async fn body(&mut self, stream: u32, length: usize) -> Vec<u8> {
+        let mut body = Vec::new();
+        while body.len() < length {
+            let (kind, flags, of, payload) = self.read().await.expect("the connection is open");
+            assert!((kind, of) != (RST_STREAM, stream), "reset: {payload:?}");
+            if (kind, of) == (DATA, stream) {
+                body.extend(payload);
+                if flags & END_STREAM != 0 {
+                    break;
+                }
+            }
+        }
+        body
+    }
+
     /// Reads until the peer closes. Nothing is answered: not the pings either.
     pub async fn closed(&mut self) {
         while self.read().await.is_some() {}
@@ -178,6 +199,21 @@ impl RawHttp2 {
     }
 }
 
+/// A length, with a prefix of 7 bits (RFC 7541 §5.1).
+fn integer(block: &mut Vec<u8>, mut number: usize) {
+    if number < 127 {
+        block.push(u8::try_from(number).unwrap());
+        return;
+    }
+    block.push(127);
+    number -= 127;
+    while number >= 128 {
+        block.push(u8::try_from(number % 128 + 128).unwrap());
+        number /= 128;
+    }
+    block.push(u8::try_from(number).unwrap());
+}
+
 /// A frame as bytes.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -193,8 +229,7 @@ pub fn block<T: AsRef<[u8]>>(fields: &[(T, T)]) -> Vec<u8> {
     for (name, value) in fields {
         block.push(0);
         for text in [name.as_ref(), value.as_ref()] {
-            assert!(text.len() < 127, "longer texts have another form");
-            block.push(u8::try_from(text.len()).unwrap());
+            integer(&mut block, text.len());
             block.extend_from_slice(text);
         }
     }

@@ -15,8 +15,8 @@ pub use provider::{
     PrivateKey, Provider, ProviderCalls,
 };
 pub use route::{
-    Auth, AuthRules, Callers, Cors, EncodedSlashes, HeaderChanges, LimitBy, Match, NoUpgrades,
-    RateLimit, Redirect, Respond, Rewrite, Route,
+    Auth, AuthRules, Callers, Cors, EncodedSlashes, HeaderChanges, LimitBy, Match, RateLimit,
+    Redirect, Respond, Rewrite, Route,
 };
 pub use server::{Admin, ClientAuth, Listener, ListenerTls, Server};
 pub use upstream::{

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
-use super::super::spanned::{List, Nothing, ONLY_EMPTY, OneOrMany, Spanned, Table};
+use super::super::spanned::{List, OneOrMany, Spanned, Table};
 use super::super::value::{
-    Count, Period, PeriodOrZero, RedirectStatus, SizeLimit, Status, Text, Timeout,
+    Count, Period, PeriodOrZero, RedirectStatus, SizeLimit, Status, Text, Timeout, Upgrade,
 };
 use super::upstream::{OnlyFalse, TokenSource};
 use crate::secret::Secret;
@@ -47,12 +47,12 @@ pub struct Route {
     /// Default: `reject`.
     #[serde(default)]
     pub encoded_slashes: EncodedSlashes,
-    /// Protocols a connection may change to. This build has none.
-    #[serde(default)]
-    pub upgrades: NoUpgrades,
-    /// Whether a stream goes on when the inbound token has expired. Default: `false`.
-    #[serde(default)]
-    pub outlive_token: OnlyFalse,
+    /// What callers' connections may become, as `Upgrade` names it; all but `websocket` over HTTP/1.1
+    /// only, and passed through unread. Default: `[websocket]`; `[]` for none.
+    pub upgrades: Option<Spanned<Vec<Spanned<Upgrade>>>>,
+    /// Whether a stream goes on when the inbound token has expired: a `WebSocket`, event streams, gRPC,
+    /// and all else whose length nobody said. Default: `false`.
+    pub outlive_token: Option<Spanned<bool>>,
     /// Whether answers say how long things took. Default: `false`.
     #[serde(default)]
     pub server_timing: OnlyFalse,
@@ -264,14 +264,4 @@ pub enum EncodedSlashes {
     Reject,
     /// They stay as they are.
     Keep,
-}
-
-/// `upgrades`: an empty list, until there are any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NoUpgrades;
-
-impl<'de> Deserialize<'de> for NoUpgrades {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_newtype_struct(ONLY_EMPTY, Nothing).map(|()| Self)
-    }
 }

@@ -9,6 +9,7 @@ mod network;
 mod path;
 mod quantity;
 mod token;
+mod upgrade;
 mod upstream_limits;
 
 use std::fmt;
@@ -22,6 +23,7 @@ pub use path::RequestPath;
 pub(super) use quantity::times;
 pub use quantity::{Bytes, Count, Percent, SizeLimit, Times, Workers};
 pub use token::{Algorithm, HeaderType, SigningAlgorithm, Tenant, TenantId};
+pub use upgrade::Upgrade;
 pub use upstream_limits::{Attempts, Pending, Share, UpstreamConnections};
 
 use super::failure::WrongText;
@@ -92,6 +94,7 @@ written!(
     HeaderType,
     Algorithm,
     SigningAlgorithm,
+    Upgrade,
     Secret,
 );
 

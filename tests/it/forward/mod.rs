@@ -23,6 +23,8 @@ mod reload;
 mod retries;
 mod connections;
 mod log;
+mod upgrades;
+mod token_end;
 
 use bytes::Bytes;
 use http_body::Frame;

@@ -9,7 +9,7 @@ use http::HeaderName;
 use super::super::super::file::{self, Auth};
 use super::super::super::problem::Problem;
 use super::super::super::spanned::{Spanned, Table};
-use super::super::super::value::{SizeLimit, Text};
+use super::super::super::value::{SizeLimit, Text, Upgrade};
 use super::super::names::{self, Section};
 use super::super::providers::Known as Provider;
 use super::super::upstreams::{self, Known as Upstream};
@@ -20,7 +20,8 @@ use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
 use crate::forward::headers::Asserted;
 use crate::forward::links::Way;
-use crate::forward::{ForwardedClaim, Forwarding, Patience};
+use crate::forward::upgrade::{Upgrades, WEBSOCKET};
+use crate::forward::{AtTokenEnd, ForwardedClaim, Forwarding, Patience, Protocol};
 use crate::own_answer::{Canned, Redirect};
 use crate::route::{PathPattern, Rewrite, RewriteError};
 use crate::snapshot::{Action, Forward};
@@ -69,6 +70,7 @@ impl<'a> Resolver<'a, '_> {
         let forward_claims = self.forwarded_claims(&route.forward_claims, is_open);
         let request_headers = headers::rules(&route.request_headers, self.finding);
         let response_headers = headers::rules(&route.response_headers, self.finding);
+        let upgrades = route.upgrades.as_ref().map(|list| self.upgrades(list, known));
         let (known, asked_of) = (known?, asked_of?);
         let own = match &route.token {
             Some(source) => {
@@ -114,9 +116,42 @@ impl<'a> Resolver<'a, '_> {
                 SizeLimit::Bytes(most) => Some(most),
             },
             body_idle_timeout: server.body_idle_timeout.0,
+            upgrades: upgrades.unwrap_or_default(),
+            at_token_end: match &route.outlive_token {
+                Some(outlive) if outlive.value => AtTokenEnd::GoesOn,
+                Some(_) | None => AtTokenEnd::Ends,
+            },
         };
         let metrics = self.finding.lasting.metrics.upstream(known.upstream.name());
         Some(Action::Forward(Box::new(Forward { token: token.plan.clone(), forwarding, metrics })))
+    }
+
+    /// What the callers' connections may become, if the upstream can follow.
+    fn upgrades(
+        &mut self,
+        list: &Spanned<Vec<Spanned<Upgrade>>>,
+        known: Option<&Upstream>,
+    ) -> Upgrades {
+        let speaks_http2 = known
+            .filter(|known| known.upstream.settings().protocol == Protocol::Http2)
+            .map(|known| known.upstream.name());
+        let mut tokens: Vec<String> = Vec::new();
+        for upgrade in &list.value {
+            let token = &upgrade.value.0;
+            if tokens.contains(token) {
+                let message = format!("`{token}` stands here twice");
+                self.finding.error(upgrade.place, message, "write it once");
+            }
+            if let (Some(upstream), true) = (speaks_http2, token != WEBSOCKET) {
+                let message = format!(
+                    "there is no upgrade to `{token}` over HTTP/2, which upstream `{upstream}` is spoken to in"
+                );
+                let hint = "remove it, or change `protocol` of the upstream";
+                self.finding.error(upgrade.place, message, hint);
+            }
+            tokens.push(token.clone());
+        }
+        Upgrades::of(tokens)
     }
 
     fn rewrite(
@@ -180,6 +215,8 @@ impl<'a> Resolver<'a, '_> {
         present.extend(route.token.as_ref().map(|it| ("token", it.key_place())));
         present.extend(route.timeout.as_ref().map(|it| ("timeout", it.key_place())));
         present.extend(route.max_body_bytes.as_ref().map(|it| ("max_body_bytes", it.key_place())));
+        present.extend(route.upgrades.as_ref().map(|it| ("upgrades", it.key_place())));
+        present.extend(route.outlive_token.as_ref().map(|it| ("outlive_token", it.key_place())));
         present.extend(route.forward_claims.0.first().map(|(it, _)| ("forward_claims", it.place)));
         for (key, changes) in [
             ("request_headers", &route.request_headers),

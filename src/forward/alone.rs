@@ -1,0 +1,136 @@
+//! A connection for one request alone, as an upgrade needs it: over HTTP/1.1 it uses one up, and
+//! over HTTP/2 it would hold a shared one for hours.
+
+use std::sync::Arc;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use super::Trail;
+use super::balance::Chosen;
+use super::client::{self, ConnectError, Lease};
+use super::dial::{self, Dialled, Spoken};
+use super::first_frame::FirstFrame;
+use super::limit::Slot;
+use super::request::Forwarding;
+use super::send_error::SendError;
+use super::socket::Socket;
+use crate::body::Body;
+use crate::limits;
+
+/// The connection, and what can be asked over it.
+pub(super) enum Alone {
+    /// HTTP/1.1.
+    Http1(Lease),
+    /// HTTP/2.
+    Http2(Lease, ExtendedConnect),
+}
+
+/// Whether a server takes extended CONNECT (RFC 8441 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExtendedConnect {
+    /// Its settings say so.
+    Allowed,
+    /// They don't.
+    Refused,
+}
+
+/// An endpoint that can be reached, and a new connection to it: HTTP/1.1 where TLS leaves the choice.
+/// Nothing was said over those that failed, so one endpoint is tried after the other. It counts
+/// among the upstream's connections until it is closed.
+///
+/// # Cancel safety
+///
+/// The connection that is being made is dropped.
+pub(super) async fn connected(
+    plan: &Forwarding,
+    trail: &mut Trail<'_>,
+) -> Result<(Chosen, Alone), SendError> {
+    let patience = plan.upstream.settings.timeouts.connect;
+    let mut tried = Vec::new();
+    let mut failed = None;
+    loop {
+        let endpoint = match (plan.upstream.endpoints.choose(&tried).await, failed) {
+            (Ok(endpoint), _) => endpoint,
+            (Err(_), Some(failed)) => return Err(SendError::Connect(failed)),
+            (Err(none), None) => return Err(SendError::Nowhere(none)),
+        };
+        trail.at(&endpoint);
+        let slot = client::slot(&endpoint).await.map_err(SendError::Connect)?;
+        let connected = timeout(patience, connect(&endpoint, slot)).await;
+        match connected.unwrap_or(Err(ConnectError::Timeout(patience))) {
+            Ok(alone) => return Ok((endpoint, alone)),
+            Err(error) => {
+                endpoint.connect_failed();
+                tried.push(Arc::clone(endpoint.endpoint()));
+                if tried.len() > limits::MAX_ADDRESSES_WALKED {
+                    return Err(SendError::Connect(error));
+                }
+                failed = Some(error);
+            }
+        }
+    }
+}
+
+async fn connect(endpoint: &Chosen, slot: Slot) -> Result<Alone, ConnectError> {
+    match dial::for_upgrade(endpoint).await? {
+        (Dialled::Clear(tcp), Spoken::Http1) => over_http1(Socket::new(tcp, slot)).await,
+        (Dialled::Clear(tcp), Spoken::Http2) => over_http2(Socket::new(tcp, slot)).await,
+        (Dialled::Tls(tls), Spoken::Http1) => over_http1(Socket::new(*tls, slot)).await,
+        (Dialled::Tls(tls), Spoken::Http2) => over_http2(Socket::new(*tls, slot)).await,
+    }
+}
+
+async fn over_http1<S>(stream: S) -> Result<Alone, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.map_err(ConnectError::Http)?;
+    Ok(Alone::Http1(Lease::of_http1(sender, client::drive(connection.with_upgrades()))))
+}
+
+async fn over_http2<S>(stream: S) -> Result<Alone, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (stream, first_frame) = FirstFrame::of(stream);
+    let (sender, mut connection) = http2_connection(stream).await?;
+    // What the server allows is in its first frame (RFC 9113 §3.4).
+    tokio::select! {
+        biased;
+        ended = &mut connection => ended.map_err(ConnectError::Http)?,
+        // Not ready, it broke: who sends a request hears why.
+        _understood = first_frame => {}
+    }
+    let extended = if connection.is_extended_connect_protocol_enabled() {
+        ExtendedConnect::Allowed
+    } else {
+        ExtendedConnect::Refused
+    };
+    client::drive(connection);
+    Ok(Alone::Http2(Lease::of_http2(sender), extended))
+}
+
+type Http2<S> = http2::Connection<TokioIo<S>, Body, TokioExecutor>;
+
+/// A connection of HTTP/2 that nobody runs yet.
+async fn http2_connection<S>(
+    stream: S,
+) -> Result<(http2::SendRequest<Body>, Http2<S>), ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(limits::HTTP2_STREAM_WINDOW)
+        .keep_alive_interval(Some(limits::H2_PING_INTERVAL))
+        .keep_alive_timeout(limits::H2_PING_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(stream))
+        .await;
+    handshake.map_err(ConnectError::Http)
+}

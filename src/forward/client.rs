@@ -123,9 +123,8 @@ impl Lease {
     pub(super) fn newer(&self) -> Wanted {
         match &self.connection {
             // Had there been a shared one, it would have been lent: any is newer than this.
-            Connection::Http1 { .. } => Wanted::NewerThan(0),
+            Connection::Http1 { .. } | Connection::Alone(_) => Wanted::NewerThan(0),
             Connection::Http2(stream) => Wanted::NewerThan(stream.newest),
-            Connection::Alone(_) => Wanted::NewerThan(0),
         }
     }
 

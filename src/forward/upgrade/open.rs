@@ -140,7 +140,9 @@ async fn answer<E>(
     answer: impl Future<Output = Result<Response<Incoming>, TrySendError<E>>>,
 ) -> Result<Response<Incoming>, SendError> {
     let answer = match patience {
-        Some(limit) => timeout(limit, answer).await.map_err(|_| SendError::Timeout(limit))?,
+        Some(limit) => {
+            timeout(limit, answer).await.map_err(|_elapsed| SendError::Timeout(limit))?
+        }
         None => answer.await,
     };
     answer.map_err(|failed| SendError::Http(failed.into_error()))

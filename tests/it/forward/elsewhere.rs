@@ -30,17 +30,26 @@ async fn a_further_try_goes_to_another_endpoint_first() {
     for fields in ["", "retry-after: 5\r\n"] {
         let (bad, good) = (RawUpstream::start(), RawUpstream::start());
         busy(&bad, fields);
+        // Three are kept waiting there, so that the other is asked first from now on.
+        (0..3).for_each(|_| good.answer("", Then::KeepOpen));
         let keys = "retry: { attempts: 2, on: [503], budget: 100% }";
         let gateway = Gateway::start(&two(&bad.url(), &good.url(), keys));
+        let mut waiting = Vec::new();
+        for count in 1..=3 {
+            let mut client = gateway.client().await;
+            waiting
+                .push(tokio::spawn(async move { client.try_send(Request::get("/x"), "").await }));
+            good.heads_when(count).await;
+        }
+        let before = bad.heads().len();
         let mut client = gateway.client().await;
-        for _ in 0..20 {
+        for _ in 0..10 {
             assert_eq!(client.get("/x").await.status, 204);
         }
-        assert_eq!(good.heads().len(), 20);
-        let retries = bad.heads().len();
-        assert!(retries > 0, "chance has each of them asked first");
-        let line = format!("obo_gateway_upstream_retries_total{{upstream=\"up\"}} {retries}");
+        assert_eq!((bad.heads().len() - before, good.heads().len()), (10, 13));
+        let line = format!("obo_gateway_upstream_retries_total{{upstream=\"up\"}} {}", before + 10);
         assert!(gateway.metrics().await.contains(&line), "{line}");
+        waiting.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
 

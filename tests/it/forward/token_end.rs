@@ -205,15 +205,32 @@ async fn an_answer_that_is_always_ahead_of_its_caller_ends_too() {
     let mut answer = Some(answer.header("content-type", "text/event-stream"));
     upstream.answer(move |_| answer.take().unwrap());
     tokio::spawn(async move { while down.send(Ok(vec![b'x'; 64 << 10].into())).await.is_ok() {} });
-    let mut client = gateway.client_http2().await;
-    let request = Request::get("/x").header("authorization", bearer(&token(&provider, 100)));
-    let mut body = client.start(request.body(full("")).unwrap()).await.unwrap().into_body();
+    let token = bearer(&token(&provider, 100));
+    let mut caller = RawHttp2::connect(gateway.address()).await;
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", "/x"),
+        (":authority", "api.example.com"),
+        ("authorization", &token),
+    ];
+    caller.headers(1, &fields, More::Ends).await;
+    assert_eq!(caller.outcome(1).await, Outcome::Answered(200));
+    // The window that a connection begins with.
+    caller.body(1, 65_535).await;
     gateway.pass(100 * S).await;
-    let mut got = 0;
-    while let Some(frame) = within("a piece or the end", body.frame()).await {
-        got += frame.unwrap().into_data().unwrap().len();
-        // What is on its way: the windows of both sides, and some.
-        assert!(got < 16 << 20, "it goes on for ever");
+    let (step, mut got) = (16_384_u32, 0);
+    loop {
+        for stream in [0, 1] {
+            caller.frame(8, 0, stream, &step.to_be_bytes()).await;
+        }
+        let piece = caller.body(1, step as usize).await.len();
+        got += piece;
+        if piece < step as usize {
+            break;
+        }
+        // What the gateway has passed on already is still to be read, and no more.
+        assert!(got < 1 << 20, "it goes on for ever");
     }
     assert_eq!(event(&gateway, "/x").await["code"], "token_expired");
 }

@@ -95,7 +95,9 @@ pub async fn send<'a>(
     let Sent { response, lease, endpoint, head } = sent;
     let patience = upstream.settings.timeouts.stream;
     let trailers = listener.as_ref().map_or(Trailers::AsTheyCome, |listener| listener.trailers());
-    let response = response::receive(response, lease, endpoint, upload.clone(), trailers, patience);
+    let rules = &plan.response_headers;
+    let response =
+        response::receive(response, lease, endpoint, upload.clone(), trailers, rules, patience);
     let mut response = response
         .map_err(|error| SendError::Answer(error).rejection(upstream, &trail, upload.as_deref()))?;
     if let Some(exchanged) = exchanged {
@@ -117,7 +119,7 @@ pub async fn send<'a>(
     if let Some(links) = links {
         response = links.relink_answer(response);
     }
-    plan.response_headers.apply(response.headers_mut());
+    rules.apply(response.headers_mut());
     if let Some(listener) = listener {
         listener.answered(response.headers_mut());
     }

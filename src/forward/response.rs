@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 
 use super::balance::Chosen;
 use super::client::Lease;
-use super::headers;
+use super::headers::{self, HeaderRules};
 use super::interim::Trailers;
 use super::upload::Progress;
 use super::upstream::{Patience, is_grpc};
@@ -42,6 +42,7 @@ pub(super) fn receive(
     endpoint: Chosen,
     upload: Option<Arc<Progress>>,
     trailers: Trailers,
+    rules: &Arc<HeaderRules>,
     patience: Patience,
 ) -> Result<Response<Body>, BadAnswer> {
     let (mut parts, incoming) = response.into_parts();
@@ -77,7 +78,8 @@ pub(super) fn receive(
         Trailers::Taken | Trailers::AsTheyCome => Length::AsItComes,
     };
     let idle = IdleTimer::new(patience);
-    let download = Download { incoming, lease, length, ends_expressly, idle };
+    let download =
+        Download { incoming, lease, length, rules: Arc::clone(rules), ends_expressly, idle };
     Ok(Response::from_parts(parts, Body::stream(download)))
 }
 
@@ -156,6 +158,8 @@ struct Download {
     incoming: Incoming,
     lease: Returning,
     length: Length,
+    /// Those of the route: they hold for trailers, too.
+    rules: Arc<HeaderRules>,
     /// HTTP/2 says that a body is whole.
     ends_expressly: bool,
     idle: IdleTimer,
@@ -193,7 +197,7 @@ impl http_body::Body for Download {
                 }
                 let frame = match frame.into_trailers() {
                     Ok(mut trailers) => {
-                        headers::clean_response_trailers(&mut trailers);
+                        headers::clean_response_trailers(&mut trailers, &self.rules);
                         Frame::trailers(trailers)
                     }
                     Err(data) => data,

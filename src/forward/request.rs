@@ -75,6 +75,8 @@ pub struct Inbound<'a> {
     pub trusted: &'a TrustedProxies,
     /// The id that it and its answer carry.
     pub request_id: &'a HeaderValue,
+    /// The way for informational answers, to a caller who can be told.
+    pub interim: Option<Interim>,
     /// Counts its body.
     pub bytes_in: ByteCounter,
 }
@@ -147,14 +149,13 @@ pub fn prepare<'a>(
     permit: Permit,
     credential: &UpstreamCredential,
 ) -> Result<UpstreamRequest<'a>, Rejection> {
-    let Inbound { mut parts, body, target, captures, links, peer, trusted, request_id, bytes_in } =
-        inbound;
+    let Inbound { parts, body, target, captures, links, peer, trusted, request_id, .. } = inbound;
+    let (interim, bytes_in) = (inbound.interim, inbound.bytes_in);
     let upstream = &plan.upstream;
     check_upstream(plan, credential)?;
     refuse_declared_size(plan, &parts.headers)?;
 
     let path = path_and_query(plan, &parts.uri, target, captures)?;
-    let caller_hears = parts.extensions.remove::<Interim>();
     let mut headers = parts.headers;
     let is_empty = body.is_end_stream();
     let expects = !is_empty && expect::asks_for_continue(parts.version, &mut headers);
@@ -180,7 +181,7 @@ pub fn prepare<'a>(
     let mut head = Head { method, scheme, authority, path, headers, listener: None };
     let exchanged = |body| credential.is_exchanged().then_some(Exchanged { caller, body });
     if is_empty {
-        head.listener = Listener::new(caller_hears, None, &head.headers);
+        head.listener = Listener::new(interim, None, &head.headers);
         let (body, exchanged) = (Body::empty(), exchanged(KeptBody::Empty));
         return Ok(UpstreamRequest { plan, head, body, upload: None, exchanged, links });
     }
@@ -205,7 +206,7 @@ pub fn prepare<'a>(
         hold = None;
         Body::stream(upload)
     };
-    head.listener = Listener::new(caller_hears, hold, &head.headers);
+    head.listener = Listener::new(interim, hold, &head.headers);
     let upload = Some(progress);
     let exchanged = exchanged(replay.map_or(KeptBody::Gone, KeptBody::Replay));
     Ok(UpstreamRequest { plan, head, body, upload, exchanged, links })

@@ -7,6 +7,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -29,6 +30,8 @@ pub(super) struct Listener {
     trailers: Trailers,
     /// The body that waits for a 100.
     hold: Option<Arc<Hold>>,
+    /// Whether there is anything to look for behind the lock: with most requests, never.
+    has_heard: AtomicBool,
     heard: Mutex<Heard>,
     waker: AtomicWaker,
 }
@@ -63,8 +66,9 @@ impl Listener {
         }
         let taken = caller.is_some() && headers.contains_key(TE);
         let trailers = if taken { Trailers::Taken } else { Trailers::AsTheyCome };
-        let (heard, waker) = (Mutex::default(), AtomicWaker::new());
-        Some(Arc::new(Self { caller, trailers, hold, heard, waker }))
+        let (has_heard, heard) = (AtomicBool::new(false), Mutex::default());
+        let waker = AtomicWaker::new();
+        Some(Arc::new(Self { caller, trailers, hold, has_heard, heard, waker }))
     }
 
     /// Hears of the answers to `request`, which goes over HTTP/1.1.
@@ -130,6 +134,7 @@ impl Listener {
         heard.number += 1;
         heard.answers.push((status, headers.clone()));
         drop(heard);
+        self.has_heard.store(true, Ordering::Release);
         self.waker.wake();
     }
 
@@ -138,6 +143,9 @@ impl Listener {
         let Some(caller) = &self.caller else { return Poll::Ready(()) };
         // Before the look: what is heard in between wakes it all the same.
         self.waker.register(cx.waker());
+        if !self.has_heard.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
         loop {
             if caller.poll_written(cx).is_pending() {
                 return Poll::Pending;
@@ -193,9 +201,7 @@ fn clean(headers: &mut HeaderMap, rules: &HeaderRules) {
     for name in of_pages.cloned().collect::<Vec<_>>() {
         headers.remove(name);
     }
-    for name in rules.remove.iter().chain(rules.set.iter().map(|(name, _)| name)) {
-        headers.remove(name);
-    }
+    rules.remove_ruled(headers);
 }
 
 /// The head as HTTP/1.1 has it. Names and values are valid: they were parsed.

@@ -140,29 +140,19 @@ pub async fn send<'a>(
     };
     let sent = sent.map_err(|error| error.rejection(upstream, &trail, upload.as_deref()))?;
     let Sent { response, lease, endpoint, head } = sent;
-    let patience = upstream.settings.timeouts.stream;
     let trailers = listener.as_ref().map_or(Trailers::AsTheyCome, |listener| listener.trailers());
     let end = token_end.as_ref();
     let response =
-        response::receive(response, lease, endpoint, upload.clone(), trailers, patience, end);
+        response::receive(response, lease, endpoint, upload.clone(), trailers, plan, end);
     let mut response = response
         .map_err(|error| SendError::Answer(error).rejection(upstream, &trail, upload.as_deref()))?;
     if let Some(exchanged) = exchanged
         && response.status() == StatusCode::UNAUTHORIZED
     {
         if let Some(claims) = challenge::claims_wanted(response.headers()) {
-            // The answer is held meanwhile: with it the connection would go that the rest
-            // of the body takes.
-            let challenged = Box::pin(Challenged::new(
-                plan,
-                claims,
-                head,
-                exchanged,
-                links,
-                (token_end, upgrade),
-            ))
-            .await;
-            return Ok(Answer::Challenged(Box::new(challenged)));
+            let rest = (token_end, upgrade);
+            let challenged = Challenged::new(plan, claims, head, exchanged, links, rest, response);
+            return Ok(Answer::Challenged(Box::new(Box::pin(challenged).await)));
         }
         // It speaks of the gateway's token; a caller would take it for the one it sent.
         response.headers_mut().remove(WWW_AUTHENTICATE);

@@ -49,7 +49,11 @@ async fn a_further_try_goes_to_another_endpoint_first() {
         assert_eq!((bad.heads().len() - before, good.heads().len()), (10, 13));
         let line = format!("obo_gateway_upstream_retries_total{{upstream=\"up\"}} {}", before + 10);
         assert!(gateway.metrics().await.contains(&line), "{line}");
-        waiting.iter().for_each(tokio::task::JoinHandle::abort);
+        for call in waiting {
+            call.abort();
+            assert!(call.await.is_err());
+        }
+        gateway.metrics_when("obo_gateway_requests_in_flight 0\n").await;
     }
 }
 

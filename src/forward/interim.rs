@@ -193,9 +193,7 @@ fn clean(headers: &mut HeaderMap, rules: &HeaderRules) {
     for name in of_pages.cloned().collect::<Vec<_>>() {
         headers.remove(name);
     }
-    for name in rules.remove.iter().chain(rules.set.iter().map(|(name, _)| name)) {
-        headers.remove(name);
-    }
+    rules.remove_ruled(headers);
 }
 
 /// The head as HTTP/1.1 has it. Names and values are valid: they were parsed.

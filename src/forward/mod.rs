@@ -140,11 +140,10 @@ pub async fn send<'a>(
     };
     let sent = sent.map_err(|error| error.rejection(upstream, &trail, upload.as_deref()))?;
     let Sent { response, lease, endpoint, head } = sent;
-    let patience = upstream.settings.timeouts.stream;
     let trailers = listener.as_ref().map_or(Trailers::AsTheyCome, |listener| listener.trailers());
-    let end = token_end.as_ref();
+    let (end, rules) = (token_end.as_ref(), &plan.response_headers);
     let response =
-        response::receive(response, lease, endpoint, upload.clone(), trailers, patience, end);
+        response::receive(response, lease, endpoint, upload.clone(), trailers, plan, end);
     let mut response = response
         .map_err(|error| SendError::Answer(error).rejection(upstream, &trail, upload.as_deref()))?;
     if let Some(exchanged) = exchanged
@@ -173,7 +172,7 @@ pub async fn send<'a>(
     if let Some(links) = links {
         response = links.relink_answer(response);
     }
-    plan.response_headers.apply(response.headers_mut());
+    rules.apply(response.headers_mut());
     if let Some(listener) = listener {
         listener.answered(response.headers_mut());
     }

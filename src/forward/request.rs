@@ -47,9 +47,9 @@ pub struct Forwarding {
     /// The way that the route is, where the links of its upstream come to lead here.
     pub links: Option<Arc<Way>>,
     /// Changes to the request's fields.
-    pub request_headers: HeaderRules,
+    pub request_headers: Arc<HeaderRules>,
     /// Changes to the answer's fields.
-    pub response_headers: HeaderRules,
+    pub response_headers: Arc<HeaderRules>,
     /// From the end of the request to the head of the answer.
     pub response_timeout: Patience,
     /// Largest request body in bytes; `None` is any.
@@ -230,9 +230,9 @@ pub fn prepare<'a>(
     // gRPC is HTTP/2, where pings find out whether the caller is still there.
     let grpc = parts.version == Version::HTTP_2 && head.content_type().is_some_and(is_grpc);
     let pace = if grpc { Pace::Unhurried } else { Pace::Steady };
-    let asserted = Arc::clone(&plan.asserted);
+    let (asserted, rules) = (Arc::clone(&plan.asserted), Arc::clone(&plan.request_headers));
     let (most, patience) = (plan.max_body_bytes, plan.body_idle_timeout);
-    let upload = Upload::new(body, most, patience, pace, bytes_in, asserted);
+    let upload = Upload::new(body, most, patience, pace, bytes_in, asserted, rules);
     let upload = upload.over(parts.version).until(token_end.as_ref());
     let progress = upload.progress();
     let mut kept = KeptBody::Gone;

@@ -13,11 +13,12 @@ use hyper::body::Incoming;
 
 use super::balance::Chosen;
 use super::client::Lease;
-use super::headers;
+use super::headers::{self, HeaderRules};
 use super::interim::Trailers;
+use super::request::Forwarding;
 use super::token_end::{AnswerEnd, StreamEnd};
 use super::upload::Progress;
-use super::upstream::{Patience, is_grpc};
+use super::upstream::is_grpc;
 use crate::body::{Body, BoxError};
 use crate::idle_timer::IdleTimer;
 
@@ -43,7 +44,7 @@ pub(super) fn receive(
     endpoint: Chosen,
     upload: Option<Arc<Progress>>,
     trailers: Trailers,
-    patience: Patience,
+    plan: &Forwarding,
     token_end: Option<&StreamEnd>,
 ) -> Result<Response<Body>, BadAnswer> {
     let (mut parts, incoming) = response.into_parts();
@@ -69,7 +70,7 @@ pub(super) fn receive(
         lease.ended();
         return Ok(Response::from_parts(parts, Body::empty()));
     }
-    let patience = patience.with(parts.headers.get(CONTENT_TYPE));
+    let patience = plan.upstream.settings.timeouts.stream.with(parts.headers.get(CONTENT_TYPE));
     let length = match trailers {
         Trailers::Taken if announces(&mut parts.headers) => {
             // HTTP/2 has trailers behind a body of known length; HTTP/1.1 only behind chunks.
@@ -82,7 +83,8 @@ pub(super) fn receive(
     let token_end = token_end.filter(|_| incoming.size_hint().exact().is_none());
     let end = token_end.map(|end| AnswerEnd::new(end.clone(), &parts.headers));
     let idle = IdleTimer::new(patience);
-    let download = Download { incoming, lease, length, ends_expressly, idle, end };
+    let rules = Arc::clone(&plan.response_headers);
+    let download = Download { incoming, lease, length, rules, ends_expressly, idle, end };
     Ok(Response::from_parts(parts, Body::stream(download)))
 }
 
@@ -161,6 +163,8 @@ struct Download {
     incoming: Incoming,
     lease: Returning,
     length: Length,
+    /// Those of the route: they hold for trailers, too.
+    rules: Arc<HeaderRules>,
     /// HTTP/2 says that a body is whole.
     ends_expressly: bool,
     idle: IdleTimer,
@@ -203,7 +207,7 @@ impl http_body::Body for Download {
                 }
                 let frame = match frame.into_trailers() {
                     Ok(mut trailers) => {
-                        headers::clean_response_trailers(&mut trailers);
+                        headers::clean_response_trailers(&mut trailers, &self.rules);
                         Frame::trailers(trailers)
                     }
                     Err(data) => data,

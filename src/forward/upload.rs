@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::expect::Hold;
-use super::headers::{self, Asserted};
+use super::headers::{self, Asserted, HeaderRules};
 use super::replay::Replay;
 use super::token_end::{Expiry, StreamEnd};
 use crate::body::BoxError;
@@ -156,6 +156,7 @@ pub(super) struct Upload {
     idle: IdleTimer,
     counter: ByteCounter,
     asserted: Arc<Asserted>,
+    rules: Arc<HeaderRules>,
     progress: Arc<Progress>,
     expiry: Option<Expiry>,
     /// HTTP/2 says that a body is whole.
@@ -165,7 +166,7 @@ pub(super) struct Upload {
 impl Upload {
     /// Passes `incoming` on: at most `most` bytes, at most `patience` without a byte, unless `pace`
     /// or an answer that has begun allow longer pauses. Of its trailers, the fields in `asserted`
-    /// are left out.
+    /// and those that `rules` are about are left out.
     pub(super) fn new(
         incoming: Incoming,
         most: Option<u64>,
@@ -173,6 +174,7 @@ impl Upload {
         pace: Pace,
         counter: ByteCounter,
         asserted: Arc<Asserted>,
+        rules: Arc<HeaderRules>,
     ) -> Self {
         let progress = Progress {
             fault: OnceLock::new(),
@@ -191,6 +193,7 @@ impl Upload {
             idle: IdleTimer::new(Some(patience)),
             counter,
             asserted,
+            rules,
             progress: Arc::new(progress),
             expiry: None,
             ends_expressly: false,
@@ -229,7 +232,7 @@ impl Upload {
         self.progress.begun.store(true, Ordering::Release);
         let frame = match frame.into_trailers() {
             Ok(mut trailers) => {
-                headers::clean_request_trailers(&mut trailers, &self.asserted);
+                headers::clean_request_trailers(&mut trailers, &self.asserted, &self.rules);
                 // Not kept, and a body without them is another message.
                 self.progress.let_go();
                 Frame::trailers(trailers)

@@ -289,6 +289,35 @@ async fn trailers_of_an_http2_request_of_known_length_reach_an_http1_upstream() 
     assert_eq!(upstream.last().body.length, 5);
 }
 
+/// Whoever merges trailers into the head would else get what the route took out or set itself.
+#[tokio::test]
+async fn what_a_route_sets_or_removes_does_not_come_as_a_trailer() {
+    let upstream = Upstream::start();
+    let rules = "request_headers: { set: { x-set: ours }, remove: [x-gone] }, \
+                 response_headers: { set: { x-set: ours }, remove: [x-gone] }";
+    let gateway = Gateway::start(&open(&upstream.url(), "protocol: http1", rules));
+    let field = |name| (HeaderName::from_static(name), HeaderValue::from_static("theirs"));
+    let trailers = HeaderMap::from_iter(["x-set", "x-gone", "content-type", "x-sum"].map(field));
+    let answered = trailers.clone();
+    upstream.answer(move |_| Answer { trailers: Some(answered.clone()), ..Answer::ok("ok") });
+    let mut client = gateway.client_http2().await;
+    let (send, body) = pieces();
+    let request = Request::post("/x").header("trailer", "x-set, x-gone, content-type, x-sum");
+    let request = request.header("te", "trailers").body(body).unwrap();
+    let sending = async {
+        send.send(piece("hello")).await.unwrap();
+        send.send(Ok(Frame::trailers(trailers))).await.unwrap();
+        drop(send);
+    };
+    let (response, ()) = tokio::join!(client.start(request), sending);
+    let response = response.unwrap();
+    assert_eq!(response.headers()["x-set"], "ours");
+    let passed = response.into_body().collect().await.unwrap().trailers().cloned();
+    let sums = Some(HeaderMap::from_iter([field("x-sum")]));
+    assert_eq!(passed, sums);
+    assert_eq!(upstream.last().body.trailers, sums);
+}
+
 #[tokio::test]
 async fn a_caller_who_goes_away_resets_the_stream_and_no_more() {
     let talk = Talk::start().await;

@@ -21,6 +21,7 @@ use super::upload::Progress;
 use super::upstream::is_grpc;
 use crate::body::{Body, BoxError};
 use crate::idle_timer::IdleTimer;
+use crate::limits;
 
 /// What is wrong with an answer. Passed on, it could be read in two ways.
 #[derive(Debug, thiserror::Error)]
@@ -29,10 +30,14 @@ pub(super) enum BadAnswer {
     BothLengths,
     #[error("it has more than one `Content-Length`")]
     ManyLengths,
+    #[error("its `Content-Length` is no number of bytes")]
+    NoLength,
     #[error("its `Transfer-Encoding` is not `chunked`")]
     UnknownCoding,
     #[error("it switches protocols, and nothing asked for that")]
     Switching,
+    #[error("more than {} informational answers came before it", limits::MAX_INTERIM_ANSWERS)]
+    InterimFlood,
 }
 
 /// Takes an answer, the connection it comes over and where from. The connection goes back when the
@@ -103,12 +108,22 @@ fn check_framing(status: StatusCode, headers: &HeaderMap) -> Result<(), BadAnswe
     if lengths.next().is_some() || length.is_some_and(|length| length.as_bytes().contains(&b',')) {
         return Err(BadAnswer::ManyLengths);
     }
+    // hyper looks at it only where a body is due.
+    if length.is_some_and(|length| !is_length(length)) {
+        return Err(BadAnswer::NoLength);
+    }
     if codings.next().is_some()
         || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
     {
         return Err(BadAnswer::UnknownCoding);
     }
     Ok(())
+}
+
+/// Digits alone (RFC 9110 §8.6), of a number that can be counted to.
+fn is_length(value: &HeaderValue) -> bool {
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.is_some_and(|digits| digits.parse::<u64>().is_ok())
 }
 
 /// Whether the answer announces trailers. Those of gRPC are known, and need no announcement over HTTP/2;
@@ -264,6 +279,15 @@ mod tests {
             (&[("content-length", "1"), ("transfer-encoding", "chunked")], false),
             (&[("content-length", "1"), ("content-length", "1")], false),
             (&[("content-length", "1, 1")], false),
+            (&[("content-length", "18446744073709551615")], true),
+            (&[("content-length", "18446744073709551616")], false),
+            (&[("content-length", "007")], true),
+            (&[("content-length", "-5")], false),
+            (&[("content-length", "+5")], false),
+            (&[("content-length", "5x")], false),
+            (&[("content-length", "0x5")], false),
+            (&[("content-length", "5 5")], false),
+            (&[("content-length", "")], false),
             (&[("transfer-encoding", "gzip, chunked")], false),
             (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], false),
             (&[("transfer-encoding", "identity")], false),

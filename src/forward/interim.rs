@@ -182,14 +182,16 @@ pub(super) async fn passing_on<T>(
     answer: impl Future<Output = Result<T, SendError>>,
 ) -> Result<T, SendError> {
     let Some(listener) = listener else { return answer.await };
-    let mut answer = pin!(answer);
+    let mut coming = pin!(Some(answer));
     let answer = poll_fn(|cx| {
         // What can't be passed on yet holds up nothing but itself.
         let _busy = listener.poll_passed(rules, cx);
         if listener.flooded.load(Ordering::Acquire) {
+            // Its connection goes now, not when the caller has taken what was before.
+            coming.set(None);
             return Poll::Ready(Err(SendError::Answer(BadAnswer::InterimFlood)));
         }
-        answer.as_mut().poll(cx)
+        coming.as_mut().as_pin_mut().map_or(Poll::Pending, |answer| answer.poll(cx))
     })
     .await;
     // What was heard comes before it, and a final answer must not have begun meanwhile.

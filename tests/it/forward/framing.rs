@@ -109,7 +109,8 @@ async fn a_length_that_is_none_is_not_passed_on_where_no_body_is_due_either() {
     http2_client.is_not_a_gateway();
     for (length, good) in [
         ("5", true),
-        ("18446744073709551615", true),
+        // As many digits as a client of HTTP/2 made with hyper takes.
+        ("9223372036854775807", true),
         ("18446744073709551616", false),
         ("-5", false),
         ("+5", false),

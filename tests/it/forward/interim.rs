@@ -113,8 +113,7 @@ async fn a_flood_of_them_is_no_answer() {
     let upstream = RawUpstream::start();
     let gateway = Gateway::start(&open(&upstream.url(), "", ""));
     let processing = "HTTP/1.1 102 Processing\r\n\r\n".to_owned();
-    let hint =
-        |bytes| format!("HTTP/1.1 103 Early Hints\r\nlink: {}\r\n\r\n", "x".repeat(bytes));
+    let hint = |bytes| format!("HTTP/1.1 103 Early Hints\r\nlink: {}\r\n\r\n", "x".repeat(bytes));
     for (hints, number, most, status) in [
         (processing.clone(), 256, 256, 200),
         (processing, 257, 256, 502),

@@ -63,6 +63,7 @@ use crate::rejection::Rejection;
 use attempt::{Attempt, Keep, Sent};
 use endpoint::Endpoint;
 use interim::Trailers;
+use response::BadAnswer;
 use send_error::SendError;
 use upgrade::Opened;
 
@@ -166,11 +167,15 @@ pub async fn send<'a>(
         // It speaks of the gateway's token; a caller would take it for the one it sent.
         response.headers_mut().remove(WWW_AUTHENTICATE);
     }
-    if let Some(upload) = upload {
+    if let Some(upload) = &upload {
         upload.let_go();
     }
     if let Some(links) = links {
-        response = links.relink_answer(response);
+        let relinked = Box::pin(links.relink_answer(response)).await;
+        response = relinked.map_err(|damaged| {
+            let error = SendError::Answer(BadAnswer::Damaged(damaged));
+            error.rejection(upstream, &trail, upload.as_deref())
+        })?;
     }
     rules.apply(response.headers_mut());
     if let Some(listener) = listener {

@@ -15,6 +15,7 @@ use super::balance::Chosen;
 use super::client::Lease;
 use super::headers::{self, HeaderRules};
 use super::interim::Trailers;
+use super::links::Damaged;
 use super::request::Forwarding;
 use super::token_end::{AnswerEnd, StreamEnd};
 use super::upload::Progress;
@@ -38,6 +39,8 @@ pub(super) enum BadAnswer {
     Switching,
     #[error("more than {} informational answers came before it", limits::MAX_INTERIM_ANSWERS)]
     InterimFlood,
+    #[error("its links can't be replaced")]
+    Damaged(#[source] Damaged),
 }
 
 /// Takes an answer, the connection it comes over and where from. The connection goes back when the

@@ -32,6 +32,8 @@ pub(super) struct Listener {
     trailers: Trailers,
     /// The body that waits for a 100.
     hold: Option<Arc<Hold>>,
+    /// Whether there is anything to look for behind the lock: with most requests, never.
+    has_heard: AtomicBool,
     heard: Mutex<Heard>,
     /// There were more than are taken.
     flooded: AtomicBool,
@@ -68,9 +70,9 @@ impl Listener {
         }
         let taken = caller.is_some() && headers.contains_key(TE);
         let trailers = if taken { Trailers::Taken } else { Trailers::AsTheyCome };
-        let (heard, waker) = (Mutex::default(), AtomicWaker::new());
-        let flooded = AtomicBool::new(false);
-        Some(Arc::new(Self { caller, trailers, hold, heard, flooded, waker }))
+        let (has_heard, heard) = (AtomicBool::new(false), Mutex::default());
+        let (flooded, waker) = (AtomicBool::new(false), AtomicWaker::new());
+        Some(Arc::new(Self { caller, trailers, hold, has_heard, heard, flooded, waker }))
     }
 
     /// Hears of the answers to `request`, which goes over HTTP/1.1.
@@ -142,6 +144,7 @@ impl Listener {
         heard.bytes = bytes;
         heard.answers.push((status, headers.clone()));
         drop(heard);
+        self.has_heard.store(true, Ordering::Release);
         self.waker.wake();
     }
 
@@ -150,6 +153,9 @@ impl Listener {
         // Before the look: what is heard in between wakes it all the same.
         self.waker.register(cx.waker());
         let Some(caller) = &self.caller else { return Poll::Ready(()) };
+        if !self.has_heard.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
         loop {
             if caller.poll_written(cx).is_pending() {
                 return Poll::Pending;

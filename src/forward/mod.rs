@@ -151,18 +151,9 @@ pub async fn send<'a>(
         && response.status() == StatusCode::UNAUTHORIZED
     {
         if let Some(claims) = challenge::claims_wanted(response.headers()) {
-            // The answer is held meanwhile: with it the connection would go that the rest
-            // of the body takes.
-            let challenged = Box::pin(Challenged::new(
-                plan,
-                claims,
-                head,
-                exchanged,
-                links,
-                (token_end, upgrade),
-            ))
-            .await;
-            return Ok(Answer::Challenged(Box::new(challenged)));
+            let rest = (token_end, upgrade);
+            let challenged = Challenged::new(plan, claims, head, exchanged, links, rest, response);
+            return Ok(Answer::Challenged(Box::new(Box::pin(challenged).await)));
         }
         // It speaks of the gateway's token; a caller would take it for the one it sent.
         response.headers_mut().remove(WWW_AUTHENTICATE);

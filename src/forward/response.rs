@@ -218,6 +218,11 @@ impl http_body::Body for Download {
         }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                if frame.is_data()
+                    && let Some(end) = self.end.as_mut().filter(|end| end.is_due())
+                {
+                    return Poll::Ready(end.end());
+                }
                 self.idle.moved();
                 // Whoever reads us may not ask again once the length is reached.
                 if self.incoming.is_end_stream() {

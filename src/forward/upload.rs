@@ -242,6 +242,13 @@ impl Upload {
         Poll::Ready(Some(Err(error)))
     }
 
+    /// The fault of a body that comes without a pause and so never waits for the token's end.
+    fn outlived_token(&self) -> Option<UploadFault> {
+        let expiry = self.expiry.as_ref()?;
+        let is_over = !self.progress.answered.load(Ordering::Acquire) && expiry.is_over();
+        is_over.then(|| token_expired(&expiry.end))
+    }
+
     fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.idle.moved();
         self.progress.moved();
@@ -280,6 +287,10 @@ impl Upload {
     }
 }
 
+fn token_expired(end: &StreamEnd) -> UploadFault {
+    UploadFault::TokenExpired(end.reason("the request, whose body was still coming,"))
+}
+
 impl http_body::Body for Upload {
     type Data = Bytes;
     type Error = BoxError;
@@ -289,7 +300,10 @@ impl http_body::Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => self.pass(frame),
+            Poll::Ready(Some(Ok(frame))) => match self.outlived_token() {
+                Some(fault) => self.fail(fault),
+                None => self.pass(frame),
+            },
             Poll::Ready(Some(Err(error))) => {
                 let text = std::error::Error::source(&error)
                     .map_or_else(|| error.to_string(), ToString::to_string);
@@ -309,8 +323,8 @@ impl http_body::Body for Upload {
                     && let Some(expiry) = &mut self.expiry
                     && expiry.poll_over(cx).is_ready()
                 {
-                    let reason = expiry.end.reason("the request, whose body was still coming,");
-                    return self.fail(UploadFault::TokenExpired(reason));
+                    let fault = token_expired(&expiry.end);
+                    return self.fail(fault);
                 }
                 let patience = ready!(self.idle.poll_expired(cx));
                 if !self.progress.unhurried.load(Ordering::Acquire) {

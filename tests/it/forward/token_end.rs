@@ -197,6 +197,28 @@ async fn an_answer_without_a_length_ends_as_its_kind_can() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_always_ahead_of_its_caller_ends_too() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let keys = "protocol: http2, timeouts: { stream: off }";
+    let gateway = gateway(&provider, &upstream.url(), keys, "").await;
+    let (answer, down) = Answer::stream();
+    let mut answer = Some(answer.header("content-type", "text/event-stream"));
+    upstream.answer(move |_| answer.take().unwrap());
+    tokio::spawn(async move { while down.send(Ok(vec![b'x'; 64 << 10].into())).await.is_ok() {} });
+    let mut client = gateway.client_http2().await;
+    let request = Request::get("/x").header("authorization", bearer(&token(&provider, 100)));
+    let mut body = client.start(request.body(full("")).unwrap()).await.unwrap().into_body();
+    gateway.pass(100 * S).await;
+    let mut got = 0;
+    while let Some(frame) = within("a piece or the end", body.frame()).await {
+        got += frame.unwrap().into_data().unwrap().len();
+        // What is on its way: the windows of both sides, and some.
+        assert!(got < 16 << 20, "it goes on for ever");
+    }
+    assert_eq!(event(&gateway, "/x").await["code"], "token_expired");
+}
+
+#[tokio::test]
 async fn an_answer_with_a_length_is_finished() {
     let (provider, upstream) = (Provider::start(), Upstream::start());
     let gateway = gateway(&provider, &upstream.url(), "timeouts: { stream: off }", "").await;

@@ -327,8 +327,13 @@ impl<'a, 'r> Attempt<'a, 'r> {
                 Ok(answer) => return Ok(answer),
                 Err(_elapsed) => {
                     let later = self.deadline().map(|(later, _)| later);
-                    deadline =
-                        later.filter(|later| *later > deadline).ok_or(SendError::Timeout(limit))?;
+                    let Some(later) = later.filter(|later| *later > deadline) else {
+                        if let Some(upload) = self.upload {
+                            upload.blame_caller(limit);
+                        }
+                        return Err(SendError::Timeout(limit));
+                    };
+                    deadline = later;
                 }
             }
         }

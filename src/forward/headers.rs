@@ -6,9 +6,12 @@
 //! can't use it to strip one of ours.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+    AGE, ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING,
+    CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
+    CONTENT_SECURITY_POLICY_REPORT_ONLY, CONTENT_TYPE, COOKIE, DATE, EXPECT, EXPIRES, FORWARDED,
+    HOST, LOCATION, MAX_FORWARDS, ORIGIN, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE,
+    REFRESH, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -35,8 +38,44 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 ];
 
 /// Fields that say how content is framed and read: behind it, they come too late to be believed.
-const OF_CONTENT: [HeaderName; 5] =
-    [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRAILER];
+const OF_CONTENT: [HeaderName; 8] = [
+    CONTENT_DISPOSITION,
+    CONTENT_ENCODING,
+    CONTENT_LANGUAGE,
+    CONTENT_LENGTH,
+    CONTENT_LOCATION,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    TRAILER,
+];
+
+/// Fields that say how the head of an answer is to be taken: a caller who merges trailers into the
+/// head would get them past what was decided on it (RFC 9110 §6.5.1).
+const OF_ANSWER: [HeaderName; 19] = [
+    AGE,
+    ALT_SVC,
+    CACHE_CONTROL,
+    HeaderName::from_static("clear-site-data"),
+    CONTENT_SECURITY_POLICY,
+    CONTENT_SECURITY_POLICY_REPORT_ONLY,
+    DATE,
+    EXPIRES,
+    HOST,
+    LOCATION,
+    PRAGMA,
+    REFRESH,
+    RETRY_AFTER,
+    SET_COOKIE,
+    STRICT_TRANSPORT_SECURITY,
+    VARY,
+    WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+];
+
+/// The same of a request.
+const OF_REQUEST: [HeaderName; 8] =
+    [CACHE_CONTROL, COOKIE, MAX_FORWARDS, ORIGIN, PRAGMA, RANGE, TE, X_REQUEST_ID];
 
 /// Fields with which frameworks let a request claim another path, another method or, behind
 /// Azure's own front doors, another user than the one the gateway judged.
@@ -178,11 +217,7 @@ pub(super) fn assert_caller(headers: &mut HeaderMap, downstream: &Downstream<'_>
 
 fn remove_forwarded(headers: &mut HeaderMap) {
     headers.remove(FORWARDED);
-    let forwarded = headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-"));
-    let forwarded: Vec<HeaderName> = forwarded.cloned().collect();
-    for name in forwarded {
-        headers.remove(name);
-    }
+    remove_starting_with(headers, &["x-forwarded-"]);
 }
 
 /// Removes from the trailers of a request what may not stand there: framing, how the content is
@@ -197,7 +232,8 @@ pub(super) fn clean_request_trailers(
     remove_forwarded(trailers);
     rules.remove_ruled(trailers);
     remove_all(trailers, &OF_CONTENT);
-    remove_all(trailers, &[TE, COOKIE, X_REQUEST_ID]);
+    remove_all(trailers, &OF_REQUEST);
+    remove_starting_with(trailers, &["access-control-", "if-"]);
 }
 
 /// Removes from an upstream's fields what means its connection only.
@@ -213,7 +249,15 @@ pub(super) fn clean_response_trailers(trailers: &mut HeaderMap, rules: &HeaderRu
     clean_response(trailers);
     rules.remove_ruled(trailers);
     remove_all(trailers, &OF_CONTENT);
-    remove_all(trailers, &[HOST, SET_COOKIE, WWW_AUTHENTICATE]);
+    remove_all(trailers, &OF_ANSWER);
+    remove_starting_with(trailers, &["access-control-"]);
+}
+
+fn remove_starting_with(headers: &mut HeaderMap, prefixes: &[&str]) {
+    let has_one = |name: &&HeaderName| prefixes.iter().any(|it| name.as_str().starts_with(it));
+    for name in headers.keys().filter(has_one).cloned().collect::<Vec<_>>() {
+        headers.remove(name);
+    }
 }
 
 fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {

@@ -15,12 +15,14 @@ use super::balance::Chosen;
 use super::client::Lease;
 use super::headers::{self, HeaderRules};
 use super::interim::Trailers;
+use super::links::Damaged;
 use super::request::Forwarding;
 use super::token_end::{AnswerEnd, StreamEnd};
 use super::upload::Progress;
 use super::upstream::is_grpc;
 use crate::body::{Body, BoxError};
 use crate::idle_timer::IdleTimer;
+use crate::limits;
 
 /// What is wrong with an answer. Passed on, it could be read in two ways.
 #[derive(Debug, thiserror::Error)]
@@ -29,10 +31,16 @@ pub(super) enum BadAnswer {
     BothLengths,
     #[error("it has more than one `Content-Length`")]
     ManyLengths,
+    #[error("its `Content-Length` is no number of bytes")]
+    NoLength,
     #[error("its `Transfer-Encoding` is not `chunked`")]
     UnknownCoding,
     #[error("it switches protocols, and nothing asked for that")]
     Switching,
+    #[error("more than {} informational answers came before it", limits::MAX_INTERIM_ANSWERS)]
+    InterimFlood,
+    #[error("its links can't be replaced")]
+    Damaged(#[source] Damaged),
 }
 
 /// Takes an answer, the connection it comes over and where from. The connection goes back when the
@@ -70,8 +78,7 @@ pub(super) fn receive(
         lease.ended();
         return Ok(Response::from_parts(parts, Body::empty()));
     }
-    let patience = plan.upstream.settings.timeouts.stream;
-    let patience = patience.with(parts.headers.get(CONTENT_TYPE));
+    let patience = plan.upstream.settings.timeouts.stream.with(parts.headers.get(CONTENT_TYPE));
     let length = match trailers {
         Trailers::Taken if announces(&mut parts.headers) => {
             // HTTP/2 has trailers behind a body of known length; HTTP/1.1 only behind chunks.
@@ -104,12 +111,22 @@ fn check_framing(status: StatusCode, headers: &HeaderMap) -> Result<(), BadAnswe
     if lengths.next().is_some() || length.is_some_and(|length| length.as_bytes().contains(&b',')) {
         return Err(BadAnswer::ManyLengths);
     }
+    // hyper looks at it only where a body is due.
+    if length.is_some_and(|length| !is_length(length)) {
+        return Err(BadAnswer::NoLength);
+    }
     if codings.next().is_some()
         || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
     {
         return Err(BadAnswer::UnknownCoding);
     }
     Ok(())
+}
+
+/// Digits alone (RFC 9110 §8.6), of a number that can be counted to.
+fn is_length(value: &HeaderValue) -> bool {
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.is_some_and(|digits| digits.parse::<u64>().is_ok())
 }
 
 /// Whether the answer announces trailers. Those of gRPC are known, and need no announcement over HTTP/2;
@@ -270,6 +287,15 @@ mod tests {
             (&[("content-length", "1"), ("transfer-encoding", "chunked")], false),
             (&[("content-length", "1"), ("content-length", "1")], false),
             (&[("content-length", "1, 1")], false),
+            (&[("content-length", "18446744073709551615")], true),
+            (&[("content-length", "18446744073709551616")], false),
+            (&[("content-length", "007")], true),
+            (&[("content-length", "-5")], false),
+            (&[("content-length", "+5")], false),
+            (&[("content-length", "5x")], false),
+            (&[("content-length", "0x5")], false),
+            (&[("content-length", "5 5")], false),
+            (&[("content-length", "")], false),
             (&[("transfer-encoding", "gzip, chunked")], false),
             (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], false),
             (&[("transfer-encoding", "identity")], false),

@@ -66,6 +66,8 @@ pub(super) struct Progress {
     hold: OnceLock<Weak<Hold>>,
     /// Whether any of it has been passed on.
     begun: AtomicBool,
+    /// Whether the upstream takes more than the caller has sent.
+    awaited: AtomicBool,
     /// Where it is kept, if it may have to be sent again.
     replay: OnceLock<Replay>,
 }
@@ -129,6 +131,19 @@ impl Progress {
         self.hold.get_or_init(|| Arc::downgrade(hold));
     }
 
+    /// Nothing came of the request for `waited`. That is the caller's doing if the upstream waits for
+    /// the body and has not got a byte of it.
+    pub(super) fn blame_caller(&self, waited: Duration) {
+        let is_owed = self.awaited.load(Ordering::Acquire)
+            && !self.begun.load(Ordering::Acquire)
+            && !self.ended()
+            && !self.unhurried.load(Ordering::Acquire);
+        if is_owed {
+            self.fault.get_or_init(|| UploadFault::Idle(waited));
+            self.let_go();
+        }
+    }
+
     /// When the last frame went through.
     pub(super) fn moved_at(&self) -> Instant {
         *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner)
@@ -184,6 +199,7 @@ impl Upload {
             moved_at: Mutex::new(Instant::now()),
             hold: OnceLock::new(),
             begun: AtomicBool::new(false),
+            awaited: AtomicBool::new(false),
             replay: OnceLock::new(),
         };
         Self {
@@ -302,6 +318,7 @@ impl http_body::Body for Upload {
                 Poll::Ready(None)
             }
             Poll::Pending => loop {
+                self.progress.awaited.store(true, Ordering::Release);
                 if !self.progress.answered.load(Ordering::Acquire)
                     && let Some(expiry) = &mut self.expiry
                     && expiry.poll_over(cx).is_ready()

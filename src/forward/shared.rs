@@ -275,6 +275,8 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for First {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     async fn made(peers: &mut Vec<tokio::io::DuplexStream>, limit: &Arc<Limit>) -> Made {
@@ -317,5 +319,32 @@ mod tests {
         lent.clear();
         assert!(connections.close_one_idle() && connections.close_one_idle());
         assert!(connections.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_takes_no_more_until_it_is_heard() {
+        let (limit, mut peers) = (Limit::new(8, 8), Vec::new());
+        let mut connections = Connections::default();
+        let first = connections.share(made(&mut peers, &limit).await);
+        let carried = Arc::clone(&first.carried);
+        carried.takes(8);
+        let timed_out = connections.lend(None).unwrap();
+        timed_out.timed_out();
+        drop(timed_out);
+        assert!(connections.lend(None).is_none());
+
+        // Settings that say nothing (RFC 9113 §6.5).
+        peers[0].write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        while carried.heard.times() == 0 {
+            tokio::task::yield_now().await;
+        }
+        carried.takes(8);
+        let timed_out = connections.lend(None).expect("it was heard");
+        first.timed_out();
+        assert!(connections.lend(None).is_some(), "it was heard after that one was lent");
+        timed_out.timed_out();
+        drop((timed_out, first));
+        assert!(connections.lend(None).is_none());
+        assert!(connections.is_empty(), "it carries nothing");
     }
 }

@@ -280,6 +280,10 @@ pub const HTTP2_CALLER_WINDOW: u32 = 1024 * 1024;
 /// written, and in a stream of HTTP/2 to a caller. An answer's head must fit, too.
 pub const CONNECTION_BUFFER_BYTES: usize = 64 * 1024;
 
+/// Bytes of an answer that go into a stream of HTTP/2 at a time, one DATA frame: the less, the slower a
+/// caller may take them before `body_idle_timeout` ends the stream.
+pub const HTTP2_PIECE: usize = 16 * 1024;
+
 /// Largest `claims` of a challenge in bytes, before base64: what still fits into one header
 /// field of common clients. Real ones are below 500 bytes.
 pub const MAX_CLAIMS_BYTES: usize = 8 * 1024;

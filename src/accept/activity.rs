@@ -120,9 +120,14 @@ impl Activity {
         }
     }
 
+    /// Whether a write waits for the caller.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.writing.load(Ordering::Acquire)
+    }
+
     /// Whether a request is being answered, or its answer is still on its way.
     pub(crate) fn is_busy(&self) -> bool {
-        self.requests() > 0 || self.writing.load(Ordering::Acquire)
+        self.requests() > 0 || self.is_writing()
     }
 
     /// Whether a head has begun that nobody has read whole.

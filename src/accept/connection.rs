@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use hyper::server::conn::{http1, http2};
 use hyper::service::HttpService;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -23,7 +23,7 @@ use crate::accept::framing::{self, Reader};
 use crate::accept::proxied;
 use crate::accept::service::{Handler, service};
 use crate::accept::slots::Slot;
-use crate::accept::taking::Taking;
+use crate::accept::streams::{Link, Streams};
 use crate::accept::tls::Tls;
 use crate::accept::watched::{Reading, Watched};
 use crate::accept::{Server, Settings};
@@ -142,13 +142,11 @@ where
     let watched = Watched::new(stream, ahead, Arc::clone(&activity), reading, patience, slot);
     let interim = (protocol == Protocol::Http1).then(Interim::default);
     let io = TokioIo::new(watched.with_interim(interim.clone()));
-    let taking = (protocol == Protocol::Http2).then(|| Arc::new(Taking::new(begun)));
     let service = service(
         handler.clone(),
         peer,
         Arc::clone(&activity),
         verdict,
-        taking.clone(),
         interim,
         server.drain.clone(),
     );
@@ -159,8 +157,9 @@ where
         }
         Protocol::Http2 => {
             activity.multiplexed();
-            let connection = http2(settings).serve_connection(io, service);
-            drive(connection, &activity, taking.as_deref(), settings, &server.drain).await
+            let streams = Streams::new(begun);
+            let connection = http2(settings, streams.clone()).serve_connection(io, service);
+            drive(connection, &activity, Some(&streams), settings, &server.drain).await
         }
     };
     if let Some(unread) = answer::unread(&activity, broken.as_ref()) {
@@ -208,8 +207,8 @@ fn http1(settings: &Settings) -> http1::Builder {
     builder
 }
 
-fn http2(settings: &Settings) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn http2(settings: &Settings, streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
@@ -258,7 +257,7 @@ where
 async fn drive<C: Ending>(
     connection: C,
     activity: &Activity,
-    taking: Option<&Taking>,
+    streams: Option<&Streams>,
     settings: &Settings,
     drain: &Drain,
 ) -> Option<hyper::Error> {
@@ -266,6 +265,8 @@ async fn drive<C: Ending>(
     let mut look = pin!(sleep_until(Instant::now() + settings.header_timeout));
     look_first(activity, settings, look.as_mut());
     let mut ends_by: Option<Instant> = None;
+    // When a look last found that the caller does not keep up with what is written.
+    let mut clogged: Option<Instant> = None;
     let mut told = false;
     loop {
         tokio::select! {
@@ -301,13 +302,19 @@ async fn drive<C: Ending>(
                     // A request that was on its way is answered; its last bytes are not cut off.
                     ends_by = None;
                 }
-                let (requests, patience) = (activity.requests(), settings.body_idle_timeout);
-                if taking.is_some_and(|taking| taking.has_stalled(now, requests, patience)) {
-                    tracing::debug!(requests, "a caller takes nothing of what is due to it");
-                    return None;
+                let patience = settings.body_idle_timeout;
+                if activity.is_writing() {
+                    clogged = Some(now);
                 }
+                let link = match clogged {
+                    Some(at) if now < at + patience => Link::Clogged,
+                    Some(_) | None => Link::Flows,
+                };
+                let due = streams.and_then(|streams| streams.end_stalled(now, patience, link));
                 match activity.judge(now, settings) {
-                    Verdict::LookAgain(at) => look.as_mut().reset(at),
+                    Verdict::LookAgain(at) => {
+                        look.as_mut().reset(due.map_or(at, |due| due.min(at)));
+                    }
                     Verdict::Idle => {
                         told = true;
                         connection.as_mut().end();

@@ -2,10 +2,11 @@
 //! cost one request.
 
 use std::convert::Infallible;
+use std::mem;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -20,11 +21,12 @@ use crate::accept::activity::{Activity, Answering};
 use crate::accept::answer::{self, Unread};
 use crate::accept::drain::Drain;
 use crate::accept::framing::Verdict;
-use crate::accept::taking::{Taking, Turn};
+use crate::accept::streams;
 use crate::accept::upgrade;
 use crate::body::{self, BoxError};
 use crate::forward::upgrade::{Tunnel, is_for_websocket};
 use crate::interim::Interim;
+use crate::limits;
 use crate::peer::Peer;
 use crate::route::Condemned;
 
@@ -70,16 +72,17 @@ pub(crate) fn service<H: Handler>(
     peer: Peer,
     activity: Arc<Activity>,
     verdict: Option<Arc<Verdict>>,
-    taking: Option<Arc<Taking>>,
     interim: Option<Interim>,
     drain: Drain,
 ) -> impl HttpService<Incoming, ResBody = Answer<H::Body>, Error = Infallible, Future: Send + 'static>
 {
+    // A connection of HTTP/1.1 has who judges its framing.
+    let multiplexed = verdict.is_none();
     service_fn(move |mut request: Request<Incoming>| {
         if let Some(Err(fault)) = verdict.as_ref().map(|verdict| verdict.next()) {
             request.extensions_mut().insert(Condemned(fault));
         }
-        if taking.is_some() {
+        if multiplexed {
             upgrade::as_get(&mut request);
         }
         let for_websocket = is_for_websocket(&request);
@@ -87,7 +90,6 @@ pub(crate) fn service<H: Handler>(
         let interim = interim.clone().filter(|_| request.version() == Version::HTTP_11);
         let answering = activity.request();
         let handler = handler.clone();
-        let taking = taking.clone();
         let verdict = verdict.clone();
         let drain = drain.clone();
         async move {
@@ -108,9 +110,9 @@ pub(crate) fn service<H: Handler>(
             }
             let (mut head, body) = response.into_parts();
             if let Some(stream) = Tunnel::take(&mut head.extensions) {
-                let whole = upgrade::Whole { verdict, multiplexed: taking.is_some(), answering };
+                let whole = upgrade::Whole { verdict, multiplexed, answering };
                 upgrade::carry(stream, whole, &drain);
-                let answer = Answer { body, asks_for_head, turn: None, _answering: None };
+                let answer = Answer::new(body, asks_for_head, multiplexed, None);
                 return Ok(Response::from_parts(head, answer));
             }
             if for_websocket && version < Version::HTTP_2 {
@@ -120,8 +122,7 @@ pub(crate) fn service<H: Handler>(
             if asks_for_head {
                 keep_length(&mut head.headers, &body);
             }
-            let turn = taking.as_ref().map(Taking::answer);
-            let answer = Answer { body, asks_for_head, turn, _answering: Some(answering) };
+            let answer = Answer::new(body, asks_for_head, multiplexed, Some(answering));
             Ok(Response::from_parts(head, answer))
         }
     })
@@ -142,10 +143,23 @@ pin_project_lite::pin_project! {
         body: Either<B, body::Body>,
         // hyper leaves such a body out over HTTP/1 only.
         asks_for_head: bool,
-        // For HTTP/2.
-        turn: Option<Turn>,
+        // Over HTTP/2, where it is given in pieces, and for each it is known whether it was taken.
+        multiplexed: bool,
+        // Of what the body gave, what is behind the last piece.
+        rest: Bytes,
         // Of a stream behind the answer, that one has it.
         _answering: Option<Answering>,
+    }
+}
+
+impl<B> Answer<B> {
+    fn new(
+        body: Either<B, body::Body>,
+        asks_for_head: bool,
+        multiplexed: bool,
+        answering: Option<Answering>,
+    ) -> Self {
+        Self { body, asks_for_head, multiplexed, rest: Bytes::new(), _answering: answering }
     }
 }
 
@@ -161,20 +175,49 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for Answer<B> {
             return Poll::Ready(None);
         }
         let this = self.project();
-        let Some(turn) = this.turn else { return this.body.poll_frame(cx) };
-        turn.asked();
-        let frame = this.body.poll_frame(cx);
-        if let Poll::Ready(Some(_)) = &frame {
-            turn.gave();
+        if !*this.multiplexed {
+            return this.body.poll_frame(cx);
         }
-        frame
+        streams::asked();
+        let frame = if this.rest.is_empty() {
+            ready!(this.body.poll_frame(cx))
+        } else {
+            Some(Ok(Frame::data(mem::take(this.rest))))
+        };
+        let piece = frame.map(|frame| frame.map(|frame| first_piece(frame, this.rest)));
+        if piece.is_some() {
+            streams::given();
+        }
+        Poll::Ready(piece)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.asks_for_head || self.body.is_end_stream()
+        self.asks_for_head || self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.asks_for_head { SizeHint::with_exact(0) } else { self.body.size_hint() }
+        if self.asks_for_head {
+            return SizeHint::with_exact(0);
+        }
+        let mut hint = self.body.size_hint();
+        let rest = self.rest.len() as u64;
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(hint.lower().saturating_add(rest));
+        hint
+    }
+}
+
+/// What is given of a frame at a time; `rest` is what is behind it.
+fn first_piece(frame: Frame<Bytes>, rest: &mut Bytes) -> Frame<Bytes> {
+    match frame.into_data() {
+        Ok(mut data) => {
+            if data.len() > limits::HTTP2_PIECE {
+                *rest = data.split_off(limits::HTTP2_PIECE);
+            }
+            Frame::data(data)
+        }
+        Err(trailers) => trailers,
     }
 }

@@ -211,6 +211,7 @@ impl<'a, 'r> Attempt<'a, 'r> {
         let answer = self.answer(pin!(lease.send(request))).await;
         let mut error = match answer {
             Err(timeout) => {
+                lease.timed_out();
                 self.tell_broke(&endpoint);
                 return Err(Failed::over(endpoint, timeout));
             }

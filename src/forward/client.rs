@@ -149,6 +149,15 @@ impl Lease {
         }
     }
 
+    /// No answer came in time.
+    pub(super) fn timed_out(&self) {
+        match &self.connection {
+            Connection::Http2(stream) => stream.timed_out(),
+            // They carry nothing else, and go with this.
+            Connection::Http1 { .. } | Connection::Alone(_) => {}
+        }
+    }
+
     /// Gives the connection back: the request and its answer have ended well.
     pub(super) fn give_back(self) {
         if let Connection::Http1 { exclusive, pool } = self.connection

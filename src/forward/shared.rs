@@ -7,7 +7,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep};
 
 use super::limit::Limit;
-use super::socket::Socket;
+use super::socket::{Heard, Socket};
 use crate::body::Body;
 use crate::limits;
 
@@ -44,6 +44,10 @@ struct Carried {
     streams: AtomicUsize,
     /// How many the other side takes; one, as long as it has not said.
     most: AtomicUsize,
+    heard: Arc<Heard>,
+    /// How often the other side had been heard when a request waited in vain for a byte of it:
+    /// one more than that; 0 for never.
+    silent: AtomicU64,
     limit: Arc<Limit>,
 }
 
@@ -53,6 +57,18 @@ pub(super) struct Stream {
     /// The newest connection that there was when this was lent.
     pub(super) newest: u64,
     carried: Arc<Carried>,
+    /// How often the other side had been heard when this was lent.
+    heard: u64,
+}
+
+impl Stream {
+    /// The request waited for its answer for too long. Where not a byte came meanwhile, the other side
+    /// may be gone: until it is heard again the connection takes no more requests.
+    pub(super) fn timed_out(&self) {
+        if self.carried.heard.times() == self.heard {
+            self.carried.silent.store(self.heard.saturating_add(1), Ordering::SeqCst);
+        }
+    }
 }
 
 impl Drop for Stream {
@@ -72,10 +88,15 @@ impl Connections {
     /// The one with the fewest requests, of those that are newer than `than` and have room.
     pub(super) fn lend(&mut self, than: Option<u64>) -> Option<Stream> {
         // One that is closing takes no more; what it carries, it carries to the end.
-        self.open.retain(|open| open.sender.is_ready());
+        // Nor does one that fell silent; it goes as soon as it carries nothing.
+        self.open.retain(|open| {
+            open.sender.is_ready() && !(open.carried.is_silent() && open.carried.is_idle())
+        });
         let newest = self.newest;
         let will_do = |open: &&mut Open| {
-            than.is_none_or(|than| open.number > than) && open.carried.has_room()
+            than.is_none_or(|than| open.number > than)
+                && open.carried.has_room()
+                && !open.carried.is_silent()
         };
         let few = |open: &&mut Open| open.carried.streams.load(Ordering::SeqCst);
         self.open.iter_mut().filter(will_do).min_by_key(few).map(|open| open.lend(newest))
@@ -114,7 +135,9 @@ impl Open {
     fn lend(&mut self, newest: u64) -> Stream {
         self.since = Instant::now();
         self.carried.streams.fetch_add(1, Ordering::SeqCst);
-        Stream { sender: self.sender.clone(), newest, carried: Arc::clone(&self.carried) }
+        let (sender, carried) = (self.sender.clone(), Arc::clone(&self.carried));
+        let heard = carried.heard.times();
+        Stream { sender, newest, carried, heard }
     }
 }
 
@@ -125,6 +148,11 @@ impl Carried {
 
     fn has_room(&self) -> bool {
         self.streams.load(Ordering::SeqCst) < self.most.load(Ordering::SeqCst)
+    }
+
+    /// Whether a request waited in vain for a byte of the other side, and none came since.
+    fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::SeqCst) == self.heard.times().saturating_add(1)
     }
 
     /// The other side takes `most`. One that takes none now is given one, which waits there.
@@ -161,9 +189,10 @@ where
         .handshake(TokioIo::new(socket))
         .await?;
     let (streams, most) = (AtomicUsize::new(0), AtomicUsize::new(1));
-    let carried = Arc::new(Carried { streams, most, limit: Arc::clone(limit) });
+    let (silent, limit) = (AtomicU64::new(0), Arc::clone(limit));
+    let carried = Arc::new(Carried { streams, most, heard, silent, limit });
     let connection = first.take();
-    tokio::spawn(drive(connection, requests, Arc::clone(&carried), heard, making, patience));
+    tokio::spawn(drive(connection, requests, Arc::clone(&carried), making, patience));
     Ok(Made { sender, carried })
 }
 
@@ -172,7 +201,6 @@ fn drive<S>(
     mut connection: Task,
     requests: http2::Connection<TokioIo<Socket<S>>, Body, First>,
     carried: Arc<Carried>,
-    heard: Arc<AtomicBool>,
     mut making: Making,
     patience: Duration,
 ) -> impl Future<Output = ()> + Send
@@ -191,14 +219,14 @@ where
                 // No more requests; those that it has go on.
                 requests = None;
                 ended = ended || connection.as_mut().poll(cx).is_ready();
-            } else if heard.load(Ordering::Acquire) {
+            } else if carried.heard.times() > 0 {
                 carried.takes(running.current_max_send_streams());
             }
         }
         if making.is_some()
             && (ended
                 || requests.is_none()
-                || heard.load(Ordering::Acquire)
+                || carried.heard.times() > 0
                 || too_long.as_mut().poll(cx).is_ready())
         {
             making = None;
@@ -247,6 +275,8 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for First {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     async fn made(peers: &mut Vec<tokio::io::DuplexStream>, limit: &Arc<Limit>) -> Made {
@@ -289,5 +319,32 @@ mod tests {
         lent.clear();
         assert!(connections.close_one_idle() && connections.close_one_idle());
         assert!(connections.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_takes_no_more_until_it_is_heard() {
+        let (limit, mut peers) = (Limit::new(8, 8), Vec::new());
+        let mut connections = Connections::default();
+        let first = connections.share(made(&mut peers, &limit).await);
+        let carried = Arc::clone(&first.carried);
+        carried.takes(8);
+        let timed_out = connections.lend(None).unwrap();
+        timed_out.timed_out();
+        drop(timed_out);
+        assert!(connections.lend(None).is_none());
+
+        // Settings that say nothing (RFC 9113 §6.5).
+        peers[0].write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        while carried.heard.times() == 0 {
+            tokio::task::yield_now().await;
+        }
+        carried.takes(8);
+        let timed_out = connections.lend(None).expect("it was heard");
+        first.timed_out();
+        assert!(connections.lend(None).is_some(), "it was heard after that one was lent");
+        timed_out.timed_out();
+        drop((timed_out, first));
+        assert!(connections.lend(None).is_none());
+        assert!(connections.is_empty(), "it carries nothing");
     }
 }

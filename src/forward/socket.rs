@@ -4,7 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,8 +15,18 @@ use super::limit::Slot;
 pub(super) struct Socket<S> {
     stream: S,
     _slot: Slot,
-    /// Set when the other side is heard for the first time.
-    heard: Option<Arc<AtomicBool>>,
+    /// Told whenever the other side is heard.
+    heard: Option<Arc<Heard>>,
+}
+
+/// How often the other side was heard: reads that brought bytes.
+#[derive(Debug, Default)]
+pub(super) struct Heard(AtomicU64);
+
+impl Heard {
+    pub(super) fn times(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 impl<S> Socket<S> {
@@ -24,9 +34,9 @@ impl<S> Socket<S> {
         Self { stream, _slot: slot, heard: None }
     }
 
-    /// The same, and what says whether the other side was heard.
-    pub(super) fn listening(mut self) -> (Self, Arc<AtomicBool>) {
-        let heard = Arc::new(AtomicBool::new(false));
+    /// The same, and what says how often the other side was heard.
+    pub(super) fn listening(mut self) -> (Self, Arc<Heard>) {
+        let heard = Arc::<Heard>::default();
         self.heard = Some(Arc::clone(&heard));
         (self, heard)
     }
@@ -41,9 +51,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before
-            && let Some(heard) = self.heard.take()
+            && let Some(heard) = &self.heard
         {
-            heard.store(true, Ordering::Release);
+            heard.0.fetch_add(1, Ordering::Release);
         }
         Poll::Ready(Ok(()))
     }

@@ -15,6 +15,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -24,6 +25,8 @@ pub struct RawHttp2 {
     stream: TcpStream,
     /// The peer's settings, by their number (RFC 9113 §6.5.2).
     pub settings: Vec<(u16, u32)>,
+    /// The streams that the peer has reset so far, and with which error code.
+    pub resets: Vec<(u32, u32)>,
 }
 
 /// What became of a stream.
@@ -60,7 +63,7 @@ impl RawHttp2 {
     async fn connect_with(address: SocketAddr, settings: &[u8]) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(PREFACE).await.unwrap();
-        let mut connection = Self { stream, settings: Vec::new() };
+        let mut connection = Self { stream, settings: Vec::new(), resets: Vec::new() };
         connection.frame(SETTINGS, 0, 0, settings).await;
         let (kind, flags, _, payload) = connection.read().await.expect("settings come first");
         assert_eq!((kind, flags), (SETTINGS, 0));
@@ -94,6 +97,11 @@ impl RawHttp2 {
     /// Resets `stream` with this error code (RFC 9113 §7).
     pub async fn reset(&mut self, stream: u32, code: u32) {
         self.frame(RST_STREAM, 0, stream, &code.to_be_bytes()).await;
+    }
+
+    /// Lets the peer send so many more bytes of a body; of all together on stream 0.
+    pub async fn window(&mut self, stream: u32, bytes: u32) {
+        self.frame(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes()).await;
     }
 
     /// What becomes of `stream`; frames of others are passed over.
@@ -195,7 +203,11 @@ impl RawHttp2 {
         let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap();
         let mut payload = vec![0; length];
         super::within("a payload", self.stream.read_exact(&mut payload)).await.ok()?;
-        Some((kind, flags, u32::from_be_bytes(stream), payload))
+        let stream = u32::from_be_bytes(stream);
+        if kind == RST_STREAM {
+            self.resets.push((stream, u32::from_be_bytes(payload[..4].try_into().unwrap())));
+        }
+        Some((kind, flags, stream, payload))
     }
 }
 

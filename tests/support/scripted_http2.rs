@@ -40,6 +40,8 @@ pub enum Act {
     GoAwayAndClose,
     /// The end of the connection.
     Close,
+    /// Nothing more is read or said on the connection, which stays open.
+    Freeze,
 }
 
 /// A request, as far as it came.
@@ -204,6 +206,7 @@ async fn serve(shared: &Arc<Shared>, stream: TcpStream) -> std::io::Result<()> {
                 return Ok(());
             }
             Act::Close => return Ok(()),
+            Act::Freeze => std::future::pending().await,
         }
     }
 }

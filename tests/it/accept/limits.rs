@@ -1,5 +1,8 @@
 //! The limits of `server:` with a whole gateway: who breaks one meets it, and nobody else does.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use http::Request;
 use serde_json::{Map, Value};
 
@@ -9,6 +12,10 @@ use crate::support::gateway::Gateway;
 use crate::support::raw::Raw;
 use crate::support::raw_http2::{More, Outcome, RawHttp2, frame};
 use crate::support::upstream::{Answer, AnswerBody, Reading, Upstream};
+use crate::support::within;
+
+/// An error code of HTTP/2 (RFC 9113 §7).
+const CANCEL: u32 = 8;
 
 const GET: &[u8] = b"GET /open/x HTTP/1.1\r\nhost: gateway\r\n\r\n";
 
@@ -228,12 +235,75 @@ async fn a_caller_of_http2_who_takes_nothing_is_given_up() {
             [(":method", "GET"), (":scheme", "http"), (":authority", "g"), (":path", "/open/bulk")];
         lazy.headers(stream, &fields, More::Ends).await;
     }
-    // It is told the heads, never takes a byte, and then has no connection.
-    lazy.closed().await;
+    // It is told the heads, and never takes a byte.
+    for stream in [1, 3] {
+        assert_eq!(lazy.fault(stream).await, Outcome::Reset(CANCEL));
+    }
     let event = gateway.log().event_when("/open/bulk").await;
     assert_eq!(event["status"], 499);
     // One frame was made ready for it.
     assert!(event["bytes_out"].as_u64().unwrap() < 1024 * 1024, "{event:?}");
+    assert!(lazy.answers_ping().await, "its connection is none the worse for it");
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_takes_is_reset_and_no_other() {
+    const READ: u32 = 16 * 1024;
+    let upstream = Upstream::start();
+    let gateway =
+        Gateway::start_in_virtual_time(&open_routes(&upstream, "", "body_idle_timeout: 30s"));
+    let (stalled_answer, stalled) = Answer::stream();
+    let (silent_answer, silent) = Answer::stream();
+    let mut streams = HashMap::from([
+        ("/open/stalled".to_owned(), stalled_answer),
+        ("/open/silent".to_owned(), silent_answer),
+    ]);
+    upstream.answer(move |seen| match seen.target.as_str() {
+        "/open/slow" => Answer { body: AnswerBody::Bulk(16 * 1024 * 1024), ..Answer::ok("") },
+        target => streams.remove(target).unwrap_or_else(|| Answer::ok("ok")),
+    });
+    let mut caller = RawHttp2::connect_without_window(gateway.address()).await;
+    for (stream, path) in [(1, "/open/stalled"), (3, "/open/slow"), (5, "/open/silent")] {
+        get(&mut caller, stream, path).await;
+    }
+    stalled.send(Ok(vec![b'x'; 64 * 1024].into())).await.unwrap();
+
+    let mut rounds = 0;
+    while caller.resets.is_empty() && rounds < 12 {
+        rounds += 1;
+        gateway.pass(Duration::from_secs(10)).await;
+        // One reads slowly, less than comes at a time, and others are answered meanwhile.
+        caller.window(0, READ).await;
+        caller.window(3, READ).await;
+        assert_eq!(caller.body(3, READ as usize).await.len(), READ as usize);
+        let another = 5 + 2 * rounds;
+        get(&mut caller, another, "/open/x").await;
+        caller.window(another, 2).await;
+        assert_eq!(caller.body(another, 2).await, b"ok");
+    }
+    assert!((3..=6).contains(&rounds), "reset after {rounds} times 10 s");
+    within("the upstream's answer to be let go", stalled.closed()).await;
+    let event = gateway.log().event_when("/open/stalled").await;
+    assert_eq!(event["status"], 499, "{event:?}");
+
+    // Nothing came of this one: it was not for the caller to take anything.
+    silent.send(Ok("late".into())).await.unwrap();
+    caller.window(5, 4).await;
+    assert_eq!(caller.body(5, 4).await, b"late");
+    for _ in 0..4 {
+        gateway.pass(Duration::from_secs(10)).await;
+        caller.window(0, READ).await;
+        caller.window(3, READ).await;
+        assert_eq!(caller.body(3, READ as usize).await.len(), READ as usize);
+    }
+    assert_eq!(caller.resets, [(1, CANCEL)]);
+}
+
+/// Asks for `path`, and waits for the head of a 200.
+async fn get(caller: &mut RawHttp2, stream: u32, path: &str) {
+    let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "g"), (":path", path)];
+    caller.headers(stream, &fields, More::Ends).await;
+    assert_eq!(caller.outcome(stream).await, Outcome::Answered(200), "{path}");
 }
 
 #[tokio::test]
@@ -262,8 +332,8 @@ async fn a_caller_of_http2_who_vanished_does_not_hold_up_the_end() {
     assert_eq!(vanished.outcome(1).await, Outcome::Answered(200));
     // At rest for longer than a second: this is about callers who are idle, and the clock of
     // connections is the real one.
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
-    let cut_off = crate::support::within("the end", gateway.running().drain()).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let cut_off = within("the end", gateway.running().drain()).await;
     assert_eq!((cut_off.connections, cut_off.requests), (0, 0));
     vanished.closed().await;
 }

@@ -302,3 +302,36 @@ async fn an_upgrade_that_waits_holds_up_nobody_who_shares() {
         assert_eq!(within("an answer", call).await.unwrap().0, 200);
     }
 }
+
+#[tokio::test]
+async fn an_http2_connection_that_fell_silent_takes_no_more_requests() {
+    let upstream = ScriptedHttp2::start(100);
+    let keys = "protocol: http2, timeouts: { response: 300ms }";
+    let gateway = Gateway::start(&open(&upstream.url(), keys, ""));
+    upstream.act([Act::Answer, Act::Freeze]);
+    assert_eq!(gateway.client().await.get("/x").await.status, 200);
+    let reply = gateway.client().await.get("/frozen").await;
+    assert_eq!(reply.outcome(), (504, "upstream_timeout".into()));
+    for _ in 0..2 {
+        assert_eq!(gateway.client().await.get("/x").await.status, 200);
+    }
+    let connections: Vec<_> = upstream.seen().iter().map(|seen| seen.connection).collect();
+    assert_eq!(connections, [0, 0, 1, 1]);
+}
+
+#[tokio::test]
+async fn an_http2_connection_is_kept_if_only_a_request_was_not_answered() {
+    let upstream = ScriptedHttp2::start(100);
+    let keys = "protocol: http2, timeouts: { response: 500ms }";
+    let gateway = Gateway::start(&open(&upstream.url(), keys, ""));
+    let gate = Gate::new();
+    upstream.act([Act::Answer, Act::Held(gate.clone())]);
+    assert_eq!(gateway.client().await.get("/x").await.status, 200);
+    let slow = call(&gateway, "/slow");
+    gate.arrived(1).await;
+    // The other side is heard after the slow request was sent.
+    assert_eq!(gateway.client().await.get("/x").await.status, 200);
+    assert_eq!(within("an answer", slow).await.unwrap().0, 504);
+    assert_eq!(gateway.client().await.get("/x").await.status, 200);
+    assert_eq!(upstream.connections(), 1);
+}

@@ -20,6 +20,7 @@ use crate::cors::{self, Cors};
 use crate::exchange::{self, Exchanger, TokenPlan, Unanswered, UpstreamCredential};
 use crate::forward::upgrade::{Asked, Tunnel};
 use crate::forward::{self, Answer, Challenged, Inbound, Trail, UpstreamRequest};
+use crate::interim::Interim;
 use crate::metadata::ProtectedResource;
 use crate::observe::access_log::{AccessRecord, Observer};
 use crate::observe::recorded_body::RecordedBody;
@@ -61,11 +62,12 @@ impl Gateway {
     }
 
     /// Answers one request. Cannot fail: a refusal is a response, and every request leaves one
-    /// log event.
+    /// log event. What the upstream says before its answer goes over `interim`.
     pub async fn handle(
         &self,
         request: Request<Incoming>,
         peer: Peer,
+        interim: Option<Interim>,
     ) -> Response<RecordedBody<Body>> {
         let snapshot = self.snapshot();
         let form = Form::of(&request);
@@ -74,7 +76,7 @@ impl Gateway {
         record.client_ip = snapshot.trusted_proxies.client_ip(&peer, request.headers());
 
         let mut met = Met::default();
-        let answer = self.proxy(&snapshot, request, &peer, &mut record, &mut met);
+        let answer = self.proxy(&snapshot, request, &peer, interim, &mut record, &mut met);
         // A bug costs one request, and that one is answered and logged like any other.
         let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_panic| {
             let reason = "a panic: see the log above this line, and report it";
@@ -106,6 +108,7 @@ impl Gateway {
         snapshot: &'s Snapshot,
         mut request: Request<Incoming>,
         peer: &Peer,
+        interim: Option<Interim>,
         record: &mut AccessRecord,
         met: &mut Met<'s>,
     ) -> Result<Response<Body>, Rejection> {
@@ -164,6 +167,7 @@ impl Gateway {
             links: snapshot.links.as_ref(),
             peer,
             trusted: &snapshot.trusted_proxies,
+            interim,
             bytes_in: record.bytes_in(),
             request_id: record.request_id().header(),
             token_end: permit.caller().and_then(|it| route.requirement.token_end(it.identity())),

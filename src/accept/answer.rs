@@ -1,6 +1,8 @@
 //! The few answers that are given before or instead of the gateway: a head that took too long, a
-//! flood, and a panic; and what is told of those, and of what the parser answers by itself, to whom
-//! keeps the log ([`Handler::refused`](super::Handler::refused)).
+//! flood, and a panic; and what is told of those, of what the parser answers by itself, and of a
+//! connection without its PROXY header, to whom keeps the log ([`Handler::refused`](super::Handler::refused)).
+
+use std::io;
 
 use bytes::Bytes;
 use http::{Response, Version};
@@ -47,6 +49,16 @@ pub(super) fn unread(activity: &Activity, broken: Option<&hyper::Error>) -> Opti
         }
     };
     Some(Unread { request_id: RequestId::new(), rejection })
+}
+
+/// A connection that came to a listener with `proxy_protocol`, and does not begin as those do.
+pub(super) fn not_proxied(fault: &io::Error) -> Unread {
+    let reason = format!(
+        "{fault}; who connects here is to send one (`proxy_protocol` of the listener is `true`)"
+    );
+    let detail = "The connection does not begin as it must.";
+    let rejection = Rejection::new(Code::BadRequest, detail, reason);
+    Unread { request_id: RequestId::new(), rejection }
 }
 
 fn overdue() -> Rejection {

@@ -76,7 +76,14 @@ pub(crate) async fn serve<H: Handler>(
             let Some(source) = unless_closing(&server.drain, header).await else {
                 return Ok(());
             };
-            peer.address = source??.unwrap_or(peer.address);
+            let source = source?;
+            // Who asks whether the port is open sends nothing, and is not told of.
+            if let Err(fault) = &source
+                && fault.kind() == io::ErrorKind::InvalidData
+            {
+                handler.refused(&peer, &answer::not_proxied(fault));
+            }
+            peer.address = source?.unwrap_or(peer.address);
         }
         let Some(tls) = tls else {
             return speak(server, &settings, begun, (stream, None), peer, slot, handler).await;

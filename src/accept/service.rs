@@ -35,11 +35,13 @@ pub trait Handler: Clone + Send + Sync + 'static {
     /// The body of its answers.
     type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
 
-    /// Answers one request; it does not fail.
+    /// Answers one request; it does not fail. `interim` is the way for what is said before the
+    /// answer, to a caller who can be told.
     fn handle(
         self,
         request: Request<Incoming>,
         peer: Peer,
+        interim: Option<Interim>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
     /// Takes note of what was refused before there was a request to answer.
@@ -58,6 +60,7 @@ where
         self,
         request: Request<Incoming>,
         peer: Peer,
+        _interim: Option<Interim>,
     ) -> impl Future<Output = Response<B>> + Send {
         self(request, peer)
     }
@@ -85,9 +88,6 @@ pub(crate) fn service<H: Handler>(
         let for_websocket = is_for_websocket(&request);
         // HTTP/1.0 has no informational answers (RFC 9110 §15.2).
         let interim = interim.clone().filter(|_| request.version() == Version::HTTP_11);
-        if let Some(interim) = &interim {
-            request.extensions_mut().insert(interim.clone());
-        }
         let answering = activity.request();
         let handler = handler.clone();
         let verdict = verdict.clone();
@@ -95,7 +95,8 @@ pub(crate) fn service<H: Handler>(
         async move {
             let asks_for_head = request.method() == Method::HEAD;
             let version = request.version();
-            let answered = async move { handler.handle(request, peer).await };
+            let way = interim.clone();
+            let answered = async move { handler.handle(request, peer, way).await };
             let response = match AssertUnwindSafe(answered).catch_unwind().await {
                 Ok(response) => response.map(Either::Left),
                 Err(_panic) => {

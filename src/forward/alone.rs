@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Trail;
 use super::balance::Chosen;
@@ -38,8 +38,9 @@ pub(super) enum ExtendedConnect {
 }
 
 /// An endpoint that can be reached, and a new connection to it: HTTP/1.1 where TLS leaves the choice.
-/// Nothing was said over those that failed, so one endpoint is tried after the other. It counts
-/// among the upstream's connections until it is closed.
+/// Nothing was said over those that failed. It is gone on to further endpoints as for any request
+/// (`attempt.rs`): over the addresses of one name, and to others as `retry` and its budget allow; to
+/// none of them twice. The connection counts among the upstream's until it is closed.
 ///
 /// # Cancel safety
 ///
@@ -48,29 +49,42 @@ pub(super) async fn connected(
     plan: &Forwarding,
     trail: &mut Trail<'_>,
 ) -> Result<(Chosen, Alone), SendError> {
-    let patience = plan.upstream.settings.timeouts.connect;
+    let upstream = &plan.upstream;
+    let patience = upstream.settings.timeouts.connect;
     let mut tried = Vec::new();
-    let mut failed = None;
+    let (mut begun, mut walked) = (1, 0);
+    let mut endpoint = upstream.endpoints.choose(&[]).await.map_err(SendError::Nowhere)?;
     loop {
-        let endpoint = match (plan.upstream.endpoints.choose(&tried).await, failed) {
-            (Ok(endpoint), _) => endpoint,
-            (Err(_), Some(failed)) => return Err(SendError::Connect(failed)),
-            (Err(none), None) => return Err(SendError::Nowhere(none)),
-        };
         trail.at(&endpoint);
         let slot = client::slot(&endpoint).await.map_err(SendError::Connect)?;
         let connected = timeout(patience, connect(&endpoint, slot)).await;
-        match connected.unwrap_or(Err(ConnectError::Timeout(patience))) {
-            Ok(alone) => return Ok((endpoint, alone)),
-            Err(error) => {
-                endpoint.connect_failed();
-                tried.push(Arc::clone(endpoint.endpoint()));
-                if tried.len() > limits::MAX_ADDRESSES_WALKED {
-                    return Err(SendError::Connect(error));
-                }
-                failed = Some(error);
+        let error = match connected.unwrap_or(Err(ConnectError::Timeout(patience))) {
+            Ok(alone) => {
+                upstream.budget.request(Instant::now());
+                return Ok((endpoint, alone));
             }
+            Err(error) => error,
+        };
+        endpoint.connect_failed();
+        tried.push(Arc::clone(endpoint.endpoint()));
+        let Ok(next) = upstream.endpoints.choose(&tried).await else {
+            return Err(SendError::Connect(error));
+        };
+        let same_name = Arc::ptr_eq(&next.origin, &endpoint.origin);
+        if same_name && error.is_tcp() && walked < limits::MAX_ADDRESSES_WALKED {
+            walked += 1;
+        } else {
+            if !upstream.settings.retry.after(begun).connect_failure {
+                return Err(SendError::Connect(error));
+            }
+            if let Err(over) = upstream.budget.retry(Instant::now()) {
+                *trail.reason = Some(over.to_string().into());
+                return Err(SendError::Connect(error));
+            }
+            begun += 1;
+            trail.retried();
         }
+        endpoint = next;
     }
 }
 
@@ -87,7 +101,9 @@ async fn over_http1<S>(stream: S) -> Result<Alone, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let handshake = http1::Builder::new().handshake(TokioIo::new(stream)).await;
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(limits::CONNECTION_BUFFER_BYTES);
+    let handshake = builder.handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;
     Ok(Alone::Http1(Lease::of_http1(sender, client::drive(connection.with_upgrades()))))
 }

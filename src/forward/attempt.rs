@@ -229,10 +229,11 @@ impl<'a, 'r> Attempt<'a, 'r> {
         let stale = (lease.reused && wanted == Wanted::Any).then(|| lease.newer());
         let unsent = error.take_message().map(|request| Head::of_unsent(request, unsaid));
         let error = error.into_error();
-        // What may have been acted on goes again only if it may happen twice.
+        // What may have been acted on goes again only if it may happen twice. A stream that was
+        // refused is no sign of a stale connection: the upstream is there, and has enough to do.
         let refused = is_refused(&error);
-        let stale =
-            stale.filter(|_| unsent.is_some() || may.if_stale && (refused || is_lost(&error)));
+        let gone = is_lost(&error) || refused && !is_reset(&error);
+        let stale = stale.filter(|_| unsent.is_some() || may.if_stale && gone);
         if stale.is_none() && !refused {
             self.tell_broke(&endpoint);
         }
@@ -327,8 +328,13 @@ impl<'a, 'r> Attempt<'a, 'r> {
                 Ok(answer) => return Ok(answer),
                 Err(_elapsed) => {
                     let later = self.deadline().map(|(later, _)| later);
-                    deadline =
-                        later.filter(|later| *later > deadline).ok_or(SendError::Timeout(limit))?;
+                    let Some(later) = later.filter(|later| *later > deadline) else {
+                        if let Some(upload) = self.upload {
+                            upload.blame_caller(limit);
+                        }
+                        return Err(SendError::Timeout(limit));
+                    };
+                    deadline = later;
                 }
             }
         }
@@ -401,9 +407,9 @@ impl Why {
         }
     }
 
-    /// Whether the address refused the connection, or can't be got to: nobody waited long.
+    /// Whether another address of the same name is no further try.
     fn is_unconnected(&self) -> bool {
-        matches!(self, Self::Unreached(ConnectError::Tcp(_)))
+        matches!(self, Self::Unreached(error) if error.is_tcp())
     }
 
     fn asks_to_wait(&self) -> bool {
@@ -441,9 +447,17 @@ fn is_lost(error: &hyper::Error) -> bool {
 /// stream, or its GOAWAY names an earlier one as the last. An error of a GOAWAY reaches only the
 /// streams behind that (`shared.rs`); what the others get is that the connection is gone.
 fn is_refused(error: &hyper::Error) -> bool {
-    let error = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
-    error.is_some_and(|error| {
+    of_http2(error).is_some_and(|error| {
         let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
         error.is_remote() && (refused || error.is_go_away())
     })
+}
+
+/// Whether it is of one stream, and its connection goes on.
+fn is_reset(error: &hyper::Error) -> bool {
+    of_http2(error).is_some_and(h2::Error::is_reset)
+}
+
+fn of_http2(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source().and_then(|source| source.downcast_ref())
 }

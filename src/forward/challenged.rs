@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use http::Response;
+
 use super::links::Linking;
 use super::request::{Exchanged, Head, KeptBody, UpstreamRequest};
 use super::token_end::StreamEnd;
@@ -38,15 +40,26 @@ impl<'a> Challenged<'a> {
         exchanged: Exchanged,
         links: Option<Box<Linking>>,
         (token_end, upgrade): (Option<StreamEnd>, Option<Box<Asked>>),
+        refused: Response<Body>,
     ) -> Self {
         let Exchanged { caller, body } = exchanged;
         // The caller of a request with `Expect` has sent nothing of it yet.
-        let unread = head.as_ref().and_then(|head| head.listener.as_ref()?.held()?.body_again());
-        let (body, upload) = match (unread, body) {
-            (Some((unread, upload)), _) => (Some(Body::stream(unread)), Some(upload)),
-            (None, KeptBody::Empty) => (Some(Body::empty()), None),
-            (None, KeptBody::Replay(kept)) => (kept.whole().await.map(Body::full), None),
-            (None, KeptBody::Gone) => (None, None),
+        let unread = head.as_ref().and_then(|head| head.listener.as_ref()?.held());
+        let (body, upload) = if let Some(unread) = unread {
+            // Its end is to be told before the body goes again: later it would pass for the end of
+            // the next answer, whose connection must not break off.
+            drop(refused);
+            unread.body_again().map(|(body, upload)| (Body::stream(body), upload)).unzip()
+        } else {
+            let body = match body {
+                KeptBody::Empty => Some(Body::empty()),
+                // The answer is held meanwhile: with it the connection would go that the rest of
+                // the body takes.
+                KeptBody::Replay(kept) => kept.whole().await.map(Body::full),
+                KeptBody::Gone => None,
+            };
+            drop(refused);
+            (body, None)
         };
         Self { plan, claims, caller, token_end, upgrade, message: head.zip(body), upload, links }
     }

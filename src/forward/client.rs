@@ -54,6 +54,11 @@ impl ConnectError {
     pub(super) fn is_our_limit(&self) -> bool {
         matches!(self, Self::LineFull(_) | Self::NoRoom(_))
     }
+
+    /// Whether the address refused the connection, or can't be got to: nobody waited long.
+    pub(super) fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
 }
 
 /// The connections to one endpoint.

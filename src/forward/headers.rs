@@ -6,9 +6,12 @@
 //! can't use it to strip one of ours.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+    AGE, ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING,
+    CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
+    CONTENT_SECURITY_POLICY_REPORT_ONLY, CONTENT_TYPE, COOKIE, DATE, EXPECT, EXPIRES, FORWARDED,
+    HOST, LOCATION, MAX_FORWARDS, ORIGIN, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE,
+    REFRESH, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -33,6 +36,46 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     HeaderName::from_static("http2-settings"),
     EXPECT,
 ];
+
+/// Fields that say how content is framed and read: behind it, they come too late to be believed.
+const OF_CONTENT: [HeaderName; 8] = [
+    CONTENT_DISPOSITION,
+    CONTENT_ENCODING,
+    CONTENT_LANGUAGE,
+    CONTENT_LENGTH,
+    CONTENT_LOCATION,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    TRAILER,
+];
+
+/// Fields that say how the head of an answer is to be taken: a caller who merges trailers into the
+/// head would get them past what was decided on it (RFC 9110 §6.5.1).
+const OF_ANSWER: [HeaderName; 19] = [
+    AGE,
+    ALT_SVC,
+    CACHE_CONTROL,
+    HeaderName::from_static("clear-site-data"),
+    CONTENT_SECURITY_POLICY,
+    CONTENT_SECURITY_POLICY_REPORT_ONLY,
+    DATE,
+    EXPIRES,
+    HOST,
+    LOCATION,
+    PRAGMA,
+    REFRESH,
+    RETRY_AFTER,
+    SET_COOKIE,
+    STRICT_TRANSPORT_SECURITY,
+    VARY,
+    WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+];
+
+/// The same of a request.
+const OF_REQUEST: [HeaderName; 8] =
+    [CACHE_CONTROL, COOKIE, MAX_FORWARDS, ORIGIN, PRAGMA, RANGE, TE, X_REQUEST_ID];
 
 /// Fields with which frameworks let a request claim another path, another method or, behind
 /// Azure's own front doors, another user than the one the gateway judged.
@@ -85,6 +128,14 @@ impl HeaderRules {
         }
         for (name, value) in &self.add {
             headers.append(name, value.clone());
+        }
+    }
+
+    /// Removes what a route takes away or gives a value of its own: in trailers, and before the
+    /// final answer, the other side's would get past the rules.
+    pub(super) fn remove_ruled(&self, headers: &mut HeaderMap) {
+        for name in self.remove.iter().chain(self.set.iter().map(|(name, _)| name)) {
+            headers.remove(name);
         }
     }
 }
@@ -166,21 +217,23 @@ pub(super) fn assert_caller(headers: &mut HeaderMap, downstream: &Downstream<'_>
 
 fn remove_forwarded(headers: &mut HeaderMap) {
     headers.remove(FORWARDED);
-    let forwarded = headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-"));
-    let forwarded: Vec<HeaderName> = forwarded.cloned().collect();
-    for name in forwarded {
-        headers.remove(name);
-    }
+    remove_starting_with(headers, &["x-forwarded-"]);
 }
 
-/// Removes from the trailers of a request what may not stand there: framing, credentials and
-/// whatever would not pass as a header (RFC 9110 §6.5.1).
-pub(super) fn clean_request_trailers(trailers: &mut HeaderMap, asserted: &Asserted) {
+/// Removes from the trailers of a request what may not stand there: framing, how the content is
+/// read, credentials and whatever would not pass as a header (RFC 9110 §6.5.1). An upstream that
+/// merges trailers into the head would get them past the route's `rules`.
+pub(super) fn clean_request_trailers(
+    trailers: &mut HeaderMap,
+    asserted: &Asserted,
+    rules: &HeaderRules,
+) {
     clean_request(trailers, asserted);
     remove_forwarded(trailers);
-    for name in [TE, CONTENT_LENGTH, TRAILER, COOKIE, X_REQUEST_ID] {
-        trailers.remove(name);
-    }
+    rules.remove_ruled(trailers);
+    remove_all(trailers, &OF_CONTENT);
+    remove_all(trailers, &OF_REQUEST);
+    remove_starting_with(trailers, &["access-control-", "if-"]);
 }
 
 /// Removes from an upstream's fields what means its connection only.
@@ -191,20 +244,25 @@ pub(super) fn clean_response(headers: &mut HeaderMap) {
 
 /// Removes from the trailers of an answer what may not stand there: what means one connection
 /// only, framing, how the content is read, credentials (RFC 9110 §6.5.1). A caller who merges
-/// trailers into the head would get them past the route's rules.
-pub(super) fn clean_response_trailers(trailers: &mut HeaderMap) {
+/// trailers into the head would get them past the route's `rules`.
+pub(super) fn clean_response_trailers(trailers: &mut HeaderMap, rules: &HeaderRules) {
     clean_response(trailers);
-    for name in [
-        CONTENT_LENGTH,
-        CONTENT_ENCODING,
-        CONTENT_RANGE,
-        CONTENT_TYPE,
-        HOST,
-        TRAILER,
-        SET_COOKIE,
-        WWW_AUTHENTICATE,
-    ] {
-        trailers.remove(name);
+    rules.remove_ruled(trailers);
+    remove_all(trailers, &OF_CONTENT);
+    remove_all(trailers, &OF_ANSWER);
+    remove_starting_with(trailers, &["access-control-"]);
+}
+
+fn remove_starting_with(headers: &mut HeaderMap, prefixes: &[&str]) {
+    let has_one = |name: &&HeaderName| prefixes.iter().any(|it| name.as_str().starts_with(it));
+    for name in headers.keys().filter(has_one).cloned().collect::<Vec<_>>() {
+        headers.remove(name);
+    }
+}
+
+fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {
+    for name in names {
+        headers.remove(name);
     }
 }
 
@@ -214,9 +272,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
+    remove_all(headers, &HOP_BY_HOP);
 }
 
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -271,186 +327,4 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, text: String) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn map(fields: &[(&str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-            headers.append(name, HeaderValue::from_str(value).unwrap());
-        }
-        headers
-    }
-
-    fn cleaned(fields: &[(&str, &str)]) -> Vec<(String, String)> {
-        let mut headers = map(fields);
-        clean_request(&mut headers, &Asserted(vec![HeaderName::from_static("x-user-id")]));
-        list(&headers)
-    }
-
-    fn list(headers: &HeaderMap) -> Vec<(String, String)> {
-        headers.iter().map(|(n, v)| (n.to_string(), v.to_str().unwrap().to_owned())).collect()
-    }
-
-    #[test]
-    fn what_never_passes() {
-        for name in [
-            "authorization",
-            "proxy-authorization",
-            "connection",
-            "keep-alive",
-            "te",
-            "upgrade",
-            "transfer-encoding",
-            "x_user_id",
-            "x-user-id",
-            "x-original-url",
-            "client-cert",
-            "client-cert-chain",
-            "x-arr-clientcert",
-            "dpop",
-            "x-http-method-override",
-            "x-ms-client-principal-id",
-            "x-ms-token-aad-access-token",
-            "http2-settings",
-            "expect",
-        ] {
-            assert_eq!(
-                cleaned(&[(name, "x"), ("accept", "*/*")]),
-                [("accept".into(), "*/*".into())],
-                "{name}"
-            );
-        }
-        assert_eq!(
-            cleaned(&[("x-user", "1"), ("user_agent", "2")]),
-            [("x-user".into(), "1".into())]
-        );
-    }
-
-    #[test]
-    fn what_connection_names_is_removed_but_for_what_frames_the_message() {
-        let kept = cleaned(&[
-            ("connection", "close, x-a"),
-            ("connection", "X-B"),
-            ("x-a", "1"),
-            ("x-b", "2"),
-            ("x-c", "3"),
-        ]);
-        assert_eq!(kept, [("x-c".into(), "3".into())]);
-        let kept = cleaned(&[("connection", "content-length"), ("content-length", "3")]);
-        assert_eq!(kept, [("content-length".into(), "3".into())]);
-    }
-
-    #[test]
-    fn te_trailers_alone_passes() {
-        assert_eq!(cleaned(&[("te", "gzip, Trailers;q=1")]), [("te".into(), "trailers".into())]);
-        assert_eq!(cleaned(&[("te", "gzip")]), []);
-    }
-
-    #[test]
-    fn cookie_pieces_are_joined() {
-        assert_eq!(
-            cleaned(&[("cookie", "a=1"), ("cookie", "b=2")]),
-            [("cookie".into(), "a=1; b=2".into())]
-        );
-    }
-
-    fn asserted(trusted: &[&str], peer: &str, fields: &[(&str, &str)]) -> Vec<(String, String)> {
-        let trusted = TrustedProxies::new(trusted.iter().map(|net| net.parse().unwrap()).collect());
-        let peer = Peer { address: peer.parse().unwrap(), tls: true, certificate: None };
-        let mut headers = map(fields);
-        let request_id = HeaderValue::from_static("id");
-        let authority = Some("api.example.com:8443");
-        assert_caller(
-            &mut headers,
-            &Downstream { peer: &peer, trusted: &trusted, authority, request_id: &request_id },
-        );
-        headers.remove(X_REQUEST_ID).unwrap();
-        list(&headers)
-    }
-
-    #[test]
-    fn forwarded_fields_are_set_anew() {
-        let came = [
-            ("x-forwarded-for", "6.6.6.6"),
-            ("x-forwarded-user", "root"),
-            ("forwarded", "for=6.6.6.6"),
-            ("x-forwarded-host", "evil"),
-        ];
-        assert_eq!(
-            asserted(&[], "1.2.3.4:5", &came),
-            [
-                ("x-forwarded-for".into(), "1.2.3.4".into()),
-                ("x-forwarded-proto".into(), "https".into()),
-                ("x-forwarded-host".into(), "api.example.com:8443".into()),
-                (
-                    "forwarded".into(),
-                    "for=1.2.3.4;proto=https;host=\"api.example.com:8443\"".into()
-                ),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_trusted_proxy_is_appended_to() {
-        let came = [
-            ("x-forwarded-for", "1.2.3.4"),
-            ("x-forwarded-proto", "http"),
-            ("x-forwarded-host", "front"),
-            ("x-forwarded-user", "root"),
-        ];
-        assert_eq!(
-            asserted(&["10.0.0.0/8"], "10.0.0.1:5", &came)[..3],
-            [
-                ("x-forwarded-for".into(), "1.2.3.4, 10.0.0.1".into()),
-                ("x-forwarded-proto".into(), "http".into()),
-                ("x-forwarded-host".into(), "front".into()),
-            ]
-        );
-    }
-
-    #[test]
-    fn trailers_carry_no_credentials_and_no_framing() {
-        let mut trailers = map(&[
-            ("authorization", "x"),
-            ("content-length", "1"),
-            ("x-forwarded-for", "x"),
-            ("grpc-status", "0"),
-        ]);
-        clean_request_trailers(&mut trailers, &Asserted::default());
-        assert_eq!(list(&trailers), [("grpc-status".into(), "0".into())]);
-    }
-
-    #[test]
-    fn trailers_of_an_answer_are_about_its_content_alone() {
-        let mut trailers = map(&[
-            ("connection", "x-hop"),
-            ("x-hop", "1"),
-            ("keep-alive", "1"),
-            ("transfer-encoding", "chunked"),
-            ("content-length", "1"),
-            ("content-type", "text/html"),
-            ("trailer", "x"),
-            ("set-cookie", "a=b"),
-            ("www-authenticate", "Bearer"),
-            ("x-request-id", "theirs"),
-            ("grpc-status", "0"),
-        ]);
-        clean_response_trailers(&mut trailers);
-        assert_eq!(list(&trailers), [("grpc-status".into(), "0".into())]);
-    }
-
-    #[test]
-    fn rules_remove_then_set_then_add() {
-        let name = HeaderName::from_static("x-a");
-        let rules = HeaderRules {
-            remove: vec![name.clone()],
-            set: vec![(HeaderName::from_static("x-b"), HeaderValue::from_static("new"))],
-            add: vec![(name, HeaderValue::from_static("added"))],
-        };
-        let mut headers = map(&[("x-a", "1"), ("x-b", "2")]);
-        rules.apply(&mut headers);
-        assert_eq!(list(&headers), [("x-b".into(), "new".into()), ("x-a".into(), "added".into())]);
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -16,6 +17,8 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 
 use super::expect::Hold;
 use super::headers::{self, HeaderRules};
+use super::response::BadAnswer;
+use super::send_error::SendError;
 use crate::body::Body;
 use crate::interim::Interim;
 use crate::limits;
@@ -29,7 +32,11 @@ pub(super) struct Listener {
     trailers: Trailers,
     /// The body that waits for a 100.
     hold: Option<Arc<Hold>>,
+    /// Whether there is anything to look for behind the lock: with most requests, never.
+    has_heard: AtomicBool,
     heard: Mutex<Heard>,
+    /// There were more than are taken.
+    flooded: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -63,8 +70,9 @@ impl Listener {
         }
         let taken = caller.is_some() && headers.contains_key(TE);
         let trailers = if taken { Trailers::Taken } else { Trailers::AsTheyCome };
-        let (heard, waker) = (Mutex::default(), AtomicWaker::new());
-        Some(Arc::new(Self { caller, trailers, hold, heard, waker }))
+        let (has_heard, heard) = (AtomicBool::new(false), Mutex::default());
+        let (flooded, waker) = (AtomicBool::new(false), AtomicWaker::new());
+        Some(Arc::new(Self { caller, trailers, hold, has_heard, heard, flooded, waker }))
     }
 
     /// Hears of the answers to `request`, which goes over HTTP/1.1.
@@ -110,7 +118,16 @@ impl Listener {
     }
 
     fn hear(&self, status: StatusCode, headers: &HeaderMap) {
+        let mut heard = self.heard();
+        if heard.number >= limits::MAX_INTERIM_ANSWERS {
+            drop(heard);
+            self.flooded.store(true, Ordering::Release);
+            self.waker.wake();
+            return;
+        }
+        heard.number += 1;
         if status == StatusCode::CONTINUE {
+            drop(heard);
             if let Some(hold) = &self.hold {
                 hold.want();
             }
@@ -119,25 +136,26 @@ impl Listener {
         if self.caller.is_none() {
             return;
         }
-        let mut heard = self.heard();
         let bytes = heard.bytes + size(headers);
-        if bytes > limits::MAX_WAITING_INTERIM_BYTES || heard.number >= limits::MAX_INTERIM_ANSWERS
-        {
-            tracing::debug!(%status, "too many informational answers; one is dropped");
+        if bytes > limits::MAX_WAITING_INTERIM_BYTES {
+            tracing::debug!(%status, "too many informational answers wait; one is dropped");
             return;
         }
         heard.bytes = bytes;
-        heard.number += 1;
         heard.answers.push((status, headers.clone()));
         drop(heard);
+        self.has_heard.store(true, Ordering::Release);
         self.waker.wake();
     }
 
     /// Passes on what was heard. More is taken only when the caller took what was before.
     fn poll_passed(&self, rules: &HeaderRules, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(caller) = &self.caller else { return Poll::Ready(()) };
         // Before the look: what is heard in between wakes it all the same.
         self.waker.register(cx.waker());
+        let Some(caller) = &self.caller else { return Poll::Ready(()) };
+        if !self.has_heard.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
         loop {
             if caller.poll_written(cx).is_pending() {
                 return Poll::Pending;
@@ -162,18 +180,24 @@ impl Listener {
     }
 }
 
-/// Waits for the final answer, and passes on what `listener` hears before it.
+/// Waits for the final answer, and passes on what `listener` hears before it. An upstream that
+/// says more than [`limits::MAX_INTERIM_ANSWERS`] is not listened to any longer.
 pub(super) async fn passing_on<T>(
     listener: Option<Arc<Listener>>,
     rules: &HeaderRules,
-    answer: impl Future<Output = T>,
-) -> T {
+    answer: impl Future<Output = Result<T, SendError>>,
+) -> Result<T, SendError> {
     let Some(listener) = listener else { return answer.await };
-    let mut answer = pin!(answer);
+    let mut coming = pin!(Some(answer));
     let answer = poll_fn(|cx| {
         // What can't be passed on yet holds up nothing but itself.
         let _busy = listener.poll_passed(rules, cx);
-        answer.as_mut().poll(cx)
+        if listener.flooded.load(Ordering::Acquire) {
+            // Its connection goes now, not when the caller has taken what was before.
+            coming.set(None);
+            return Poll::Ready(Err(SendError::Answer(BadAnswer::InterimFlood)));
+        }
+        coming.as_mut().as_pin_mut().map_or(Poll::Pending, |answer| answer.poll(cx))
     })
     .await;
     // What was heard comes before it, and a final answer must not have begun meanwhile.
@@ -193,9 +217,7 @@ fn clean(headers: &mut HeaderMap, rules: &HeaderRules) {
     for name in of_pages.cloned().collect::<Vec<_>>() {
         headers.remove(name);
     }
-    for name in rules.remove.iter().chain(rules.set.iter().map(|(name, _)| name)) {
-        headers.remove(name);
-    }
+    rules.remove_ruled(headers);
 }
 
 /// The head as HTTP/1.1 has it. Names and values are valid: they were parsed.
@@ -269,14 +291,18 @@ mod tests {
         assert_eq!(pass(), Some(()));
         listener.hear(StatusCode::EARLY_HINTS, &hints(fits + 1));
         assert_eq!(pass(), Some(()));
-        for _ in 1..limits::MAX_INTERIM_ANSWERS {
+        // What was dropped has been said all the same.
+        for _ in 3..limits::MAX_INTERIM_ANSWERS {
             listener.hear(StatusCode::PROCESSING, &HeaderMap::new());
             assert_eq!(pass(), None);
             line.take().unwrap();
             line.written();
         }
-        listener.hear(StatusCode::PROCESSING, &HeaderMap::new());
-        assert_eq!(pass(), Some(()));
+        let answer = || passing_on(Some(Arc::clone(&listener)), &rules, async { Ok(1) });
+        assert!(matches!(answer().now_or_never(), Some(Ok(1))));
+        listener.hear(StatusCode::CONTINUE, &HeaderMap::new());
+        let flood = answer().now_or_never();
+        assert!(matches!(flood, Some(Err(SendError::Answer(BadAnswer::InterimFlood)))));
         assert_eq!(line.take(), None);
     }
 

@@ -17,13 +17,33 @@ pub(super) struct Limit {
     most_open: usize,
     most_waiting: usize,
     open: AtomicUsize,
+    /// In both lines.
+    waiting: AtomicUsize,
+    /// Of requests, which any connection will do for.
+    requests: Line,
+    /// Of those who need a connection for themselves.
+    alone: Line,
+    /// Whose idle connections can make room.
+    pools: Mutex<Vec<Weak<Shared>>>,
+}
+
+/// A line of those who wait.
+struct Line {
     waiting: AtomicUsize,
     /// Who has it is the first of the line; the others wait for it in their order.
     first: Semaphore,
     /// Something was given back while somebody waited.
     freed: Notify,
-    /// Whose idle connections can make room.
-    pools: Mutex<Vec<Weak<Shared>>>,
+}
+
+impl Line {
+    fn new() -> Self {
+        Self { waiting: AtomicUsize::new(0), first: Semaphore::new(1), freed: Notify::new() }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
 }
 
 /// So many wait already.
@@ -47,8 +67,8 @@ impl Limit {
             most_waiting,
             open: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
-            first: Semaphore::new(1),
-            freed: Notify::new(),
+            requests: Line::new(),
+            alone: Line::new(),
             pools: Mutex::default(),
         })
     }
@@ -67,14 +87,15 @@ impl Limit {
         taken.ok().map(|_before| Slot(Arc::clone(self)))
     }
 
-    /// The same when there is some, in the order in which requests came.
+    /// The same when there is some, for one who needs the connection for itself. Nobody is
+    /// overtaken, and those who share come first.
     pub(super) async fn room(self: &Arc<Self>) -> Result<Slot, LineFull> {
-        if !self.is_awaited()
+        if self.waiting.load(Ordering::SeqCst) == 0
             && let Some(slot) = self.slot()
         {
             return Ok(slot);
         }
-        let waiting = self.queue(Admission::New)?;
+        let waiting = self.queue_in(&self.alone, Admission::New)?;
         let first = waiting.first().await;
         loop {
             if let Some(slot) = self.slot() {
@@ -84,16 +105,25 @@ impl Limit {
         }
     }
 
-    /// Whether somebody waits: whoever comes now comes behind them.
+    /// Whether requests wait: whichever comes now comes behind them.
     pub(super) fn is_awaited(&self) -> bool {
-        self.waiting.load(Ordering::SeqCst) > 0
+        self.requests.is_awaited()
     }
 
-    /// Goes to the end of the line.
+    /// Goes to the end of the line of requests.
     pub(super) fn queue(&self, admission: Admission) -> Result<Waiting<'_>, LineFull> {
+        self.queue_in(&self.requests, admission)
+    }
+
+    fn queue_in<'l>(
+        &'l self,
+        line: &'l Line,
+        admission: Admission,
+    ) -> Result<Waiting<'l>, LineFull> {
         let before = self.waiting.fetch_add(1, Ordering::SeqCst);
+        line.waiting.fetch_add(1, Ordering::SeqCst);
         // Made at once: from here on it counts down by itself.
-        let waiting = Waiting(self);
+        let waiting = Waiting { limit: self, line };
         match admission {
             Admission::New if before >= self.most_waiting => Err(LineFull(before)),
             Admission::New | Admission::Admitted => Ok(waiting),
@@ -103,8 +133,10 @@ impl Limit {
     /// Something was given back. Called after it was: whoever waits by then finds it, and who
     /// comes later finds it too.
     pub(super) fn given_back(&self) {
-        if self.is_awaited() {
-            self.freed.notify_one();
+        for line in [&self.requests, &self.alone] {
+            if line.is_awaited() {
+                line.freed.notify_one();
+            }
         }
     }
 
@@ -115,25 +147,30 @@ impl Limit {
 }
 
 /// A place in the line; dropping it leaves.
-pub(super) struct Waiting<'l>(&'l Limit);
+pub(super) struct Waiting<'l> {
+    limit: &'l Limit,
+    line: &'l Line,
+}
 
 impl<'l> Waiting<'l> {
     /// Waits until all who came before are served or gone.
     pub(super) async fn first(&self) -> First<'l> {
         // The semaphore is never closed.
-        First { limit: self.0, _turn: self.0.first.acquire().await.ok() }
+        First { limit: self.limit, line: self.line, _turn: self.line.first.acquire().await.ok() }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.line.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.limit.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-/// The first of the line.
+/// The first of a line.
 pub(super) struct First<'l> {
     limit: &'l Limit,
+    line: &'l Line,
     _turn: Option<SemaphorePermit<'l>>,
 }
 
@@ -150,7 +187,7 @@ impl First<'_> {
                 break;
             }
         }
-        self.limit.freed.notified().await;
+        self.line.freed.notified().await;
     }
 }
 
@@ -220,6 +257,23 @@ mod tests {
         let third = third.now_or_never().expect("the second has left");
         assert!(limit.slot().is_some());
         drop(third);
+    }
+
+    #[tokio::test]
+    async fn who_wants_a_connection_for_itself_holds_up_no_requests() {
+        let limit = Limit::new(1, 2);
+        let slot = limit.slot().unwrap();
+        let mut alone = Box::pin(limit.room());
+        assert!(alone.as_mut().now_or_never().is_none());
+        assert!(!limit.is_awaited());
+        let request = limit.queue(Admission::New).unwrap();
+        assert!(limit.queue(Admission::New).is_err(), "both lines count");
+        let first = request.first().now_or_never().expect("its line is its own");
+        let mut told = Box::pin(first.room());
+        assert!(told.as_mut().now_or_never().is_none());
+        drop(slot);
+        told.await;
+        assert!(alone.await.is_ok(), "both were told");
     }
 
     #[tokio::test]

@@ -24,6 +24,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Method, Request, Uri, Version};
 
+pub(super) use body::Damaged;
+
 use super::headers::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::authn::CalledAt;
 use crate::limits::MAX_LINK_ROUTES;

@@ -63,6 +63,7 @@ use crate::rejection::Rejection;
 use attempt::{Attempt, Keep, Sent};
 use endpoint::Endpoint;
 use interim::Trailers;
+use response::BadAnswer;
 use send_error::SendError;
 use upgrade::Opened;
 
@@ -140,40 +141,34 @@ pub async fn send<'a>(
     };
     let sent = sent.map_err(|error| error.rejection(upstream, &trail, upload.as_deref()))?;
     let Sent { response, lease, endpoint, head } = sent;
-    let patience = upstream.settings.timeouts.stream;
     let trailers = listener.as_ref().map_or(Trailers::AsTheyCome, |listener| listener.trailers());
-    let end = token_end.as_ref();
+    let (end, rules) = (token_end.as_ref(), &plan.response_headers);
     let response =
-        response::receive(response, lease, endpoint, upload.clone(), trailers, patience, end);
+        response::receive(response, lease, endpoint, upload.clone(), trailers, plan, end);
     let mut response = response
         .map_err(|error| SendError::Answer(error).rejection(upstream, &trail, upload.as_deref()))?;
     if let Some(exchanged) = exchanged
         && response.status() == StatusCode::UNAUTHORIZED
     {
         if let Some(claims) = challenge::claims_wanted(response.headers()) {
-            // The answer is held meanwhile: with it the connection would go that the rest
-            // of the body takes.
-            let challenged = Box::pin(Challenged::new(
-                plan,
-                claims,
-                head,
-                exchanged,
-                links,
-                (token_end, upgrade),
-            ))
-            .await;
-            return Ok(Answer::Challenged(Box::new(challenged)));
+            let rest = (token_end, upgrade);
+            let challenged = Challenged::new(plan, claims, head, exchanged, links, rest, response);
+            return Ok(Answer::Challenged(Box::new(Box::pin(challenged).await)));
         }
         // It speaks of the gateway's token; a caller would take it for the one it sent.
         response.headers_mut().remove(WWW_AUTHENTICATE);
     }
-    if let Some(upload) = upload {
+    if let Some(upload) = &upload {
         upload.let_go();
     }
     if let Some(links) = links {
-        response = links.relink_answer(response);
+        let relinked = Box::pin(links.relink_answer(response)).await;
+        response = relinked.map_err(|damaged| {
+            let error = SendError::Answer(BadAnswer::Damaged(damaged));
+            error.rejection(upstream, &trail, upload.as_deref())
+        })?;
     }
-    plan.response_headers.apply(response.headers_mut());
+    rules.apply(response.headers_mut());
     if let Some(listener) = listener {
         listener.answered(response.headers_mut());
     }

@@ -47,9 +47,9 @@ pub struct Forwarding {
     /// The way that the route is, where the links of its upstream come to lead here.
     pub links: Option<Arc<Way>>,
     /// Changes to the request's fields.
-    pub request_headers: HeaderRules,
+    pub request_headers: Arc<HeaderRules>,
     /// Changes to the answer's fields.
-    pub response_headers: HeaderRules,
+    pub response_headers: Arc<HeaderRules>,
     /// From the end of the request to the head of the answer.
     pub response_timeout: Patience,
     /// Largest request body in bytes; `None` is any.
@@ -90,6 +90,8 @@ pub struct Inbound<'a> {
     pub trusted: &'a TrustedProxies,
     /// The id that it and its answer carry.
     pub request_id: &'a HeaderValue,
+    /// The way for informational answers, to a caller who can be told.
+    pub interim: Option<Interim>,
     /// Counts its body.
     pub bytes_in: ByteCounter,
     /// The end of its token; `None` on an open route.
@@ -178,15 +180,14 @@ pub fn prepare<'a>(
     permit: Permit,
     credential: &UpstreamCredential,
 ) -> Result<UpstreamRequest<'a>, Rejection> {
-    let Inbound { mut parts, body, target, captures, links, peer, trusted, request_id, .. } =
-        inbound;
-    let (bytes_in, token_end, upgrade) = (inbound.bytes_in, inbound.token_end, inbound.upgrade);
+    let Inbound { parts, body, target, captures, links, peer, trusted, request_id, .. } = inbound;
+    let (interim, bytes_in) = (inbound.interim, inbound.bytes_in);
+    let (token_end, upgrade) = (inbound.token_end, inbound.upgrade);
     let upstream = &plan.upstream;
     check_upstream(plan, credential)?;
     refuse_declared_size(plan, &parts.headers)?;
 
     let path = path_and_query(plan, &parts.uri, target, captures)?;
-    let caller_hears = parts.extensions.remove::<Interim>();
     let mut headers = parts.headers;
     let is_empty = body.is_end_stream();
     let expects = !is_empty && expect::asks_for_continue(parts.version, &mut headers);
@@ -214,7 +215,7 @@ pub fn prepare<'a>(
     let mut head = Head { method, scheme, authority, path, headers, listener: None };
     let exchanged = |body| credential.is_exchanged().then_some(Exchanged { caller, body });
     if is_empty {
-        head.listener = Listener::new(caller_hears, None, &head.headers);
+        head.listener = Listener::new(interim, None, &head.headers);
         let (body, exchanged) = (Body::empty(), exchanged(KeptBody::Empty));
         return Ok(UpstreamRequest {
             plan,
@@ -230,9 +231,9 @@ pub fn prepare<'a>(
     // gRPC is HTTP/2, where pings find out whether the caller is still there.
     let grpc = parts.version == Version::HTTP_2 && head.content_type().is_some_and(is_grpc);
     let pace = if grpc { Pace::Unhurried } else { Pace::Steady };
-    let asserted = Arc::clone(&plan.asserted);
+    let (asserted, rules) = (Arc::clone(&plan.asserted), Arc::clone(&plan.request_headers));
     let (most, patience) = (plan.max_body_bytes, plan.body_idle_timeout);
-    let upload = Upload::new(body, most, patience, pace, bytes_in, asserted);
+    let upload = Upload::new(body, most, patience, pace, bytes_in, asserted, rules);
     let upload = upload.over(parts.version).until(token_end.as_ref());
     let progress = upload.progress();
     let mut kept = KeptBody::Gone;
@@ -251,7 +252,7 @@ pub fn prepare<'a>(
         hold = None;
         Body::stream(upload)
     };
-    head.listener = Listener::new(caller_hears, hold, &head.headers);
+    head.listener = Listener::new(interim, hold, &head.headers);
     let upload = Some(progress);
     let exchanged = exchanged(kept);
     Ok(UpstreamRequest { plan, head, body, upload, exchanged, links, token_end, upgrade })

@@ -13,13 +13,16 @@ use hyper::body::Incoming;
 
 use super::balance::Chosen;
 use super::client::Lease;
-use super::headers;
+use super::headers::{self, HeaderRules};
 use super::interim::Trailers;
+use super::links::Damaged;
+use super::request::Forwarding;
 use super::token_end::{AnswerEnd, StreamEnd};
 use super::upload::Progress;
-use super::upstream::{Patience, is_grpc};
+use super::upstream::is_grpc;
 use crate::body::{Body, BoxError};
 use crate::idle_timer::IdleTimer;
+use crate::limits;
 
 /// What is wrong with an answer. Passed on, it could be read in two ways.
 #[derive(Debug, thiserror::Error)]
@@ -28,10 +31,16 @@ pub(super) enum BadAnswer {
     BothLengths,
     #[error("it has more than one `Content-Length`")]
     ManyLengths,
+    #[error("its `Content-Length` is no number of bytes")]
+    NoLength,
     #[error("its `Transfer-Encoding` is not `chunked`")]
     UnknownCoding,
     #[error("it switches protocols, and nothing asked for that")]
     Switching,
+    #[error("more than {} informational answers came before it", limits::MAX_INTERIM_ANSWERS)]
+    InterimFlood,
+    #[error("its links can't be replaced")]
+    Damaged(#[source] Damaged),
 }
 
 /// Takes an answer, the connection it comes over and where from. The connection goes back when the
@@ -43,7 +52,7 @@ pub(super) fn receive(
     endpoint: Chosen,
     upload: Option<Arc<Progress>>,
     trailers: Trailers,
-    patience: Patience,
+    plan: &Forwarding,
     token_end: Option<&StreamEnd>,
 ) -> Result<Response<Body>, BadAnswer> {
     let (mut parts, incoming) = response.into_parts();
@@ -69,7 +78,7 @@ pub(super) fn receive(
         lease.ended();
         return Ok(Response::from_parts(parts, Body::empty()));
     }
-    let patience = patience.with(parts.headers.get(CONTENT_TYPE));
+    let patience = plan.upstream.settings.timeouts.stream.with(parts.headers.get(CONTENT_TYPE));
     let length = match trailers {
         Trailers::Taken if announces(&mut parts.headers) => {
             // HTTP/2 has trailers behind a body of known length; HTTP/1.1 only behind chunks.
@@ -82,7 +91,8 @@ pub(super) fn receive(
     let token_end = token_end.filter(|_| incoming.size_hint().exact().is_none());
     let end = token_end.map(|end| AnswerEnd::new(end.clone(), &parts.headers));
     let idle = IdleTimer::new(patience);
-    let download = Download { incoming, lease, length, ends_expressly, idle, end };
+    let rules = Arc::clone(&plan.response_headers);
+    let download = Download { incoming, lease, length, rules, ends_expressly, idle, end };
     Ok(Response::from_parts(parts, Body::stream(download)))
 }
 
@@ -101,12 +111,22 @@ fn check_framing(status: StatusCode, headers: &HeaderMap) -> Result<(), BadAnswe
     if lengths.next().is_some() || length.is_some_and(|length| length.as_bytes().contains(&b',')) {
         return Err(BadAnswer::ManyLengths);
     }
+    // hyper looks at it only where a body is due.
+    if length.is_some_and(|length| !is_length(length)) {
+        return Err(BadAnswer::NoLength);
+    }
     if codings.next().is_some()
         || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
     {
         return Err(BadAnswer::UnknownCoding);
     }
     Ok(())
+}
+
+/// Digits alone (RFC 9110 §8.6), of a number that can be counted to.
+fn is_length(value: &HeaderValue) -> bool {
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.is_some_and(|digits| digits.parse::<u64>().is_ok())
 }
 
 /// Whether the answer announces trailers. Those of gRPC are known, and need no announcement over HTTP/2;
@@ -161,6 +181,8 @@ struct Download {
     incoming: Incoming,
     lease: Returning,
     length: Length,
+    /// Those of the route: they hold for trailers, too.
+    rules: Arc<HeaderRules>,
     /// HTTP/2 says that a body is whole.
     ends_expressly: bool,
     idle: IdleTimer,
@@ -196,6 +218,11 @@ impl http_body::Body for Download {
         }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                if frame.is_data()
+                    && let Some(end) = self.end.as_mut().filter(|end| end.is_due())
+                {
+                    return Poll::Ready(end.end());
+                }
                 self.idle.moved();
                 // Whoever reads us may not ask again once the length is reached.
                 if self.incoming.is_end_stream() {
@@ -203,7 +230,7 @@ impl http_body::Body for Download {
                 }
                 let frame = match frame.into_trailers() {
                     Ok(mut trailers) => {
-                        headers::clean_response_trailers(&mut trailers);
+                        headers::clean_response_trailers(&mut trailers, &self.rules);
                         Frame::trailers(trailers)
                     }
                     Err(data) => data,
@@ -260,6 +287,15 @@ mod tests {
             (&[("content-length", "1"), ("transfer-encoding", "chunked")], false),
             (&[("content-length", "1"), ("content-length", "1")], false),
             (&[("content-length", "1, 1")], false),
+            (&[("content-length", "18446744073709551615")], true),
+            (&[("content-length", "18446744073709551616")], false),
+            (&[("content-length", "007")], true),
+            (&[("content-length", "-5")], false),
+            (&[("content-length", "+5")], false),
+            (&[("content-length", "5x")], false),
+            (&[("content-length", "0x5")], false),
+            (&[("content-length", "5 5")], false),
+            (&[("content-length", "")], false),
             (&[("transfer-encoding", "gzip, chunked")], false),
             (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], false),
             (&[("transfer-encoding", "identity")], false),

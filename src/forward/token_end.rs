@@ -1,7 +1,7 @@
 //! What becomes of a stream when the caller's token ends before it does (`outlive_token: false`).
 //!
-//! A stream is what nobody said the length of. It costs no timer while its bytes come: one is made
-//! when it first has to wait. How it ends depends on what it is: event streams end well, so that
+//! A stream is what nobody said the length of. While its bytes come it costs a look at the clock
+//! for each piece, and no timer: one is made when it first has to wait. How it ends depends on what it is: event streams end well, so that
 //! their readers come back and are told; gRPC ends with a status; of all else the transfer is
 //! aborted, since a clean end would pass a part off as the whole.
 
@@ -52,6 +52,11 @@ pub(super) struct Expiry {
 impl Expiry {
     pub(super) fn new(end: StreamEnd) -> Self {
         Self { end, look: None }
+    }
+
+    /// Whether the token has ended: one look at the clock.
+    pub(super) fn is_over(&self) -> bool {
+        self.end.token.left().is_zero()
     }
 
     /// Asked while the stream waits; ready once the token has ended, and from then on.
@@ -108,13 +113,24 @@ impl AnswerEnd {
             return Poll::Ready(None);
         }
         ready!(self.expiry.poll_over(cx));
+        Poll::Ready(self.end())
+    }
+
+    /// Whether it is to end though bytes have come: an answer of which there is always more than
+    /// its caller takes never waits.
+    pub(super) fn is_due(&self) -> bool {
+        self.expiry.is_over()
+    }
+
+    /// Ends it, once: what the caller gets last.
+    pub(super) fn end(&mut self) -> Option<Result<Frame<Bytes>, BoxError>> {
         self.over = true;
         self.expiry.end.note("the answer");
-        Poll::Ready(match self.how {
+        match self.how {
             How::Cleanly => None,
             How::WithStatus => Some(Ok(Frame::trailers(unauthenticated()))),
             How::Abruptly => Some(Err(TokenExpired.into())),
-        })
+        }
     }
 
     /// Whether it has ended: what the upstream still sends is nobody's.

@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::expect::Hold;
-use super::headers::{self, Asserted};
+use super::headers::{self, Asserted, HeaderRules};
 use super::replay::Replay;
 use super::token_end::{Expiry, StreamEnd};
 use crate::body::BoxError;
@@ -66,6 +66,8 @@ pub(super) struct Progress {
     hold: OnceLock<Weak<Hold>>,
     /// Whether any of it has been passed on.
     begun: AtomicBool,
+    /// Whether the upstream takes more than the caller has sent.
+    awaited: AtomicBool,
     /// Where it is kept, if it may have to be sent again.
     replay: OnceLock<Replay>,
 }
@@ -129,6 +131,19 @@ impl Progress {
         self.hold.get_or_init(|| Arc::downgrade(hold));
     }
 
+    /// Nothing came of the request for `waited`. That is the caller's doing if the upstream waits for
+    /// the body and has not got a byte of it.
+    pub(super) fn blame_caller(&self, waited: Duration) {
+        let is_owed = self.awaited.load(Ordering::Acquire)
+            && !self.begun.load(Ordering::Acquire)
+            && !self.ended()
+            && !self.unhurried.load(Ordering::Acquire);
+        if is_owed {
+            self.fault.get_or_init(|| UploadFault::Idle(waited));
+            self.let_go();
+        }
+    }
+
     /// When the last frame went through.
     pub(super) fn moved_at(&self) -> Instant {
         *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner)
@@ -156,6 +171,7 @@ pub(super) struct Upload {
     idle: IdleTimer,
     counter: ByteCounter,
     asserted: Arc<Asserted>,
+    rules: Arc<HeaderRules>,
     progress: Arc<Progress>,
     expiry: Option<Expiry>,
     /// HTTP/2 says that a body is whole.
@@ -165,7 +181,7 @@ pub(super) struct Upload {
 impl Upload {
     /// Passes `incoming` on: at most `most` bytes, at most `patience` without a byte, unless `pace`
     /// or an answer that has begun allow longer pauses. Of its trailers, the fields in `asserted`
-    /// are left out.
+    /// and those that `rules` are about are left out.
     pub(super) fn new(
         incoming: Incoming,
         most: Option<u64>,
@@ -173,6 +189,7 @@ impl Upload {
         pace: Pace,
         counter: ByteCounter,
         asserted: Arc<Asserted>,
+        rules: Arc<HeaderRules>,
     ) -> Self {
         let progress = Progress {
             fault: OnceLock::new(),
@@ -182,6 +199,7 @@ impl Upload {
             moved_at: Mutex::new(Instant::now()),
             hold: OnceLock::new(),
             begun: AtomicBool::new(false),
+            awaited: AtomicBool::new(false),
             replay: OnceLock::new(),
         };
         Self {
@@ -191,6 +209,7 @@ impl Upload {
             idle: IdleTimer::new(Some(patience)),
             counter,
             asserted,
+            rules,
             progress: Arc::new(progress),
             expiry: None,
             ends_expressly: false,
@@ -223,13 +242,20 @@ impl Upload {
         Poll::Ready(Some(Err(error)))
     }
 
+    /// The fault of a body that comes without a pause and so never waits for the token's end.
+    fn outlived_token(&self) -> Option<UploadFault> {
+        let expiry = self.expiry.as_ref()?;
+        let is_over = !self.progress.answered.load(Ordering::Acquire) && expiry.is_over();
+        is_over.then(|| token_expired(&expiry.end))
+    }
+
     fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.idle.moved();
         self.progress.moved();
         self.progress.begun.store(true, Ordering::Release);
         let frame = match frame.into_trailers() {
             Ok(mut trailers) => {
-                headers::clean_request_trailers(&mut trailers, &self.asserted);
+                headers::clean_request_trailers(&mut trailers, &self.asserted, &self.rules);
                 // Not kept, and a body without them is another message.
                 self.progress.let_go();
                 Frame::trailers(trailers)
@@ -261,6 +287,10 @@ impl Upload {
     }
 }
 
+fn token_expired(end: &StreamEnd) -> UploadFault {
+    UploadFault::TokenExpired(end.reason("the request, whose body was still coming,"))
+}
+
 impl http_body::Body for Upload {
     type Data = Bytes;
     type Error = BoxError;
@@ -270,7 +300,10 @@ impl http_body::Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => self.pass(frame),
+            Poll::Ready(Some(Ok(frame))) => match self.outlived_token() {
+                Some(fault) => self.fail(fault),
+                None => self.pass(frame),
+            },
             Poll::Ready(Some(Err(error))) => {
                 let text = std::error::Error::source(&error)
                     .map_or_else(|| error.to_string(), ToString::to_string);
@@ -285,12 +318,13 @@ impl http_body::Body for Upload {
                 Poll::Ready(None)
             }
             Poll::Pending => loop {
+                self.progress.awaited.store(true, Ordering::Release);
                 if !self.progress.answered.load(Ordering::Acquire)
                     && let Some(expiry) = &mut self.expiry
                     && expiry.poll_over(cx).is_ready()
                 {
-                    let reason = expiry.end.reason("the request, whose body was still coming,");
-                    return self.fail(UploadFault::TokenExpired(reason));
+                    let fault = token_expired(&expiry.end);
+                    return self.fail(fault);
                 }
                 let patience = ready!(self.idle.poll_expired(cx));
                 if !self.progress.unhurried.load(Ordering::Acquire) {

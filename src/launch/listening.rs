@@ -10,6 +10,7 @@ use crate::accept::{self, BoundListener, Certified, Handler, Tls, Unread};
 use crate::body::Body;
 use crate::config::resolve::Listener;
 use crate::gateway::Gateway;
+use crate::interim::Interim;
 use crate::observe::Metrics;
 use crate::observe::recorded_body::RecordedBody;
 use crate::peer::Peer;
@@ -82,8 +83,13 @@ struct ToGateway(Arc<Gateway>);
 impl Handler for ToGateway {
     type Body = RecordedBody<Body>;
 
-    async fn handle(self, request: Request<Incoming>, peer: Peer) -> Response<Self::Body> {
-        self.0.handle(request, peer).await
+    async fn handle(
+        self,
+        request: Request<Incoming>,
+        peer: Peer,
+        interim: Option<Interim>,
+    ) -> Response<Self::Body> {
+        self.0.handle(request, peer, interim).await
     }
 
     fn refused(&self, peer: &Peer, refused: &Unread) {

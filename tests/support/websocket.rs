@@ -84,6 +84,11 @@ impl WebSocketUpstream {
         *self.shared.answer.lock().unwrap() = Some(head.to_owned());
     }
 
+    /// Answers as usual again.
+    pub fn answer_handshakes(&self) {
+        *self.shared.answer.lock().unwrap() = None;
+    }
+
     /// The heads of the handshakes so far, in lower case.
     pub fn heads(&self) -> Vec<String> {
         self.shared.heads.lock().unwrap().clone()

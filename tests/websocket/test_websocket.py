@@ -6,6 +6,7 @@ Needs in the environment (tests/websocket/run sets it):
 
 import asyncio
 import json
+import logging
 import os
 import subprocess
 import tempfile
@@ -20,6 +21,9 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
 from cases import cases, close, frame
+
+# Test cases run in debug mode, which tells of each slow step.
+logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 ROUTES = """
 listeners: [{ address: "127.0.0.1:0" }]

@@ -8,7 +8,8 @@ use serde::Deserialize;
 
 use super::super::spanned::Spanned;
 use super::super::value::{
-    Address, AdminAddress, Bytes, Count, HttpUrl, Network, Period, PeriodOrZero, SizeLimit, Workers,
+    Address, AdminAddress, Count, HeadBytes, HttpUrl, Network, Period, PeriodOrZero, SizeLimit,
+    Workers,
 };
 use crate::secret::Secret;
 
@@ -100,8 +101,9 @@ pub struct Server {
     /// How long a caller may send, or take, no byte of a body that is due. Default:
     /// [`Server::DEFAULT_BODY_IDLE_TIMEOUT`].
     pub body_idle_timeout: Period,
-    /// Largest request head. Default: [`Server::DEFAULT_MAX_HEADER_BYTES`].
-    pub max_header_bytes: Spanned<Bytes>,
+    /// Largest request head, `4KiB` to `1MiB`; it has at most
+    /// [`MAX_HEADER_FIELDS`](crate::limits::MAX_HEADER_FIELDS) fields in any case. Default: [`Server::DEFAULT_MAX_HEADER_BYTES`].
+    pub max_header_bytes: Spanned<HeadBytes>,
     /// Largest request body, where the route does not say. Default: `unlimited`.
     pub max_body_bytes: SizeLimit,
     /// Most connections of callers; more wait in the backlog. Default:
@@ -128,7 +130,7 @@ impl Server {
     /// 30 s without a byte is a caller who has gone.
     pub const DEFAULT_BODY_IDLE_TIMEOUT: Period = Period(Duration::from_secs(30));
     /// 64 KiB: four tokens of the largest size that is accepted.
-    pub const DEFAULT_MAX_HEADER_BYTES: Bytes = Bytes(64 * 1024);
+    pub const DEFAULT_MAX_HEADER_BYTES: HeadBytes = HeadBytes(64 * 1024);
     /// 10,000: about 1 GB of memory at worst.
     pub const DEFAULT_MAX_CONNECTIONS: Count = count(10_000);
     /// 128: above the 100 that RFC 9113 §6.5.2 asks for at least.

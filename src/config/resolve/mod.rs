@@ -34,7 +34,6 @@ use crate::forward::SharedResolver;
 use crate::limits;
 use crate::observe::Metrics;
 use crate::observe::access_log::AccessLog;
-use crate::peer::TrustedProxies;
 use crate::snapshot::Snapshot;
 
 pub use credentials::{CredentialCertificate, ShownTo};
@@ -176,6 +175,7 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
     let listeners = server::listeners(file, finding);
     let admin = server::admin(file, finding);
     let public_url = server::public_url(file, finding);
+    let trusted_proxies = server::trusted_proxies(file, finding);
     let providers = providers::resolve(&file.providers, finding);
     let upstreams = upstreams::resolve(&file.upstreams, &providers, finding);
     let (routes, links) =
@@ -184,12 +184,11 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
     if !finding.problems.refuse() {
         upstreams::warn_of_unused(file, finding);
     }
-    let trusted = file.server.trusted_proxies.iter().map(|network| network.value.0).collect();
     let snapshot = Snapshot {
         routes,
         providers: providers.into_list(),
         upstreams: upstreams.into_list(),
-        trusted_proxies: TrustedProxies::new(trusted),
+        trusted_proxies,
         public_url,
         links,
     };

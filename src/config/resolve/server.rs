@@ -13,6 +13,7 @@ use super::Finding;
 use crate::accept;
 use crate::authn::may_be_called;
 use crate::chain::with_sources;
+use crate::peer::TrustedProxies;
 use crate::public_url::{PublicUrl, PublicUrlError};
 use crate::route::HostPattern;
 use crate::secret::Secret;
@@ -188,6 +189,17 @@ pub(super) fn public_url(file: &RoutesFile, finding: &mut Finding<'_>) -> Option
     Some(Arc::new(url))
 }
 
+/// `server.trusted_proxies`.
+pub(super) fn trusted_proxies(file: &RoutesFile, finding: &mut Finding<'_>) -> TrustedProxies {
+    let networks = &file.server.trusted_proxies;
+    for network in networks.iter().filter(|network| network.value.0.prefix_len() == 0) {
+        let message = format!("`{}` is every address: everybody is believed", network.value.0);
+        let hint = "any caller may say with `X-Forwarded-For` who it is, and rate limits and the log go by that: name the networks of your proxies";
+        finding.warning(network.place, message, hint);
+    }
+    TrustedProxies::new(networks.iter().map(|network| network.value.0).collect())
+}
+
 pub(super) fn server(file: &RoutesFile) -> Server {
     let server = &file.server;
     Server {
@@ -195,8 +207,7 @@ pub(super) fn server(file: &RoutesFile) -> Server {
             header_timeout: server.header_timeout.0,
             idle_timeout: server.idle_timeout.0,
             body_idle_timeout: server.body_idle_timeout.0,
-            max_header_bytes: usize::try_from(server.max_header_bytes.value.0)
-                .unwrap_or(usize::MAX),
+            max_header_bytes: server.max_header_bytes.value.0,
             max_concurrent_streams: server.max_concurrent_streams.0.get(),
             max_connections: server.max_connections.0.get() as usize,
         },

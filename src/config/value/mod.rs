@@ -21,7 +21,7 @@ pub use duration::{ClockSkew, Period, PeriodOrZero, Timeout};
 pub use network::{Address, AdminAddress, HttpUrl, Network, RedirectStatus, Status};
 pub use path::RequestPath;
 pub(super) use quantity::times;
-pub use quantity::{Bytes, Count, Percent, SizeLimit, Times, Workers};
+pub use quantity::{Count, HeadBytes, Percent, SizeLimit, Times, Workers};
 pub use token::{Algorithm, HeaderType, SigningAlgorithm, Tenant, TenantId};
 pub use upgrade::Upgrade;
 pub use upstream_limits::{Attempts, Pending, Share, UpstreamConnections};
@@ -72,7 +72,7 @@ written!(
     PeriodOrZero,
     ClockSkew,
     Timeout,
-    Bytes,
+    HeadBytes,
     SizeLimit,
     Count,
     Times,

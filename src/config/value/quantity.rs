@@ -5,9 +5,16 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use super::super::failure::WrongText;
 use super::Written;
 
-/// A size in bytes that is not zero: `64KiB`, `10MiB`.
+/// The size of a request head in bytes: [`HeadBytes::LEAST`] to [`HeadBytes::MOST`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Bytes(pub u64);
+pub struct HeadBytes(pub usize);
+
+impl HeadBytes {
+    /// 4 KiB: with less, a token of common size and a few cookies don't fit.
+    pub const LEAST: usize = 4 * 1024;
+    /// 1 MiB: every connection may make the gateway keep as much.
+    pub const MOST: usize = 1024 * 1024;
+}
 
 /// A size, or none: `unlimited`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +44,19 @@ fn size(text: &str) -> Result<u64, WrongText> {
     number.checked_mul(factor).ok_or_else(|| wrong("it is more than 16 EiB".into()))
 }
 
-impl Written for Bytes {
+impl Written for HeadBytes {
     const FORM: &'static str = "a size such as `64KiB`";
 
     fn parse(text: &str) -> Result<Self, WrongText> {
-        match size(text)? {
-            0 => Err(WrongText::new(format!("`{text}` leaves no room"), "write `1KiB` or more")),
-            some => Ok(Self(some)),
+        let bytes = usize::try_from(size(text)?).unwrap_or(usize::MAX);
+        let wrong = |what, why| {
+            let hint = format!("write `4KiB` to `1MiB`: {why}");
+            Err(WrongText::new(format!("`{text}` is too {what} for request heads"), hint))
+        };
+        match bytes {
+            ..Self::LEAST => wrong("small", "a token and a few cookies have to fit"),
+            Self::LEAST..=Self::MOST => Ok(Self(bytes)),
+            _ => wrong("large", "every connection may make the gateway keep as much"),
         }
     }
 }
@@ -161,12 +174,18 @@ mod tests {
     #[test]
     fn sizes() {
         for (text, expected) in
-            [("1B", 1), ("64KiB", 65_536), ("10MiB", 10_485_760), ("1GiB", 1 << 30)]
+            [("1B", 1), ("64KiB", 65_536), ("10MiB", 10_485_760), ("1GiB", 1 << 30), ("0B", 0)]
         {
-            assert_eq!(Bytes::parse(text).unwrap().0, expected, "{text}");
+            assert_eq!(SizeLimit::parse(text).unwrap(), SizeLimit::Bytes(expected), "{text}");
         }
-        for text in ["", "64", "64KB", "64kib", "0B", "-1B", "1.5MiB", "99999999999GiB"] {
-            assert!(Bytes::parse(text).is_err(), "{text}");
+        for text in ["", "64", "64KB", "64kib", "-1B", "1.5MiB", "99999999999GiB"] {
+            assert!(SizeLimit::parse(text).is_err(), "{text}");
+        }
+        for (text, expected) in [("4KiB", 4096), ("4096B", 4096), ("1MiB", 1 << 20)] {
+            assert_eq!(HeadBytes::parse(text).unwrap().0, expected, "{text}");
+        }
+        for text in ["0", "0B", "1B", "100B", "4095B", "1048577B", "10GiB", "17179869183GiB"] {
+            assert!(HeadBytes::parse(text).is_err(), "{text}");
         }
         assert_eq!(SizeLimit::parse("unlimited").unwrap(), SizeLimit::Unlimited);
         assert_eq!(SizeLimit::parse("0").unwrap(), SizeLimit::Bytes(0));

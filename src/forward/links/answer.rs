@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::Body as _;
 
 use super::Linking;
-use super::body::Relinked;
+use super::body::{Damaged, Relinked};
 use super::coding::Coding;
 use crate::body::Body;
 
@@ -39,10 +39,14 @@ const MARK: &str = ";links";
 
 impl Linking {
     /// Replaces the links of an answer: in its head at once, in its body as it streams.
-    pub(in crate::forward) fn relink_answer(
+    ///
+    /// # Errors
+    ///
+    /// Its body is compressed, it says, and its first bytes are not.
+    pub(in crate::forward) async fn relink_answer(
         self: Box<Self>,
         response: Response<Body>,
-    ) -> Response<Body> {
+    ) -> Result<Response<Body>, Damaged> {
         let (mut head, body) = response.into_parts();
         self.relink_fields(head.status, &mut head.headers);
         if head.status == StatusCode::NOT_MODIFIED {
@@ -53,7 +57,7 @@ impl Linking {
             }
         }
         let Some(coding) = coding_to_read(head.status, &head.headers) else {
-            return Response::from_parts(head, body);
+            return Ok(Response::from_parts(head, body));
         };
         for name in [CONTENT_LENGTH, ACCEPT_RANGES] {
             head.headers.remove(name);
@@ -61,9 +65,10 @@ impl Linking {
         remove_digests(&mut head.headers);
         mark(&mut head.headers);
         if self.method == Method::HEAD || body.is_end_stream() {
-            return Response::from_parts(head, body);
+            return Ok(Response::from_parts(head, body));
         }
-        Response::from_parts(head, Body::stream(Relinked::new(body, self, coding)))
+        let relinked = Relinked::new(body, self, coding).begun().await?;
+        Ok(Response::from_parts(head, Body::stream(relinked)))
     }
 
     fn relink_fields(&self, status: StatusCode, headers: &mut HeaderMap) {

@@ -1,12 +1,13 @@
 //! The body of an answer while its links are replaced: as it streams, whatever its coding.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 
 use super::Linking;
 use super::answer::remove_digests;
@@ -21,7 +22,7 @@ const PIECES_IN_A_ROW: usize = 16;
 /// The compressed body of an answer is damaged or cut short.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer's `Content-Encoding` can't be undone")]
-struct Damaged(#[source] io::Error);
+pub(in crate::forward) struct Damaged(#[source] io::Error);
 
 /// A body whose links lead to the gateway.
 ///
@@ -36,6 +37,8 @@ pub(super) struct Relinked {
     recoder: Option<Recoder>,
     phase: Phase,
     plain: Vec<u8>,
+    /// What was waited for before the head was handed on.
+    first: Option<Result<Frame<Bytes>, BoxError>>,
 }
 
 enum Phase {
@@ -53,7 +56,28 @@ impl Relinked {
     pub(super) fn new(inner: Body, linking: Box<Linking>, coding: Option<Coding>) -> Self {
         let plain = if coding.is_some() { vec![0; LINK_PIECE_BYTES] } else { Vec::new() };
         let (scanner, phase) = (Scanner::default(), Phase::Reading);
-        Self { inner, linking, scanner, coding, recoder: None, phase, plain }
+        Self { inner, linking, scanner, coding, recoder: None, phase, plain, first: None }
+    }
+
+    /// Waits for the first bytes of a compressed body: if they can't be unpacked, there is still time
+    /// to say so. Others are not waited for.
+    ///
+    /// # Errors
+    ///
+    /// The body is damaged before any of it could be handed on.
+    pub(super) async fn begun(mut self) -> Result<Self, Damaged> {
+        if self.coding.is_none() {
+            return Ok(self);
+        }
+        let first = poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await;
+        self.first = match first {
+            Some(Err(error)) => match error.downcast::<Damaged>() {
+                Ok(damaged) => return Err(*damaged),
+                Err(other) => Some(Err(other)),
+            },
+            first => first,
+        };
+        Ok(self)
     }
 
     /// Does one piece of `chunk`, and says whether there is more in it.
@@ -106,6 +130,9 @@ impl http_body::Body for Relinked {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(first));
+        }
         for _piece in 0..PIECES_IN_A_ROW {
             let mut out = Vec::new();
             match std::mem::replace(&mut this.phase, Phase::Over) {
@@ -151,6 +178,6 @@ impl http_body::Body for Relinked {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.phase, Phase::Over)
+        matches!(self.phase, Phase::Over) && self.first.is_none()
     }
 }

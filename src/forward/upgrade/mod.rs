@@ -1,7 +1,7 @@
 //! Requests that ask their connection to become something else: WebSocket over HTTP/1.1 (RFC 6455)
 //! and over HTTP/2 (RFC 8441), and what else a route names.
 //!
-//! [`Asked::of`] reads what the caller asks for and whether the route lets it; [`open`] asks the
+//! [`Asked::of`] reads what the caller asks for and whether the route lets it; [`open()`] asks the
 //! upstream for the same; [`Tunnel`] carries the bytes from then on. Who may ask was decided before,
 //! as for any request: until the upstream has agreed, a handshake is one.
 //!

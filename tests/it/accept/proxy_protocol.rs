@@ -131,6 +131,19 @@ async fn who_does_not_begin_with_it_is_closed() {
     let came = behind(gateway.address(), &twice).await.rest().await;
     assert!(came.is_empty() || came.starts_with(b"HTTP/1.1 400 "), "{}", came.escape_ascii());
     assert_eq!(upstream.count(), 10);
+    // The operator is told whose load balancer it is, and why; who says nothing is passed over.
+    let mut silent = behind(gateway.address(), b"").await;
+    silent.finish().await;
+    assert!(silent.is_closed().await);
+    let of_peer = |event: &serde_json::Map<_, _>| {
+        event["client_ip"] == "127.0.0.1" && event["code"] == "bad_request"
+    };
+    let told = gateway.log().access_events_when(10, of_peer).await;
+    assert_eq!(told.len(), 10);
+    for event in &told {
+        let reason = event["reason"].as_str().unwrap();
+        assert!(reason.contains("PROXY") && reason.contains("proxy_protocol"), "{reason}");
+    }
 }
 
 #[tokio::test]

@@ -211,6 +211,34 @@ async fn a_body_that_pauses_too_long_is_408() {
 }
 
 #[tokio::test]
+async fn a_body_that_never_comes_is_408_also_where_the_upstreams_time_ends_first() {
+    let upstream = Upstream::start();
+    for protocol in ["http1", "http2"] {
+        let keys = format!("protocol: {protocol}, timeouts: {{ response: 100ms }}");
+        let gateway = Gateway::start(&open(&upstream.url(), &keys, ""));
+        for (begin, status, code) in
+            [("", 408, "request_timeout"), ("hello", 504, "upstream_timeout")]
+        {
+            let mut raw = Raw::connect(gateway.address()).await;
+            let head = format!("POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n{begin}");
+            raw.send(head.as_bytes()).await;
+            let reply = raw.reply().await.unwrap();
+            assert_eq!(reply.status, status, "{protocol} {begin}");
+            assert!(String::from_utf8(reply.body).unwrap().contains(code));
+
+            let mut client = gateway.client_http2().await;
+            let (send, body) = pieces();
+            if !begin.is_empty() {
+                send.send(piece(begin)).await.unwrap();
+            }
+            let response = client.start(Request::post("/b").body(body).unwrap()).await.unwrap();
+            assert_eq!(response.status(), status, "{protocol} {begin}");
+            drop(send);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_body_may_pause_while_its_answer_comes_and_in_a_grpc_call() {
     let upstream = Upstream::start();
     for protocol in ["http1", "http2"] {

@@ -9,9 +9,11 @@ use super::{event, open};
 use crate::support::client::full;
 use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
+use crate::support::raw::Raw;
 use crate::support::raw_upstream::{RawUpstream, Then};
 use crate::support::scripted_http2::{Act, ScriptedHttp2};
 use crate::support::upstream::{Answer, Upstream};
+use crate::support::websocket::{WebSocketUpstream, handshake};
 use crate::support::within;
 
 /// An upstream whose answers are held, and the gate.
@@ -256,4 +258,80 @@ async fn an_http2_connection_is_kept_if_only_a_request_was_not_answered() {
     assert_eq!(within("an answer", slow).await.unwrap().0, 504);
     assert_eq!(gateway.client().await.get("/x").await.status, 200);
     assert_eq!(upstream.connections(), 1);
+}
+
+/// A handshake, and the status of what it is answered.
+async fn handshaken(gateway: &Gateway) -> (Raw, u16) {
+    let mut caller = Raw::connect(gateway.address()).await;
+    caller.send(handshake("/ws", "").as_bytes()).await;
+    let status = caller.reply().await.unwrap().status;
+    (caller, status)
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_counts_until_it_ends() {
+    for (upstream, protocol) in
+        [(WebSocketUpstream::start(), "http1"), (WebSocketUpstream::start_http2(true), "http2")]
+    {
+        let keys = format!("protocol: {protocol}, max_connections: 1");
+        let gateway = Gateway::start(&open(&upstream.url(), &keys, ""));
+        for round in 1..=3 {
+            let (caller, status) = handshaken(&gateway).await;
+            assert_eq!(status, 101, "{protocol}");
+            let mut client = gateway.client().await;
+            client.meets_configured_answers();
+            let next = tokio::spawn(async move { client.get("/x").await.status });
+            in_flight(&gateway, 2).await;
+            assert_eq!(upstream.heads().len(), 2 * round - 1, "there is no room for it");
+            if protocol == "http1" {
+                upstream.answer("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+            }
+            drop(caller);
+            assert_eq!(within("an answer", next).await.unwrap(), 404, "{protocol}");
+            // The one that was kept makes room for the next.
+            upstream.answer_handshakes();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_that_comes_to_nothing_gives_its_room_back() {
+    let upstream = WebSocketUpstream::start();
+    let keys = "max_connections: 1, max_pending: 1, timeouts: { response: 100ms }";
+    let gateway = Gateway::start(&open(&upstream.url(), keys, ""));
+    for (answer, status) in [
+        ("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", 404),
+        ("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n", 502),
+        ("nonsense\r\n\r\n", 502),
+        ("", 504),
+    ] {
+        upstream.answer(answer);
+        for _ in 0..3 {
+            assert_eq!(handshaken(&gateway).await.1, status, "{answer}");
+        }
+    }
+    upstream.answer_handshakes();
+    assert_eq!(handshaken(&gateway).await.1, 101);
+}
+
+#[tokio::test]
+async fn an_upgrade_that_waits_holds_up_nobody_who_shares() {
+    let (upstream, gate) = held();
+    let gateway = Gateway::start(&open(&upstream.url(), "protocol: http2, max_connections: 1", ""));
+    let first = call(&gateway, "/x");
+    gate.arrived(1).await;
+    // A second one at once: that the connection takes several is known once it has said so.
+    let second = call(&gateway, "/x");
+    gate.arrived(2).await;
+    let mut caller = Raw::connect(gateway.address()).await;
+    caller.send(handshake("/ws", "").as_bytes()).await;
+    in_flight(&gateway, 3).await;
+    let began = Instant::now();
+    let third = call(&gateway, "/x");
+    gate.arrived(3).await;
+    assert!(began.elapsed() < Duration::from_secs(4), "`timeouts.connect` is 5 s");
+    gate.open();
+    for call in [first, second, third] {
+        assert_eq!(within("an answer", call).await.unwrap().0, 200);
+    }
 }

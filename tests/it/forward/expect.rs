@@ -255,17 +255,17 @@ async fn over_http2_it_goes_on_too() {
 /// What a claims challenge of an upstream looks like.
 const CHALLENGE: &str = "Bearer realm=\"\", error=\"insufficient_claims\", claims=\"eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZSwgInZhbHVlIjoiMTcwMjY4MjE4MSJ9fX0=\"";
 
+/// A file whose route exchanges tokens for the upstream.
+fn exchanged(provider: &Provider, talk: &Talk) -> String {
+    let route = "{ match: { path: /x }, auth: any, upstream: up, token: { on_behalf_of: { scopes: [\"api://x/.default\"] } } }";
+    let file = super::file("", &[&super::up(&talk.url(), "")], &[route]);
+    format!("{}{file}", entra(provider))
+}
+
 #[tokio::test]
 async fn a_request_that_goes_again_after_a_claims_challenge_still_has_its_body() {
     let (provider, talk) = (Provider::start(), Talk::start().await);
-    let file = super::file(
-        "",
-        &[&super::up(&talk.url(), "")],
-        &[
-            "{ match: { path: /x }, auth: any, upstream: up, token: { on_behalf_of: { scopes: [\"api://x/.default\"] } } }",
-        ],
-    );
-    let gateway = Gateway::start_in_virtual_time(&format!("{}{file}", entra(&provider)));
+    let gateway = Gateway::start_in_virtual_time(&exchanged(&provider, &talk));
     gateway.ready().await;
     let length = 100_000;
     for (user, satisfied) in [("alice", true), ("bob", false)] {
@@ -319,4 +319,33 @@ async fn a_slow_answer_to_a_refused_body_is_not_cut() {
     }
     let reply = raw.reply().await.unwrap();
     assert_eq!((reply.status, reply.body.len()), (403, 200_000));
+}
+
+/// The answer that was challenged ends while the request goes again: that is not its end.
+#[tokio::test]
+async fn a_slow_answer_after_a_claims_challenge_with_a_body_is_not_cut() {
+    let (provider, talk) = (Provider::start(), Talk::start().await);
+    let gateway = Gateway::start_in_virtual_time(&exchanged(&provider, &talk));
+    gateway.ready().await;
+    let token = Token::entra_v2(&provider.entra_issuer()).build();
+    let mut raw = Raw::connect(gateway.address()).await;
+    let head = format!(
+        "POST /x HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n\
+         expect: 100-continue\r\ncontent-length: 4\r\n\r\n"
+    );
+    raw.send(head.as_bytes()).await;
+    let mut first = talk.accept().await;
+    first.head().await;
+    let challenge =
+        format!("HTTP/1.1 401 No\r\nwww-authenticate: {CHALLENGE}\r\ncontent-length: 3\r\n\r\nno!");
+    first.say(&challenge).await;
+    let mut second = talk.accept().await;
+    second.head().await;
+    second.say("HTTP/1.1 403 No\r\ncontent-length: 200000\r\n\r\n").await;
+    // The head alone: the rest is still to come.
+    assert_eq!(raw.reply_to("HEAD").await.unwrap().status, 403);
+    for _ in 0..20 {
+        second.say(vec![b'x'; 10_000]).await;
+    }
+    assert_eq!(raw.rest().await.len(), 200_000);
 }

@@ -99,6 +99,52 @@ async fn answers_end_where_they_say() {
 }
 
 #[tokio::test]
+async fn a_length_that_is_none_is_not_passed_on_where_no_body_is_due_either() {
+    let upstream = RawUpstream::start();
+    let gateway = Gateway::start(&open(&upstream.url(), "", ""));
+    let talk = Talk::start().await;
+    let over_http2 = Gateway::start(&open(&talk.url(), "protocol: http2", ""));
+    let mut http2_upstream = None;
+    let mut http2_client = over_http2.client_http2().await;
+    http2_client.is_not_a_gateway();
+    for (length, good) in [
+        ("5", true),
+        // As many digits as a client of HTTP/2 made with hyper takes.
+        ("9223372036854775807", true),
+        ("18446744073709551616", false),
+        ("-5", false),
+        ("+5", false),
+        ("5x", false),
+        ("5, 5", false),
+        ("", false),
+    ] {
+        for (method, status) in [("HEAD", 200), ("GET", 304), ("HEAD", 304)] {
+            let expected = if good { status } else { 502 };
+            let answer = format!("HTTP/1.1 {status} Odd\r\ncontent-length: {length}\r\n\r\n");
+            for mut client in [gateway.client().await, gateway.client_http2().await] {
+                upstream.answer(answer.clone(), Then::Close);
+                client.is_not_a_gateway();
+                let reply = client.send(Request::builder().method(method).uri("/x"), "").await;
+                assert_eq!(reply.status.as_u16(), expected, "{answer} to {method}");
+            }
+
+            let request = Request::builder().method(method).uri("/x");
+            let serving = async {
+                if http2_upstream.is_none() {
+                    http2_upstream = Some(Http2Talking::begin(talk.accept().await).await);
+                }
+                let upstream = http2_upstream.as_mut().unwrap();
+                let stream = upstream.next(HEADERS).await.stream;
+                let fields = [(":status", &*status.to_string()), ("content-length", length)];
+                upstream.fields(END_STREAM, stream, &fields).await;
+            };
+            let (reply, ()) = tokio::join!(http2_client.send(request, ""), serving);
+            assert_eq!(reply.status.as_u16(), expected, "HTTP/2 {status}: {length} to {method}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_connection_without_end_of_tls_is_no_end_of_a_body() {
     let tls = DevTls::generate().unwrap();
     let ca = tempfile::NamedTempFile::new().unwrap();
@@ -287,6 +333,35 @@ async fn trailers_of_an_http2_request_of_known_length_reach_an_http1_upstream() 
     assert_eq!(response.unwrap().status(), 200);
     assert_eq!(upstream.last().body.trailers, Some(sums));
     assert_eq!(upstream.last().body.length, 5);
+}
+
+/// Whoever merges trailers into the head would else get what the route took out or set itself.
+#[tokio::test]
+async fn what_a_route_sets_or_removes_does_not_come_as_a_trailer() {
+    let upstream = Upstream::start();
+    let rules = "request_headers: { set: { x-set: ours }, remove: [x-gone] }, \
+                 response_headers: { set: { x-set: ours }, remove: [x-gone] }";
+    let gateway = Gateway::start(&open(&upstream.url(), "protocol: http1", rules));
+    let field = |name| (HeaderName::from_static(name), HeaderValue::from_static("theirs"));
+    let trailers = HeaderMap::from_iter(["x-set", "x-gone", "content-type", "x-sum"].map(field));
+    let answered = trailers.clone();
+    upstream.answer(move |_| Answer { trailers: Some(answered.clone()), ..Answer::ok("ok") });
+    let mut client = gateway.client_http2().await;
+    let (send, body) = pieces();
+    let request = Request::post("/x").header("trailer", "x-set, x-gone, content-type, x-sum");
+    let request = request.header("te", "trailers").body(body).unwrap();
+    let sending = async {
+        send.send(piece("hello")).await.unwrap();
+        send.send(Ok(Frame::trailers(trailers))).await.unwrap();
+        drop(send);
+    };
+    let (response, ()) = tokio::join!(client.start(request), sending);
+    let response = response.unwrap();
+    assert_eq!(response.headers()["x-set"], "ours");
+    let passed = response.into_body().collect().await.unwrap().trailers().cloned();
+    let sums = Some(HeaderMap::from_iter([field("x-sum")]));
+    assert_eq!(passed, sums);
+    assert_eq!(upstream.last().body.trailers, sums);
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ mod timeouts;
 mod routes;
 mod reload;
 mod retries;
+mod elsewhere;
 mod connections;
 mod log;
 mod upgrades;

@@ -66,6 +66,45 @@ async fn bodies_and_trailers_pass_in_all_four_combinations() {
 }
 
 #[tokio::test]
+async fn what_a_route_removes_or_sets_does_not_come_in_by_a_trailer() {
+    let names = ["x-gone", "x-set", "x-kept", "x-added", "access-control-allow-origin", "location"];
+    let of = |names: &[&'static str]| {
+        let one = HeaderValue::from_static("1");
+        names.iter().map(|name| (HeaderName::from_static(name), one.clone())).collect()
+    };
+    let (all, passed): (HeaderMap, HeaderMap) = (of(&names), of(&["x-kept", "x-added"]));
+    let upstream = Upstream::start();
+    let said = all.clone();
+    upstream.answer(move |_| Answer { trailers: Some(said.clone()), ..Answer::ok("ok") });
+    let rules = "{ remove: [x-gone], set: { x-set: ours }, add: { x-added: ours } }";
+    let rules = format!("request_headers: {rules}, response_headers: {rules}");
+    for protocol in ["http1", "http2"] {
+        let protocol = format!("protocol: {protocol}");
+        let gateway = Gateway::start(&open(&upstream.url(), &protocol, &rules));
+        for mut client in [gateway.client().await, gateway.client_http2().await] {
+            let (send, body) = pieces();
+            let request = Request::post("/x").header("te", "trailers");
+            let request = request.header("trailer", names.join(", ")).body(body).unwrap();
+            let mut last = all.clone();
+            last.remove("location").unwrap();
+            let sending = async {
+                send.send(piece("hello")).await.unwrap();
+                send.send(Ok(Frame::trailers(last))).await.unwrap();
+                drop(send);
+            };
+            let (response, ()) = tokio::join!(client.start(request), sending);
+            let response = response.unwrap();
+            assert_eq!(response.headers()["x-set"], "ours");
+            let answer = crate::support::within("the answer", response.into_body().collect());
+            assert_eq!(answer.await.unwrap().trailers(), Some(&passed), "{protocol}");
+            let seen = upstream.last();
+            assert_eq!(seen.body.trailers.as_ref(), Some(&passed), "{protocol}");
+            assert_eq!(seen.value("x-set").as_deref(), Some("ours"));
+        }
+    }
+}
+
+#[tokio::test]
 async fn trailers_of_an_answer_are_cleaned() {
     let upstream = RawUpstream::start();
     let gateway = Gateway::start(&open(&upstream.url(), "", ""));

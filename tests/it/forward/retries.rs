@@ -56,6 +56,23 @@ async fn a_refused_stream_is_not_sent_again_where_the_file_says_no() {
 }
 
 #[tokio::test]
+async fn a_refused_stream_on_a_kept_connection_is_no_stale_connection() {
+    for (keys, expected) in [("", (200, 3, "1")), ("retry: { attempts: 1 }", (502, 2, "0"))] {
+        let upstream = ScriptedHttp2::start(100);
+        let keys = format!("protocol: http2, {keys}");
+        let gateway = Gateway::start(&open(&upstream.url(), &keys, ""));
+        let mut client = gateway.client().await;
+        assert_eq!(client.get("/first").await.status, 200);
+        upstream.act([Act::Refuse]);
+        let status = client.get("/x").await.status.as_u16();
+        let retries = retries(&gateway).await;
+        assert_eq!((status, upstream.seen().len(), retries.as_str()), expected, "{keys}");
+        // One that has enough to do is not given new connections on top.
+        assert_eq!(upstream.connections(), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_refused_stream_with_a_large_body_is_not_sent_again() {
     for (size, expected) in [(64 * 1024, (200, 2)), (64 * 1024 + 1, (502, 1))] {
         let upstream = ScriptedHttp2::start(100);

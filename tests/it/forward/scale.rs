@@ -20,7 +20,9 @@ use tokio::sync::watch;
 use super::process::Process;
 use super::{all, file, open, up};
 use crate::support::client::{Client, full};
+use crate::support::raw::Raw;
 use crate::support::servers::{Handled, Server};
+use crate::support::websocket::{WebSocketUpstream, handshake, text};
 use crate::support::within;
 
 const MANY: usize = 1000;
@@ -132,8 +134,7 @@ async fn a_thousand_event_streams_cost_little_each_and_are_all_served() {
     needs_open_files();
     for (what, count, streams, protocol) in [
         ("event streams, HTTP/1.1 on both sides", MANY, 1, "http1"),
-        // No more than the one connection behind takes.
-        ("event streams, 50 to an HTTP/2 connection, HTTP/2 behind", 150, 50, "http2"),
+        ("event streams, 50 to an HTTP/2 connection, HTTP/2 behind", MANY, 50, "http2"),
         ("event streams, 100 to an HTTP/2 connection, HTTP/1.1 behind", MANY, 100, "http1"),
     ] {
         let (events, told) = watch::channel(0);
@@ -178,6 +179,41 @@ async fn a_thousand_event_streams_cost_little_each_and_are_all_served() {
 }
 
 #[tokio::test]
+async fn a_thousand_websockets_cost_little_each_and_are_all_served() {
+    needs_open_files();
+    for (what, upstream, protocol) in [
+        ("WebSockets, HTTP/1.1 on both sides", WebSocketUpstream::start(), "http1"),
+        ("WebSockets, HTTP/2 behind", WebSocketUpstream::start_http2(true), "http2"),
+    ] {
+        let keys = format!("protocol: {protocol}");
+        let patient = "header_timeout: 5m";
+        let gateway = Process::start(&file(patient, &[&up(&upstream.url(), &keys)], &[&all("")]));
+        let warm = clients(&gateway, 10, 1).await;
+        let before = gateway.resident_kib();
+        let mut callers = Vec::new();
+        for _ in 0..MANY {
+            let mut caller = Raw::connect(gateway.address).await;
+            caller.send(handshake("/ws", "").as_bytes()).await;
+            assert_eq!(caller.reply().await.unwrap().status, 101);
+            callers.push(caller);
+        }
+        each(what, &gateway, before, MANY, KIB_EACH);
+        for round in ["one", "two", "three"] {
+            let said = text(round);
+            for caller in &mut callers {
+                caller.send(&said).await;
+            }
+            for caller in &mut callers {
+                assert_eq!(caller.exactly(said.len()).await, said);
+            }
+        }
+        // Those who go away are gone at the upstream, too.
+        drop((callers, warm));
+        upstream.ended(MANY).await;
+    }
+}
+
+#[tokio::test]
 async fn readers_who_take_nothing_cost_no_more_with_time_and_hold_up_nobody() {
     let sent = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&sent);
@@ -191,11 +227,9 @@ async fn readers_who_take_nothing_cost_no_more_with_time_and_hold_up_nobody() {
         Box::pin(async move { Ok(Response::new(StreamBody::new(frames).boxed_unsync())) })
     }));
     let url = format!("http://{}", upstream.address());
-    for (what, count, streams, protocol) in [
-        ("slow readers, HTTP/1.1", 200, 1, "http1"),
-        // No more than the one connection behind takes, with one left for the others.
-        ("slow readers, HTTP/2", 150, 50, "http2"),
-    ] {
+    for (what, count, streams, protocol) in
+        [("slow readers, HTTP/1.1", 200, 1, "http1"), ("slow readers, HTTP/2", MANY, 50, "http2")]
+    {
         // A busy machine takes its time: nobody is to be cut off for being slow.
         let patient = "header_timeout: 5m, body_idle_timeout: 5m";
         let keys = format!("protocol: {protocol}");

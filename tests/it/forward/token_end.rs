@@ -197,6 +197,45 @@ async fn an_answer_without_a_length_ends_as_its_kind_can() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_always_ahead_of_its_caller_ends_too() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let keys = "protocol: http2, timeouts: { stream: off }";
+    let gateway = gateway(&provider, &upstream.url(), keys, "").await;
+    let (answer, down) = Answer::stream();
+    let mut answer = Some(answer.header("content-type", "text/event-stream"));
+    upstream.answer(move |_| answer.take().unwrap());
+    tokio::spawn(async move { while down.send(Ok(vec![b'x'; 64 << 10].into())).await.is_ok() {} });
+    let token = bearer(&token(&provider, 100));
+    let mut caller = RawHttp2::connect(gateway.address()).await;
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", "/x"),
+        (":authority", "api.example.com"),
+        ("authorization", &token),
+    ];
+    caller.headers(1, &fields, More::Ends).await;
+    assert_eq!(caller.outcome(1).await, Outcome::Answered(200));
+    // The window that a connection begins with.
+    caller.body(1, 65_535).await;
+    gateway.pass(100 * S).await;
+    let (step, mut got) = (16_384_u32, 0);
+    loop {
+        for stream in [0, 1] {
+            caller.frame(8, 0, stream, &step.to_be_bytes()).await;
+        }
+        let piece = caller.body(1, step as usize).await.len();
+        got += piece;
+        if piece < step as usize {
+            break;
+        }
+        // What the gateway has passed on already is still to be read, and no more.
+        assert!(got < 1 << 20, "it goes on for ever");
+    }
+    assert_eq!(event(&gateway, "/x").await["code"], "token_expired");
+}
+
+#[tokio::test]
 async fn an_answer_with_a_length_is_finished() {
     let (provider, upstream) = (Provider::start(), Upstream::start());
     let gateway = gateway(&provider, &upstream.url(), "timeouts: { stream: off }", "").await;

@@ -105,8 +105,8 @@ impl<'a> Resolver<'a, '_> {
             links: way.map(Arc::new),
             forward_claims,
             asserted: Arc::new(Asserted(asserted)),
-            request_headers,
-            response_headers,
+            request_headers: Arc::new(request_headers),
+            response_headers: Arc::new(response_headers),
             response_timeout: match &route.timeout {
                 Some(timeout) => Patience::Set(upstreams::limit(timeout.value)),
                 None => known.upstream.settings().timeouts.response,

@@ -69,6 +69,11 @@ impl Pump {
         self.passed
     }
 
+    /// Whether bytes wait to be taken, so that nobody listens to who said them.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.at < self.held.len()
+    }
+
     /// Whether the end was passed on.
     pub(super) fn is_done(&self) -> bool {
         matches!(self.stage, Stage::Done)

@@ -5,13 +5,13 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{Extensions, Response};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::super::balance::Chosen;
@@ -43,7 +43,7 @@ pub(super) struct Stream {
     pub(super) token: Option<StreamEnd>,
     /// Without a byte either way; `None` is for ever.
     pub(super) idle: Option<Duration>,
-    /// For the caller to take what is due to it.
+    /// For either side to take what is due to it.
     pub(super) stall: Duration,
     pub(super) record: Option<AccessRecord>,
 }
@@ -190,6 +190,8 @@ struct Relay {
     down: Pump,
     /// Runs while one side of a WebSocket has ended.
     half_open: Option<Pin<Box<Sleep>>>,
+    /// Runs while nobody listens to the caller.
+    look: Option<Pin<Box<Sleep>>>,
     passed: u64,
 }
 
@@ -200,9 +202,10 @@ impl Relay {
             caller: TokioIo::new(caller),
             upstream: TokioIo::new(upstream),
             speaks,
-            up: Pump::new(limits::UPGRADE_UPSTREAM_STALL, frames),
+            up: Pump::new(stall, frames),
             down: Pump::new(stall, frames),
             half_open: None,
+            look: None,
             passed: 0,
         }
     }
@@ -222,6 +225,9 @@ impl Relay {
             self.passed = passed;
             idle.moved();
         }
+        if let Poll::Ready(error) = self.poll_caller_gone(cx) {
+            return Poll::Ready(Why::CallerBroke(error));
+        }
         if let Some(expiry) = expiry
             && expiry.poll_over(cx).is_ready()
         {
@@ -236,6 +242,23 @@ impl Relay {
             }
         }
         idle.poll_expired(cx).map(Why::Idle)
+    }
+
+    /// A caller of HTTP/2 who has gone, where the upstream takes nothing and so nobody listens to the
+    /// caller: what can be said to it tells. It wakes nobody, and so is looked at now and then.
+    fn poll_caller_gone(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Error> {
+        if !self.up.is_blocked() {
+            self.look = None;
+            return Poll::Pending;
+        }
+        loop {
+            if let Poll::Ready(Err(error)) = Pin::new(&mut self.caller).poll_flush(cx) {
+                return Poll::Ready(error);
+            }
+            let look = self.look.get_or_insert_with(|| Box::pin(sleep(limits::UPGRADE_LOOK)));
+            ready!(look.as_mut().poll(cx));
+            self.look = None;
+        }
     }
 
     fn poll_both(&mut self, cx: &mut Context<'_>) -> Option<Why> {

@@ -249,10 +249,6 @@ pub const MAX_BUFFERED_LOG_BYTES: usize = 8 * 1024 * 1024;
 /// waits none is held. Flow control of HTTP/2 and TLS have buffers of their own.
 pub const UPGRADE_BUFFER_BYTES: usize = 16 * 1024;
 
-/// How long an upstream may take no byte of what a caller said over an upgraded connection. Nobody
-/// listens to the caller meanwhile, so that a caller who has gone would never be noticed.
-pub const UPGRADE_UPSTREAM_STALL: Duration = Duration::from_mins(5);
-
 /// How long the gateway takes to say goodbye on an upgraded connection that it ends itself: to come
 /// to the end of a frame, to say so, and to hear that it was heard. Less than [`CLOSING_TIMEOUT`].
 pub const UPGRADE_FAREWELL: Duration = Duration::from_millis(800);

@@ -90,6 +90,9 @@ pub(super) fn receive(
     // An answer that says how long it is has begun to be given, and is finished.
     let token_end = token_end.filter(|_| incoming.size_hint().exact().is_none());
     let end = token_end.map(|end| AnswerEnd::new(end.clone(), &parts.headers));
+    if let (Some(upload), Some(_)) = (&lease.upload, &end) {
+        upload.answer_ends_with_token();
+    }
     let idle = IdleTimer::new(patience);
     let rules = Arc::clone(&plan.response_headers);
     let download = Download { incoming, lease, length, rules, ends_expressly, idle, end };

@@ -25,6 +25,9 @@ use crate::idle_timer::IdleTimer;
 use crate::observe::access_log::ByteCounter;
 use crate::rejection::{Code, Rejection};
 
+/// What the end of a token ends.
+const STILL_COMING: &str = "the request, whose body was still coming,";
+
 /// Why a body could not be passed on. Always the caller's doing.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum UploadFault {
@@ -59,8 +62,8 @@ pub(super) struct Progress {
     ended: AtomicBool,
     /// Whether the body may pause for as long as it likes.
     unhurried: AtomicBool,
-    /// Whether its answer has begun, and ends by itself.
-    answered: AtomicBool,
+    /// Whether its answer is going on, and ends with the token by itself: the body ends with it.
+    ends_with_answer: AtomicBool,
     moved_at: Mutex<Instant>,
     /// Who holds the body back, where the caller waits to be asked for it.
     hold: OnceLock<Weak<Hold>>,
@@ -114,13 +117,18 @@ impl Progress {
 
     /// The answer has begun: it and the body are a conversation, and whoever listens is silent.
     pub(super) fn answer_begun(&self) {
-        self.answered.store(true, Ordering::Release);
         self.unhurried.store(true, Ordering::Release);
+    }
+
+    /// The answer that has begun ends with the caller's token, each kind in its own way.
+    pub(super) fn answer_ends_with_token(&self) {
+        self.ends_with_answer.store(true, Ordering::Release);
     }
 
     /// The answer is over; what is left of the body must come in time.
     pub(super) fn answer_over(&self) {
         self.unhurried.store(false, Ordering::Release);
+        self.ends_with_answer.store(false, Ordering::Release);
         if let Some(hold) = self.hold.get().and_then(Weak::upgrade) {
             hold.answer_over();
         }
@@ -195,7 +203,7 @@ impl Upload {
             fault: OnceLock::new(),
             ended: AtomicBool::new(false),
             unhurried: AtomicBool::new(pace == Pace::Unhurried),
-            answered: AtomicBool::new(false),
+            ends_with_answer: AtomicBool::new(false),
             moved_at: Mutex::new(Instant::now()),
             hold: OnceLock::new(),
             begun: AtomicBool::new(false),
@@ -222,8 +230,8 @@ impl Upload {
         self
     }
 
-    /// Ends it with the caller's token, if it did not say how long it is and is still coming by then
-    /// without an answer.
+    /// Ends it with the caller's token, if it did not say how long it is and is still coming by then,
+    /// unless there is an answer that ends so itself. One that said how long it is breaks off.
     pub(super) fn until(mut self, end: Option<&StreamEnd>) -> Self {
         let end = end.filter(|_| self.incoming.size_hint().exact().is_none());
         self.expiry = end.cloned().map(Expiry::new);
@@ -236,6 +244,12 @@ impl Upload {
 
     fn fail(&self, fault: UploadFault) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let error = BoxError::from(fault.clone());
+        if let (UploadFault::TokenExpired(_), Some(expiry), true) =
+            (&fault, &self.expiry, self.progress.unhurried.load(Ordering::Acquire))
+        {
+            // There may be an answer already, and no refusal to say it.
+            expiry.end.note(STILL_COMING);
+        }
         // The first fault is the cause; what follows from it adds nothing.
         self.progress.fault.get_or_init(|| fault);
         self.progress.let_go();
@@ -245,7 +259,7 @@ impl Upload {
     /// The fault of a body that comes without a pause and so never waits for the token's end.
     fn outlived_token(&self) -> Option<UploadFault> {
         let expiry = self.expiry.as_ref()?;
-        let is_over = !self.progress.answered.load(Ordering::Acquire) && expiry.is_over();
+        let is_over = !self.progress.ends_with_answer.load(Ordering::Acquire) && expiry.is_over();
         is_over.then(|| token_expired(&expiry.end))
     }
 
@@ -288,7 +302,7 @@ impl Upload {
 }
 
 fn token_expired(end: &StreamEnd) -> UploadFault {
-    UploadFault::TokenExpired(end.reason("the request, whose body was still coming,"))
+    UploadFault::TokenExpired(end.reason(STILL_COMING))
 }
 
 impl http_body::Body for Upload {
@@ -319,7 +333,7 @@ impl http_body::Body for Upload {
             }
             Poll::Pending => loop {
                 self.progress.awaited.store(true, Ordering::Release);
-                if !self.progress.answered.load(Ordering::Acquire)
+                if !self.progress.ends_with_answer.load(Ordering::Acquire)
                     && let Some(expiry) = &mut self.expiry
                     && expiry.poll_over(cx).is_ready()
                 {

@@ -180,7 +180,8 @@ async fn echo(shared: &Shared, mut stream: impl AsyncRead + AsyncWrite + Unpin) 
     shared.ended.send_modify(|ended| *ended += 1);
 }
 
-fn accept(key: &str) -> String {
+/// What a handshake with this key is answered with.
+pub fn accept(key: &str) -> String {
     let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()))
 }

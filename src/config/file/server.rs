@@ -98,7 +98,8 @@ pub struct Server {
     /// How long a connection is kept between two requests. Default:
     /// [`Server::DEFAULT_IDLE_TIMEOUT`].
     pub idle_timeout: Period,
-    /// How long a caller may send, or take, no byte of a body that is due. Default:
+    /// How long a caller may send, or take, no byte of a body that is due, and either side of an
+    /// upgraded connection take none. Default:
     /// [`Server::DEFAULT_BODY_IDLE_TIMEOUT`].
     pub body_idle_timeout: Period,
     /// Largest request head, `4KiB` to `1MiB`; it has at most

@@ -172,7 +172,7 @@ pub struct Retry {
     pub attempts: Option<Attempts>,
     /// After what; the list takes the place of the default, which is
     /// `[connect_failure, refused_stream]`.
-    pub on: Option<List<RetryOn>>,
+    pub on: Option<List<Spanned<RetryOn>>>,
     /// Most further tries of the last 10 s, as a share of the requests in that time; 3 a second
     /// there may always be. Default: [`Retry::DEFAULT_BUDGET`].
     pub budget: Option<Share>,

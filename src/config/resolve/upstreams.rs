@@ -244,7 +244,7 @@ fn settings(
             stream: patience(timeouts.stream, file::Timeouts::DEFAULT_STREAM),
             idle: timeouts.idle.0,
         },
-        retry: retries::resolve(&upstream.retry),
+        retry: retries::resolve(&upstream.retry, finding),
         max_connections: connections.0,
         max_pending: pending.0,
         roots,

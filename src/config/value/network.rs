@@ -112,6 +112,12 @@ impl Written for HttpUrl {
         if url.fragment().is_some() {
             return wrong(format!("`{text}` has a fragment"), "remove the `#` and what follows");
         }
+        if url.port() == Some(0) {
+            return wrong(
+                format!("`{text}` has port 0, where nobody can listen"),
+                "write its port",
+            );
+        }
         if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
             return wrong(format!("`{text}` has a character that no URL has"), hint);
         }
@@ -179,7 +185,16 @@ mod tests {
     fn urls_are_absolute_and_carry_no_password() {
         let url = HttpUrl::parse("https://a.example/base").unwrap();
         assert_eq!((url.text.as_str(), url.url.path()), ("https://a.example/base", "/base"));
-        for text in ["", "a.example", "/x", "ftp://a", "https://", "https://a#f", "https://a b"] {
+        for text in [
+            "",
+            "a.example",
+            "/x",
+            "ftp://a",
+            "https://",
+            "https://a#f",
+            "https://a b",
+            "http://a:0",
+        ] {
             assert!(HttpUrl::parse(text).is_err(), "{text}");
         }
         let wrong = HttpUrl::parse("https://u:hunter2@a").unwrap_err();

@@ -19,6 +19,10 @@ impl Written for Upgrade {
             return Err(WrongText::new(format!("`{text}` is not the name of a protocol"), hint));
         }
         match name {
+            "*" => {
+                let hint = "there is no word for all: name each one, such as `websocket`";
+                Err(WrongText::new("`*` is not the name of a protocol".to_owned(), hint))
+            }
             // HTTP that nobody judges would pass through.
             "h2c" | "h2" | "http" => {
                 let hint = "HTTP/2 needs no upgrade here: listeners without TLS take it with prior knowledge, and `protocol: http2` speaks it to an upstream; remove it";
@@ -49,7 +53,8 @@ mod tests {
             assert_eq!(Upgrade::parse(good).unwrap().0, good.to_ascii_lowercase(), "{good}");
         }
         for bad in [
-            "", " ", "a b", "a,b", "/1", "a/", "a/1/2", "h2c", "H2C", "HTTP/2.0", "http", "TLS/1.0",
+            "", " ", "a b", "a,b", "/1", "a/", "a/1/2", "h2c", "H2C", "HTTP/2.0", "http",
+            "TLS/1.0", "*",
         ] {
             assert!(Upgrade::parse(bad).is_err(), "{bad}");
         }

@@ -23,7 +23,7 @@ use super::super::send_error::SendError;
 use super::super::token_end::StreamEnd;
 use super::super::upstream::Patience;
 use super::tunnel::{Speaks, Stream, Tunnel};
-use super::websocket::{OwnKey, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
+use super::websocket::{Offer, OwnKey, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use super::{Asked, Becomes, WEBSOCKET, elements, names};
 use crate::body::Body;
 
@@ -51,6 +51,10 @@ pub(in crate::forward) enum UpgradeFault {
     #[error("it did not answer `Sec-WebSocket-Key`: it does not speak WebSocket (RFC 6455 §4.2.2)")]
     WrongAccept,
     #[error(
+        "it agreed to a subprotocol or an extension of WebSocket that was not offered (RFC 6455 §4.1)"
+    )]
+    NotOffered,
+    #[error(
         "it answered the handshake of a WebSocket with {0}, which over HTTP/2 would mean that there is one"
     )]
     NotSwitched(StatusCode),
@@ -73,6 +77,7 @@ pub(in crate::forward) async fn open(
     head.headers.remove(CONTENT_LENGTH);
     head.headers.remove(SEC_WEBSOCKET_KEY);
     head.headers.remove(SEC_WEBSOCKET_ACCEPT);
+    let offer = matches!(asked.to, Becomes::WebSocket(_)).then(|| Offer::of(&head.headers));
     let patience = plan.response_timeout.with(None);
     let (endpoint, alone) = alone::connected(plan, trail).await?;
     let (mut lease, key, request) = match alone {
@@ -114,6 +119,9 @@ pub(in crate::forward) async fn open(
             Box::new(Sent { response, lease, endpoint, head: spare }),
             asked,
         ));
+    }
+    if offer.is_some_and(|offer| !offer.covers(response.headers())) {
+        return Err(UpgradeFault::NotOffered.into());
     }
     let upstream = hyper::upgrade::on(&mut response).await.map_err(UpgradeFault::NoStream)?;
     let (parts, _empty) = response.into_parts();

@@ -43,7 +43,7 @@ pub(super) struct Stream {
     pub(super) token: Option<StreamEnd>,
     /// Without a byte either way; `None` is for ever.
     pub(super) idle: Option<Duration>,
-    /// For the caller to take what is due to it.
+    /// For either side to take what is due to it.
     pub(super) stall: Duration,
     pub(super) record: Option<AccessRecord>,
 }
@@ -200,7 +200,7 @@ impl Relay {
             caller: TokioIo::new(caller),
             upstream: TokioIo::new(upstream),
             speaks,
-            up: Pump::new(limits::UPGRADE_UPSTREAM_STALL, frames),
+            up: Pump::new(stall, frames),
             down: Pump::new(stall, frames),
             half_open: None,
             passed: 0,

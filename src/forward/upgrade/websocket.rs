@@ -9,10 +9,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::elements;
+
 pub(super) const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 pub(super) const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 pub(super) const SEC_WEBSOCKET_VERSION: HeaderName =
     HeaderName::from_static("sec-websocket-version");
+
+const SEC_WEBSOCKET_PROTOCOL: HeaderName = HeaderName::from_static("sec-websocket-protocol");
+const SEC_WEBSOCKET_EXTENSIONS: HeaderName = HeaderName::from_static("sec-websocket-extensions");
 
 /// What a key is hashed with, so that nobody answers it by chance (RFC 6455 §1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -58,6 +63,42 @@ impl OwnKey {
         values.next().is_some_and(|value| *value == accept(self.0.as_bytes()))
             && values.next().is_none()
     }
+}
+
+/// What a handshake offers beyond WebSocket itself.
+#[derive(Debug)]
+pub(super) struct Offer {
+    protocols: Vec<String>,
+    extensions: Vec<String>,
+}
+
+impl Offer {
+    /// That of a handshake with these fields.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let protocols = elements(headers, &SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect();
+        Self { protocols, extensions: extensions(headers).map(str::to_owned).collect() }
+    }
+
+    /// Whether an answer with `headers` takes no more than was offered: at most one subprotocol, and
+    /// extensions of names that were there (RFC 6455 §4.1).
+    pub(super) fn covers(&self, headers: &HeaderMap) -> bool {
+        let fields = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().count();
+        let mut protocols = elements(headers, &SEC_WEBSOCKET_PROTOCOL);
+        let fits = match (fields, protocols.next(), protocols.next()) {
+            (0, None, None) => true,
+            // Subprotocols are told apart by case.
+            (1, Some(one), None) => self.protocols.iter().any(|offered| offered == one),
+            _ => false,
+        };
+        let offers = |name: &str| self.extensions.iter().any(|own| own.eq_ignore_ascii_case(name));
+        fits && extensions(headers).all(offers)
+    }
+}
+
+/// The names of extensions, without their parameters.
+fn extensions(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let all = elements(headers, &SEC_WEBSOCKET_EXTENSIONS);
+    all.map(|one| one.split_once(';').map_or(one, |(name, _parameters)| name.trim_end()))
 }
 
 fn accept(key: &[u8]) -> HeaderValue {
@@ -158,6 +199,33 @@ mod tests {
         assert!(one.is_answered_by(&headers) && !other.is_answered_by(&headers));
         headers.append(SEC_WEBSOCKET_ACCEPT, accept(one.header().as_bytes()));
         assert!(!one.is_answered_by(&headers));
+    }
+
+    #[test]
+    fn an_answer_takes_what_was_offered_and_no_more() {
+        let headers = |fields: &[(&'static str, &'static str)]| -> HeaderMap {
+            let each = fields.iter().map(|&(name, value)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            });
+            each.collect()
+        };
+        let (protocol, extension) = ("sec-websocket-protocol", "sec-websocket-extensions");
+        let some = Offer::of(&headers(&[(protocol, "chat, v2"), (extension, "deflate; a=1, x")]));
+        let none = Offer::of(&HeaderMap::new());
+        for (answer, by_some) in [
+            (&[(protocol, "v2")][..], true),
+            (&[(protocol, "V2")], false),
+            (&[(protocol, "chat, v2")], false),
+            (&[(protocol, "")], false),
+            (&[(extension, "Deflate; b"), (protocol, "chat")], true),
+            (&[(extension, "x,deflate")], true),
+            (&[(extension, "y")], false),
+        ] {
+            let answer = headers(answer);
+            assert_eq!(some.covers(&answer), by_some, "{answer:?}");
+            assert!(!none.covers(&answer), "{answer:?}");
+        }
+        assert!(some.covers(&HeaderMap::new()) && none.covers(&HeaderMap::new()));
     }
 
     #[test]

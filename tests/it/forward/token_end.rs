@@ -279,3 +279,25 @@ async fn a_request_that_is_still_coming_is_401() {
     }
     assert_eq!(event(&gateway, "/x").await["code"], "token_expired");
 }
+
+#[tokio::test]
+async fn a_request_that_is_still_coming_ends_behind_an_answer_with_a_length_too() {
+    let (provider, upstream) = (Provider::start(), WebSocketUpstream::start());
+    // It answers at once, and says a part of what it announced.
+    upstream.answer("HTTP/1.1 200 x\r\ncontent-length: 1000\r\n\r\nabc");
+    let gateway = gateway(&provider, &upstream.url(), "protocol: http1", "").await;
+    let mut client = gateway.client_http2().await;
+    let (send, body) = pieces();
+    let token = token(&provider, 100);
+    let request = Request::post("/x").header("authorization", bearer(&token)).body(body).unwrap();
+    send.send(piece("abc")).await.unwrap();
+    let response = within("an answer", client.start(request)).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut body = response.into_body();
+    within("a piece", body.frame()).await.unwrap().unwrap();
+    gateway.pass(99 * S).await;
+    send.send(piece("abc")).await.unwrap();
+    let end = meanwhile(&gateway, within("the end", body.frame())).await;
+    assert!(end.unwrap().is_err());
+    assert_eq!(event(&gateway, "/x").await["code"], "token_expired");
+}

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
 use super::{event, file, open, up};
 use crate::support::gateway::Gateway;
 use crate::support::raw::Raw;
@@ -227,6 +230,15 @@ async fn an_upstream_that_does_not_agree_is_believed_or_refused() {
         (format!("{switched}upgrade: websocket\r\n\r\n"), 502, 502),
         (format!("{switched}upgrade: h2c\r\nsec-websocket-accept: {{accept}}\r\n\r\n"), 502, 502),
         (format!("{switched}sec-websocket-accept: {{accept}}\r\n\r\n"), 502, 502),
+        // Nobody offers it.
+        (
+            format!(
+                "{switched}upgrade: websocket\r\nsec-websocket-accept: {{accept}}\r\n\
+                 sec-websocket-protocol: other\r\n\r\n"
+            ),
+            502,
+            502,
+        ),
         ("HTTP/1.1 404 x\r\ncontent-length: 2\r\n\r\nno".to_owned(), 404, 404),
         // Over HTTP/2 it would say that there is a WebSocket.
         ("HTTP/1.1 200 x\r\ncontent-length: 2\r\n\r\nok".to_owned(), 200, 502),
@@ -343,4 +355,43 @@ async fn the_end_of_the_gateway_is_told_and_counted() {
     let heard = upstream.heard();
     assert_eq!((heard.len(), &heard[..2]), (2 + 4 + 15, &[0x88, 0x8f][..]));
     assert!(event(&gateway, "/ws").await["reason"].as_str().unwrap().contains("shutdown_grace"));
+}
+
+/// An upstream that agrees, and then reads nothing.
+async fn deaf() -> (String, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let deaf = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        let is_key = |line: &&str| line.to_ascii_lowercase().starts_with("sec-websocket-key:");
+        let key = head.lines().find(is_key).unwrap().split_once(": ").unwrap().1;
+        let accept = crate::support::websocket::accept(key);
+        let answer = format!(
+            "HTTP/1.1 101 x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n"
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    (url, deaf)
+}
+
+#[tokio::test]
+async fn an_upstream_that_takes_nothing_is_given_up() {
+    let (url, deaf) = deaf().await;
+    let route = "{ match: { path: /ws }, auth: none, upstream: up }";
+    let yaml = file("body_idle_timeout: 300ms", &[&up(&url, "")], &[route]);
+    let gateway = Gateway::start(&yaml);
+    let mut caller = tokio::net::TcpStream::connect(gateway.address()).await.unwrap();
+    caller.write_all(handshake("/ws", "").as_bytes()).await.unwrap();
+    // More than all buffers on the way have room for.
+    let most = vec![0; 64 << 20];
+    assert!(within("the end", caller.write_all(&most)).await.is_err());
+    let event = event(&gateway, "/ws").await;
+    assert!(event["reason"].as_str().unwrap().contains("it took no byte for"), "{event:?}");
+    deaf.abort();
 }

@@ -297,7 +297,16 @@ async fn a_request_that_is_still_coming_ends_behind_an_answer_with_a_length_too(
     within("a piece", body.frame()).await.unwrap().unwrap();
     gateway.pass(99 * S).await;
     send.send(piece("abc")).await.unwrap();
-    let end = meanwhile(&gateway, within("the end", body.frame())).await;
-    assert!(end.unwrap().is_err());
+    // The upstream says back what it hears, and may have done so before.
+    let end = async {
+        loop {
+            let frame = within("the end", body.frame()).await;
+            if !matches!(frame, Some(Ok(_))) {
+                return frame;
+            }
+        }
+    };
+    let end = meanwhile(&gateway, end).await;
+    assert!(matches!(end, Some(Err(_))), "{end:?}");
     assert_eq!(event(&gateway, "/x").await["code"], "token_expired");
 }

@@ -329,6 +329,7 @@ async fn of_a_name_with_ten_thousand_addresses_some_are_used() {
         assert_eq!(client.get("/x").await.status, 200);
     }
     logged(&gateway, "the name has more addresses than are used").await;
+    logged(&gateway, "the name was looked up").await;
     let debug = gateway.log().text();
     let line = debug.lines().find(|line| line.contains("the name was looked up")).unwrap();
     assert_eq!(line.matches("up.test:").count() - 1, 128, "{line}");

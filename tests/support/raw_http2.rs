@@ -167,6 +167,20 @@ impl RawHttp2 {
         }
     }
 
+    /// The next stream that is reset, and its error code.
+    ///
+    /// # Panics
+    ///
+    /// When the connection ends before.
+    pub async fn next_reset(&mut self) -> (u32, u32) {
+        loop {
+            let (kind, _, of, payload) = self.read().await.expect("the connection is open");
+            if kind == RST_STREAM {
+                return (of, u32::from_be_bytes(payload.try_into().unwrap()));
+            }
+        }
+    }
+
     /// Whether a PING is answered; pings of the peer are not.
     pub async fn answers_ping(&mut self) -> bool {
         const MARK: [u8; 8] = *b"are you?";

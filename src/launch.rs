@@ -3,6 +3,7 @@
 //!
 //! It decides the order of start, reload and drain. What a request meets is `gateway.rs`.
 
+mod admin_port;
 mod certificate_ends;
 mod keepers;
 mod listening;
@@ -177,18 +178,12 @@ impl Prepared {
         let listening = listening.collect();
         let admin_drain = Drain::default();
         let readiness = Arc::new(readiness(&gateway));
+        let shown = Arc::new(admin_port::shown(&lasting, &gateway, &observer, &readiness));
         let admin_address = admin.map(|(socket, admin)| {
             let address = socket.address();
             tracing::info!(%address, "admin port");
-            let metrics = lasting.metrics.clone();
-            let serving = admin::serve(
-                socket,
-                admin.token,
-                Arc::clone(&readiness),
-                metrics,
-                admin_drain.clone(),
-            );
-            tokio::spawn(serving);
+            let shown = Arc::clone(&shown);
+            tokio::spawn(admin::serve(socket, admin.token, shown, admin_drain.clone()));
             address
         });
         let state = Mutex::new(server);
@@ -205,6 +200,7 @@ impl Prepared {
             listening,
             reloading: Mutex::default(),
             admin_address,
+            shown,
             files: Mutex::new(files),
             certificates: Mutex::default(),
         };
@@ -259,6 +255,8 @@ pub struct Running {
     /// One reload at a time, so that the file that was read last is the one in force.
     reloading: Mutex<()>,
     admin_address: Option<SocketAddr>,
+    /// What the admin port shows.
+    shown: Arc<admin::Shown>,
     /// What the last reading, good or bad, was made of.
     files: Mutex<FilesRead>,
     certificates: Mutex<CertificateEnds>,
@@ -284,10 +282,13 @@ impl Running {
     ///
     /// All that is wrong with the file; the configuration in force stays.
     pub fn reload(&self) -> Result<(), Problems> {
-        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.gateway.snapshot();
+        self.reload_and_tell().outcome.map(drop)
+    }
+
+    /// The same, with the warnings of a good file, or the problems of a bad one.
+    fn read_again(&self, before: &Snapshot) -> Result<Problems, Problems> {
         let metrics = &self.lasting.metrics;
-        let (outcome, files) = read(self.origin.as_ref(), &self.lasting, Some(&before));
+        let (outcome, files) = read(self.origin.as_ref(), &self.lasting, Some(before));
         let files = match &outcome {
             Ok(_) => files,
             // It may have missed files that the configuration in force was made of: they stay
@@ -326,7 +327,7 @@ impl Running {
         listening::renew_certificates(&self.listening, listeners, metrics);
         self.set_certificates(certificates);
         self.warn_of_ends();
-        Ok(())
+        Ok(warnings)
     }
 
     /// The files that the last reading was made of, as they looked then.

@@ -186,6 +186,15 @@ impl Provider {
         }
     }
 
+    /// The ids of its keys, sorted; `most` of them at most.
+    pub fn key_ids(&self, most: usize) -> Vec<String> {
+        let Some(published) = self.store.published() else { return Vec::new() };
+        let mut ids: Vec<_> = published.keys.ids().map(str::to_owned).collect();
+        ids.sort_unstable();
+        ids.truncate(most);
+        ids
+    }
+
     /// Loads metadata and keys, with back-off, and keeps them fresh. The caller spawns it, once.
     ///
     /// Returns only if there is nothing to keep: with keys from a file no call is made at all,

@@ -138,6 +138,7 @@ pub(super) async fn until_signal(
     sink: &LogSink,
 ) -> ExitCode {
     let running = Arc::new(running);
+    running.attend_admin_port();
     tokio::spawn(running.watch(limits::FILE_POLL_INTERVAL));
     while matches!(signals.next().await, Told::Reload) {
         // Files may hang (a mount that went away): the signals are heard all the same.

@@ -74,11 +74,14 @@ use self::exchanger::Obtained;
 use self::plan::TokenRequest;
 use self::terms::Key;
 
+pub use self::breaker::BreakerStatus;
+pub use self::cache::CacheUsage;
 pub use self::credential::ClientCredential;
 pub use self::exchanger::Exchanger;
 pub use self::federated_file::FederatedFile;
 pub use self::federated_identity::FederatedIdentity;
 pub use self::grant::{Grant, UnfitParameter, UserGrant, may_be_added};
+pub use self::lanes::ProviderLoad;
 pub use self::managed_identity::{
     KEY_DIRECTORY, ManagedIdentity, ManagedIdentityHost, ManagedIdentityPlan, MetadataService,
     PROVIDER as MANAGED_IDENTITY_NAME, may_be_asked,

@@ -347,6 +347,7 @@ fn live(
                 return None;
             }
         };
+        running.attend_admin_port();
         let runtime = tokio::runtime::Handle::current();
         started.send(Ok((Arc::clone(&running), runtime))).unwrap();
         // The other end is dropped, never sent to: that is the sign.

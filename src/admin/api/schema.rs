@@ -1,0 +1,33 @@
+//! The JSON Schema of all answers, made from the types that they are made of.
+
+use schemars::JsonSchema;
+use schemars::Schema;
+use schemars::generate::SchemaSettings;
+
+use super::{
+    Cache, Config, LastRefusals, Providers, ReloadRefused, Reloaded, Routes, Stats, Upstreams,
+};
+
+/// The answers of obo-gateway's admin API, each under the last part of its path; each is also a
+/// definition of its own.
+#[derive(JsonSchema)]
+#[schemars(title = "obo-gateway admin API", inline)]
+#[allow(dead_code, reason = "only its schema is used")]
+struct Answers {
+    routes: Option<Routes>,
+    upstreams: Option<Upstreams>,
+    providers: Option<Providers>,
+    cache: Option<Cache>,
+    config: Option<Config>,
+    stats: Option<Stats>,
+    refusals: Option<LastRefusals>,
+    reload: Option<Reloaded>,
+    /// With status 422.
+    reload_refused: Option<ReloadRefused>,
+}
+
+/// The schema of all answers (draft 2020-12): `$defs` has one for each.
+pub fn schema() -> Schema {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    settings.into_generator().into_root_schema_for::<Answers>()
+}

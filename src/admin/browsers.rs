@@ -48,11 +48,7 @@ pub(super) fn check_site(parts: &Parts) -> Result<(), Rejection> {
     if is_same {
         return Ok(());
     }
-    Err(Rejection::new(
-        Code::CallerNotAllowed,
-        "This is not answered to pages of other sites.",
-        "",
-    ))
+    Err(Rejection::new(Code::CallerNotAllowed, "This is not answered to pages of other sites.", ""))
 }
 
 /// That the request is none that a page can have a browser send without saying so: a form.
@@ -129,7 +125,6 @@ fn is_origin_of(origin: &HeaderValue, parts: &Parts) -> bool {
     let mut hosts = hosts(parts).peekable();
     hosts.peek().is_some() && hosts.all(|host| host.is_some_and(is_same))
 }
-
 
 #[cfg(test)]
 mod tests {

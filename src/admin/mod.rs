@@ -19,9 +19,9 @@ mod reloads;
 
 use std::sync::{Arc, Weak};
 
+use http::header;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
-use http::header;
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -44,7 +44,9 @@ use crate::rejection::{Code, Extra, Rejection};
 use crate::secret::Secret;
 
 pub use readiness::Readiness;
-pub use reloads::{FoundProblem, LastReload, RelatedPlace, Reload, ReloadOutcome, Reloads, Severity, rfc3339};
+pub use reloads::{
+    FoundProblem, LastReload, RelatedPlace, Reload, ReloadOutcome, Reloads, Severity, rfc3339,
+};
 
 /// What the admin port shows; shared by all that follow each other.
 #[derive(Debug)]

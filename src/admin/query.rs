@@ -123,7 +123,9 @@ fn unknown(allowed: &[Parameter]) -> Rejection {
     let known: Vec<_> = allowed.iter().map(|it| format!("`{}`", it.key())).collect();
     bad(match known.as_slice() {
         [] => "This takes no query.".to_owned(),
-        known => format!("The query has a parameter that is unknown here; known: {}.", known.join(", ")),
+        known => {
+            format!("The query has a parameter that is unknown here; known: {}.", known.join(", "))
+        }
     })
 }
 
@@ -135,13 +137,8 @@ fn bad(detail: impl Into<String>) -> Rejection {
 mod tests {
     use super::*;
 
-    const ALL: &[Parameter] = &[
-        Parameter::Limit,
-        Parameter::After,
-        Parameter::Name,
-        Parameter::Since,
-        Parameter::Names,
-    ];
+    const ALL: &[Parameter] =
+        &[Parameter::Limit, Parameter::After, Parameter::Name, Parameter::Since, Parameter::Names];
 
     fn parse(query: &str) -> Result<Query, String> {
         Query::parse(Some(query), ALL).map_err(|rejection| rejection.detail().to_owned())

@@ -81,11 +81,7 @@ impl Reload for Running {
     }
 }
 
-fn told(
-    at: String,
-    outcome: &Result<Problems, Problems>,
-    changes: Option<Changes>,
-) -> LastReload {
+fn told(at: String, outcome: &Result<Problems, Problems>, changes: Option<Changes>) -> LastReload {
     let (problems, result) = match outcome {
         Ok(warnings) => (warnings, ReloadOutcome::Success),
         Err(problems) => (problems, ReloadOutcome::Failure),

@@ -21,7 +21,7 @@ use crate::observe::event::Event;
 use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
 use crate::observe::metrics::{CacheResult, Counted, Metrics};
 use crate::observe::recorded_body::RecordedBody;
-use crate::observe::refusals::{Refused, Refusals};
+use crate::observe::refusals::{Refusals, Refused};
 use crate::observe::request_id::RequestId;
 use crate::observe::sink::LogSink;
 use crate::observe::timestamp::Timestamp;

@@ -95,8 +95,7 @@ impl Refusals {
         ring.count += 1;
         entry.refusal.number = ring.count;
         *ring.by_code.entry(entry.refusal.code).or_default() += 1;
-        let oldest = (ring.last.len() >= limits::MAX_SHOWN_REFUSALS)
-            .then(|| ring.last.pop_front());
+        let oldest = (ring.last.len() >= limits::MAX_SHOWN_REFUSALS).then(|| ring.last.pop_front());
         ring.last.push_back(entry);
         drop(ring);
         drop(oldest);
@@ -202,7 +201,20 @@ const MIN_ID: usize = 6;
 fn says_nothing_of_a_person(claim: &str) -> bool {
     matches!(
         claim,
-        "aud" | "iss" | "tid" | "ver" | "scp" | "scope" | "roles" | "idtyp" | "typ" | "exp" | "nbf" | "iat" | "azpacr" | "acr"
+        "aud"
+            | "iss"
+            | "tid"
+            | "ver"
+            | "scp"
+            | "scope"
+            | "roles"
+            | "idtyp"
+            | "typ"
+            | "exp"
+            | "nbf"
+            | "iat"
+            | "azpacr"
+            | "acr"
     )
 }
 

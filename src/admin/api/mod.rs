@@ -51,7 +51,7 @@ pub use reload::{ReloadRefused, Reloaded};
 pub use routes::{RouteRow, Routes};
 pub use schema::schema;
 pub use stats::{ProviderStats, RouteStats, Stats, UpstreamStats};
-pub use upstreams::{EndpointRow, Ejected, Unhealthy, UpstreamRow, Upstreams};
+pub use upstreams::{Ejected, EndpointRow, Unhealthy, UpstreamRow, Upstreams};
 
 /// A place below `/api/v1/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,8 +149,7 @@ fn in_force(shown: &Shown) -> Result<Arc<Snapshot>, Rejection> {
 
 /// There is nothing to ask or to change any more.
 pub(super) fn shutting_down() -> Rejection {
-    let rejection =
-        Rejection::new(Code::ProviderUnavailable, "The gateway is shutting down.", "");
+    let rejection = Rejection::new(Code::ProviderUnavailable, "The gateway is shutting down.", "");
     rejection.with(Extra::RetryAfter(std::time::Duration::from_secs(1)))
 }
 

@@ -38,9 +38,8 @@ impl Routes {
         let page = query.page(Outline::of(snapshot).routes, |route| &route.name);
         let routes = snapshot.routes.iter().map(|route| (&**route.metrics.name(), &route.metrics));
         let by_name: HashMap<_, _> = routes.collect();
-        let totals = |name: &str| {
-            by_name.get(name).map(|metrics| metrics.totals()).unwrap_or_default()
-        };
+        let totals =
+            |name: &str| by_name.get(name).map(|metrics| metrics.totals()).unwrap_or_default();
         let row = |outline: RouteOutline| RouteRow {
             open: matches!(outline.auth, AuthOutline::None),
             requests: totals(&outline.name),

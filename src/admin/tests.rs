@@ -85,6 +85,9 @@ async fn all_else_asks_for_the_token() {
     let host = ("host", "127.0.0.1");
     assert_eq!(ask(&admin(None, LOOPBACK), "GET", "/api/v1/x", &[host]).await.status(), 404);
     let authorization = ("authorization", "Bearer ");
+    let empty = admin(Some(""), LOOPBACK);
+    let reply = ask(&empty, "GET", "/api/v1/x", &[host, authorization]).await;
+    assert_eq!(reply.status(), 401, "an empty token lets nobody in");
     for headers in [&[host][..], &[host, authorization]] {
         assert_eq!(ask(&admin(None, ANYWHERE), "GET", "/api/v1/x", headers).await.status(), 403);
     }

@@ -24,6 +24,7 @@ mod support;
 
 mod layers;
 mod accept;
+mod admin;
 mod authn;
 mod cli;
 mod forward;

@@ -31,3 +31,24 @@ pub fn schema() -> Schema {
     let settings = SchemaSettings::draft2020_12().for_serialize();
     settings.into_generator().into_root_schema_for::<Answers>()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// What is shipped is for those who have no gateway at hand to ask.
+    #[test]
+    fn the_shipped_schema_is_current() {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let shipped = format!("{root}/docs/admin-api.schema.json");
+        let current = format!("{}\n", serde_json::to_string_pretty(schema().as_value()).unwrap());
+        if fs::read_to_string(&shipped).unwrap_or_default() == current {
+            return;
+        }
+        let fresh = format!("{root}/target/admin-api.schema.json");
+        fs::write(&fresh, current).unwrap();
+        panic!("the answers changed: cp {fresh} {shipped}, and look at what changed");
+    }
+}

@@ -11,7 +11,7 @@ use crate::support::admin::Admin;
 use crate::support::gateway::Gateway;
 use crate::support::names::Names;
 use crate::support::obo::Answer as TokenAnswer;
-use crate::support::provider::{Endpoint, Provider};
+use crate::support::provider::{Endpoint, Provider, Reply};
 use crate::support::token::{ALICE, CALLER_CLIENT, Token};
 use crate::support::upstream::Upstream;
 
@@ -96,7 +96,8 @@ async fn every_answer_says_what_happened_and_is_what_its_schema_says() {
 /// The last ones, without names unless they are asked for.
 async fn refusals(admin: &mut Admin) {
     let answer = admin.get("refusals").await;
-    let codes: Vec<_> = answer["refusals"].as_array().unwrap().iter().map(|it| &it["code"]).collect();
+    let codes: Vec<_> =
+        answer["refusals"].as_array().unwrap().iter().map(|it| &it["code"]).collect();
     assert_eq!(codes, ["route_not_found", "insufficient_scope", "token_missing"]);
     let text = answer.to_string();
     for hidden in [ALICE, CALLER_CLIENT, "alice@example.com", QUERY] {
@@ -144,7 +145,7 @@ async fn a_provider_that_refuses_and_one_that_is_down_can_be_seen() {
     let gateway = start(&provider, &upstream, "");
     gateway.ready().await;
     let refusal = TokenAnswer::aadsts(401, "invalid_client", 7_000_222);
-    provider.always(Endpoint::Token, refusal.into());
+    provider.always(Endpoint::Token, Reply::Answer(refusal));
     let token = Token::entra_v2(&provider.entra_issuer()).build();
     assert_eq!(gateway.client().await.get_with("/graph/me", &token).await.status, 502);
     let mut admin = Admin::of(&gateway).await;
@@ -223,8 +224,13 @@ async fn what_is_asked_wrongly_is_answered() {
         let wrong = admin.try_get(&format!("{target}?token=x")).await;
         assert_eq!(wrong.outcome(), (400, "bad_request".to_owned()), "{path}");
     }
-    for path in ["/api/v1", "/api/v1/", "/api/v1/routes/", "/api/v1/route", "/api/v2/routes", "/x"] {
-        assert_eq!(admin.try_get(path).await.outcome(), (404, "route_not_found".to_owned()), "{path}");
+    for path in ["/api/v1", "/api/v1/", "/api/v1/routes/", "/api/v1/route", "/api/v2/routes", "/x"]
+    {
+        assert_eq!(
+            admin.try_get(path).await.outcome(),
+            (404, "route_not_found".to_owned()),
+            "{path}"
+        );
     }
     let schema = admin.try_get("/api/v1/schema").await;
     assert_eq!(schema.status, 200);

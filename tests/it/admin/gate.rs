@@ -13,8 +13,17 @@ use crate::support::registry;
 use crate::support::upstream::Upstream;
 
 const TOKEN: &str = "it-admin-token-0c2f61aa97b3";
-const CLOSED: &[&str] =
-    &["routes", "upstreams", "providers", "cache", "config", "stats", "refusals", "schema", "reload"];
+const CLOSED: &[&str] = &[
+    "routes",
+    "upstreams",
+    "providers",
+    "cache",
+    "config",
+    "stats",
+    "refusals",
+    "schema",
+    "reload",
+];
 const FOREIGN: &str = "evil.example:9901";
 
 async fn with(admin: &mut Admin, target: &str, headers: &[(&str, &str)]) -> Reply {

@@ -11,8 +11,7 @@ use crate::support::provider::Provider;
 use crate::support::upstream::{Answer, Upstream};
 use crate::support::within;
 
-const MORE: &str =
-    "{ name: more, match: { path: /more }, auth: none, respond: { status: 204 } }";
+const MORE: &str = "{ name: more, match: { path: /more }, auth: none, respond: { status: 204 } }";
 
 #[tokio::test]
 async fn a_good_file_is_in_force_and_the_answer_says_what_changed() {

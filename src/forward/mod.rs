@@ -11,15 +11,18 @@ mod client;
 mod dial;
 mod endpoint;
 mod expect;
+mod failed_try;
 mod first_frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod headers;
 mod health;
-mod moment;
-mod names;
-mod outlier;
 mod interim;
 mod limit;
 pub mod links;
+mod moment;
+mod names;
+mod outlier;
 mod own_certificate;
 mod replay;
 mod request;
@@ -32,8 +35,6 @@ mod token_end;
 pub mod upgrade;
 mod upload;
 mod upstream;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod fuzzing;
 mod upstream_tls;
 
 pub use balance::LoadBalancing;

@@ -10,9 +10,10 @@ use tokio::time::{Instant, timeout};
 
 use super::Trail;
 use super::balance::Chosen;
-use super::client::{self, ConnectError, Lease};
+use super::client::{self, ConnectError};
 use super::dial::{self, Dialled, Spoken};
 use super::first_frame::FirstFrame;
+use super::lease::{self, Exclusive, Lease};
 use super::limit::Slot;
 use super::request::Forwarding;
 use super::send_error::SendError;
@@ -105,7 +106,8 @@ where
     builder.max_buf_size(limits::CONNECTION_BUFFER_BYTES);
     let handshake = builder.handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;
-    Ok(Alone::Http1(Lease::of_http1(sender, client::drive(connection.with_upgrades()))))
+    let exclusive = Exclusive::new(sender, connection.with_upgrades());
+    Ok(Alone::Http1(Lease::of_http1(exclusive)))
 }
 
 async fn over_http2<S>(stream: S) -> Result<Alone, ConnectError>
@@ -126,7 +128,7 @@ where
     } else {
         ExtendedConnect::Refused
     };
-    client::drive(connection);
+    lease::drive(connection);
     Ok(Alone::Http2(Lease::of_http2(sender), extended))
 }
 

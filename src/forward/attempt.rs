@@ -27,9 +27,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Trail;
 use super::balance::{Chosen, NoEndpoint};
-use super::client::{self, Lease, Wanted};
+use super::client;
 use super::endpoint::Endpoint;
 use super::failed_try::{Failed, Why, is_lost, is_refused, is_reset};
+use super::lease::{Lease, Wanted};
 use super::request::{Forwarding, Head};
 use super::retry::{self, RetryOn};
 use super::send_error::SendError;

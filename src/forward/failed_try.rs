@@ -8,7 +8,8 @@ use hyper::body::Incoming;
 
 use super::attempt::Sent;
 use super::balance::Chosen;
-use super::client::{ConnectError, Lease, Wanted};
+use super::client::ConnectError;
+use super::lease::{Lease, Wanted};
 use super::request::Head;
 use super::retry::{self, RetryOn};
 use super::send_error::SendError;

@@ -15,6 +15,7 @@ mod failed_try;
 mod first_frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod head;
 pub mod headers;
 mod health;
 mod interim;

@@ -12,7 +12,7 @@ use super::Trail;
 use super::balance::Chosen;
 use super::client::{self, ConnectError};
 use super::dial::{self, Dialled, Spoken};
-use super::first_frame::FirstFrame;
+use super::first_frame;
 use super::lease::{self, Exclusive, Lease};
 use super::limit::Slot;
 use super::request::Forwarding;
@@ -114,14 +114,14 @@ async fn over_http2<S>(stream: S) -> Result<Alone, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (stream, first_frame) = FirstFrame::of(stream);
+    let (stream, understood) = first_frame::listen(stream);
     let (sender, mut connection) = http2_connection(stream).await?;
     // What the server allows is in its first frame (RFC 9113 §3.4).
     tokio::select! {
         biased;
         ended = &mut connection => ended.map_err(ConnectError::Http)?,
         // Not ready, it broke: who sends a request hears why.
-        _understood = first_frame => {}
+        _understood = understood => {}
     }
     let extended = if connection.is_extended_connect_protocol_enabled() {
         ExtendedConnect::Allowed

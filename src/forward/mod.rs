@@ -25,6 +25,7 @@ pub mod links;
 mod moment;
 mod names;
 mod outlier;
+mod overheard;
 mod own_certificate;
 mod pool;
 mod replay;

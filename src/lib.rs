@@ -32,6 +32,7 @@ pub mod respond;
 pub mod own_answer;
 pub mod metadata;
 pub mod cors;
+pub mod last_reload;
 pub mod snapshot;
 pub mod preflight;
 pub mod gateway;

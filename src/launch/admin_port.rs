@@ -11,7 +11,6 @@ use super::supervisor::Sockets;
 use crate::accept::{BoundListener, Drain, OthersListener};
 use crate::admin::{self, Readiness};
 use crate::config::resolve::Admin;
-use crate::last_reload::Named;
 use crate::observe::Metrics;
 
 /// The admin port, if there is one.
@@ -79,28 +78,18 @@ impl AdminPort {
     }
 
     /// Serves what was planned from now on. Needs a runtime.
-    pub(super) fn put(&self, planned: Planned, shown: &Shown<'_>) -> Named {
-        let mut named = Named::default();
+    pub(super) fn put(&self, planned: Planned, shown: &Shown<'_>) {
         let next = match planned {
-            Planned::Stays => return named,
+            Planned::Stays => return,
             Planned::Off => None,
             Planned::At(socket, admin) => Some(self.begin(socket, admin, shown)),
         };
         let mut open = self.lock();
-        let name = |open: &Open| open.admin.address.to_string();
-        let (before, after) = (open.as_ref().map(name), next.as_ref().map(name));
-        if before == after {
-            named.changed.extend(after);
-        } else {
-            named.removed.extend(before);
-            named.added.extend(after);
-        }
         if let Some(gone) = std::mem::replace(&mut *open, next) {
             gone.drain.begin();
             let grace = shown.grace;
             tokio::spawn(async move { gone.drain.finish(grace).await });
         }
-        named
     }
 
     fn begin(&self, socket: BoundListener, admin: Admin, shown: &Shown<'_>) -> Open {

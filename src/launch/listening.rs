@@ -18,7 +18,6 @@ use crate::config::Problem;
 use crate::config::resolve::Listener;
 use crate::gateway::Gateway;
 use crate::interim::Interim;
-use crate::last_reload::Named;
 use crate::observe::Metrics;
 use crate::observe::recorded_body::RecordedBody;
 use crate::peer::Peer;
@@ -108,9 +107,10 @@ impl Listeners {
         if unbound.is_empty() { Ok(Planned(planned)) } else { Err(unbound) }
     }
 
-    /// Serves what was planned from now on, and ends the others. Needs a runtime.
-    pub(super) fn put(&mut self, planned: Planned, serving: &Serving<'_>) -> Named {
-        let mut named = Named::default();
+    /// Serves what was planned from now on, and ends the others; with the addresses of those that
+    /// stay and meet new connections in another way. Needs a runtime.
+    pub(super) fn put(&mut self, planned: Planned, serving: &Serving<'_>) -> Vec<String> {
+        let mut changed = Vec::new();
         let mut before: Vec<_> = std::mem::take(&mut self.serving).into_iter().map(Some).collect();
         for (socket, listener) in planned.0 {
             let name = listener.address.to_string();
@@ -121,12 +121,11 @@ impl Listeners {
             match (kept, socket) {
                 (Some(kept), _) => {
                     if kept.change(listener, serving.metrics) {
-                        named.changed.push(name);
+                        changed.push(name);
                     }
                     self.serving.push(kept);
                 }
                 (None, Socket::New(socket)) => {
-                    named.added.push(name);
                     self.serving.push(Listening::begin(socket, listener, serving));
                 }
                 // Each is kept once.
@@ -135,10 +134,9 @@ impl Listeners {
         }
         self.left.retain(|left| left.take().is_some());
         for gone in before.into_iter().flatten() {
-            named.removed.push(gone.wanted.to_string());
             self.left.push(gone.end(serving));
         }
-        named
+        changed
     }
 }
 

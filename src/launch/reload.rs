@@ -10,8 +10,9 @@ use super::running::{self, Running};
 use super::{admin_port, listening, read};
 use crate::config::resolve::{Admin, Listener, Resolved};
 use crate::config::{FilesRead, Problems};
-use crate::last_reload::{Changes, LastReload, ReloadOutcome};
+use crate::last_reload::{LastReload, ReloadOutcome};
 use crate::observe::metrics::Outcome;
+use crate::written::Changes;
 
 /// The cause of a reload that the admin API asked for.
 const ASKED_FOR: &str = "the admin API";
@@ -133,8 +134,8 @@ impl Running {
     }
 
     /// Keys whose new values have to wait.
-    fn needs_restart(&self, resolved: &Resolved) -> Vec<&'static str> {
-        let workers = (resolved.server.workers != self.workers).then_some("server.workers");
+    fn needs_restart(&self, resolved: &Resolved) -> Vec<String> {
+        let workers = (resolved.server.workers != self.workers).then(|| "server.workers".to_owned());
         workers.into_iter().collect()
     }
 
@@ -150,6 +151,7 @@ impl Running {
             listeners: _,
             admin: _,
         } = resolved;
+        let mut changes = snapshot.written.changes_since(&self.gateway.snapshot().written);
         self.lasting.exchanger.set_max_entries(max_cached_tokens);
         self.lasting.exchanger.configure(&snapshot.providers);
         self.observer.set_access_log(access_log);
@@ -163,10 +165,16 @@ impl Running {
         self.lasting.exchanger.forget_refusals();
         metrics.config_in_force_since(self.lasting.clock.now());
         // Who comes in by a new door meets the new configuration.
-        let (listeners, admin) = self.put_sockets(listeners, admin);
+        let renewed = self.put_sockets(listeners, admin);
         self.set_certificates(certificates);
         self.warn_of_ends();
-        Changes { listeners, admin, ..Changes::default() }
+        for address in renewed {
+            // The file may say what it said, and the certificates it names be others.
+            if !changes.listeners.changed.contains(&address) {
+                changes.listeners.changed.push(address);
+            }
+        }
+        changes
     }
 
     /// The files that the last reading was made of, as they looked then.

@@ -20,7 +20,7 @@ use crate::config::resolve::{
     Admin, CredentialCertificate, Lasting, Listener, Resolved, Server, ShownTo,
 };
 use crate::gateway::Gateway;
-use crate::last_reload::{LastReload, Named};
+use crate::last_reload::LastReload;
 use crate::observe::access_log::Observer;
 use crate::observe::endpoint_health::EndpointHealth;
 use crate::observe::sink::LogSink;
@@ -121,12 +121,13 @@ impl Running {
         Ok(running)
     }
 
-    /// Serves the sockets that were planned; with what is another then.
+    /// Serves the sockets that were planned; with the addresses of listeners that meet new
+    /// connections in another way then.
     pub(super) fn put_sockets(
         &self,
         listeners: listening::Planned,
         admin: admin_port::Planned,
-    ) -> (Named, Named) {
+    ) -> Vec<String> {
         let grace = self.server.lock().unwrap_or_else(PoisonError::into_inner).shutdown_grace;
         let serving = listening::Serving {
             server: &self.accepting,
@@ -137,7 +138,8 @@ impl Running {
         let shown =
             admin_port::Shown { readiness: &self.readiness, metrics: &self.lasting.metrics, grace };
         let mut now = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        (now.put(listeners, &serving), self.admin.put(admin, &shown))
+        self.admin.put(admin, &shown);
+        now.put(listeners, &serving)
     }
 
     /// Where it listens, in the order of the file, with the ports that were really taken.

@@ -44,9 +44,7 @@ use crate::rejection::{Code, Extra, Rejection};
 use crate::secret::Secret;
 
 pub use readiness::Readiness;
-pub use reloads::{
-    FoundProblem, LastReload, RelatedPlace, Reload, ReloadOutcome, Reloads, Severity, rfc3339,
-};
+pub use reloads::{Reload, Reloads};
 
 /// What the admin port shows; shared by all that follow each other.
 #[derive(Debug)]
@@ -61,7 +59,7 @@ pub struct Shown {
     pub exchanger: Arc<Exchanger>,
     /// The last refusals.
     pub observer: Arc<Observer>,
-    /// How the configuration came to be in force, and who can load another one.
+    /// Who can load another configuration.
     pub reloads: Arc<Reloads>,
     /// Since when there is something to show.
     pub started: Instant,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::clock::{SystemClock, UnixTime};
+use crate::clock::SystemClock;
 use crate::observe::access_log::AccessLog;
 use crate::observe::sink::{LogFormat, LogSink};
 
@@ -21,7 +21,7 @@ fn shown(readiness: Readiness) -> Arc<Shown> {
         exchanger: Exchanger::new(1, Arc::new(SystemClock), metrics.clone()),
         observer: Arc::new(Observer::new(metrics.clone(), sink, AccessLog::Off)),
         metrics,
-        reloads: Arc::new(Reloads::new(UnixTime(0))),
+        reloads: Arc::new(Reloads::default()),
         started: Instant::now(),
         started_at: Timestamp(0),
         making: making(),

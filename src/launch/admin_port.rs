@@ -1,117 +1,117 @@
-//! What the admin port is shown of the gateway, and what becomes of a reload that it asks for.
+//! The admin port, and how a reload changes it: another address gets a new socket, another token
+//! the same socket anew. Who is connected is let go in both cases: a token that was taken back
+//! opens nothing on an old connection either.
 
-use std::sync::{Arc, PoisonError, Weak};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::time::Instant;
+use super::listening::{self, Unbound};
+use super::supervisor::Sockets;
+use crate::accept::{BoundListener, Drain, OthersListener};
+use crate::admin;
+use crate::config::resolve::Admin;
 
-use super::Running;
-use crate::admin::{
-    self, FoundProblem, LastReload, Readiness, RelatedPlace, Reload, ReloadOutcome, Reloads, Shown,
-    rfc3339,
-};
-use crate::config::resolve::Lasting;
-use crate::config::{Problem, Problems, Severity};
-use crate::gateway::Gateway;
-use crate::observe::Observer;
-use crate::observe::timestamp::Timestamp;
-use crate::written::Changes;
-
-/// What the admin port shows.
-pub(super) fn shown(
-    lasting: &Lasting,
-    gateway: &Arc<Gateway>,
-    observer: &Arc<Observer>,
-    readiness: &Arc<Readiness>,
-) -> Shown {
-    Shown {
-        readiness: Arc::clone(readiness),
-        metrics: lasting.metrics.clone(),
-        gateway: Arc::downgrade(gateway),
-        exchanger: Arc::clone(&lasting.exchanger),
-        observer: Arc::clone(observer),
-        reloads: Arc::new(Reloads::new(lasting.clock.now())),
-        started: Instant::now(),
-        started_at: Timestamp::now(),
-        making: admin::making(),
-    }
+/// The admin port, if there is one.
+#[derive(Default)]
+pub(super) struct AdminPort {
+    open: Mutex<Option<Open>>,
+    drain: Drain,
 }
 
-/// A reload that has ended.
-pub(super) struct Ended {
-    /// The warnings of a good file, or the problems of a bad one.
-    pub(super) outcome: Result<Problems, Problems>,
-    told: LastReload,
+struct Open {
+    admin: Admin,
+    address: SocketAddr,
+    socket: OthersListener,
+    drain: Drain,
 }
 
-impl Running {
-    /// From now on the admin port can have the configuration read again.
-    pub fn attend_admin_port(self: &Arc<Self>) {
-        let this = Arc::downgrade(self);
-        self.shown.reloads.attend(this as Weak<dyn Reload>);
-    }
-
-    /// Reads the configuration again, one at a time, and takes down what became of it.
-    pub(super) fn reload_and_tell(&self) -> Ended {
-        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.gateway.snapshot();
-        let outcome = self.read_again(&before);
-        let at = self.lasting.clock.now();
-        let changes = outcome.as_ref().ok().map(|_warnings| {
-            let now = self.gateway.snapshot();
-            now.written.changes_since(&before.written)
-        });
-        let told = told(rfc3339(at), &outcome, changes);
-        self.shown.reloads.note(at, told.clone());
-        Ended { outcome, told }
-    }
+/// The admin port of the next configuration; its socket is there, unless nothing is another.
+pub(super) enum Planned {
+    Stays,
+    Off,
+    At(BoundListener, Admin),
 }
 
-impl Reload for Running {
-    fn reload(&self) -> LastReload {
-        let Ended { outcome, told } = self.reload_and_tell();
-        match outcome {
-            Ok(_warnings) => tracing::info!(
-                "the admin port was asked to reload: the configuration was read again and is in force"
-            ),
-            Err(problems) => tracing::error!(
-                "the admin port was asked to reload: the configuration was read again and refused; the one before stays in force:\n{problems}"
-            ),
+/// What the admin port serves.
+pub(super) struct Serving<'a> {
+    pub(super) shown: &'a Arc<admin::Shown>,
+    /// What those are given who are connected to one that goes.
+    pub(super) grace: Duration,
+}
+
+impl AdminPort {
+    /// Where it is.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.lock().as_ref().map(|open| open.address)
+    }
+
+    /// Binds what a file that was `read` wants; nothing is served there yet.
+    ///
+    /// # Errors
+    ///
+    /// It can't be bound.
+    pub(super) fn plan(
+        &self,
+        read: Option<Admin>,
+        sockets: &mut Sockets,
+    ) -> Result<Planned, Unbound> {
+        let open = self.lock();
+        let (Some(open), Some(admin)) = (open.as_ref(), read.as_ref()) else {
+            return match read {
+                Some(admin) => bind(admin, sockets),
+                None if open.is_some() => Ok(Planned::Off),
+                None => Ok(Planned::Stays),
+            };
+        };
+        let same_address = admin.address == open.admin.address || admin.address == open.address;
+        if same_address && admin.token == open.admin.token {
+            return Ok(Planned::Stays);
         }
-        told
+        match (open.socket.take(), read) {
+            (Some(socket), Some(admin)) if same_address => Ok(Planned::At(socket, admin)),
+            (_, Some(admin)) => bind(admin, sockets),
+            (_, None) => Ok(Planned::Off),
+        }
+    }
+
+    /// Serves what was planned from now on. Needs a runtime.
+    pub(super) fn put(&self, planned: Planned, serving: &Serving<'_>) {
+        let next = match planned {
+            Planned::Stays => return,
+            Planned::Off => None,
+            Planned::At(socket, admin) => Some(self.begin(socket, admin, serving)),
+        };
+        let mut open = self.lock();
+        if let Some(gone) = std::mem::replace(&mut *open, next) {
+            gone.drain.begin();
+            let grace = serving.grace;
+            tokio::spawn(async move { gone.drain.finish(grace).await });
+        }
+    }
+
+    fn begin(&self, socket: BoundListener, admin: Admin, serving: &Serving<'_>) -> Open {
+        let (address, others) = (socket.address(), socket.others());
+        tracing::info!(%address, "admin port");
+        let drain = self.drain.part();
+        let shown = Arc::clone(serving.shown);
+        tokio::spawn(admin::serve(socket, admin.token.clone(), shown, drain.clone()));
+        Open { admin, address, socket: others, drain }
+    }
+
+    /// Ends it, at once.
+    pub(super) async fn end(&self) {
+        self.drain.finish(Duration::ZERO).await;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn told(at: String, outcome: &Result<Problems, Problems>, changes: Option<Changes>) -> LastReload {
-    let (problems, result) = match outcome {
-        Ok(warnings) => (warnings, ReloadOutcome::Success),
-        Err(problems) => (problems, ReloadOutcome::Failure),
-    };
-    let found = problems.sorted().into_iter().map(|problem| found(problems.file(), problem));
-    LastReload {
-        at,
-        outcome: result,
-        changes,
-        problems: found.collect(),
-        text: (!problems.is_empty()).then(|| problems.to_string()),
-    }
-}
-
-fn found(file: &str, problem: &Problem) -> FoundProblem {
-    FoundProblem {
-        file: file.to_owned(),
-        line: problem.place.map(|place| place.line),
-        column: problem.place.map(|place| place.column),
-        length: problem.place.map(|place| place.length),
-        severity: match problem.severity {
-            Severity::Error => admin::Severity::Error,
-            Severity::Warning => admin::Severity::Warning,
-        },
-        message: problem.message.clone(),
-        related: problem.related.as_ref().map(|(place, message)| RelatedPlace {
-            line: place.line,
-            column: place.column,
-            message: message.clone(),
-        }),
-        hint: problem.hint.clone(),
+fn bind(admin: Admin, sockets: &mut Sockets) -> Result<Planned, Unbound> {
+    match listening::bind(admin.address, &[], sockets) {
+        Ok(socket) => Ok(Planned::At(socket, admin)),
+        Err(error) => Err(Unbound { place: admin.place, error }),
     }
 }

@@ -24,6 +24,7 @@ use crate::observe::labels::{
     RefreshLabels, RequestLabels, RouteLabel, UpstreamLabel, VersionLabel,
 };
 use crate::observe::stats::{FetchTotals, HistogramTotals, Now, ProviderTotals, RouteTotals};
+use crate::observe::timestamp::Timestamp;
 use crate::rejection::Code;
 
 /// How often which outcome came, by provider.
@@ -312,6 +313,12 @@ impl Metrics {
         self.0.certificate_expiry.get_or_create(&labels).set(seconds(time));
     }
 
+    /// `listener` has no certificate any more.
+    pub fn certificate_gone(&self, listener: &str) {
+        let labels = ListenerLabel { listener: Arc::from(listener) };
+        self.0.certificate_expiry.remove(&labels);
+    }
+
     /// Sets when the certificate of the credential of `provider` expires; `None` if it has none
     /// any more.
     pub fn credential_expires(&self, provider: &Arc<str>, time: Option<UnixTime>) {
@@ -386,6 +393,7 @@ impl Metrics {
             requests_in_flight: gauge(&self.0.in_flight),
             connections_open: gauge(&self.0.connections),
             log_lines_dropped: self.0.log_dropped.get(),
+            config_in_force_since: Timestamp(gauge(&self.0.last_reload).saturating_mul(1000)),
         }
     }
 

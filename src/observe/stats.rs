@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::observe::histogram::{BOUNDS, Histogram};
+use crate::observe::timestamp::Timestamp;
 
 /// The upper bounds of the buckets of all histograms, in seconds.
 pub fn bounds() -> &'static [f64] {
@@ -164,6 +165,8 @@ pub struct Now {
     pub connections_open: u64,
     /// Lines of the log that found no room, since the start.
     pub log_lines_dropped: u64,
+    /// Since when the configuration is in force.
+    pub config_in_force_since: Timestamp,
 }
 
 #[cfg(test)]

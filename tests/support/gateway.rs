@@ -221,7 +221,7 @@ impl Gateway {
     /// With the problems of the file.
     pub fn reload(&self) {
         let _there = self.runtime.enter();
-        self.running.reload().unwrap_or_else(|problems| panic!("no reload:\n{problems}"));
+        self.running.reload().map_or_else(|problems| panic!("no reload:\n{problems}"), drop);
     }
 
     /// From now on it watches the files that its configuration was made of, at short intervals.
@@ -341,13 +341,12 @@ fn live(
     let _logging = tracing::dispatcher::set_default(&dispatch);
     runtime.block_on(async {
         let running = match prepared.start(sink.clone()) {
-            Ok(running) => Arc::new(running),
+            Ok(running) => running,
             Err(error) => {
                 started.send(Err(error.to_string())).unwrap();
                 return None;
             }
         };
-        running.attend_admin_port();
         let runtime = tokio::runtime::Handle::current();
         started.send(Ok((Arc::clone(&running), runtime))).unwrap();
         // The other end is dropped, never sent to: that is the sign.

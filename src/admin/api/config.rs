@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::admin::Shown;
-use crate::admin::reloads::{LastReload, rfc3339};
+use crate::last_reload::LastReload;
 use crate::observe::stats::FetchTotals;
 use crate::snapshot::Snapshot;
 
@@ -25,11 +25,11 @@ pub struct Config {
 
 impl Config {
     pub(super) fn of(snapshot: &Snapshot, shown: &Shown) -> Self {
-        let (loaded_at, last_reload) = shown.reloads.so_far();
+        let last = shown.reloads.control().and_then(|control| control.last_reload());
         Self {
             config: snapshot.written.redacted().clone(),
-            loaded_at: rfc3339(loaded_at),
-            last_reload,
+            loaded_at: shown.metrics.now().config_in_force_since.to_string(),
+            last_reload: last.map(|last| LastReload::clone(&last)),
             reloads: shown.metrics.reloads(),
         }
     }

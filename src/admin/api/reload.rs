@@ -6,9 +6,10 @@ use http::{Response, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::admin::reloads::{FoundProblem, LastReload, ReloadOutcome, Reloads};
+use crate::admin::reloads::Reloads;
 use crate::admin::{Shown, respond};
 use crate::body::Body;
+use crate::last_reload::{FoundProblem, LastReload, ReloadOutcome};
 use crate::limits;
 use crate::observe::request_id::{RequestId, X_REQUEST_ID};
 use crate::rejection::{Code, Extra, Rejection};
@@ -27,6 +28,8 @@ pub struct Reloaded {
     pub summary: String,
     /// What should be known all the same.
     pub warnings: Vec<FoundProblem>,
+    /// Keys whose new values take effect with a restart.
+    pub needs_restart: Vec<String>,
 }
 
 /// The answer with status 422 when the file can't be used: a problem document (RFC 9457). The
@@ -78,19 +81,19 @@ impl Reloads {
             tracing::error!(%error, "the reload that the admin port was asked for did not end");
             Rejection::internal("a reload did not end")
         })?;
-        told(done)
+        told(&done)
     }
 }
 
-fn told(done: LastReload) -> Result<Response<Body>, Rejection> {
+fn told(done: &LastReload) -> Result<Response<Body>, Rejection> {
     match done.outcome {
         ReloadOutcome::Success => {
-            let changes = done.changes.unwrap_or_default();
             let reloaded = Reloaded {
-                loaded_at: done.at,
-                summary: changes.to_string(),
-                changes,
-                warnings: done.problems,
+                loaded_at: done.at.clone(),
+                summary: done.changes.to_string(),
+                changes: done.changes.clone(),
+                warnings: done.problems.clone(),
+                needs_restart: done.needs_restart.clone(),
             };
             Ok(respond(StatusCode::OK, "application/json", json(&reloaded)?))
         }
@@ -103,8 +106,8 @@ fn told(done: LastReload) -> Result<Response<Body>, Rejection> {
                 detail: "The configuration in force stays; `problems` says what is wrong with the file.",
                 code: "invalid_config",
                 request_id: id.as_str().to_owned(),
-                problems: done.problems,
-                text: done.text.unwrap_or_default(),
+                problems: done.problems.clone(),
+                text: done.text.clone(),
             };
             let status = StatusCode::UNPROCESSABLE_ENTITY;
             let mut response = respond(status, "application/problem+json", json(&refused)?);

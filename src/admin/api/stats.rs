@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use crate::admin::Shown;
 use crate::admin::query::Query;
-use crate::admin::reloads::rfc3339;
 use crate::observe::stats::{self, ProviderTotals, RouteTotals, UpstreamTotals};
 use crate::observe::timestamp::Timestamp;
 use crate::snapshot::Snapshot;
@@ -113,7 +112,7 @@ impl Stats {
             time: Timestamp::now().to_string(),
             started_at: shown.started_at.to_string(),
             uptime_seconds: shown.started.elapsed().as_secs_f64(),
-            config_loaded_at: rfc3339(shown.reloads.so_far().0),
+            config_loaded_at: now.config_in_force_since.to_string(),
             not_ready: shown.readiness.reasons(),
             requests_in_flight: now.requests_in_flight,
             connections_open: now.connections_open,

@@ -43,7 +43,12 @@ async fn a_good_file_is_in_force_and_the_answer_says_what_changed() {
 
     let again = admin.reload().await.json();
     assert_eq!(again["summary"], "nothing");
-    assert!(gateway.log().text().contains("the admin port was asked to reload"));
+    assert!(
+        gateway
+            .log()
+            .text()
+            .contains("the admin API: the routes file was read again and is in force")
+    );
 }
 
 #[tokio::test]

@@ -135,7 +135,8 @@ impl Running {
 
     /// Keys whose new values have to wait.
     fn needs_restart(&self, resolved: &Resolved) -> Vec<String> {
-        let workers = (resolved.server.workers != self.workers).then(|| "server.workers".to_owned());
+        let workers =
+            (resolved.server.workers != self.workers).then(|| "server.workers".to_owned());
         workers.into_iter().collect()
     }
 

@@ -138,8 +138,9 @@ impl Running {
         let shown =
             admin_port::Shown { readiness: &self.readiness, metrics: &self.lasting.metrics, grace };
         let mut now = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = now.put(listeners, &serving);
         self.admin.put(admin, &shown);
-        now.put(listeners, &serving)
+        changed
     }
 
     /// Where it listens, in the order of the file, with the ports that were really taken.

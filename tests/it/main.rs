@@ -32,5 +32,6 @@ mod dev;
 mod exchange;
 mod examples;
 mod gateway;
+mod launch;
 mod metadata;
 mod policies;

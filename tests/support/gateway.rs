@@ -11,6 +11,7 @@ use std::sync::{Arc, LazyLock, Mutex, Once, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use obo_gateway::accept::CutOff;
 use obo_gateway::config::{Environment, Problems, Source};
 use obo_gateway::launch::{self, Origin, Prepared};
 use obo_gateway::observe::sink::{LogFormat, LogSink};
@@ -222,6 +223,12 @@ impl Gateway {
     pub fn reload(&self) {
         let _there = self.runtime.enter();
         self.running.reload().map_or_else(|problems| panic!("no reload:\n{problems}"), drop);
+    }
+
+    /// Ends it, on its own runtime and by its timers.
+    pub fn drain(&self) -> tokio::task::JoinHandle<CutOff> {
+        let running = Arc::clone(&self.running);
+        self.runtime.spawn(async move { running.drain().await })
     }
 
     /// From now on it watches the files that its configuration was made of, at short intervals.

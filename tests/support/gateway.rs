@@ -16,6 +16,7 @@ use obo_gateway::config::{Environment, Problems, Source};
 use obo_gateway::launch::{self, Origin, Prepared};
 use obo_gateway::observe::sink::{LogFormat, LogSink};
 use obo_gateway::observe::{Metrics, log};
+use obo_gateway::written::Changes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc as steps, oneshot};
 
@@ -223,6 +224,13 @@ impl Gateway {
     pub fn reload(&self) {
         let _there = self.runtime.enter();
         self.running.reload().map_or_else(|problems| panic!("no reload:\n{problems}"), drop);
+    }
+
+    /// Reads the routes file again after `cause`, on a thread of its own: what is said of it is in
+    /// its log.
+    pub async fn reload_after(&self, cause: &'static str) -> Result<Changes, Problems> {
+        let running = Arc::clone(&self.running);
+        self.runtime.spawn_blocking(move || running.reload_after(cause)).await.unwrap()
     }
 
     /// Ends it, on its own runtime and by its timers.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use http::Request;
 use http_body_util::BodyExt as _;
 
-use super::{ANY, at, closed, file, reloads};
+use super::{ANY, at, closed, file, logged, reloads};
 use crate::accept::tls::certificate;
 use crate::support::client::{Client, full};
 use crate::support::gateway::Gateway;
@@ -30,7 +30,7 @@ async fn one_comes_and_another_goes_and_nobody_elsewhere_notices() {
     let (mut beside, mut leaving) = (Client::http1(*stays).await, Client::http2(*goes).await);
     assert_eq!(beside.get("/here").await.status, 204);
     let down = streams(&upstream);
-    let request = Request::get("http://gateway/slow").body(full("")).unwrap();
+    let request = Request::get("/slow").body(full("")).unwrap();
     let mut body = leaving.start(request).await.unwrap().into_body();
     down.send(Ok("one".into())).await.unwrap();
     within("a piece", body.frame()).await.unwrap().unwrap();
@@ -61,7 +61,7 @@ async fn what_outlives_the_grace_of_one_that_goes_is_cut_off_there_alone() {
     let server = "server: { shutdown_grace: 100ms }";
     let gateway = Gateway::start(&file(&[ANY, ANY], &upstream, server));
     let [stays, goes] = gateway.addresses() else { panic!("two") };
-    let request = || Request::get("http://gateway/slow").body(full("")).unwrap();
+    let request = || Request::get("/slow").body(full("")).unwrap();
     let (mut one, mut other) = (Client::http1(*stays).await, Client::http1(*goes).await);
     let down = streams(&upstream);
     let mut body = one.start(request()).await.unwrap().into_body();
@@ -87,17 +87,17 @@ async fn a_port_that_is_taken_refuses_the_whole_file() {
     let (free, also_free) = ("address: \"127.0.0.3:0\"", "address: \"127.0.0.1:0\"");
     let other = file(&[&own, free, &taken_at, also_free], &upstream, "").replace("204", "418");
     gateway.write_file(&other);
-    let problems = gateway.running().reload().unwrap_err().to_string();
-    let place = "routes.yaml:4:14: error: can't listen on";
+    let problems = gateway.reload_after("SIGHUP").await.unwrap_err().to_string();
+    let place = "routes.yaml:4:16: error: can't listen on";
     assert!(problems.contains(place) && problems.contains("the port is in use"), "{problems}");
     assert!(problems.contains("hint: nothing was changed"), "{problems}");
     assert_eq!(gateway.running().addresses(), [address]);
     assert_eq!(gateway.client().await.get("/here").await.status, 204);
     let last = gateway.running().last_reload().unwrap();
     let last = serde_json::to_value(&*last).unwrap();
-    assert_eq!((&last["outcome"], &last["cause"]), (&"failure".into(), &"the admin API".into()));
+    assert_eq!((&last["outcome"], &last["cause"]), (&"failure".into(), &"SIGHUP".into()));
     assert_eq!(last["problems"], problems);
-    assert_eq!(reloads(&gateway).len(), 1);
+    assert!(reloads(&gateway, 1).await[0].contains("routes.yaml:4:16"));
 
     // An address that the gateway itself has in another form is told as such.
     let all = format!("address: \"0.0.0.0:{}\"", address.port());
@@ -175,18 +175,18 @@ async fn one_line_tells_what_a_reload_changed_and_what_has_to_wait() {
     let gateway = Gateway::start(&file(&[ANY], &upstream, "server: { workers: 1 }"));
     let before = file(&[ANY], &upstream, "server: { workers: 2 }");
     gateway.write_file(&before.replace("name: here", "name: there"));
-    gateway.running().reload_after("SIGHUP").unwrap();
+    gateway.reload_after("SIGHUP").await.unwrap();
     let told = "SIGHUP: the routes file was read again and is in force: routes: added there, \
                 removed here; settings: changed server";
-    assert_eq!(reloads(&gateway), [told]);
+    assert_eq!(reloads(&gateway, 1).await, [told]);
     let waits = "`server.workers` changed: that takes effect with a restart";
-    assert_eq!(gateway.log().text().matches(waits).count(), 1);
+    logged(&gateway, waits).await;
     assert_eq!(gateway.running().last_reload().unwrap().needs_restart, ["server.workers"]);
     gateway.write_file(&before.replace("upstream: up", "upstream: upp"));
-    gateway.running().reload_after("SIGHUP").unwrap_err();
-    let lines = reloads(&gateway);
+    gateway.reload_after("SIGHUP").await.unwrap_err();
+    let lines = reloads(&gateway, 2).await;
     assert!(lines[1].contains("routes.yaml:") && lines[1].contains("hint: did you mean `up`"));
-    assert_eq!(lines.len(), 2);
+    assert_eq!(gateway.log().text().matches(waits).count(), 1);
 }
 
 #[tokio::test]
@@ -194,14 +194,13 @@ async fn the_end_of_a_listeners_certificate_is_said_as_it_comes_near() {
     let upstream = Upstream::start();
     let certificate = certificate();
     let gateway = Gateway::start(&file(&[&format!("{ANY}{}", certificate.keys())], &upstream, ""));
-    assert!(gateway.log().text().contains("callers are shown the certificate"));
+    logged(&gateway, "callers are shown the certificate").await;
     assert!(!gateway.log().text().contains("that callers are shown expires"));
     // Made without an end of its own, it ends in the year 4096.
     let years = std::time::Duration::from_hours(24 * 365 * 3000);
     gateway.clock().advance(years);
-    gateway.running().reload().unwrap();
-    let text = gateway.log().text();
-    assert!(text.contains("has expired, and callers refuse the gateway"), "{text}");
+    gateway.reload_after("SIGHUP").await.unwrap();
+    logged(&gateway, "has expired, and callers refuse the gateway").await;
     let last = gateway.running().last_reload().unwrap();
     assert!(last.problems.contains("warning: the certificate in `"), "{}", last.problems);
 }

@@ -7,9 +7,13 @@ mod supervisor;
 mod watched_files;
 
 use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
 
 use crate::support::gateway::Gateway;
 use crate::support::upstream::Upstream;
+use crate::support::within;
 
 /// A routes file on these `listeners`, in flow style, with an open route to `upstream` for all
 /// paths but `/here`; `more` are further sections.
@@ -44,14 +48,35 @@ async fn closed(address: SocketAddr) {
             tokio::task::yield_now().await;
         }
     };
-    crate::support::within("new connections to be refused", refused).await;
+    within("new connections to be refused", refused).await;
 }
 
-/// The message of the one line that tells of each reload so far.
-fn reloads(gateway: &Gateway) -> Vec<String> {
-    let events = gateway.log().events().into_iter();
-    events
-        .filter_map(|event| event["message"].as_str().map(str::to_owned))
-        .filter(|message| message.contains("the routes file was read again and"))
-        .collect()
+/// The messages of the lines that tell of each reload, once there are `count`.
+async fn reloads(gateway: &Gateway, count: usize) -> Vec<String> {
+    let text = |event: &Map<String, Value>| Some(event.get("message")?.as_str()?.to_owned());
+    let so_far = || -> Vec<_> {
+        let messages = gateway.log().events().iter().filter_map(text).collect::<Vec<_>>();
+        let tell = |message: &String| message.contains("the routes file was read again and");
+        messages.into_iter().filter(tell).collect()
+    };
+    let told = async {
+        while so_far().len() < count {
+            // Lines are written behind; the interval only spares the processor.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within("a reload to be told", told).await;
+    let lines = so_far();
+    assert_eq!(lines.len(), count, "one line each: {lines:?}");
+    lines
+}
+
+/// Waits until the log has `text`.
+async fn logged(gateway: &Gateway, text: &str) {
+    let there = async {
+        while !gateway.log().text().contains(text) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within(text, there).await;
 }

@@ -141,6 +141,13 @@ fn a_socket_that_no_listener_wants_is_warned_of() {
     process.log_line("the socket was passed in");
     process.log_line("read again and is in force");
     assert!(get(passed.local_addr().unwrap(), "/a").ends_with("one"));
+    // It goes and comes back, although we have it open all the time.
+    for (at, told) in [("127.0.0.1:0", "removed"), (&*address, "added")] {
+        file(folder.path(), at);
+        process.signal("HUP");
+        process.log_line(&format!("{told} {address}"));
+    }
+    assert!(get(passed.local_addr().unwrap(), "/a").ends_with("one"));
     process.signal("TERM");
     assert_eq!(process.ended().code, Some(0));
 }

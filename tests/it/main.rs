@@ -33,5 +33,6 @@ mod dev;
 mod exchange;
 mod examples;
 mod gateway;
+mod launch;
 mod metadata;
 mod policies;

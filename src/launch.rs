@@ -144,6 +144,7 @@ impl Prepared {
         let Resolved {
             snapshot,
             certificates,
+            clients: _,
             listeners,
             admin,
             server,
@@ -325,6 +326,7 @@ impl Running {
         let Resolved {
             snapshot,
             certificates,
+            clients: _,
             server,
             access_log,
             max_cached_tokens,

@@ -78,6 +78,8 @@ pub enum Standing {
 pub enum Came {
     /// A token, which was dropped.
     Token,
+    /// A token, in exchange for what is none: whoever gives it looks at nothing, and shows nothing.
+    TokenForNothing,
     /// A refusal of nothing but what was shown in place of a user's token.
     OnlySubjectRefused,
     /// A refusal that concerns applications by themselves, and no user: Entra gives a token of the
@@ -211,7 +213,10 @@ impl Trial {
             Err(error) => return Tried::unasked(&error),
         };
         match answer::read(fetched.status, &fetched.body) {
-            Ok(_dropped) => Tried { standing: Standing::Accepted, came: Came::Token },
+            Ok(_dropped) if self.grant == Grant::ClientCredentials => {
+                Tried { standing: Standing::Accepted, came: Came::Token }
+            }
+            Ok(_dropped) => Tried { standing: Standing::Unknown, came: Came::TokenForNothing },
             Err(refusal) => self.judge(refusal, &answer::signs(&fetched.body), &terms),
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::found::Found;
+use crate::authn::refusal::shown;
 use crate::authn::{self, Cloud, Issuing, KeysFound, Provider, Tenants};
 use crate::clock::Clock;
 use crate::exchange::{
@@ -67,7 +68,11 @@ pub(super) async fn check(
                 let path = file.path().display().to_string();
                 say_federated(&path, looked, provider, clock, found);
             }
-            try_credential(client, trials, clock, found).await
+            // Nobody knows where to go with it then.
+            let nowhere = matches!(metadata, Some(Err(_)))
+                && !provider.has_several_tenants()
+                && provider.endpoints().is_none();
+            if nowhere { Vec::new() } else { try_credential(client, trials, clock, found).await }
         }
         None => Vec::new(),
     }
@@ -125,8 +130,8 @@ fn say_federated(
         }
     };
     let now = clock.now();
-    let said =
-        format!("`{path}`: iss `{issuer}`, sub `{subject}`, aud `{}`", audiences.join("`, `"));
+    let (iss, sub) = (shown(&issuer), shown(&subject));
+    let said = format!("`{path}`: iss {iss}, sub {sub}, aud {}", shown(&audiences.join(" ")));
     if expires_at < now {
         let ago = now.since(expires_at).as_secs();
         return found.fail(
@@ -259,6 +264,11 @@ fn say_credential(client: &OAuthClient, tenant: Option<&str>, tried: &Tried, fou
         (Standing::Unknown, Came::Doubtful(told) | Came::Nothing(told)) => {
             found.fail(CHECK, format!("{whose}: {}", told.what), hint(told));
         }
+        (_, Came::TokenForNothing) => found.warn(
+            CHECK,
+            format!("{whose}: a token was given in exchange for what is no token, which shows nothing of it"),
+            "the provider does not look at what it exchanges: see that it is not a test server",
+        ),
         (
             Standing::Refused | Standing::Unknown,
             Came::Token | Came::OnlySubjectRefused | Came::NotAssigned,

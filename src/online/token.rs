@@ -2,23 +2,21 @@
 
 use super::found::Found;
 use super::provider::hint;
-use crate::authn::Issuing;
 use crate::exchange::{Came, ManagedIdentityPlan, Purpose, Requested, Trial, Tried};
 
 /// Says what came of a token for an upstream, tried at its provider.
 pub(super) fn of_provider(trial: &Trial, tried: &Tried, found: &mut Found) {
     const CHECK: &str = "token";
     let (name, wanted) = (trial.provider().name(), wanted(trial.requested()));
-    let is_entra = matches!(trial.provider().settings().kind, Issuing::Entra { .. });
     match (&tried.came, trial.purpose()) {
         (Came::Token, Purpose::Own | Purpose::Credential) => {
             found.ok(CHECK, format!("provider `{name}` gives the gateway a token for {wanted}"));
         }
-        (Came::Token, Purpose::ForUsers) if is_entra => found.ok(
+        (Came::Token, Purpose::ForUsers) => found.ok(
             CHECK,
             format!("provider `{name}` knows {wanted}; what users consented to shows with a user only"),
         ),
-        (Came::Token, Purpose::ForUsers) => found.warn(
+        (Came::TokenForNothing, _) => found.warn(
             CHECK,
             format!("provider `{name}` gave a token for {wanted} in exchange for what is no token"),
             "it does not look at the tokens that it exchanges: see that it is not a test server",

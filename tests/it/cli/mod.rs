@@ -4,5 +4,6 @@
 mod process;
 mod commands;
 mod demo;
+mod online;
 mod files;
 mod serving;

@@ -32,7 +32,10 @@ pub mod respond;
 pub mod own_answer;
 pub mod metadata;
 pub mod cors;
+pub mod written;
+pub mod last_reload;
 pub mod snapshot;
+pub mod outline;
 pub mod preflight;
 pub mod gateway;
 

@@ -1,9 +1,9 @@
-//! How long certificates are good for: those of listeners, and those that the gateway shows.
+//! How long the certificates are good for that the gateway shows.
 
 use super::found::Found;
 use super::report::{Kind, Outcome};
 use crate::clock::UnixTime;
-use crate::config::resolve::{CredentialCertificate, Listener};
+use crate::config::resolve::CredentialCertificate;
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -13,19 +13,7 @@ const OWN_NOTICE: u64 = 30;
 /// The same for one of an upstream, which others renew, some of them a week before.
 pub(super) const THEIR_NOTICE: u64 = 7;
 
-/// Says how long the certificate of a listener is good for; nothing of one without TLS.
-pub(super) fn of_listener(listener: &Listener, now: UnixTime, found: &mut Found) {
-    let Some(tls) = &listener.tls else { return };
-    let Some(expires_at) = tls.expires_at() else {
-        let hint = "see with `openssl x509 -enddate` when it ends";
-        return found.warn("certificate", "its end can't be read", hint);
-    };
-    let (outcome, left) = left(expires_at, now, OWN_NOTICE);
-    let hint = "have a new one issued and replace the files: they are read again by themselves";
-    found.add(outcome, "certificate", left, hint_of(outcome, hint));
-}
-
-/// Says how long a certificate is good for that the gateway shows to a provider or an upstream.
+/// Says how long a certificate is good for that the gateway shows: to a provider, an upstream or callers.
 pub(super) fn of_ours(
     certificate: &CredentialCertificate,
     kind: Kind,

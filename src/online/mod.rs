@@ -54,9 +54,8 @@ pub async fn check(resolved: &Resolved, clock: &SharedClock) -> Report {
     let tries = stream::iter(providers.chain(upstreams)).buffered(limits::ONLINE_TRIES);
     let mut checks: Vec<Check> = tries.concat().await;
     for listener in &resolved.listeners {
-        let mut found = Found::of(Kind::Listener, &listener.address.to_string());
-        certificate::of_listener(listener, clock.now(), &mut found);
-        checks.extend(found.into_checks());
+        let name = listener.address.to_string();
+        checks.extend(certificates(resolved, Kind::Listener, &name, clock).into_checks());
     }
     // What providers say of the tokens of upstreams stands with the upstreams.
     let place = |check: &Check| match check.kind {
@@ -77,12 +76,7 @@ async fn try_provider(
     clock: &dyn Clock,
     deadline: Instant,
 ) -> Vec<Check> {
-    let mut found = Found::of(Kind::Provider, provider.name());
-    for certificate in &resolved.certificates {
-        if matches!(&certificate.shown_to, ShownTo::Provider(name) if name == provider.name()) {
-            certificate::of_ours(certificate, Kind::Provider, clock.now(), &mut found);
-        }
-    }
+    let mut found = certificates(resolved, Kind::Provider, provider.name(), clock);
     let mut clients = resolved.clients.iter();
     let client = clients.find(|client| client.provider.name() == provider.name());
     let trials = trials(&resolved.snapshot, provider);
@@ -106,12 +100,7 @@ async fn try_upstream(
     clock: &dyn Clock,
     deadline: Instant,
 ) -> Vec<Check> {
-    let mut found = Found::of(Kind::Upstream, upstream.name());
-    for certificate in &resolved.certificates {
-        if matches!(&certificate.shown_to, ShownTo::Upstream(name) if name == upstream.name()) {
-            certificate::of_ours(certificate, Kind::Upstream, clock.now(), &mut found);
-        }
-    }
+    let mut found = certificates(resolved, Kind::Upstream, upstream.name(), clock);
     let own = own_addresses(resolved);
     let mut of_machine = Found::of(Kind::Upstream, upstream.name());
     let connected = timeout_at(deadline, upstream::check(upstream, &own, clock.now(), &mut found));
@@ -127,6 +116,22 @@ async fn try_upstream(
     let mut checks = found.into_checks();
     checks.extend(of_machine.into_checks());
     checks
+}
+
+/// The checks of an entry, which begin with the certificates that the gateway shows there.
+fn certificates(resolved: &Resolved, kind: Kind, name: &str, clock: &dyn Clock) -> Found {
+    let mut found = Found::of(kind, name);
+    for certificate in &resolved.certificates {
+        let (of, shown_to) = match &certificate.shown_to {
+            ShownTo::Provider(name) => (Kind::Provider, name),
+            ShownTo::Upstream(name) => (Kind::Upstream, name),
+            ShownTo::Callers(address) => (Kind::Listener, address),
+        };
+        if of == kind && **shown_to == *name {
+            certificate::of_ours(certificate, kind, clock.now(), &mut found);
+        }
+    }
+    found
 }
 
 fn too_late(found: &mut Found) {

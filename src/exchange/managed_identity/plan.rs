@@ -43,7 +43,7 @@ impl ManagedIdentityPlan {
         &self.upstream
     }
 
-    /// What the token is for.
+    /// What the tokens are for.
     pub fn resource(&self) -> &str {
         &self.resource
     }

@@ -138,7 +138,7 @@ async fn a_federated_token_must_say_what_entra_compares() {
         (federated("http://cluster", audience, 3600), Fail, ["http://cluster", "over https"]),
         (federated(cluster, audience, -100), Fail, ["expired", "is projected there"]),
         (federated(cluster, audience, -1000), Fail, ["expired", "nobody rotates it"]),
-        ("no token".to_owned(), Fail, ["holds no JWT", "is projected there"]),
+        ("no-token-but-sixteen-bytes".to_owned(), Fail, ["holds no JWT", "is projected there"]),
     ] {
         std::fs::write(&path, &token).unwrap();
         provider.expect_proof(Proof::Federated(token));

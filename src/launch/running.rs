@@ -68,6 +68,7 @@ impl Running {
         let Resolved {
             snapshot,
             certificates,
+            clients: _,
             listeners,
             admin,
             server,

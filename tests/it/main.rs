@@ -35,4 +35,5 @@ mod examples;
 mod gateway;
 mod launch;
 mod metadata;
+mod online;
 mod policies;

@@ -1,6 +1,7 @@
 """What must hold of any pod template that has the gateway in it, whoever rendered it."""
 
 import posixpath
+import re
 
 from program import BINARY, Routes, run, temporary, workload_identity
 
@@ -121,6 +122,11 @@ def ports(test, pods, routes):
                 test.assertIn(port["port"], named)
             if {"port": "admin"} in rule["ports"]:
                 test.assertTrue(rule["from"], "anybody could read the metrics")
+        for upstream in routes.read["upstreams"].values():
+            inside = re.fullmatch(r"http://[^.]+\.([^.]+)\.svc\.cluster\.local:(\d+)", upstream.get("url", ""))
+            if inside:
+                peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": inside[1]}}}
+                test.assertIn({"to": [peer], "ports": [{"port": int(inside[2])}]}, policy["spec"]["egress"])
     for monitor in pods.all("PodMonitor"):
         for endpoint in monitor["spec"]["podMetricsEndpoints"]:
             test.assertEqual((endpoint["port"], endpoint["path"]), ("admin", "/metrics"))

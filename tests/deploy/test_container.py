@@ -4,21 +4,16 @@ Only the stage that builds the program is not gone through, as it takes an image
 place, with the program that is tested. That one is not static here, so the libraries it asks for come along.
 """
 
-import ctypes
-import fcntl
 import json
-import os
 import re
 import shutil
 import signal
-import socket
-import struct
-import subprocess
 import tempfile
 import tomllib
 import unittest
 from pathlib import Path
 
+from box import Box, end
 from program import BINARY, DEPLOY, ROOT, TOOLS, run
 
 FILE = DEPLOY / "container" / "Containerfile"
@@ -126,15 +121,13 @@ class Built(unittest.TestCase):
         self.addCleanup(box.close)
         gateway = box.start(start, environment)
         self.addCleanup(end, gateway)
+        unseen = {f"0.0.0.0:{port.removesuffix('/tcp')}" for port in self.config["ExposedPorts"]}
         said = ""
-        for line in gateway.stderr:
+        while unseen:
+            line = gateway.stderr.readline()
+            self.assertTrue(line, f"it never listened on {unseen}:\n{said}")
             said += line
-            if "admin port" in line:
-                break
-        else:
-            self.fail("it never listened:\n" + said)
-        for port in self.config["ExposedPorts"]:
-            self.assertIn(f"0.0.0.0:{port.removesuffix('/tcp')}", said)
+            unseen = {address for address in unseen if address not in line}
         health = box.start(healthcheck, environment)
         answer = health.communicate(timeout=60)
         self.assertEqual(health.returncode, 0, answer)
@@ -151,54 +144,6 @@ class Built(unittest.TestCase):
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(library, place)
         return root
-
-
-class Box:
-    """What a container runtime makes of an image: its tree as the root, its user with no other groups, a network of its own whose loopback
-    is up. In there, its ports are free, and nobody outside sees them."""
-
-    CLONE_NEWNET = 0x40000000
-
-    def __init__(self, root, user, group):
-        self.root, self.user, self.group = root, user, group
-        self.libc = ctypes.CDLL(None, use_errno=True)
-        # Made by a process that does nothing but hold it.
-        self.holder = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=self._new_network)
-        self.network = os.open(f"/proc/{self.holder.pid}/ns/net", os.O_RDONLY)
-
-    def _new_network(self):
-        self._must(self.libc.unshare(self.CLONE_NEWNET))
-        with socket.socket() as any_socket:
-            # SIOCSIFFLAGS: IFF_UP | IFF_RUNNING.
-            fcntl.ioctl(any_socket, 0x8914, struct.pack("16sH14x", b"lo", 0x41))
-
-    def _must(self, result):
-        if result != 0:
-            raise OSError(ctypes.get_errno(), "the network namespace: this takes root")
-
-    def start(self, command, environment):
-        def enter():
-            self._must(self.libc.setns(self.network, self.CLONE_NEWNET))
-            os.chroot(self.root)
-            os.chdir("/")
-            os.setgroups([])
-            os.setgid(self.group)
-            os.setuid(self.user)
-
-        return subprocess.Popen(
-            command, env=environment, preexec_fn=enter, pass_fds=[self.network],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-
-    def close(self):
-        os.close(self.network)
-        self.holder.communicate()
-
-
-def end(process):
-    if process.poll() is None:
-        process.kill()
-    process.communicate()
 
 
 if __name__ == "__main__":

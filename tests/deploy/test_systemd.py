@@ -1,10 +1,13 @@
 """The units, as systemd-analyze reads them, and what they ask of the program."""
 
+import json
+import os
 import re
 import shlex
 import unittest
 from pathlib import Path
 
+from box import Box, end
 from program import BINARY, DEPLOY, Routes, run, temporary
 
 UNITS = DEPLOY / "systemd"
@@ -85,6 +88,44 @@ class Units(unittest.TestCase):
         # It has the time it was promised.
         stop = int(SERVICE.value("TimeoutStopSec").rstrip("s"))
         self.assertGreater(stop, routes.seconds("shutdown_delay", "0s") + routes.seconds("shutdown_grace", "30s"))
+
+
+class Activated(unittest.TestCase):
+    """The gateway with its socket opened by systemd's own tool, as the socket unit says."""
+
+    def test_serves_where_systemd_listens(self):
+        addresses = SOCKET.values("ListenStream")
+        folder = Path(temporary(self))
+        (folder / "routes.yaml").write_text(
+            f"listeners: [{', '.join('{ address: %s }' % json.dumps(each) for each in addresses)}]\n"
+            "routes: [{ match: { path: / }, auth: none, respond: { status: 204 } }]\n"
+        )
+        box = Box("/", 0, 0)
+        self.addCleanup(box.close)
+        listen = [f"--listen={each}" for each in addresses]
+        environment = {"PATH": os.environ["PATH"], "OBO_GATEWAY_CONFIG": str(folder / "routes.yaml")}
+        setenv = [f"--setenv={name}" for name in environment]
+        activate = box.start(["systemd-socket-activate", *listen, *setenv, BINARY, "--log-format", "json", "run"], environment)
+        self.addCleanup(end, activate)
+        said = self.until(activate, "Listening on")
+        # The first connection starts the gateway, and waits for it.
+        port = addresses[0].rpartition(":")[2]
+        curl = ["curl", "--silent", "--output", "-", "--write-out", "%{http_code}", "--max-time", "60", f"http://127.0.0.1:{port}/"]
+        asked = box.start(curl, environment)
+        answer = asked.communicate(timeout=90)
+        said += self.until(activate, "passed in")
+        self.assertEqual(answer[0], "204", (answer, said))
+        activate.terminate()
+        activate.communicate(timeout=60)
+        self.assertEqual(activate.returncode, 0)
+
+    def until(self, process, text):
+        said = ""
+        for line in process.stderr:
+            said += line
+            if text in line:
+                return said
+        self.fail(f"it never said `{text}`:\n{said}")
 
 
 if __name__ == "__main__":

@@ -69,6 +69,11 @@ class Manifests(unittest.TestCase):
             self.assertEqual(upstream, "http://" + service["env"][0]["value"])
             self.assertTrue(upstream.startswith("http://127.0.0.1:"))
             self.assertNotIn("ports", service)
+            # Its probe comes through the gateway, by an open route.
+            probe = service["readinessProbe"]["httpGet"]
+            self.assertIn(probe["port"], [each["containerPort"] for each in pods.gateway["ports"]])
+            health = [each for each in pods.routes(self).read["routes"] if each["match"]["path"] == probe["path"]]
+            self.assertEqual([(each["auth"], each["upstream"]) for each in health], [("none", "service")])
 
 
 class Started(unittest.TestCase):

@@ -476,3 +476,20 @@ pub const MAX_HOST_BYTES: usize = 253;
 
 /// Longest label of a host name in bytes (RFC 1035 §2.3.4).
 pub const MAX_HOST_LABEL_BYTES: usize = 63;
+
+/// How many things `check --online` tries at once; each is a call or two of somebody else's server.
+pub const ONLINE_TRIES: usize = 16;
+
+/// Longest `check --online` takes in all: what CI and people at night wait for a command.
+pub const ONLINE_TIME: Duration = Duration::from_mins(1);
+
+/// How many addresses of one name `check --online` connects to; a name with more is a farm of
+/// servers that are all alike.
+pub const MAX_ADDRESSES_TRIED: usize = 16;
+
+/// In how many tenants of a provider of several `check --online` tries a credential.
+pub const MAX_TENANTS_TRIED: usize = 16;
+
+/// How long `check --online` waits for the alert of an upstream that asked for a certificate: with TLS 1.3 it comes
+/// behind the handshake, and in place of it may come nothing.
+pub const ALERT_PATIENCE: Duration = Duration::from_secs(1);

@@ -155,6 +155,7 @@ impl Running {
         let Resolved {
             snapshot,
             certificates,
+            clients: _,
             server,
             access_log,
             max_cached_tokens,

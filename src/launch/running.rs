@@ -68,6 +68,7 @@ impl Running {
         let Resolved {
             snapshot,
             certificates,
+            clients: _,
             listeners,
             admin,
             server,
@@ -155,8 +156,9 @@ impl Running {
         };
         let admin_port = admin_port::Serving { shown: &self.shown, grace };
         let mut now = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = now.put(listeners, &serving);
         self.admin.put(admin, &admin_port);
-        now.put(listeners, &serving)
+        changed
     }
 
     /// Where it listens, in the order of the file, with the ports that were really taken.

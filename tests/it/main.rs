@@ -33,5 +33,7 @@ mod dev;
 mod exchange;
 mod examples;
 mod gateway;
+mod launch;
 mod metadata;
+mod online;
 mod policies;

@@ -17,6 +17,7 @@ use crate::admin::{self, Readiness};
 use crate::clock::SharedClock;
 use crate::config::resolve::{self, CredentialCertificate, Lasting, Resolved, Server, ShownTo};
 use crate::config::{self, Environment, FilesRead, Look, Problems, Source};
+use crate::dry_run::PolicyTest;
 use crate::forward::{SharedResolver, SystemResolver};
 use crate::gateway::Gateway;
 use crate::observe::Metrics;
@@ -123,6 +124,11 @@ impl Prepared {
         &self.resolved
     }
 
+    /// What requests meet, and the policy tests that hold it to that.
+    pub fn tests(&mut self) -> (&Snapshot, &mut [PolicyTest]) {
+        (&self.resolved.snapshot, &mut self.resolved.tests)
+    }
+
     /// What is not wrong with it, but should be known.
     pub fn warnings(&self) -> &Problems {
         &self.warnings
@@ -143,6 +149,7 @@ impl Prepared {
             server,
             access_log,
             max_cached_tokens,
+            tests: _,
         } = resolved;
         lasting.exchanger.set_max_entries(max_cached_tokens);
         lasting.exchanger.configure(&snapshot.providers);
@@ -306,6 +313,7 @@ impl Running {
             max_cached_tokens,
             listeners,
             admin: _,
+            tests: _,
         } = resolved;
         self.lasting.exchanger.set_max_entries(max_cached_tokens);
         self.lasting.exchanger.configure(&snapshot.providers);

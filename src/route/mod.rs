@@ -37,5 +37,5 @@ pub use framing::Condemned;
 pub use host::HostPattern;
 pub use pattern::{PathPattern, PatternError};
 pub use rewrite::{Known, Rewrite, RewriteError, StripPrefix, Template};
-pub use table::{Ambiguity, EncodedSlashes, Found, RouteMatch, RouteTable};
+pub use table::{Ambiguity, Considered, EncodedSlashes, Found, Lack, RouteMatch, RouteTable};
 pub use target::Target;

@@ -16,6 +16,7 @@ mod retries;
 mod routes;
 mod server;
 mod tenants;
+mod tests_section;
 mod tokens;
 mod upstream_certificate;
 mod upstreams;
@@ -29,6 +30,7 @@ use super::spanned::Spanned;
 use super::{Reading, RoutesFile};
 use crate::authn::{UsedProofs, VerifiedTokens};
 use crate::clock::SharedClock;
+use crate::dry_run::PolicyTest;
 use crate::exchange::{Exchanger, MetadataService};
 use crate::forward::SharedResolver;
 use crate::limits;
@@ -38,6 +40,7 @@ use crate::snapshot::Snapshot;
 
 pub use credentials::{CredentialCertificate, ShownTo};
 pub use server::{Admin, Listener, Server, admin_address};
+pub use tests_section::default_host;
 
 /// What outlives a configuration: it is handed from one to the next.
 #[derive(Clone)]
@@ -87,6 +90,8 @@ pub struct Resolved {
     pub access_log: AccessLog,
     /// Most outbound tokens kept.
     pub max_cached_tokens: usize,
+    /// What the routes are held to by `obo-gateway test`.
+    pub tests: Vec<PolicyTest>,
 }
 
 /// What is found on the way: problems, and where things come from.
@@ -184,6 +189,8 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
     if !finding.problems.refuse() {
         upstreams::warn_of_unused(file, finding);
     }
+    let tests =
+        tests_section::resolve(file, &providers, public_url.as_deref(), routes.iter(), finding);
     let snapshot = Snapshot {
         routes,
         providers: providers.into_list(),
@@ -201,6 +208,7 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
         server: server::server(file),
         access_log,
         max_cached_tokens: file.cache.max_entries.0.get() as usize,
+        tests,
     })
 }
 

@@ -208,10 +208,9 @@ fn other(considered: &Considered<'_, Route>, chosen: Option<&Route>) -> Other {
     let why = |lack: &Lack| match lack {
         Lack::Path => "its path is another".to_owned(),
         Lack::Case => "its path has other upper and lower case letters".to_owned(),
-        Lack::Host => format!("its `hosts` are {}", listed(matching.host_texts())),
+        Lack::Host => format!("its `hosts` are {}", listed(texts(&matching.hosts))),
         Lack::Method => {
-            let methods = matching.methods.iter().map(ToString::to_string);
-            format!("its `methods` are {}", listed(methods.collect()))
+            format!("its `methods` are {}", listed(texts(&matching.methods)))
         }
         Lack::Headers => {
             let wanted = matching.headers.iter().map(|(name, value)| format!("{name}: {value}"));
@@ -231,6 +230,10 @@ fn other(considered: &Considered<'_, Route>, chosen: Option<&Route>) -> Other {
     }
     let route = considered.route.metrics.name().to_string();
     Other { route, path: matching.path.text().to_owned(), why_not }
+}
+
+fn texts(list: &[impl ToString]) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
 }
 
 fn to_upstream(

@@ -38,7 +38,7 @@ impl ManagedIdentityPlan {
         Self { identity, resource, upstream, key }
     }
 
-    /// What its tokens are for.
+    /// What the tokens are for.
     pub fn resource(&self) -> &str {
         &self.resource
     }

@@ -7,7 +7,6 @@ use http::HeaderMap;
 
 use super::{Case, RouteMatch, RouteTable};
 use crate::route::conditions::{headers_fit, method_fits, query_fits};
-use crate::route::host::HostKind;
 use crate::route::pattern::Segment;
 use crate::route::target::Target;
 use crate::route::trie::{Escapes, Search};
@@ -107,15 +106,4 @@ fn other_segments(matching: &RouteMatch, path: &str) -> usize {
         Segment::Rest(_) => false,
     };
     matching.path.segments.iter().filter(differs).count()
-}
-
-impl RouteMatch {
-    /// Its hosts, as the file writes them.
-    pub fn host_texts(&self) -> Vec<String> {
-        let text = |host: &crate::route::HostPattern| match &host.0 {
-            HostKind::Exact(name) => name.to_string(),
-            HostKind::Below(name) => format!("*.{name}"),
-        };
-        self.hosts.iter().map(text).collect()
-    }
 }

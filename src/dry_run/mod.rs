@@ -305,6 +305,3 @@ impl Answered {
         Self { kind, status: response.status(), location, why_not: None }
     }
 }
-
-#[cfg(test)]
-mod tests;

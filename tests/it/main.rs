@@ -31,6 +31,7 @@ mod route;
 mod dev;
 mod exchange;
 mod examples;
+mod explain_and_test;
 mod gateway;
 mod metadata;
 mod policies;

@@ -111,7 +111,9 @@ async fn without_keys_a_signature_is_not_checked() {
     let world = World::new();
     let settings = ProviderSettings { jwks: None, ..sso_settings(&json!({})) };
     let provider = provider(&world.clock, settings);
-    let Requirement::Token { verified, proofs, called_at, .. } = &world.requirement else { panic!() };
+    let Requirement::Token { verified, proofs, called_at, .. } = &world.requirement else {
+        panic!()
+    };
     let requirement = Requirement::Token {
         providers: vec![provider],
         verified: Arc::clone(verified),

@@ -141,10 +141,12 @@ pub async fn explain(snapshot: &Snapshot, asking: &Asking) -> Explanation {
 }
 
 impl Explanation {
-    /// Whether the gateway lets it pass: it is forwarded, or answered by the route itself.
+    /// Whether the gateway lets it pass: it is forwarded, or answered by the route itself. A preflight
+    /// that grants nothing does not.
     pub fn passes(&self) -> bool {
-        match self.decision {
-            Decision::Forward | Decision::Answer { .. } => true,
+        match &self.decision {
+            Decision::Forward => true,
+            Decision::Answer { reason, .. } => reason.is_none(),
             Decision::Refuse { .. } => false,
         }
     }
@@ -198,8 +200,19 @@ impl Decision {
 fn others(walk: &Walk<'_>) -> Vec<Other> {
     let is_chosen =
         |it: &Considered<'_, Route>| walk.route.is_some_and(|route| std::ptr::eq(it.route, route));
+    // Of another path, only those that begin alike are near; all are where nothing is nearer.
+    let path = walk.target.as_ref().map_or("/", |target| target.path());
+    let begins = |path: &str| path.split('/').nth(1).unwrap_or_default().to_ascii_lowercase();
+    let is_near = |it: &Considered<'_, Route>| {
+        !it.lacks.contains(&Lack::Path)
+            || walk.route.is_none()
+            || begins(it.matching.path.text()) == begins(path)
+    };
     let own = walk.considered.iter().filter(|it| it.route.is_of_the_file() && !is_chosen(it));
-    own.take(MAX_OTHERS).map(|considered| other(considered, walk.route)).collect()
+    own.filter(|it| is_near(it))
+        .take(MAX_OTHERS)
+        .map(|considered| other(considered, walk.route))
+        .collect()
 }
 
 fn other(considered: &Considered<'_, Route>, chosen: Option<&Route>) -> Other {

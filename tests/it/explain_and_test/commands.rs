@@ -113,7 +113,7 @@ fn test_exits_1_if_a_test_fails_and_for_a_bad_file() {
     let (_folder, path) = folder(&ROUTES.replace("status: forward", "status: 404"));
     let ended = run(&["test", "-c", &path]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let place = format!("{path}:10:48: `status`: expected `404`, came `forward`");
+    let place = format!("{path}:10:51: `status`: expected `404`, came `forward`");
     assert!(ended.stdout.contains(&place), "{ended:?}");
 
     let (_folder, path) = folder("routes: [{}]");

@@ -246,7 +246,7 @@ fn unreached(route: &Route, walks: &[Walk<'_>]) -> Vec<Unreached> {
             let lets_in = |walk: &&Walk<'_>| {
                 walk.passes_rules() && walk.caller().is_some_and(|it| Rule::is_met(&alone, it))
             };
-            if !own.iter().any(|walk| lets_in(walk)) {
+            if !own.iter().any(lets_in) {
                 found.push(missing(Some(key), format!("no test is let in with {value}")));
             }
         }
@@ -254,7 +254,7 @@ fn unreached(route: &Route, walks: &[Walk<'_>]) -> Vec<Unreached> {
             is_refused_with(walk, &[Code::CallerNotAllowed, Code::InsufficientScope])
                 && walk.caller().is_some_and(|it| !Rule::is_met(&policy, it))
         };
-        if !own.iter().any(|walk| denies(walk)) {
+        if !own.iter().any(denies) {
             let of = policy.claims.keys().next().map(|it| format!(" of {it}")).unwrap_or_default();
             found.push(missing(Some(key), format!("no test is refused by it{of}")));
         }

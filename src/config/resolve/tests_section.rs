@@ -1,6 +1,6 @@
 //! `tests`: each becomes a policy test, which `obo-gateway test` runs.
 
-use serde_json::Map;
+use std::sync::Arc;
 
 use super::super::file::{self, RoutesFile, TestToken};
 use super::super::problem::{Place, Problem};
@@ -10,6 +10,7 @@ use super::super::value::{ExpectedStatus, Text};
 use super::names::{self, Section};
 use super::providers::Providers;
 use super::{Finding, headers};
+use crate::authn::Provider;
 use crate::dry_run::{
     Asking, At, ClaimedToken, Expectation, Expected, ExpectedToken, PolicyTest, Unaskable,
 };
@@ -130,33 +131,29 @@ impl Resolver<'_, '_> {
     }
 
     fn claims(&mut self, token: &file::TestClaims, place: Place) -> Option<ClaimedToken> {
-        let known = match &token.provider {
-            Some(name) => {
-                let known = self.providers.find(&name.value);
-                if known.is_none() {
-                    names::unknown(name, Section::Providers, self.finding);
-                }
-                known?
-            }
-            None => {
-                let mut all = self.providers.iter();
-                match (all.next(), all.next()) {
-                    (Some(only), None) if self.finding.provider_names.len() == 1 => only,
-                    _ if self.finding.provider_names.len() == 1 => return None,
-                    _ => {
-                        let names = self.finding.provider_names.join("`, `");
-                        let hint = format!("add `provider:`; providers here: `{names}`");
-                        let message = "this `token` does not say whose it is";
-                        self.finding.error(place, message, hint);
-                        return None;
-                    }
-                }
-            }
-        };
+        let provider = self.provider(token.provider.as_ref(), place)?;
         let claims = token.claims.0.iter();
-        let claims = claims.map(|(name, claim)| (name.value.clone(), claim.0.clone()));
-        let provider = std::sync::Arc::clone(&known.provider);
-        Some(ClaimedToken { provider, claims: Map::from_iter(claims) })
+        let claims = claims.map(|(name, claim)| (name.value.clone(), claim.0.clone())).collect();
+        Some(ClaimedToken { provider, claims })
+    }
+
+    /// The provider called `name`, or the only one.
+    fn provider(&mut self, name: Option<&Spanned<Text>>, place: Place) -> Option<Arc<Provider>> {
+        if let Some(name) = name {
+            let known = self.providers.find(&name.value);
+            if known.is_none() {
+                names::unknown(name, Section::Providers, self.finding);
+            }
+            return known.map(|known| Arc::clone(&known.provider));
+        }
+        if self.finding.provider_names.len() == 1 {
+            // If it is not among them, it has a problem, which has been said.
+            return self.providers.iter().next().map(|known| Arc::clone(&known.provider));
+        }
+        let names = self.finding.provider_names.join(", ");
+        let hint = format!("add `provider:`; providers here: {names}");
+        self.finding.error(place, "this `token` does not say which provider it is of", hint);
+        None
     }
 
     fn expected(&mut self, expect: &file::Expect) -> Vec<Expectation> {

@@ -13,7 +13,7 @@ use super::assertion::{self, ASSERTION_TYPE};
 use super::failure::ExchangeError;
 use super::federated_file::FederatedFile;
 use super::federated_identity::FederatedIdentity;
-use super::signing_key::SigningKey;
+use super::signing_key::{KeyName, SigningKey};
 use super::terms::Terms;
 use crate::clock::UnixTime;
 use crate::secret::{Secret, SecretHeader};
@@ -56,6 +56,19 @@ impl ClientCredential {
             Self::SigningKey(_) => "client_assertion, signed by the gateway",
             Self::FederatedFile(_) => "client_assertion, from a federated token file",
             Self::FederatedIdentity(_) => "client_assertion, of a managed identity",
+        }
+    }
+
+    /// What it is, for people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ClientSecret(_) | Self::ClientSecretBasic(_) => "client secret",
+            Self::SigningKey(key) => match key.name() {
+                KeyName::Id(_) => "private key",
+                KeyName::Thumbprint(_) => "certificate",
+            },
+            Self::FederatedFile(_) => "federated token",
+            Self::FederatedIdentity(_) => "managed identity",
         }
     }
 

@@ -24,6 +24,7 @@ mod support;
 
 mod layers;
 mod accept;
+mod admin;
 mod authn;
 mod cli;
 mod forward;
@@ -33,5 +34,7 @@ mod exchange;
 mod examples;
 mod explain_and_test;
 mod gateway;
+mod launch;
 mod metadata;
+mod online;
 mod policies;

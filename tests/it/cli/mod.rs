@@ -4,5 +4,6 @@
 pub mod process;
 mod commands;
 mod demo;
+mod online;
 mod files;
 mod serving;

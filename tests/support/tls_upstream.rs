@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use obo_gateway::clock::{Clock as _, SystemClock};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose,
@@ -72,7 +73,8 @@ impl Authority {
     pub fn issue_for(&self, purpose: Purpose, name: &str, life: Duration) -> Issued {
         self.issue_with(purpose, name, |params| {
             params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-            params.not_after = (SystemTime::now() + life).into();
+            params.not_after =
+                (UNIX_EPOCH + Duration::from_secs(SystemClock.now().plus(life).0)).into();
         })
     }
 

@@ -34,13 +34,15 @@ mod upstreams;
 
 use std::sync::Arc;
 
-use http::{Method, Response, StatusCode};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 
 use crate::admin::query::{Parameter, Query};
 use crate::admin::{Shown, respond};
 use crate::body::Body;
-use crate::rejection::{Code, Extra, Rejection};
+use crate::observe::request_id::{RequestId, X_REQUEST_ID};
+use crate::rejection::Rejection;
 use crate::snapshot::Snapshot;
 
 pub use cache::{Cache, UpstreamCache};
@@ -114,11 +116,12 @@ pub(super) async fn answer(
     query: Query,
     shown: &Arc<Shown>,
 ) -> Result<Response<Body>, Rejection> {
+    let Some(gateway) = shown.gateway.upgrade() else { return Ok(shutting_down()) };
     let turn = Arc::clone(&shown.making).acquire_owned().await;
     let shown = Arc::clone(shown);
     let made = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        make(endpoint, &query, &shown)
+        make(endpoint, &query, &gateway.snapshot(), &shown)
     });
     let made = made.await.map_err(|error| {
         tracing::error!(%error, "an answer of the admin API was not made");
@@ -127,30 +130,42 @@ pub(super) async fn answer(
     Ok(respond(StatusCode::OK, "application/json", made?))
 }
 
-fn make(endpoint: Endpoint, query: &Query, shown: &Shown) -> Result<Vec<u8>, Rejection> {
-    let snapshot = || in_force(shown);
+fn make(
+    endpoint: Endpoint,
+    query: &Query,
+    snapshot: &Snapshot,
+    shown: &Shown,
+) -> Result<Vec<u8>, Rejection> {
     match endpoint {
-        Endpoint::Routes => json(&Routes::of(&*snapshot()?, query)),
-        Endpoint::Upstreams => json(&Upstreams::of(&*snapshot()?, query)),
-        Endpoint::Providers => json(&Providers::of(&*snapshot()?, shown)),
-        Endpoint::Cache => json(&Cache::of(&*snapshot()?, shown)),
-        Endpoint::Config => json(&Config::of(&*snapshot()?, shown)),
-        Endpoint::Stats => json(&Stats::of(&*snapshot()?, shown, query)),
+        Endpoint::Routes => json(&Routes::of(snapshot, query)),
+        Endpoint::Upstreams => json(&Upstreams::of(snapshot, query)),
+        Endpoint::Providers => json(&Providers::of(snapshot, shown)),
+        Endpoint::Cache => json(&Cache::of(snapshot, shown)),
+        Endpoint::Config => json(&Config::of(snapshot, shown)),
+        Endpoint::Stats => json(&Stats::of(snapshot, shown, query)),
         Endpoint::Refusals => json(&LastRefusals::of(shown, query)),
         Endpoint::Schema => json(schema().as_value()),
         Endpoint::Reload => Err(Rejection::internal("a reload is no answer to be made")),
     }
 }
 
-fn in_force(shown: &Shown) -> Result<Arc<Snapshot>, Rejection> {
-    let gateway = shown.gateway.upgrade().ok_or_else(shutting_down)?;
-    Ok(gateway.snapshot())
-}
-
 /// There is nothing to ask or to change any more.
-pub(super) fn shutting_down() -> Rejection {
-    let rejection = Rejection::new(Code::ProviderUnavailable, "The gateway is shutting down.", "");
-    rejection.with(Extra::RetryAfter(std::time::Duration::from_secs(1)))
+fn shutting_down() -> Response<Body> {
+    let id = RequestId::new();
+    let problem = serde_json::json!({
+        "type": "urn:obo-gateway:problem:shutting_down",
+        "title": "The gateway is shutting down",
+        "status": StatusCode::SERVICE_UNAVAILABLE.as_u16(),
+        "detail": "Nothing is changed any more; ask the one that comes after it.",
+        "code": "shutting_down",
+        "request_id": id.as_str(),
+    });
+    let (status, body) = (StatusCode::SERVICE_UNAVAILABLE, problem.to_string());
+    let mut response = respond(status, "application/problem+json", body);
+    let headers = response.headers_mut();
+    headers.insert(X_REQUEST_ID, id.header().clone());
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 fn json(answer: &impl Serialize) -> Result<Vec<u8>, Rejection> {

@@ -61,7 +61,7 @@ impl Reloads {
         shown: &Arc<Shown>,
     ) -> Result<Response<Body>, Rejection> {
         if shown.readiness.is_ending() {
-            return Err(shutting_down());
+            return Ok(shutting_down());
         }
         let Some(_place) = self.queue() else {
             let busy = Rejection::new(Code::RateLimited, "Too many reloads wait already.", "");
@@ -70,9 +70,9 @@ impl Reloads {
         // One at a time, and on no thread that serves: files may hang.
         let turn = self.turn().await;
         if shown.readiness.is_ending() {
-            return Err(shutting_down());
+            return Ok(shutting_down());
         }
-        let control = self.control().ok_or_else(shutting_down)?;
+        let Some(control) = self.control() else { return Ok(shutting_down()) };
         let done = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             control.reload()

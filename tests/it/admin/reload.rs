@@ -153,7 +153,7 @@ async fn what_drains_is_not_changed_any_more_but_still_shown() {
     assert!(poll!(&mut drain).is_pending());
     let beside = async {
         let reply = admin.reload().await;
-        assert_eq!(reply.status, 503);
+        assert_eq!(reply.outcome(), (503, "shutting_down".to_owned()));
         assert!(reply.header("retry-after").is_some());
         let stats = admin.get("stats").await;
         assert_eq!(stats["not_ready"], json!(["the gateway is shutting down"]));

@@ -1,9 +1,8 @@
 //! Credentials of the gateway, tried at their providers, and the files that they are made of.
 
-use std::time::SystemTime;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use obo_gateway::clock::{Clock as _, SystemClock};
 use obo_gateway::online::Outcome::{Fail, Ok, Warn};
 use obo_gateway::online::Report;
 use serde_json::json;
@@ -111,8 +110,7 @@ async fn a_certificate_is_shown_and_its_end_told() {
 
 /// A token of a Kubernetes cluster.
 fn federated(issuer: &str, audience: &str, life: i64) -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let exp = now.as_secs().checked_add_signed(life).unwrap();
+    let exp = SystemClock.now().0.checked_add_signed(life).unwrap();
     let claims = json!({
         "iss": issuer, "sub": "system:serviceaccount:web:gateway", "aud": [audience], "exp": exp,
     });

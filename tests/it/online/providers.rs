@@ -1,7 +1,8 @@
 //! Discovery, keys and clocks of providers.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
+use obo_gateway::clock::{Clock as _, SystemClock};
 use obo_gateway::online::Outcome::{Fail, Ok, Warn};
 use obo_gateway::online::Report;
 use serde_json::json;
@@ -110,7 +111,7 @@ async fn what_is_configured_is_not_asked_for() {
 
 /// A discovery document that was made when this clock says.
 fn at(provider: &Provider, ahead: i64) -> Reply {
-    let now = SystemTime::now();
+    let now = UNIX_EPOCH + Duration::from_secs(SystemClock.now().0);
     let by = Duration::from_secs(ahead.unsigned_abs());
     let date = httpdate::fmt_http_date(if ahead < 0 { now - by } else { now + by });
     let issuer = provider.entra_issuer();

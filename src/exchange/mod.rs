@@ -41,6 +41,7 @@ mod failure;
 mod federated_file;
 mod federated_identity;
 mod flight;
+mod foreseen;
 mod grant;
 mod lanes;
 mod managed_identity;
@@ -81,6 +82,7 @@ pub use self::credential::ClientCredential;
 pub use self::exchanger::Exchanger;
 pub use self::federated_file::{FederatedFile, FederatedToken};
 pub use self::federated_identity::FederatedIdentity;
+pub use self::foreseen::{Foreseen, foresee};
 pub use self::grant::{Grant, UnfitParameter, UserGrant, may_be_added};
 pub use self::lanes::ProviderLoad;
 pub use self::managed_identity::{
@@ -88,7 +90,8 @@ pub use self::managed_identity::{
     PROVIDER as MANAGED_IDENTITY_NAME, may_be_asked,
 };
 pub use self::plan::{
-    AppCallers, ExchangePlan, ExchangeSettings, InNameOf, OAuthClient, OAuthClients,
+    AppCallers, ExchangePlan, ExchangeSettings, ForeseenExchange, InNameOf, OAuthClient,
+    OAuthClients,
 };
 pub use self::signing_key::{ClientCertificate, KeyError, KeyFile, SigningKey};
 pub use self::terms::{Requested, default_scope};

@@ -159,6 +159,7 @@ impl Running {
             server,
             access_log,
             max_cached_tokens,
+            tests: _,
             listeners: _,
             admin: _,
         } = resolved;

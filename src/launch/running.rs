@@ -74,6 +74,7 @@ impl Running {
             server,
             access_log,
             max_cached_tokens,
+            tests: _,
         } = resolved;
         let Supervisor { mut sockets, told } = supervisor;
         lasting.exchanger.set_max_entries(max_cached_tokens);

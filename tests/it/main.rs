@@ -32,6 +32,7 @@ mod route;
 mod dev;
 mod exchange;
 mod examples;
+mod explain_and_test;
 mod gateway;
 mod launch;
 mod metadata;

@@ -6,6 +6,7 @@
 mod provider;
 mod route;
 mod server;
+mod tests;
 mod upstream;
 
 use serde::Deserialize;
@@ -19,6 +20,9 @@ pub use route::{
     Redirect, Respond, Rewrite, Route,
 };
 pub use server::{Admin, ClientAuth, Listener, ListenerTls, Server};
+pub use tests::{
+    Expect, ExpectedCredential, ExpectedToken, Test, TestClaims, TestRequest, TestToken,
+};
 pub use upstream::{
     AppCallers, ClientCredentials, HeaderToken, HealthCheck, HostHeader, LoadBalancing,
     ManagedIdentity, OnBehalfOf, OnlyFalse, OnlyTrue, OutlierEjection, Preset, Protocol, Retry,
@@ -51,8 +55,9 @@ pub struct RoutesFile {
     /// The cache of outbound tokens.
     #[serde(default)]
     pub cache: Cache,
-    /// What `obo-gateway test` holds the routes to.
-    pub tests: Option<NotYet>,
+    /// What `obo-gateway test` holds the routes to. Default: nothing.
+    #[serde(default)]
+    pub tests: Vec<Spanned<Test>>,
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: Telemetry,
@@ -266,6 +271,35 @@ pub(super) const RULES: &[Rule] = &[
         hint: "say how many: `rate_limit: { requests: 100, per: 1s }`",
     },
     Rule { of: "Respond", needs: Needs::Key("status"), hint: "write `respond: { status: 204 }`" },
+    Rule {
+        of: "Test",
+        needs: Needs::Key("request"),
+        hint: "say what is asked: `request: { url: \"https://api.example.com/orders/1\" }`",
+    },
+    Rule {
+        of: "Test",
+        needs: Needs::Key("expect"),
+        hint: "say what has to come of it: `expect: { route: orders, status: forward }`",
+    },
+    Rule {
+        of: "TestRequest",
+        needs: Needs::OneOf(&["url", "path"]),
+        hint: "write `url: https://api.example.com/orders/1`, or `path: /orders/1` where the host makes no difference",
+    },
+    Rule {
+        of: "Expect",
+        needs: Needs::AnyOf(&[
+            "route",
+            "status",
+            "code",
+            "location",
+            "upstream_path",
+            "upstream_headers",
+            "upstream_without",
+            "token",
+        ]),
+        hint: "a test that expects nothing can't fail: write `status: forward`, or `status: 403`",
+    },
     Rule {
         of: "Redirect",
         needs: Needs::Key("to"),

@@ -16,6 +16,7 @@ mod retries;
 mod routes;
 mod server;
 mod tenants;
+mod tests_section;
 mod tokens;
 mod upstream_certificate;
 mod upstreams;
@@ -30,6 +31,7 @@ use super::written::Draft;
 use super::{Reading, RoutesFile};
 use crate::authn::{UsedProofs, VerifiedTokens};
 use crate::clock::SharedClock;
+use crate::dry_run::PolicyTest;
 use crate::exchange::{Exchanger, MetadataService, OAuthClient};
 use crate::forward::SharedResolver;
 use crate::limits;
@@ -41,6 +43,7 @@ use self::routes::Routes;
 
 pub use credentials::{CredentialCertificate, ShownTo};
 pub use server::{Admin, Listener, Server, admin_address};
+pub use tests_section::default_host;
 
 /// What outlives a configuration: it is handed from one to the next.
 #[derive(Clone)]
@@ -92,6 +95,8 @@ pub struct Resolved {
     pub access_log: AccessLog,
     /// Most outbound tokens kept.
     pub max_cached_tokens: usize,
+    /// What the routes are held to by `obo-gateway test`.
+    pub tests: Vec<PolicyTest>,
 }
 
 /// What is found on the way: problems, and where things come from.
@@ -190,6 +195,8 @@ fn resolve_file(file: &RoutesFile, written: Draft, finding: &mut Finding<'_>) ->
     if !finding.problems.refuse() {
         upstreams::warn_of_unused(file, finding);
     }
+    let tests =
+        tests_section::resolve(file, &providers, public_url.as_deref(), routes.iter(), finding);
     let clients = providers.iter().filter_map(exchanges::client).map(Arc::new).collect();
     let snapshot = Snapshot {
         routes,
@@ -210,6 +217,7 @@ fn resolve_file(file: &RoutesFile, written: Draft, finding: &mut Finding<'_>) ->
         server: server::server(file),
         access_log,
         max_cached_tokens: file.cache.max_entries.0.get() as usize,
+        tests,
     })
 }
 

@@ -4,6 +4,7 @@
 //! Decides their form only; whether a URL may be plain http, or a tenant exists, is decided
 //! where that is known.
 
+mod claim;
 mod duration;
 mod network;
 mod path;
@@ -17,6 +18,8 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
+pub(super) use claim::Plain;
+pub use claim::{Claim, ExpectedStatus};
 pub use duration::{ClockSkew, Period, PeriodOrZero, Timeout};
 pub use network::{Address, AdminAddress, HttpUrl, Network, RedirectStatus, Status};
 pub use path::RequestPath;
@@ -88,6 +91,7 @@ written!(
     HttpUrl,
     RequestPath,
     Status,
+    ExpectedStatus,
     RedirectStatus,
     Tenant,
     TenantId,

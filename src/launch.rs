@@ -6,6 +6,7 @@
 mod certificate_ends;
 mod keepers;
 mod listening;
+mod provider_health;
 mod watch;
 
 use std::net::SocketAddr;
@@ -162,6 +163,10 @@ impl Prepared {
         let keepers = Keepers::default();
         keepers.keep(&snapshot);
         lasting.metrics.watch_endpoints(endpoints(&snapshot));
+        lasting.metrics.watch_providers(provider_health::providers(&snapshot, &lasting.exchanger));
+        if let Some(tracer) = &snapshot.tracer {
+            tracer.start();
+        }
         let gateway = Gateway::new(snapshot, Arc::clone(&lasting.exchanger), Arc::clone(&observer));
         lasting.metrics.config_in_force_since(lasting.clock.now());
 
@@ -316,7 +321,12 @@ impl Running {
         // Both not before: who still meets the old one may ask for a key, or be refused for a
         // secret that was mended.
         self.keepers.keep(&self.gateway.snapshot());
-        metrics.watch_endpoints(endpoints(&self.gateway.snapshot()));
+        let snapshot = self.gateway.snapshot();
+        metrics.watch_endpoints(endpoints(&snapshot));
+        metrics.watch_providers(provider_health::providers(&snapshot, &self.lasting.exchanger));
+        if let Some(tracer) = &snapshot.tracer {
+            tracer.start();
+        }
         self.lasting.exchanger.forget_refusals();
         metrics.config_reloaded(Outcome::Success);
         metrics.config_in_force_since(self.lasting.clock.now());
@@ -381,6 +391,9 @@ impl Running {
         let cut_off = self.ends.drain.finish(grace).await;
         // Until then requests went to upstreams, and their health mattered.
         self.keepers.end_health();
+        if let Some(tracer) = &self.gateway.snapshot().tracer {
+            tracer.finish().await;
+        }
         self.ends.admin.finish(std::time::Duration::ZERO).await;
         let CutOff { connections, requests } = cut_off;
         if connections > 0 {

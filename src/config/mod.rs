@@ -42,7 +42,7 @@ pub use spanned::{List, NotYet, OneOrMany, Spanned, Table};
 pub use suggest::{did_you_mean, nearest};
 pub use value::{
     Address, AdminAddress, Algorithm, Attempts, ClockSkew, Count, HeadBytes, HeaderType, HttpUrl,
-    Network, Pending, Percent, Period, PeriodOrZero, RedirectStatus, RequestPath, Share,
+    Network, Pending, Percent, Period, PeriodOrZero, RedirectStatus, RequestPath, Sample, Share,
     SigningAlgorithm, SizeLimit, Status, Tenant, TenantId, Text, Timeout, Times, Upgrade,
     UpstreamConnections, Workers,
 };

@@ -113,6 +113,13 @@ impl Breakers {
         Ok(Pass { breaker, whose, probe })
     }
 
+    /// How many are open, or wait for the call that tries, of those for calls to `provider`.
+    pub(super) fn count_open(&self, provider: &str) -> usize {
+        let now = Instant::now();
+        let of = |it: &Breaker| &*it.provider == provider && it.lock().refuses(now).is_some();
+        self.of.iter().filter(|entry| of(entry.value())).count()
+    }
+
     fn breaker(&self, terms: &Terms) -> Arc<Breaker> {
         let key = terms.throttle_key();
         if let Some(breaker) = self.of.get(&key) {

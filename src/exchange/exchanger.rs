@@ -93,6 +93,11 @@ impl Exchanger {
         may_fly
     }
 
+    /// For how many tenants, clients and scope sets `provider` is not asked now, since it fails.
+    pub fn breakers_open(&self, provider: &str) -> usize {
+        self.breakers.count_open(provider)
+    }
+
     /// How many exchanges are under way.
     #[cfg(test)]
     pub(super) fn under_way(&self) -> usize {

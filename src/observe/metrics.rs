@@ -22,6 +22,8 @@ use crate::observe::labels::{
     AuthLabels, CacheLabels, ExchangeLabels, ListenerLabel, OutcomeLabel, ProviderLabel,
     RefreshLabels, RequestLabels, RouteLabel, UpstreamLabel, VersionLabel,
 };
+use crate::observe::operators::Operators;
+use crate::observe::process::Process;
 use crate::rejection::Code;
 
 /// How the cache of outbound tokens answered: the label `result`, and `token_cache` in the access log.
@@ -60,9 +62,9 @@ pub enum Outcome {
 
 /// All metrics; cheap to clone, shared by everything that counts.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics(Arc<Inner>);
+pub struct Metrics(pub(super) Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     request_duration: Family<RouteLabel, Histogram>,
@@ -83,6 +85,7 @@ struct Inner {
     credential_expiry: Family<ProviderLabel, Gauge>,
     client_certificate_expiry: Family<UpstreamLabel, Gauge>,
     log_dropped: Counter,
+    pub(super) operators: Operators,
     endpoints: Watched,
     /// By name, so that those who know only the name allocate nothing either.
     upstreams: DashMap<Arc<str>, Arc<UpstreamMetrics>>,
@@ -97,8 +100,9 @@ impl fmt::Debug for Inner {
 
 impl Default for Inner {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("obo_gateway");
-        let r = &mut registry;
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Process));
+        let r = registry.sub_registry_with_prefix("obo_gateway");
         // A counter's `_total` is added when it is printed.
         let requests: Family<RequestLabels, Counter> =
             register(r, "requests", "Requests by route, method and status");
@@ -121,6 +125,7 @@ impl Default for Inner {
         r.register_collector(Box::new(endpoints.clone()));
         Self {
             endpoints,
+            operators: Operators::new(r),
             upstream_duration: register(
                 r,
                 "upstream_duration_seconds",
@@ -183,7 +188,7 @@ impl Default for Inner {
     }
 }
 
-fn register<M: Metric + Clone + Default>(
+pub(super) fn register<M: Metric + Clone + Default>(
     registry: &mut Registry,
     name: &'static str,
     help: &'static str,

@@ -15,6 +15,7 @@ mod resources;
 mod retries;
 mod routes;
 mod server;
+mod telemetry;
 mod tenants;
 mod tokens;
 mod upstream_certificate;
@@ -180,6 +181,7 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
     let upstreams = upstreams::resolve(&file.upstreams, &providers, finding);
     let (routes, links) =
         routes::resolve(file, &providers, &upstreams, public_url.as_ref(), finding)?;
+    let tracer = telemetry::tracer(&file.telemetry, finding);
     // What a route with problems would have used is not known.
     if !finding.problems.refuse() {
         upstreams::warn_of_unused(file, finding);
@@ -191,15 +193,15 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
         trusted_proxies,
         public_url,
         links,
+        tracer,
     };
-    let access_log = if file.telemetry.access_log { AccessLog::On } else { AccessLog::Off };
     Some(Resolved {
         snapshot,
         certificates: std::mem::take(&mut finding.certificates),
         listeners,
         admin,
         server: server::server(file),
-        access_log,
+        access_log: telemetry::access_log(&file.telemetry.access_log),
         max_cached_tokens: file.cache.max_entries.0.get() as usize,
     })
 }

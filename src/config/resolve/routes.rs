@@ -24,7 +24,7 @@ use crate::chain::with_sources;
 use crate::forward::links::Links;
 use crate::public_url::PublicUrl;
 use crate::route::{EncodedSlashes, HostPattern, PathPattern, RouteMatch, RouteTable};
-use crate::snapshot::Route;
+use crate::snapshot::{Route, ServerTiming};
 
 /// Resolves all routes, and where links lead through them; `None` if they don't make a table.
 pub(super) fn resolve(
@@ -115,8 +115,17 @@ impl<'a> Resolver<'a, '_> {
             },
         };
         let metrics = self.finding.lasting.metrics.route(&name);
-        let route =
-            Route { metrics, requirement, policy, resource: None, cors, rate_limit, action };
+        let server_timing = if route.server_timing { ServerTiming::On } else { ServerTiming::Off };
+        let route = Route {
+            metrics,
+            requirement,
+            policy,
+            resource: None,
+            cors,
+            rate_limit,
+            server_timing,
+            action,
+        };
         Some((matches, route))
     }
 

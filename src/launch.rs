@@ -12,6 +12,9 @@ mod watch;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::accept::{self, BindError, BoundListener, CutOff, Drain};
 use crate::admin::{self, Readiness};
@@ -30,6 +33,9 @@ use crate::snapshot::Snapshot;
 use self::certificate_ends::CertificateEnds;
 use self::keepers::Keepers;
 use self::listening::Listening;
+
+/// How often [`Running::until_ready`] looks: keys on the same machine take a few of these.
+const READINESS_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Where a configuration comes from; asked again for a reload.
 pub trait Origin: Send + Sync + 'static {
@@ -280,6 +286,24 @@ impl Running {
         self.admin_address
     }
 
+    /// Waits until `/readyz` would say that it is ready, `at_most` so long.
+    ///
+    /// # Errors
+    ///
+    /// What is still missing then.
+    pub async fn until_ready(&self, at_most: Duration) -> Result<(), Vec<String>> {
+        let deadline = Instant::now() + at_most;
+        loop {
+            let missing = self.ends.readiness.reasons();
+            match missing.is_empty() {
+                true => return Ok(()),
+                false if Instant::now() >= deadline => return Err(missing),
+                // It depends on all providers, and is asked at a start only.
+                false => tokio::time::sleep(READINESS_INTERVAL).await,
+            }
+        }
+    }
+
     /// Reads the routes file again and puts it in place; what did not change keeps its keys,
     /// connections and tokens. New handshakes get the certificates as they are now; other
     /// changes of listeners and of the admin port take a restart. Reads files: call it where
@@ -394,7 +418,7 @@ impl Running {
         if let Some(tracer) = &self.gateway.snapshot().tracer {
             tracer.finish().await;
         }
-        self.ends.admin.finish(std::time::Duration::ZERO).await;
+        self.ends.admin.finish(Duration::ZERO).await;
         let CutOff { connections, requests } = cut_off;
         if connections > 0 {
             tracing::warn!(

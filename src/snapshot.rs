@@ -18,6 +18,7 @@ use crate::peer::TrustedProxies;
 use crate::public_url::PublicUrl;
 use crate::rate_limit::RateLimit;
 use crate::route::{RouteTable, Target};
+use crate::written::Written;
 
 /// One configuration, whole: what a request meets from its first byte to its last.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub links: Option<Arc<Links>>,
     /// Which requests leave spans, if any do; the next configuration keeps it if it did not change.
     pub tracer: Option<Arc<Tracer>>,
+    /// What the file says, to be looked at.
+    pub written: Arc<Written>,
 }
 
 impl Snapshot {
@@ -50,6 +53,8 @@ impl Snapshot {
 pub struct Route {
     /// Its name, and what is counted under it.
     pub metrics: Arc<RouteMetrics>,
+    /// The line of the routes file where its `match` is, from 1; 0 for what the gateway adds.
+    pub line: u32,
     /// Whose tokens it takes.
     pub requirement: Requirement,
     /// What a caller must have.

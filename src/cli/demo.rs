@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::DemoArguments;
 use super::run::{self, Signals};
@@ -24,6 +25,9 @@ const ROUTES: &str = include_str!("../../routes.yaml");
 
 /// Where everything listens unless `--port-base` says otherwise.
 const PORTS: [u16; 5] = [8080, 9901, 9010, 9011, 9012];
+
+/// Its own provider is on this machine; what takes longer than this is broken.
+const READY_WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) fn main(arguments: &DemoArguments, sink: &LogSink, metrics: Metrics) -> ExitCode {
     let runtime = match run::runtime(None) {
@@ -68,6 +72,10 @@ async fn serve(
         }
     };
     let running = prepared.start(sink.clone())?;
+    // What is printed is pasted at once: it has to work.
+    if let Err(missing) = running.until_ready(READY_WITHIN).await {
+        return Err(format!("the demo did not get ready: {}", missing.join("; ")).into());
+    }
     sink.flush();
     super::to_stdout(&guide(&ports, &services, arguments));
     Ok(run::until_signal(running, signals, sink).await)

@@ -5,6 +5,9 @@ import os
 import subprocess
 import tempfile
 import threading
+import time
+import urllib.error
+import urllib.request
 
 BINARY = os.environ["OBO_GATEWAY"]
 
@@ -79,6 +82,24 @@ class Gateway(Program):
             file.write(routes)
         super().__init__("run", "--log-format", "json", "--config", path, environment=environment)
         self.addresses = self.wait_for(self._listeners)
+        self._until_ready(self.wait_for(self._admin))
+
+    def _until_ready(self, admin, seconds=60):
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://{admin}/readyz") as answer:
+                    return answer.read()
+            except urllib.error.HTTPError as not_yet:
+                if time.monotonic() > deadline:
+                    raise AssertionError(not_yet.read().decode() + "\n" + self.log()) from not_yet
+            time.sleep(0.05)
+
+    @staticmethod
+    def _admin(lines):
+        events = (json.loads(line) for line in lines if line.startswith("{"))
+        ports = (event["address"] for event in events if event.get("message") == "admin port")
+        return next(ports, None)
 
     @staticmethod
     def _listeners(lines):

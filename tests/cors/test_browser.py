@@ -182,6 +182,7 @@ class Browser(unittest.TestCase):
             event = json.loads(line)
             if event.get("message") == "listening":
                 address = event["address"]
+            if event.get("message", "").startswith("the keys of provider"):
                 break
         assert address, "the gateway did not say where it listens"
         # Whatever it logs later must not fill the pipe.

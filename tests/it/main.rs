@@ -33,4 +33,5 @@ mod exchange;
 mod examples;
 mod gateway;
 mod metadata;
+mod observe;
 mod policies;

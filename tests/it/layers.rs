@@ -15,6 +15,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli/"]),
     ("serde_yaml", &["config/"]),
     ("governor", &["rate_limit/"]),
+    ("prost", &["observe/otlp/"]),
     ("jsonwebtoken", &["authn/token.rs", "authn/keys.rs", "exchange/assertion.rs", "dev/"]),
     ("reqwest", &["authn/fetch.rs"]),
 ];

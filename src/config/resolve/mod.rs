@@ -4,6 +4,7 @@
 //! The only maker of a [`Snapshot`]. It opens no socket and asks no network, so that `check`
 //! can do all of it.
 
+mod access_log;
 mod balancing;
 mod credentials;
 mod exchanges;
@@ -206,7 +207,7 @@ fn resolve_file(file: &RoutesFile, written: Draft, finding: &mut Finding<'_>) ->
         listeners,
         admin,
         server: server::server(file),
-        access_log: telemetry::access_log(&file.telemetry.access_log),
+        access_log: access_log::access_log(&file.telemetry.access_log),
         max_cached_tokens: file.cache.max_entries.0.get() as usize,
     })
 }

@@ -69,12 +69,11 @@ impl Phases {
         self.leave();
         let again =
             self.passed.iter_mut().find(|passed| passed.phase == phase && phase == Phase::Upstream);
-        match again {
-            Some(again) => again.ended = None,
-            None => {
-                let began = Instant::now();
-                self.passed.push(Passed { phase, began, ended: None, failed: false });
-            }
+        if let Some(again) = again {
+            again.ended = None;
+        } else {
+            let began = Instant::now();
+            self.passed.push(Passed { phase, began, ended: None, failed: false });
         }
     }
 

@@ -34,7 +34,7 @@ fn decimal(text: &str, decimals: usize, most: u32) -> Option<Sample> {
     let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let is_number = !whole.is_empty() && digits(whole) && digits(rest);
-    let has_rest = text.contains('.') == !rest.is_empty();
+    let has_rest = text.contains('.') != rest.is_empty();
     if !is_number || !has_rest || rest.len() > decimals || whole.len() > 3 {
         return None;
     }

@@ -48,6 +48,7 @@ pub(in crate::observe) struct Scope {
 }
 
 /// Something that took time.
+#[allow(clippy::struct_field_names, reason = "the names of the protocol")]
 #[derive(Clone, PartialEq, Message)]
 pub(in crate::observe) struct Span {
     #[prost(bytes = "vec", tag = "1")]

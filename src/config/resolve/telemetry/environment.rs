@@ -23,14 +23,12 @@ impl Resolving<'_, '_> {
 
     /// The collector that the environment names, and whether it is the whole address.
     pub(super) fn endpoint_of_environment(&mut self) -> Option<(Url, bool)> {
-        let of_traces = self.variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
-        let (name, text, is_whole) = match of_traces {
-            Some(text) => ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", Some(text), true),
-            None => {
-                let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
-                (name, self.variable(name), false)
-            }
-        };
+        let (of_traces, of_all) =
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT");
+        let whole = self.variable(of_traces);
+        let is_whole = whole.is_some();
+        let name = if is_whole { of_traces } else { of_all };
+        let text = whole.or_else(|| self.variable(of_all));
         let Some(text) = text else {
             if let Some(otlp) = self.otlp {
                 self.finding.error(

@@ -33,6 +33,7 @@ pub mod own_answer;
 pub mod metadata;
 pub mod cors;
 pub mod written;
+pub mod last_reload;
 pub mod snapshot;
 pub mod outline;
 pub mod preflight;
@@ -44,6 +45,9 @@ pub mod admin;
 
 // YAML in.
 pub mod config;
+
+// What `check --online` tries.
+pub mod online;
 
 // The outside.
 pub mod launch;

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// musl's own has one lock for all threads; see the table of dependencies in README.md.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // One crypto stack for TLS, signatures and digests. It can only be set once, and nothing
     // has been set before `main`.

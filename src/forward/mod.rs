@@ -11,16 +11,23 @@ mod client;
 mod dial;
 mod endpoint;
 mod expect;
+mod failed_try;
 mod first_frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+mod head;
 pub mod headers;
 mod health;
+mod interim;
+mod limit;
+mod lease;
+pub mod links;
 mod moment;
 mod names;
 mod outlier;
-mod interim;
-mod limit;
-pub mod links;
+mod overheard;
 mod own_certificate;
+mod pool;
 mod replay;
 mod request;
 mod response;
@@ -29,11 +36,10 @@ mod send_error;
 mod shared;
 mod socket;
 mod token_end;
+mod trial;
 pub mod upgrade;
 mod upload;
 mod upstream;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod fuzzing;
 mod upstream_tls;
 
 pub use balance::LoadBalancing;
@@ -46,6 +52,7 @@ pub use outlier::OutlierEjection;
 pub use own_certificate::{OwnCertificate, OwnCertificateError};
 pub use request::{AtTokenEnd, Forwarding, Inbound, UpstreamRequest, prepare};
 pub use retry::{RetryOn, RetryPolicy};
+pub use trial::{Connected, Handshake, NameTried, Refused};
 pub use upstream::{
     HostHeader, HostPort, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
 };

@@ -43,6 +43,6 @@ impl ProviderHealth for Watched {
     }
 
     fn breakers_open(&self) -> usize {
-        self.exchanger.upgrade().map_or(0, |it| it.breakers_open(self.provider.name()))
+        self.exchanger.upgrade().map_or(0, |it| it.open_breakers(self.provider.name(), 0).1)
     }
 }

@@ -23,6 +23,7 @@ use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
 use crate::observe::metrics::{CacheResult, Counted, Metrics};
 use crate::observe::phases::{Phase, Phases, Told};
 use crate::observe::recorded_body::RecordedBody;
+use crate::observe::refusals::{Refusals, Refused};
 use crate::observe::request_id::RequestId;
 use crate::observe::sink::LogSink;
 use crate::observe::timestamp::Timestamp;
@@ -59,12 +60,19 @@ pub struct Observer {
     sink: LogSink,
     /// The fields of an event, as bits; 0 is none, and no events.
     fields: AtomicU32,
+    refusals: Refusals,
 }
 
 impl Observer {
     /// Counts in `metrics` and logs to `sink`.
     pub fn new(metrics: Metrics, sink: LogSink, access_log: AccessLog) -> Self {
-        Self { metrics, sink, fields: AtomicU32::new(access_log.bits()) }
+        let fields = AtomicU32::new(access_log.bits());
+        Self { metrics, sink, fields, refusals: Refusals::default() }
+    }
+
+    /// The last refusals.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// The metrics.
@@ -93,6 +101,16 @@ impl Observer {
         let metrics = &self.metrics;
         metrics.unmatched().refused_unread(answer.status);
         metrics.refused(metrics.unmatched().name(), rejection.code());
+        self.refusals.note(&Refused {
+            request_id: request_id.as_str(),
+            client_ip: peer.address.ip().to_canonical(),
+            method: None,
+            path: None,
+            route: None,
+            code: rejection.code(),
+            reason: &rejection.reason(),
+            identity: None,
+        });
         let Some(wanted) = self.wanted() else { return };
         let reason = rejection.reason();
         let event = Event {
@@ -376,6 +394,20 @@ impl AccessRecord {
         }
     }
 
+    /// Keeps the refusal for the admin port. What was not refused never comes here.
+    fn remember(&self, code: Code) {
+        self.observer.refusals.note(&Refused {
+            request_id: self.request_id.as_str(),
+            client_ip: self.client_ip,
+            method: Some(self.method.as_str()),
+            path: Some(self.uri.path()),
+            route: self.route.as_ref().map(|route| route.name()),
+            code,
+            reason: self.reason.as_deref().unwrap_or_default(),
+            identity: self.identity.as_deref(),
+        });
+    }
+
     fn log(&self, took: Duration, status: u16, wanted: FieldSet) {
         let host = self.host();
         let identity = self.identity.as_deref();
@@ -445,6 +477,9 @@ impl Drop for AccessRecord {
         };
         self.count(took, counted);
         self.leave_spans(took, counted);
+        if let Some(code) = self.refused {
+            self.remember(code);
+        }
         if let Some(wanted) = self.observer.wanted() {
             self.log(took, logged, wanted);
         }

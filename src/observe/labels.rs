@@ -45,6 +45,22 @@ impl StatusLabel {
     }
 }
 
+impl StatusLabel {
+    /// As a number; a class is the last one of it, which has no name.
+    pub(crate) fn number(self) -> Option<u16> {
+        match self {
+            Self::None => None,
+            Self::Known(status) => Some(status),
+            Self::Class("1xx") => Some(199),
+            Self::Class("2xx") => Some(299),
+            Self::Class("3xx") => Some(399),
+            Self::Class("4xx") => Some(499),
+            Self::Class("5xx") => Some(599),
+            Self::Class(_) => Some(999),
+        }
+    }
+}
+
 impl EncodeLabelValue for StatusLabel {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
         match self {

@@ -16,6 +16,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("serde_yaml", &["config/"]),
     ("governor", &["rate_limit/"]),
     ("prost", &["observe/otlp/"]),
+    ("listenfd", &["launch/supervisor.rs"]),
+    ("sd_notify", &["launch/supervisor.rs"]),
     ("jsonwebtoken", &["authn/token.rs", "authn/keys.rs", "exchange/assertion.rs", "dev/"]),
     ("reqwest", &["authn/fetch.rs"]),
 ];

@@ -307,7 +307,7 @@ async fn a_mounted_secret_is_taken_up_and_costs_nobody_a_token() {
 
     scene.provider.expect_proof(Proof::Post(new.to_owned()));
     mount(scene.folder.path(), "..2", new);
-    logged(&gateway, "changed: the configuration was read again and is in force").await;
+    logged(&gateway, "changed: the routes file was read again and is in force").await;
     assert_eq!(client.get_with("/me", &alice).await.status, 200);
     assert_eq!(scene.provider.count(Endpoint::Token), 1, "the cached token stays");
     assert_eq!(client.get_with("/me", &scene.token_of(BOB)).await.status, 200);
@@ -330,7 +330,7 @@ async fn a_certificate_goes_with_its_key() {
 
     scene.provider.expect_proof(new.as_certificate());
     scene.write("app.key", &new.key_pem);
-    logged(&gateway, "changed: the configuration was read again and is in force").await;
+    logged(&gateway, "changed: the routes file was read again and is in force").await;
     assert_eq!(scene.call_anew(&gateway).await, 200);
     let metrics = gateway.metrics().await;
     for line in ["outcome=\"failure\"} 1", "outcome=\"success\"} 1"] {

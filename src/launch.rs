@@ -7,6 +7,7 @@ mod admin_port;
 mod certificate_ends;
 mod keepers;
 mod listening;
+mod provider_health;
 mod reload;
 mod running;
 mod supervisor;

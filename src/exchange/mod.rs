@@ -66,6 +66,7 @@ use tokio::time::Instant;
 
 use crate::authn::Caller;
 use crate::authz::Permit;
+use crate::identity::Identity;
 use crate::observe::metrics::CacheResult;
 use crate::rejection::Rejection;
 use crate::secret::SecretHeader;
@@ -116,6 +117,20 @@ pub enum TokenPlan {
     Exchange(Arc<ExchangePlan>),
     /// A token that the machine gives the gateway, in the name of its managed identity.
     ManagedIdentity(Arc<ManagedIdentityPlan>),
+}
+
+impl TokenPlan {
+    /// Who is asked for the token of a caller, by name in the routes file; `None` where nobody is.
+    pub fn provider(&self, caller: Option<&Identity>) -> Option<Arc<str>> {
+        match self {
+            Self::None | Self::Passthrough | Self::Header { .. } => None,
+            Self::Exchange(plan) => match plan.named_provider() {
+                Some(named) => Some(Arc::clone(named.name())),
+                None => caller.map(|caller| Arc::clone(&caller.provider)),
+            },
+            Self::ManagedIdentity(_) => Some(Arc::from(MANAGED_IDENTITY_NAME)),
+        }
+    }
 }
 
 /// The credential that `plan` gives the caller of `permit` at `upstream`.

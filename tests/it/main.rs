@@ -36,5 +36,6 @@ mod explain_and_test;
 mod gateway;
 mod launch;
 mod metadata;
+mod observe;
 mod online;
 mod policies;

@@ -6,6 +6,7 @@
 mod provider;
 mod route;
 mod server;
+mod telemetry;
 mod tests;
 mod upstream;
 
@@ -20,6 +21,9 @@ pub use route::{
     Redirect, Respond, Rewrite, Route,
 };
 pub use server::{Admin, ClientAuth, Listener, ListenerTls, Server};
+pub use telemetry::{
+    AccessLog, AccessLogField, AccessLogFields, FollowParent, Otlp, OtlpProtocol, Telemetry,
+};
 pub use tests::{
     Expect, ExpectedCredential, ExpectedToken, Test, TestClaims, TestRequest, TestToken,
 };
@@ -81,22 +85,6 @@ impl Cache {
 impl Default for Cache {
     fn default() -> Self {
         Self { max_entries: Self::DEFAULT_MAX_ENTRIES, redis: None }
-    }
-}
-
-/// `telemetry`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
-pub struct Telemetry {
-    /// Whether each request leaves a line in the log. Default: `true`.
-    pub access_log: bool,
-    /// Where traces are sent.
-    pub otlp: Option<NotYet>,
-}
-
-impl Default for Telemetry {
-    fn default() -> Self {
-        Self { access_log: true, otlp: None }
     }
 }
 
@@ -259,6 +247,11 @@ pub(super) const RULES: &[Rule] = &[
             "claims",
         ]),
         hint: "for any valid token write `auth: any`",
+    },
+    Rule {
+        of: "AccessLogFields",
+        needs: Needs::Key("fields"),
+        hint: "name them: `access_log: { fields: [time, request_id, status, code, reason] }`, or write `access_log: true` for all",
     },
     Rule {
         of: "Cors",

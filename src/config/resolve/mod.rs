@@ -4,6 +4,7 @@
 //! The only maker of a [`Snapshot`]. It opens no socket and asks no network, so that `check`
 //! can do all of it.
 
+mod access_log;
 mod balancing;
 mod credentials;
 mod exchanges;
@@ -15,6 +16,7 @@ mod resources;
 mod retries;
 mod routes;
 mod server;
+mod telemetry;
 mod tenants;
 mod tests_section;
 mod tokens;
@@ -191,6 +193,7 @@ fn resolve_file(file: &RoutesFile, written: Draft, finding: &mut Finding<'_>) ->
     let upstreams = upstreams::resolve(&file.upstreams, &providers, finding);
     let Routes { table: routes, links, names } =
         routes::resolve(file, &providers, &upstreams, public_url.as_ref(), finding)?;
+    let tracer = telemetry::tracer(&file.telemetry, finding);
     // What a route with problems would have used is not known.
     if !finding.problems.refuse() {
         upstreams::warn_of_unused(file, finding);
@@ -205,9 +208,9 @@ fn resolve_file(file: &RoutesFile, written: Draft, finding: &mut Finding<'_>) ->
         trusted_proxies,
         public_url,
         links,
+        tracer,
         written: Arc::new(written.with_route_names(names)),
     };
-    let access_log = if file.telemetry.access_log { AccessLog::On } else { AccessLog::Off };
     Some(Resolved {
         snapshot,
         certificates: std::mem::take(&mut finding.certificates),
@@ -215,7 +218,7 @@ fn resolve_file(file: &RoutesFile, written: Draft, finding: &mut Finding<'_>) ->
         listeners,
         admin,
         server: server::server(file),
-        access_log,
+        access_log: access_log::access_log(&file.telemetry.access_log),
         max_cached_tokens: file.cache.max_entries.0.get() as usize,
         tests,
     })

@@ -9,6 +9,7 @@ mod duration;
 mod network;
 mod path;
 mod quantity;
+mod sample;
 mod token;
 mod upgrade;
 mod upstream_limits;
@@ -25,6 +26,7 @@ pub use network::{Address, AdminAddress, HttpUrl, Network, RedirectStatus, Statu
 pub use path::RequestPath;
 pub(super) use quantity::times;
 pub use quantity::{Count, HeadBytes, Percent, SizeLimit, Times, Workers};
+pub use sample::Sample;
 pub use token::{Algorithm, HeaderType, SigningAlgorithm, Tenant, TenantId};
 pub use upgrade::Upgrade;
 pub use upstream_limits::{Attempts, Pending, Share, UpstreamConnections};
@@ -83,6 +85,7 @@ written!(
     Workers,
     Attempts,
     Share,
+    Sample,
     UpstreamConnections,
     Pending,
     Address,

@@ -46,6 +46,9 @@ pub mod admin;
 // YAML in.
 pub mod config;
 
+// What `check --online` tries.
+pub mod online;
+
 // The outside.
 pub mod launch;
 pub mod dev;

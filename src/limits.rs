@@ -434,6 +434,35 @@ pub const ADMIN_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Largest request head on the admin port in bytes.
 pub const MAX_ADMIN_HEADER_BYTES: usize = 16 * 1024;
 
+/// Refusals that the admin port shows: enough to see a pattern, and below 1 MiB in all.
+pub const MAX_SHOWN_REFUSALS: usize = 100;
+
+/// Largest body of a request to the admin port in bytes: none has anything to say in one.
+pub const MAX_ADMIN_BODY_BYTES: usize = 4 * 1024;
+
+/// Answers of the admin API that are made at a time, each on a thread of its own: an operator and
+/// a page or two look at once, and nobody can take the threads that files and names are read on.
+pub const MAX_ADMIN_ANSWERS: usize = 4;
+
+/// Requests to reload that may wait for the one that runs; each finds the file as it is then, so
+/// more say nothing new.
+pub const MAX_WAITING_RELOADS: usize = 8;
+
+/// What those are told to wait for whom there is no place: a reload takes less.
+pub const RELOAD_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Routes, or upstreams, in one answer of the admin API unless the request says how many.
+pub const ADMIN_PAGE: usize = 1000;
+
+/// Most of them in one answer: about 10 MiB.
+pub const MAX_ADMIN_PAGE: usize = 10_000;
+
+/// Breakers of one provider that the admin port names; the others are counted.
+pub const MAX_BREAKERS_SAID: usize = 20;
+
+/// Ids of a provider's keys that the admin port names; real ones have about 10.
+pub const MAX_KEY_IDS_SAID: usize = 100;
+
 /// Most segments of a route's path: how deep a lookup can recurse. Azure Resource Manager's
 /// longest documented paths have about 20.
 pub const MAX_PATTERN_SEGMENTS: usize = 64;
@@ -447,3 +476,20 @@ pub const MAX_HOST_BYTES: usize = 253;
 
 /// Longest label of a host name in bytes (RFC 1035 §2.3.4).
 pub const MAX_HOST_LABEL_BYTES: usize = 63;
+
+/// How many things `check --online` tries at once; each is a call or two of somebody else's server.
+pub const ONLINE_TRIES: usize = 16;
+
+/// Longest `check --online` takes in all: what CI and people at night wait for a command.
+pub const ONLINE_TIME: Duration = Duration::from_mins(1);
+
+/// How many addresses of one name `check --online` connects to; a name with more is a farm of
+/// servers that are all alike.
+pub const MAX_ADDRESSES_TRIED: usize = 16;
+
+/// In how many tenants of a provider of several `check --online` tries a credential.
+pub const MAX_TENANTS_TRIED: usize = 16;
+
+/// How long `check --online` waits for the alert of an upstream that asked for a certificate: with TLS 1.3 it comes
+/// behind the handshake, and in place of it may come nothing.
+pub const ALERT_PATIENCE: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Response, header};
 
 use crate::admin::refuse;
 use crate::body::Body;
-use crate::rejection::Code;
+use crate::rejection::{Code, Rejection};
 use crate::secret::Secret;
 
 /// What is asked of those who want to see more.
@@ -29,24 +29,35 @@ impl Gate {
         }
     }
 
+    /// Whether anybody who reaches the port may see all.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Self::Open)
+    }
+
+    /// Whether who got in showed a token: no page of another site can.
+    pub(super) fn asks_for_a_token(&self) -> bool {
+        matches!(self, Self::Token(_))
+    }
+
     /// The refusal of a request with these `headers`, if it is refused.
     pub(super) fn refusal(&self, headers: &HeaderMap) -> Option<Response<Body>> {
         let token = match self {
             Self::Open => return None,
             Self::Closed => {
                 let detail = "This needs `admin.token` to be set.";
-                return Some(refuse(Code::CallerNotAllowed, detail));
+                return Some(refuse(&Rejection::new(Code::CallerNotAllowed, detail, "")));
             }
             Self::Token(token) => token,
         };
         match presented(headers) {
-            Some(presented) if token.matches(presented) => None,
+            // An empty token guards nothing, and lets nobody in.
+            Some(presented) if !presented.is_empty() && token.matches(presented) => None,
             Some(_) => Some(challenge(
-                refuse(Code::TokenInvalid, "This is not the admin token."),
+                refuse(&Rejection::new(Code::TokenInvalid, "This is not the admin token.", "")),
                 "Bearer realm=\"admin\", error=\"invalid_token\"",
             )),
             None => Some(challenge(
-                refuse(Code::TokenMissing, "This needs the admin token."),
+                refuse(&Rejection::new(Code::TokenMissing, "This needs the admin token.", "")),
                 "Bearer realm=\"admin\"",
             )),
         }

@@ -1,35 +1,84 @@
 //! The admin port: its own listener, for probes, scrapers and operators.
 //!
-//! Health and metrics are open; everything else asks for `admin.token`. Whether the gateway is
-//! ready is asked of [`Readiness`], which is told from outside.
+//! Health and metrics are open to whoever reaches the port; everything else is behind
+//! `admin.token` ([`gate`]) and, where a browser might ask on behalf of somebody else's page,
+//! behind [`browsers`]. What the API says is in [`api`], and nothing of it is made on a thread
+//! that serves callers. Whether the gateway is ready is asked of [`Readiness`], which is told from
+//! outside; what is done to the gateway as a whole, of [`Reloads`].
+//!
+//! A page for people has its place at `/`, open like health: it holds no data, and has to ask for
+//! the token itself, because a browser sends none when it is pointed here. It calls the API with
+//! `Authorization: Bearer`, and keeps the token no longer than its tab.
 
 mod readiness;
 mod gate;
+mod browsers;
+mod query;
+pub mod api;
+mod reloads;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::header;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt as _, Limited};
 use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::accept::answer::answer;
 use crate::accept::{self, BoundListener, Drain, Server, Settings};
+use crate::admin::api::Endpoint;
 use crate::admin::gate::Gate;
-use crate::body::Body;
+use crate::admin::query::Query;
+use crate::body::{Body, BoxError};
+use crate::exchange::Exchanger;
+use crate::gateway::Gateway;
 use crate::limits;
-use crate::observe::Metrics;
 use crate::observe::exposition::Exposition;
 use crate::observe::request_id::{RequestId, X_REQUEST_ID};
-use crate::rejection::{Code, Rejection};
+use crate::observe::timestamp::Timestamp;
+use crate::observe::{Metrics, Observer};
+use crate::rejection::{Code, Extra, Rejection};
 use crate::secret::Secret;
 
 pub use readiness::Readiness;
+pub use reloads::{Reload, Reloads};
 
-/// What the admin port shows.
+/// What the admin port shows; shared by all that follow each other.
 #[derive(Debug)]
-pub struct Admin {
+pub struct Shown {
+    /// Whether the gateway is ready.
+    pub readiness: Arc<Readiness>,
+    /// What was counted.
+    pub metrics: Metrics,
+    /// What serves callers.
+    pub gateway: Weak<Gateway>,
+    /// Outbound tokens, and calls to providers.
+    pub exchanger: Arc<Exchanger>,
+    /// The last refusals.
+    pub observer: Arc<Observer>,
+    /// Who can load another configuration.
+    pub reloads: Arc<Reloads>,
+    /// Since when there is something to show.
+    pub started: Instant,
+    /// The same by the clock on the wall.
+    pub started_at: Timestamp,
+    /// Answers of the API that are being made.
+    pub making: Arc<Semaphore>,
+}
+
+/// A semaphore for [`Shown::making`].
+pub fn making() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(limits::MAX_ADMIN_ANSWERS))
+}
+
+/// The admin port on one address.
+#[derive(Debug)]
+struct Admin {
     gate: Gate,
-    readiness: Arc<Readiness>,
-    metrics: Metrics,
+    shown: Arc<Shown>,
 }
 
 /// Serves the admin port until `drain` begins: not the drain of the gateway, which the admin
@@ -37,17 +86,16 @@ pub struct Admin {
 pub async fn serve(
     listener: BoundListener,
     token: Option<Secret>,
-    readiness: Arc<Readiness>,
-    metrics: Metrics,
+    shown: Arc<Shown>,
     drain: Drain,
 ) {
     let gate = Gate::new(token, listener.address().ip());
-    let admin = Arc::new(Admin { gate, readiness, metrics });
+    let admin = Arc::new(Admin { gate, shown });
     // Its connections are no callers': they are counted where nobody looks.
     let server = Server::new(settings(), drain, Metrics::default());
     let handler = move |request: Request<hyper::body::Incoming>, _peer| {
         let admin = Arc::clone(&admin);
-        async move { admin.answer(request.method(), request.uri().path(), request.headers()) }
+        async move { admin.answer(request).await }
     };
     accept::serve(Arc::new(server), listener, None, handler).await;
 }
@@ -72,31 +120,58 @@ enum Open {
 }
 
 impl Admin {
-    fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Body> {
-        let open = match path {
+    async fn answer<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Error: Into<BoxError>>,
+    {
+        let (parts, body) = request.into_parts();
+        let open = match parts.uri.path() {
             "/livez" => Open::Livez,
             "/readyz" => Open::Readyz,
             "/metrics" => Open::Metrics,
             _ => {
-                return self.gate.refusal(headers).unwrap_or_else(|| {
-                    refuse(Code::RouteNotFound, "The admin port has no such page.")
-                });
+                if let Some(refusal) = self.gate.refusal(&parts.headers) {
+                    return guarded(refusal);
+                }
+                let answer = self.behind_the_gate(&parts, body).await;
+                return guarded(answer.unwrap_or_else(|rejection| refuse(&rejection)));
             }
         };
-        if !matches!(*method, Method::GET | Method::HEAD) {
-            let mut response = refuse(Code::MethodNotAllowed, "Only GET and HEAD are allowed.");
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
+        if let Err(rejection) = allow(&parts.method, &[Method::GET, Method::HEAD]) {
+            return guarded(refuse(&rejection));
         }
-        match open {
+        guarded(match open {
             Open::Livez => json_answer(StatusCode::OK, &json!({ "status": "alive" })),
             Open::Readyz => self.readyz(),
-            Open::Metrics => self.metrics(headers),
+            Open::Metrics => self.metrics(&parts.headers),
+        })
+    }
+
+    async fn behind_the_gate<B>(&self, parts: &Parts, body: B) -> Result<Response<Body>, Rejection>
+    where
+        B: http_body::Body<Error: Into<BoxError>>,
+    {
+        if self.gate.is_open() {
+            browsers::check_host(parts)?;
         }
+        browsers::check_site(parts)?;
+        let endpoint = Endpoint::at(parts.uri.path()).ok_or_else(|| {
+            Rejection::new(Code::RouteNotFound, "The admin port has no such page.", "")
+        })?;
+        allow(&parts.method, endpoint.methods())?;
+        let query = Query::parse(parts.uri.query(), endpoint.parameters())?;
+        if endpoint == Endpoint::Reload {
+            if !self.gate.asks_for_a_token() {
+                browsers::check_form(&parts.headers)?;
+            }
+            read_nothing(body).await?;
+            return self.shown.reloads.reload(&self.shown).await;
+        }
+        api::answer(endpoint, query, &self.shown).await
     }
 
     fn readyz(&self) -> Response<Body> {
-        let reasons = self.readiness.reasons();
+        let reasons = self.shown.readiness.reasons();
         if reasons.is_empty() {
             return json_answer(StatusCode::OK, &json!({ "status": "ready" }));
         }
@@ -107,8 +182,35 @@ impl Admin {
     fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
         let exposition = Exposition::negotiate(accept);
-        let body = exposition.encode(&self.metrics);
+        let body = exposition.encode(&self.shown.metrics);
         respond(StatusCode::OK, exposition.content_type(), body)
+    }
+}
+
+fn allow(method: &Method, allowed: &[Method]) -> Result<(), Rejection> {
+    if allowed.contains(method) {
+        return Ok(());
+    }
+    let names = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(" and ");
+    let rejection = Rejection::new(Code::MethodNotAllowed, format!("Only {names} here."), "");
+    Err(rejection.with(Extra::Allow(allowed.to_vec())))
+}
+
+/// No request has anything to say in its body; an empty JSON object is as good as none.
+async fn read_nothing<B>(body: B) -> Result<(), Rejection>
+where
+    B: http_body::Body<Error: Into<BoxError>>,
+{
+    let read = Limited::new(body, limits::MAX_ADMIN_BODY_BYTES).collect().await;
+    let read = read.map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return Rejection::new(Code::BodyTooLarge, "This takes no body.", "").closing();
+        }
+        Rejection::new(Code::BadRequest, "The body broke off.", "").closing()
+    })?;
+    match read.to_bytes().trim_ascii() {
+        b"" | b"{}" => Ok(()),
+        _ => Err(Rejection::new(Code::BadRequest, "This takes no body: send none.", "")),
     }
 }
 
@@ -116,19 +218,41 @@ fn json_answer(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
     respond(status, "application/json", body.to_string())
 }
 
-fn respond(status: StatusCode, media_type: &'static str, body: String) -> Response<Body> {
+fn respond(
+    status: StatusCode,
+    media_type: &'static str,
+    body: impl Into<bytes::Bytes>,
+) -> Response<Body> {
     let mut response = Response::new(Body::full(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_REQUEST_ID, RequestId::new().header().clone());
     response
 }
 
-fn refuse(code: Code, detail: &'static str) -> Response<Body> {
-    // The connection goes on, so the version makes no difference.
-    answer(&Rejection::new(code, detail, ""), Version::HTTP_11)
+/// What holds for all answers: nobody keeps them, guesses at their type, frames them or reads them
+/// from another site.
+fn guarded(mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    for (name, value) in GUARDS {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+const GUARDS: [(HeaderName, &str); 6] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+fn refuse(rejection: &Rejection) -> Response<Body> {
+    // The connection goes on, or is closed by a field that HTTP/2 leaves out.
+    answer(rejection, Version::HTTP_11)
 }
 
 #[cfg(test)]

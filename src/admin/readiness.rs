@@ -21,9 +21,14 @@ impl Readiness {
         self.ending.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the process ends.
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
     /// Why the gateway is not ready; empty if it is.
     pub fn reasons(&self) -> Vec<String> {
-        let ending = self.ending.load(Ordering::Relaxed);
+        let ending = self.is_ending();
         let ending = ending.then(|| "the gateway is shutting down".to_owned());
         ending.into_iter().chain((self.missing)()).collect()
     }

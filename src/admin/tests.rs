@@ -1,43 +1,62 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::clock::SystemClock;
+use crate::observe::access_log::AccessLog;
+use crate::observe::sink::{LogFormat, LogSink};
 
 const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
 const ANYWHERE: [u8; 4] = [0, 0, 0, 0];
 
+/// What is shown of a gateway that is no more.
+fn shown(readiness: Readiness) -> Arc<Shown> {
+    let metrics = Metrics::default();
+    let sink = LogSink::start(Box::new(std::io::sink()), LogFormat::Json, metrics.clone()).unwrap();
+    Arc::new(Shown {
+        readiness: Arc::new(readiness),
+        gateway: Weak::new(),
+        exchanger: Exchanger::new(1, Arc::new(SystemClock), metrics.clone()),
+        observer: Arc::new(Observer::new(metrics.clone(), sink, AccessLog::Off)),
+        metrics,
+        reloads: Arc::new(Reloads::default()),
+        started: Instant::now(),
+        started_at: Timestamp(0),
+        making: making(),
+    })
+}
+
 fn admin(token: Option<&str>, address: impl Into<IpAddr>) -> Admin {
     Admin {
         gate: Gate::new(token.map(|token| Secret::new(token.to_owned())), address.into()),
-        readiness: Arc::new(Readiness::new(Vec::new)),
-        metrics: Metrics::default(),
+        shown: shown(Readiness::new(Vec::new)),
     }
 }
 
-fn get(admin: &Admin, path: &str, authorization: &[&str]) -> Response<Body> {
-    let mut headers = HeaderMap::new();
-    for value in authorization {
-        headers.append(header::AUTHORIZATION, value.parse().unwrap());
+async fn ask(admin: &Admin, method: &str, path: &str, headers: &[(&str, &str)]) -> Response<Body> {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
     }
-    admin.answer(&Method::GET, path, &headers)
+    admin.answer(request.body(Body::empty()).unwrap()).await
 }
 
 async fn body(response: Response<Body>) -> serde_json::Value {
     serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
 }
 
-#[test]
-fn health_and_metrics_are_open_to_all() {
+#[tokio::test]
+async fn health_and_metrics_are_open_to_all() {
     for admin in [admin(Some("s3cret"), LOOPBACK), admin(None, ANYWHERE)] {
         for path in ["/livez", "/readyz", "/metrics"] {
-            assert_eq!(get(&admin, path, &[]).status(), 200, "{path}");
-            let post = admin.answer(&Method::POST, path, &HeaderMap::new());
+            let host = [("host", "any.example")];
+            assert_eq!(ask(&admin, "GET", path, &host).await.status(), 200, "{path}");
+            let post = ask(&admin, "POST", path, &[]).await;
             assert_eq!(post.status(), 405);
             assert_eq!(post.headers()[header::ALLOW], "GET, HEAD");
-            assert_eq!(admin.answer(&Method::HEAD, path, &HeaderMap::new()).status(), 200);
+            assert_eq!(ask(&admin, "HEAD", path, &[]).await.status(), 200);
         }
     }
 }
@@ -55,15 +74,23 @@ async fn all_else_asks_for_the_token() {
         (&["Bearer s3cret", "Bearer s3cret"], 401, "token_missing"),
         (&[], 401, "token_missing"),
     ] {
-        let response = get(&with_token, "/api/v1/routes", authorization);
+        let headers: Vec<_> = authorization.iter().map(|it| ("authorization", *it)).collect();
+        let response = ask(&with_token, "GET", "/api/v1/secrets", &headers).await;
         assert_eq!(response.status(), status, "{authorization:?}");
         assert_eq!(response.headers().contains_key(header::WWW_AUTHENTICATE), status == 401);
         assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff");
         assert_eq!(body(response).await["code"], code);
     }
-    assert_eq!(get(&admin(None, LOOPBACK), "/", &[]).status(), 404);
-    assert_eq!(get(&admin(None, ANYWHERE), "/", &[]).status(), 403);
-    assert_eq!(get(&admin(None, ANYWHERE), "/", &["Bearer "]).status(), 403);
+    let host = ("host", "127.0.0.1");
+    assert_eq!(ask(&admin(None, LOOPBACK), "GET", "/api/v1/x", &[host]).await.status(), 404);
+    let authorization = ("authorization", "Bearer ");
+    let empty = admin(Some(""), LOOPBACK);
+    let reply = ask(&empty, "GET", "/api/v1/x", &[host, authorization]).await;
+    assert_eq!(reply.status(), 401, "an empty token lets nobody in");
+    for headers in [&[host][..], &[host, authorization]] {
+        assert_eq!(ask(&admin(None, ANYWHERE), "GET", "/api/v1/x", headers).await.status(), 403);
+    }
 }
 
 #[tokio::test]
@@ -74,35 +101,45 @@ async fn readiness_comes_with_its_reasons() {
         let missing = !asked.load(Ordering::Relaxed);
         missing.then(|| "no keys of provider `entra` yet".to_owned()).into_iter().collect()
     };
-    let readiness = Arc::new(Readiness::new(missing));
-    let admin = Admin { readiness: Arc::clone(&readiness), ..admin(None, LOOPBACK) };
+    let admin = Admin { shown: shown(Readiness::new(missing)), ..admin(None, LOOPBACK) };
 
-    let response = get(&admin, "/readyz", &[]);
+    let response = ask(&admin, "GET", "/readyz", &[]).await;
     assert_eq!(response.status(), 503);
     let expected = json!({"status": "not_ready", "reasons": ["no keys of provider `entra` yet"]});
     assert_eq!(body(response).await, expected);
 
     loaded.store(true, Ordering::Relaxed);
-    let response = get(&admin, "/readyz", &[]);
+    let response = ask(&admin, "GET", "/readyz", &[]).await;
     assert_eq!(response.status(), 200);
     assert_eq!(body(response).await, json!({"status": "ready"}));
 
-    readiness.end();
-    let response = get(&admin, "/readyz", &[]);
+    admin.shown.readiness.end();
+    let response = ask(&admin, "GET", "/readyz", &[]).await;
     assert_eq!(response.status(), 503);
     assert_eq!(body(response).await["reasons"], json!(["the gateway is shutting down"]));
-    assert_eq!(get(&admin, "/livez", &[]).status(), 200);
+    assert_eq!(ask(&admin, "GET", "/livez", &[]).await.status(), 200);
+    let reload = ask(&admin, "POST", "/api/v1/reload", &[("host", "localhost")]).await;
+    assert_eq!(reload.status(), 503, "what ends is not changed any more");
+    assert!(reload.headers().contains_key(header::RETRY_AFTER));
+}
+
+#[tokio::test]
+async fn nothing_is_shown_of_a_gateway_that_is_no_more() {
+    let admin = admin(None, LOOPBACK);
+    for path in ["/api/v1/routes", "/api/v1/config", "/api/v1/stats"] {
+        let response = ask(&admin, "GET", path, &[("host", "localhost")]).await;
+        assert_eq!(response.status(), 503, "{path}");
+    }
 }
 
 #[tokio::test]
 async fn it_is_served_on_a_socket_of_its_own() {
     let listener = BoundListener::bind(SocketAddr::from((LOOPBACK, 0))).unwrap();
     let address = listener.address();
-    let metrics = Metrics::default();
-    metrics.token_cache_entries(3);
+    let shown = shown(Readiness::new(Vec::new));
+    shown.metrics.token_cache_entries(3);
     let drain = Drain::default();
-    let readiness = Arc::new(Readiness::new(Vec::new));
-    let serving = tokio::spawn(serve(listener, None, readiness, metrics, drain.clone()));
+    let serving = tokio::spawn(serve(listener, None, shown, drain.clone()));
 
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let request = b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";

@@ -136,6 +136,11 @@ pub enum KeySetError {
 }
 
 impl KeySet {
+    /// Their ids, in no order.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.keys().map(String::as_str)
+    }
+
     /// Reads a JWK set and keeps what may verify tokens signed with one of `algorithms`.
     ///
     /// # Errors

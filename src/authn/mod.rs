@@ -58,7 +58,7 @@ pub use self::dpop::{DPOP, PROOF_ALGORITHMS};
 pub use self::endpoints::NoEndpoints;
 pub use self::header_type::HeaderType;
 pub use self::issuing::{Cloud, Issuing, TENANT_PLACEHOLDER};
-pub use self::provider::{Provider, ProviderError, Status};
+pub use self::provider::{Failure, KeysFound, Provider, ProviderError, Status, Trial};
 pub use self::public_place::CalledAt;
 pub use self::settings::{Exchanges, ProviderSettings};
 pub(crate) use self::tenants::is_guid;

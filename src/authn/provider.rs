@@ -24,6 +24,9 @@ use super::refusal::{self, shown};
 use super::settings::ProviderSettings;
 
 mod tenancy;
+mod trial;
+
+pub use self::trial::{Failure, KeysFound, Trial};
 
 /// An identity provider, as the routes file names it.
 pub struct Provider {
@@ -186,6 +189,15 @@ impl Provider {
         }
     }
 
+    /// The ids of its keys, sorted; `most` of them at most.
+    pub fn key_ids(&self, most: usize) -> Vec<String> {
+        let Some(published) = self.store.published() else { return Vec::new() };
+        let mut ids: Vec<_> = published.keys.ids().map(str::to_owned).collect();
+        ids.sort_unstable();
+        ids.truncate(most);
+        ids
+    }
+
     /// Loads metadata and keys, with back-off, and keeps them fresh. The caller spawns it, once.
     ///
     /// Returns only if there is nothing to keep: with keys from a file no call is made at all,
@@ -272,9 +284,17 @@ impl Provider {
             None => self.discover().await?.ok_or(FetchFailure::NoJwksUri)?,
         };
         let answer = self.fetcher.json(&url).await;
-        let (keys, dropped) = KeySet::read(&body(KEYS, answer)?, &self.settings.algorithms)?;
+        let (keys, dropped) = self.take_keys(answer)?;
         log_dropped(self.name(), &dropped);
         Ok(keys)
+    }
+
+    /// The keys that an answer holds, and those of it that are left out.
+    fn take_keys(
+        &self,
+        answer: Result<Fetched, FetchError>,
+    ) -> Result<(KeySet, Vec<Dropped>), FetchFailure> {
+        Ok(KeySet::read(&body(KEYS, answer)?, &self.settings.algorithms)?)
     }
 
     async fn fetch_endpoints(&self) -> Result<(), String> {
@@ -283,10 +303,21 @@ impl Provider {
 
     /// Fetches the metadata, takes the endpoints from it, and gives its `jwks_uri`.
     async fn discover(&self) -> Result<Option<String>, FetchFailure> {
+        let answer = self.fetcher.json(&self.metadata_url()).await;
+        self.take_metadata(answer)
+    }
+
+    fn metadata_url(&self) -> String {
+        let well_known = || self.settings.kind.metadata_url();
+        self.settings.metadata_url.clone().unwrap_or_else(well_known)
+    }
+
+    /// Takes the endpoints from an answer that is the metadata, and gives its `jwks_uri`.
+    fn take_metadata(
+        &self,
+        answer: Result<Fetched, FetchError>,
+    ) -> Result<Option<String>, FetchFailure> {
         let settings = &self.settings;
-        let well_known = || settings.kind.metadata_url();
-        let url = settings.metadata_url.clone().unwrap_or_else(well_known);
-        let answer = self.fetcher.json(&url).await;
         let metadata = discovery::read(&body(METADATA, answer)?, &settings.kind)?;
         if let Some(tenant) = &metadata.tenant {
             self.learn(tenant)?;

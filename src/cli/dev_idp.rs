@@ -1,16 +1,24 @@
-//! `dev-idp`: the development identity provider alone.
+//! `dev-idp`: the development identity provider alone. `dev-idp token` is `dev_token.rs`.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::DevIdpArguments;
 use super::run::{self, Signals};
+use super::{DevIdpArguments, DevIdpCommand, dev_token};
 use crate::body::BoxError;
 use crate::chain::with_sources;
 use crate::clock::SystemClock;
 use crate::dev::{self, Bound, DevTls, IdentityProvider};
 
 pub(super) fn main(arguments: &DevIdpArguments) -> ExitCode {
+    // Said here, since clap looks at one place of the command line only, and these may stand
+    // before `token` or behind it.
+    if arguments.tls != arguments.ca_file.is_some() {
+        return super::usage_error("`--tls` and `--ca-file FILE` belong together");
+    }
+    if let Some(DevIdpCommand::Token(wanted)) = &arguments.command {
+        return dev_token::main(arguments, wanted);
+    }
     let runtime = match run::runtime(Some(1)) {
         Ok(runtime) => runtime,
         Err(error) => return super::failure(&format!("no runtime: {error}")),

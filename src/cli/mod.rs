@@ -7,6 +7,7 @@ mod check;
 mod completions;
 mod demo;
 mod dev_idp;
+mod dev_token;
 mod healthcheck;
 mod run;
 
@@ -70,11 +71,11 @@ enum Command {
     /// Serve the routes file (also when no command is given)
     Run,
     /// Read the routes file and print every problem with its place
-    Check,
+    Check(CheckArguments),
     /// Show the gateway on loopback: a development identity provider, stand-ins for Microsoft
     /// Graph and Azure Resource Manager, and the gateway in front
     Demo(DemoArguments),
-    /// Serve the development identity provider alone, for your own tests
+    /// Serve the development identity provider alone, for your own tests; or have it mint a token
     DevIdp(DevIdpArguments),
     /// Ask `/readyz` of the configured admin address; exit 0 or 1
     Healthcheck,
@@ -83,6 +84,26 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Args)]
+struct CheckArguments {
+    /// Try for real what the file names: providers, credentials, upstreams
+    #[arg(long)]
+    online: bool,
+
+    /// How the report of `--online` is printed
+    #[arg(long, value_enum, default_value_t, requires = "online", value_name = "FORMAT")]
+    format: ReportFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum ReportFormat {
+    /// A table
+    #[default]
+    Text,
+    /// One JSON document
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -102,17 +123,54 @@ struct DemoArguments {
 
 #[derive(Debug, Args)]
 struct DevIdpArguments {
-    /// Where to listen; loopback only
-    #[arg(long, default_value = "127.0.0.1:9010")]
+    /// Where it listens; loopback only
+    #[arg(long, global = true, default_value = "127.0.0.1:9010")]
     address: SocketAddr,
 
-    /// Serve `https://localhost:PORT`, as Microsoft's libraries insist on
-    #[arg(long, requires = "ca_file")]
+    /// Speak https, at `https://localhost:PORT`, as Microsoft's libraries insist on
+    #[arg(long, global = true)]
     tls: bool,
 
-    /// Where the certificate of the CA that `--tls` makes is written
-    #[arg(long, value_name = "FILE", requires = "tls")]
+    /// The certificate of the CA that `--tls` makes: serving writes this file, and `token` reads it
+    #[arg(long, global = true, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Option<DevIdpCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum DevIdpCommand {
+    /// Print a token that the running one (`dev-idp` or `demo`) mints
+    Token(DevTokenArguments),
+}
+
+#[derive(Debug, Args)]
+struct DevTokenArguments {
+    /// Whose token: alice, bob, mfa, noconsent or blocked
+    #[arg(
+        long,
+        value_name = "NAME",
+        required_unless_present = "client",
+        conflicts_with = "client"
+    )]
+    user: Option<String>,
+
+    /// The token of an application by itself: daemon
+    #[arg(long, value_name = "NAME")]
+    client: Option<String>,
+
+    /// The scopes, with spaces between [default: that of the demo; an application has none]
+    #[arg(long, value_name = "SCOPES")]
+    scope: Option<String>,
+
+    /// Seconds until it expires; negative for one that has expired [default: 3600]
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    expires_in: Option<i64>,
+
+    /// Claims to add, to replace or (null) to leave out: a JSON object
+    #[arg(long, value_name = "JSON")]
+    claims: Option<String>,
 }
 
 /// Reads the command line and does what it says.
@@ -133,7 +191,7 @@ pub fn main() -> ExitCode {
     }
     match command.unwrap_or(Command::Run) {
         Command::Run => run::main(&global.config, &sink, metrics),
-        Command::Check => check::main(&global.config),
+        Command::Check(arguments) => check::main(&global.config, &arguments),
         Command::Demo(arguments) => demo::main(&arguments, &sink, metrics),
         Command::DevIdp(arguments) => dev_idp::main(&arguments),
         Command::Healthcheck => healthcheck::main(&global.config),

@@ -122,6 +122,11 @@ impl Problems {
         sorted
     }
 
+    /// The name of the file, as it stands before each of them.
+    pub fn file(&self) -> &str {
+        self.listing.name()
+    }
+
     /// The text they are shown in.
     pub(super) fn listing(&self) -> &Listing {
         &self.listing

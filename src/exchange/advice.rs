@@ -208,6 +208,34 @@ pub(super) fn described(error: &str, description: &str) -> Option<Row> {
     row.map(|(_, _, advice)| (Class::Gateway, *advice))
 }
 
+/// Whether the answer of a provider of OpenID Connect to a request, with this `error`, shows that it knows the
+/// client and took its credential, or that it did not; `None` where it shows neither.
+///
+/// Clients are authenticated before anything else is judged (RFC 6749 §3.2.1), and `invalid_client` says
+/// that this failed (§5.2). Keycloak and Auth0 say other things, too.
+pub(super) fn took_credential(error: &str, description: Option<&str>) -> Option<bool> {
+    let begins = |words: &str| description.is_some_and(|text| text.starts_with(words));
+    match error {
+        // Keycloak, of an audience that is unknown.
+        "invalid_client" => Some(begins("Audience not found")),
+        // Auth0, of a wrong secret.
+        "access_denied" => Some(!begins("Unauthorized")),
+        // Keycloak says it of wrong secrets, too.
+        "unauthorized_client" if begins("Client not enabled to retrieve service account") => {
+            Some(true)
+        }
+        "invalid_grant"
+        | "invalid_token"
+        | "expired_token"
+        | "invalid_request"
+        | "invalid_scope"
+        | "invalid_target"
+        | "invalid_resource"
+        | "unsupported_token_type" => Some(true),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,6 +255,30 @@ mod tests {
         }
         assert_eq!(number(50_014), None);
         assert_eq!(number(0), None);
+    }
+
+    #[test]
+    fn a_refused_client_is_told_from_a_refused_request() {
+        for (error, description, expected) in [
+            ("invalid_client", Some("Invalid client credentials"), Some(false)),
+            ("invalid_client", None, Some(false)),
+            ("invalid_client", Some("Audience not found"), Some(true)),
+            ("access_denied", Some("Unauthorized"), Some(false)),
+            ("access_denied", Some("Client not allowed to exchange"), Some(true)),
+            ("unauthorized_client", Some("Invalid client or Invalid client credentials"), None),
+            (
+                "unauthorized_client",
+                Some("Client not enabled to retrieve service account"),
+                Some(true),
+            ),
+            ("unauthorized_client", None, None),
+            ("invalid_grant", None, Some(true)),
+            ("invalid_token", Some("Invalid token"), Some(true)),
+            ("unsupported_grant_type", None, None),
+            ("server_error", None, None),
+        ] {
+            assert_eq!(took_credential(error, description), expected, "{error} {description:?}");
+        }
     }
 
     #[test]

@@ -67,6 +67,31 @@ pub(super) fn read(status: StatusCode, body: &[u8]) -> Result<Grant, Refusal> {
     }
 }
 
+/// What the error in an answer shows, for `trial.rs`, to which it matters who was refused.
+pub(super) struct Signs {
+    /// `error`, where it is a plain word.
+    pub(super) error: Option<String>,
+    /// The `AADSTS` numbers.
+    pub(super) numbers: Vec<u64>,
+    /// `error_description`: compared, and never shown.
+    pub(super) description: Option<String>,
+}
+
+/// The signs of the error in `body`; empty ones if it is none.
+pub(super) fn signs(body: &[u8]) -> Signs {
+    let members = parse(body).unwrap_or_default();
+    Signs {
+        error: plain(&members.error, is_of_error).map(str::to_owned),
+        numbers: members.numbers(),
+        description: members.error_description.as_str().map(str::to_owned),
+    }
+}
+
+/// Whether `error` and `suberror` are made of such bytes.
+fn is_of_error(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte == b'_'
+}
+
 impl Members {
     /// Whether this is an error, whatever the status: an `error`, or `claims` in place of a token.
     fn is_error(&self) -> bool {
@@ -215,8 +240,8 @@ fn no_token(status: StatusCode, advice: &'static str) -> Refusal {
 
 fn refusal(status: StatusCode, members: &Members) -> Refusal {
     let numbers = members.numbers();
-    let error = plain(&members.error, |byte| byte.is_ascii_lowercase() || byte == b'_');
-    let suberror = plain(&members.suberror, |byte| byte.is_ascii_lowercase() || byte == b'_');
+    let error = plain(&members.error, is_of_error);
+    let suberror = plain(&members.suberror, is_of_error);
 
     let known = numbers.iter().find_map(|&n| advice::number(n).map(|row| (n, row)));
     let by_status = || format!("status {}", status.as_u16());

@@ -36,6 +36,19 @@ pub(super) struct Open {
     pub(super) why: String,
 }
 
+/// Calls that a provider is not asked for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakerStatus {
+    /// Which calls: for which client, scopes and tenant.
+    pub which: String,
+    /// Until one call asks again; `None` while one does.
+    pub left: Option<Duration>,
+    /// For how long this has been so.
+    pub since: Duration,
+    /// What went wrong last.
+    pub why: String,
+}
+
 /// What a call says about its provider.
 #[derive(Debug)]
 pub(super) enum Health {
@@ -99,6 +112,23 @@ impl Breakers {
         let breaker = Arc::clone(&*self.of.get(&terms.throttle_key())?);
         let inner = breaker.lock();
         inner.refuses(Instant::now())
+    }
+
+    /// Those for calls to `provider` that are not closed: at most `most`, and how many there are.
+    pub(super) fn not_closed(&self, provider: &str, most: usize) -> (Vec<BreakerStatus>, usize) {
+        let now = Instant::now();
+        let (mut some, mut count) = (Vec::new(), 0);
+        for breaker in &self.of {
+            if *breaker.provider != *provider {
+                continue;
+            }
+            let Some(status) = breaker.status(now) else { continue };
+            count += 1;
+            if some.len() < most {
+                some.push(status);
+            }
+        }
+        (some, count)
     }
 
     /// Lets one call on `terms` go, which swaps the token `whose`.
@@ -185,6 +215,19 @@ impl Breaker {
                 after.as_secs(),
             ),
         }
+    }
+
+    /// `None` while it is closed.
+    fn status(&self, now: Instant) -> Option<BreakerStatus> {
+        let (since, left, why) = match &self.lock().state {
+            State::Closed => return None,
+            State::Open { since, until, why } => {
+                (*since, Some(until.saturating_duration_since(now)), why.clone())
+            }
+            State::Probing { since, why } => (*since, None, why.clone()),
+        };
+        let since = now.saturating_duration_since(since);
+        Some(BreakerStatus { which: self.which.clone(), left, since, why })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -112,6 +112,19 @@ struct Entry {
     serial: u64,
 }
 
+/// How much of the cache of outbound tokens is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheUsage {
+    /// Tokens that are kept, expired ones that were not swept yet included.
+    pub entries: usize,
+    /// What they cost, in bytes.
+    pub bytes: usize,
+    /// Most tokens.
+    pub max_entries: usize,
+    /// Most bytes.
+    pub max_bytes: usize,
+}
+
 /// The cache.
 pub(super) struct TokenCache {
     tokens: DashMap<Key, Entry>,
@@ -283,6 +296,17 @@ impl TokenCache {
     /// How many tokens are kept, the expired ones that were not swept yet among them.
     pub(super) fn len(&self) -> usize {
         self.lock().by_age.len()
+    }
+
+    /// How much is kept, and how much may be.
+    pub(super) fn usage(&self) -> CacheUsage {
+        let order = self.lock();
+        CacheUsage {
+            entries: order.by_age.len(),
+            bytes: order.bytes,
+            max_entries: self.max_entries.load(Ordering::Relaxed),
+            max_bytes: self.max_bytes,
+        }
     }
 
     /// Drops some of what is of no more use.

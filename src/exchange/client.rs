@@ -78,6 +78,19 @@ impl Call {
         ask(&asking, &office, prepare, post).await
     }
 
+    /// One call and its bare answer, for `trial.rs`: it waits for no turn, is made whatever calls
+    /// before it came to, and nothing is counted or remembered of it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the call; the provider may have acted on it all the same.
+    pub(super) async fn once(&self, clock: &dyn Clock) -> Result<Fetched, Arc<ExchangeError>> {
+        let Self { terms, client, upstream, .. } = self;
+        let groundwork = client.credential.prepare(terms, upstream, clock.now()).await?;
+        let answer = self.post(grant::headers(None), groundwork, clock.now()).await;
+        answer.map_err(|error| not_asked(error, terms).error)
+    }
+
     /// One try: the proof that we are the client is made anew for each.
     async fn post(
         &self,
@@ -239,12 +252,7 @@ fn judge(
     terms: &Terms,
     clock: &dyn Clock,
 ) -> Result<answer::Grant, Failed> {
-    let fetched = answer.map_err(|error| match error {
-        NotAsked::Fetch(error) => unreachable_provider(&error, terms),
-        NotAsked::NoProof(error) => {
-            Failed { error, worth_a_retry: false, hold_back: None, fault: Fault::NotAsked }
-        }
-    })?;
+    let fetched = answer.map_err(|error| not_asked(error, terms))?;
     let refusal = match answer::read(fetched.status, &fetched.body) {
         Ok(grant) => return Ok(grant),
         Err(refusal) => refusal,
@@ -259,6 +267,15 @@ fn judge(
         hold_back: wait.filter(|wait| !wait.is_zero()),
         fault: if failing { Fault::Provider } else { Fault::Elsewhere },
     })
+}
+
+fn not_asked(error: NotAsked, terms: &Terms) -> Failed {
+    match error {
+        NotAsked::Fetch(error) => unreachable_provider(&error, terms),
+        NotAsked::NoProof(error) => {
+            Failed { error, worth_a_retry: false, hold_back: None, fault: Fault::NotAsked }
+        }
+    }
 }
 
 fn unreachable_provider(error: &FetchError, terms: &Terms) -> Failed {

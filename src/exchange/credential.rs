@@ -13,7 +13,7 @@ use super::assertion::{self, ASSERTION_TYPE};
 use super::failure::ExchangeError;
 use super::federated_file::FederatedFile;
 use super::federated_identity::FederatedIdentity;
-use super::signing_key::SigningKey;
+use super::signing_key::{KeyName, SigningKey};
 use super::terms::Terms;
 use crate::clock::UnixTime;
 use crate::secret::{Secret, SecretHeader};
@@ -48,6 +48,19 @@ pub(super) struct Proof {
 }
 
 impl ClientCredential {
+    /// What it is, for people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ClientSecret(_) | Self::ClientSecretBasic(_) => "client secret",
+            Self::SigningKey(key) => match key.name() {
+                KeyName::Id(_) => "private key",
+                KeyName::Thumbprint(_) => "certificate",
+            },
+            Self::FederatedFile(_) => "federated token",
+            Self::FederatedIdentity(_) => "managed identity",
+        }
+    }
+
     /// What a proof for a request on these `terms`, for `upstream`, is made of.
     ///
     /// # Errors

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::breaker::Breakers;
-use super::cache::{Departure, Found, Granted, TokenCache};
+use super::breaker::{BreakerStatus, Breakers};
+use super::cache::{CacheUsage, Departure, Found, Granted, TokenCache};
 use super::client::Office;
 use super::failure::{ExchangeError, Memory};
 use super::flight::{Flights, Outcome, Pilot, Seat};
-use super::lanes::Lanes;
+use super::lanes::{Lanes, ProviderLoad};
 use super::negative::{Era, Refusals};
 use super::renewal;
 use super::terms::Key;
@@ -91,6 +91,22 @@ impl Exchanger {
         let may_fly = self.flights.is_under_way(flight) || self.cache.replace(key, refused);
         self.metrics.token_cache_entries(self.cache.len());
         may_fly
+    }
+
+    /// How much of the cache of outbound tokens is used.
+    pub fn cache_usage(&self) -> CacheUsage {
+        self.cache.usage()
+    }
+
+    /// How busy the token endpoint of `provider` is; nothing at all if it was never asked.
+    pub fn load(&self, provider: &str) -> ProviderLoad {
+        self.lanes.load(provider).unwrap_or_default()
+    }
+
+    /// Which calls `provider` is not asked for, as it fails sustainedly: at most `most` of them, and
+    /// how many there are.
+    pub fn open_breakers(&self, provider: &str, most: usize) -> (Vec<BreakerStatus>, usize) {
+        self.breakers.not_closed(provider, most)
     }
 
     /// How many exchanges are under way.

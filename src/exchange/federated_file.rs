@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
 
 use super::advice::Class;
 use super::failure::ExchangeError;
@@ -22,7 +23,40 @@ use crate::secret::Secret;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FederatedFile(PathBuf);
 
+/// What the token in such a file says, for people: nothing of it is secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FederatedToken {
+    /// `iss`.
+    pub issuer: String,
+    /// `sub`.
+    pub subject: String,
+    /// `aud`, one or several.
+    pub audiences: Vec<String>,
+    /// `exp`.
+    pub expires_at: UnixTime,
+}
+
 impl FederatedFile {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// What the token in it says: it must be whole, and name what a federated credential of an
+    /// application is compared with. Whether it is genuine is for the provider to say.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it; goes on after "the file".
+    pub async fn look(&self, now: UnixTime) -> Result<FederatedToken, String> {
+        let path = self.0.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let text = read(&path).map_err(|error| format!("can't be read: {error}"))?;
+            said(judge(&text, now)?)
+        });
+        looked.await.unwrap_or_else(|_panicked| Err("can't be read".to_owned()))
+    }
+
     /// The token in the file at `path`, which need not be there yet.
     pub fn new(path: PathBuf) -> Self {
         Self(path)
@@ -93,6 +127,36 @@ fn judge(text: &str, now: UnixTime) -> Result<&str, String> {
     }
 }
 
+/// The claims of `token`, which was judged.
+fn said(token: &str) -> Result<FederatedToken, String> {
+    let claims = token.split('.').nth(1).unwrap_or_default();
+    let claims = URL_SAFE_NO_PAD.decode(claims).ok().and_then(|text| json::object(&text).ok());
+    let claims = claims.ok_or("holds no JWT (its second part is no JSON object)")?;
+    let text = |name: &str| {
+        let value = claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        value.map(str::to_owned).ok_or_else(|| format!("holds a token without `{name}`"))
+    };
+    let audiences = match claims.get("aud") {
+        Some(Value::String(one)) => vec![one.clone()],
+        Some(Value::Array(several)) => {
+            several.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        }
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => {
+            Vec::new()
+        }
+    };
+    if audiences.is_empty() {
+        return Err("holds a token without `aud`".to_owned());
+    }
+    let expires_at = claims.get("exp").and_then(Value::as_u64).map(UnixTime);
+    Ok(FederatedToken {
+        issuer: text("iss")?,
+        subject: text("sub")?,
+        audiences,
+        expires_at: expires_at.ok_or("holds a token without `exp`")?,
+    })
+}
+
 /// `exp`, where it can be read.
 fn expires_at(claims: &str) -> Option<UnixTime> {
     let claims = json::object(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
@@ -127,6 +191,26 @@ mod tests {
         ] {
             assert!(judge(text, NOW).unwrap_err().contains(sign), "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_federated_credential_is_compared_with_must_be_there() {
+        let token = |claims: &str| format!("h.{}.s", URL_SAFE_NO_PAD.encode(claims));
+        let good =
+            r#"{"iss":"https://i","sub":"system:serviceaccount:a:b","aud":["api://x"],"exp":9}"#;
+        let read = said(&token(good)).unwrap();
+        assert_eq!((read.issuer.as_str(), read.expires_at), ("https://i", UnixTime(9)));
+        assert_eq!(read.audiences, ["api://x"]);
+        for (without, sign) in [
+            (r#""iss":"https://i","#, "`iss`"),
+            (r#""sub":"system:serviceaccount:a:b","#, "`sub`"),
+            (r#""aud":["api://x"],"#, "`aud`"),
+            (r#","exp":9"#, "`exp`"),
+        ] {
+            let said = said(&token(&good.replace(without, ""))).unwrap_err();
+            assert!(said.contains(sign), "{said}");
+        }
+        assert!(said(&token("[]")).is_err() && said("a.b.c").is_err());
     }
 
     #[tokio::test]

@@ -34,6 +34,17 @@ struct Width {
     renewals: usize,
 }
 
+/// How busy a provider's token endpoint is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProviderLoad {
+    /// Calls under way.
+    pub in_flight: usize,
+    /// Most of them.
+    pub max_in_flight: usize,
+    /// Calls that wait for their turn.
+    pub queued: usize,
+}
+
 /// The right to make one call; dropping it lets the next one go.
 pub(super) struct Turn {
     lane: Arc<Lane>,
@@ -85,6 +96,18 @@ impl Lanes {
     /// Sets how many calls to `provider` may be under way.
     pub(super) fn set(&self, provider: &Arc<str>, max: usize) {
         self.lane(provider).resize(max.clamp(1, Semaphore::MAX_PERMITS));
+    }
+
+    /// How busy `provider` is; `None` if nobody ever asked it.
+    pub(super) fn load(&self, provider: &str) -> Option<ProviderLoad> {
+        let lane = Arc::clone(&*self.of.get(provider)?);
+        let width = lane.lock();
+        let free = lane.calls.available_permits();
+        Some(ProviderLoad {
+            in_flight: (width.max + width.closing).saturating_sub(free),
+            max_in_flight: width.max,
+            queued: width.queued,
+        })
     }
 
     /// How many calls to `provider` may be under way.
@@ -188,8 +211,13 @@ mod tests {
 
         let mut waiting = Box::pin(lanes.enter(&provider));
         assert!(waiting.as_mut().now_or_never().is_none());
+        let full = ProviderLoad { in_flight: MAX, max_in_flight: MAX, queued: 1 };
+        assert_eq!(lanes.load("entra"), Some(full));
         turns.pop();
         assert!(waiting.await.is_some());
+        let one_less = ProviderLoad { in_flight: MAX - 1, max_in_flight: MAX, queued: 0 };
+        assert_eq!(lanes.load("entra"), Some(one_less));
+        assert_eq!(lanes.load("other"), None);
         assert_eq!(started.elapsed(), limits::EXCHANGE_QUEUE_WAIT);
     }
 

@@ -52,6 +52,7 @@ mod renewal;
 mod signing_key;
 mod terms;
 mod throttle;
+mod trial;
 mod upstream_credential;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -74,11 +75,14 @@ use self::exchanger::Obtained;
 use self::plan::TokenRequest;
 use self::terms::Key;
 
+pub use self::breaker::BreakerStatus;
+pub use self::cache::CacheUsage;
 pub use self::credential::ClientCredential;
 pub use self::exchanger::Exchanger;
-pub use self::federated_file::FederatedFile;
+pub use self::federated_file::{FederatedFile, FederatedToken};
 pub use self::federated_identity::FederatedIdentity;
 pub use self::grant::{Grant, UnfitParameter, UserGrant, may_be_added};
+pub use self::lanes::ProviderLoad;
 pub use self::managed_identity::{
     KEY_DIRECTORY, ManagedIdentity, ManagedIdentityHost, ManagedIdentityPlan, MetadataService,
     PROVIDER as MANAGED_IDENTITY_NAME, may_be_asked,
@@ -88,6 +92,7 @@ pub use self::plan::{
 };
 pub use self::signing_key::{ClientCertificate, KeyError, KeyFile, SigningKey};
 pub use self::terms::{Requested, default_scope};
+pub use self::trial::{Came, Purpose, Standing, Told, Trial, Tried};
 pub use self::upstream_credential::{Unanswered, UpstreamCredential};
 
 /// `token:` of an upstream or route, resolved.

@@ -14,6 +14,7 @@ use super::credential::ClientCredential;
 use super::failure::ExchangeError;
 use super::grant::{Grant, UserGrant};
 use super::terms::{Key, Parts, Requested, Terms};
+use super::trial::Trial;
 use crate::authn::{Caller, NoEndpoints, Provider};
 use crate::clock::UnixTime;
 use crate::identity::{CallerKind, Identity};
@@ -148,6 +149,27 @@ impl ExchangePlan {
     /// In whose name it asks.
     pub fn in_name_of(&self) -> InNameOf {
         self.in_name_of
+    }
+
+    /// What of it can be tried without a caller, for routes that take tokens of `providers`.
+    pub fn trials(&self, providers: &[Arc<Provider>]) -> Vec<Trial> {
+        let asked = |desk: &&Desk| {
+            let provider = desk.client.provider.name();
+            self.named || providers.iter().any(|own| own.name() == provider)
+        };
+        let trials = |desk: &Desk| {
+            let user = matches!(self.in_name_of, InNameOf::Caller { .. });
+            let own = match self.in_name_of {
+                InNameOf::Gateway => true,
+                InNameOf::Caller { apps } => apps == AppCallers::ClientCredentials,
+            };
+            let for_users = user.then_some(()).and_then(|()| {
+                Trial::for_users(&desk.client, &desk.for_callers, &desk.for_gateway, &self.upstream)
+            });
+            let own = own.then(|| Trial::own(&desk.client, &desk.for_gateway, &self.upstream));
+            [for_users, own].into_iter().flatten()
+        };
+        self.clients.iter().filter(asked).flat_map(trials).collect()
     }
 
     /// The upstream that the tokens are for.
@@ -293,7 +315,7 @@ fn no_client(provider: Option<&str>, upstream: &str) -> ExchangeError {
     ExchangeError::new(Class::Gateway, reason)
 }
 
-fn no_endpoints(lack: &NoEndpoints) -> ExchangeError {
+pub(super) fn no_endpoints(lack: &NoEndpoints) -> ExchangeError {
     match lack {
         NoEndpoints::NotLoaded { .. } => ExchangeError::unavailable(lack.to_string(), None),
         NoEndpoints::NoTenant { .. } | NoEndpoints::Stranger { .. } => {
@@ -302,7 +324,7 @@ fn no_endpoints(lack: &NoEndpoints) -> ExchangeError {
     }
 }
 
-fn no_endpoint(provider: &str) -> ExchangeError {
+pub(super) fn no_endpoint(provider: &str) -> ExchangeError {
     ExchangeError::new(
         Class::Gateway,
         format!(

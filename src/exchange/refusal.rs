@@ -54,16 +54,8 @@ impl Refusal {
     /// The failure of an exchange on these `terms`; `wait` is the provider's `Retry-After`.
     pub(super) fn explain(self, terms: &Terms, wait: Option<Duration>) -> ExchangeError {
         let link = (self.class == Class::Consent).then(|| consent_link(terms)).flatten();
-        let refusal = match terms.grant {
-            Grant::ClientCredentials => self.of_the_gateway_itself(),
-            Grant::EntraOnBehalfOf | Grant::TokenExchange | Grant::JwtBearer => self,
-        };
-        let cause = refusal.cause.map(|cause| format!("{cause}; ")).unwrap_or_default();
-        let advice = format!("{cause}{}", refusal.advice)
-            .replace("{client}", &terms.client_id)
-            .replace("{provider}", &terms.provider)
-            .replace("{tenant}", terms.tenant.as_deref().unwrap_or("of the provider"))
-            .replace("{scopes}", &asked_for(terms));
+        let refusal = self.worded_for(terms);
+        let advice = refusal.filled_in(terms);
         let mut reason = format!(
             "exchange refused by provider `{}`: {}, {advice}{}",
             terms.provider, refusal.sign, refusal.marks
@@ -89,6 +81,34 @@ impl Refusal {
             | Class::Gateway => ExchangeError::new(refusal.class, reason),
         };
         error.remembered(refusal.memory)
+    }
+
+    /// The same in parts, for `trial.rs`: what came and why, and what there is to do, if anything.
+    pub(super) fn in_parts(self, terms: &Terms) -> (String, Option<String>) {
+        let refusal = self.worded_for(terms);
+        let advice = refusal.filled_in(terms);
+        let (cause, remedy) = match advice.split_once("; ") {
+            Some((cause, remedy)) => (cause, Some(remedy.to_owned())),
+            None => (advice.as_str(), None),
+        };
+        (format!("{}, {cause}{}", refusal.sign, refusal.marks), remedy)
+    }
+
+    fn worded_for(self, terms: &Terms) -> Self {
+        match terms.grant {
+            Grant::ClientCredentials => self.of_the_gateway_itself(),
+            Grant::EntraOnBehalfOf | Grant::TokenExchange | Grant::JwtBearer => self,
+        }
+    }
+
+    /// Cause and advice, with what the places in them stand for.
+    fn filled_in(&self, terms: &Terms) -> String {
+        let cause = self.cause.map(|cause| format!("{cause}; ")).unwrap_or_default();
+        format!("{cause}{}", self.advice)
+            .replace("{client}", &terms.client_id)
+            .replace("{provider}", &terms.provider)
+            .replace("{tenant}", terms.tenant.as_deref().unwrap_or("of the provider"))
+            .replace("{scopes}", &asked_for(terms))
     }
 
     /// The same where the gateway asks in its own name: no caller is at fault, and none can mend

@@ -168,6 +168,10 @@ impl Drop for Chosen {
 }
 
 impl Endpoints {
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
     pub(super) fn new(
         settings: Arc<UpstreamSettings>,
         origins: Vec<Arc<Origin>>,

@@ -186,7 +186,7 @@ async fn check_for_ever(endpoint: Arc<Endpoint>, settings: HealthCheck) {
 
 /// Why a check has no answer.
 #[derive(Debug, thiserror::Error)]
-enum CheckError {
+pub(super) enum CheckError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("the request can't be encoded")]
@@ -196,7 +196,10 @@ enum CheckError {
 }
 
 /// One check: the status of the answer, whose body is left unread.
-async fn check(endpoint: &Endpoint, path: &PathAndQuery) -> Result<StatusCode, CheckError> {
+pub(super) async fn check(
+    endpoint: &Endpoint,
+    path: &PathAndQuery,
+) -> Result<StatusCode, CheckError> {
     let (stream, spoken) = dial(endpoint).await?;
     let request = request(endpoint, path, spoken)?;
     match stream {

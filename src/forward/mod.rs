@@ -36,6 +36,7 @@ mod send_error;
 mod shared;
 mod socket;
 mod token_end;
+mod trial;
 pub mod upgrade;
 mod upload;
 mod upstream;
@@ -51,6 +52,7 @@ pub use outlier::OutlierEjection;
 pub use own_certificate::{OwnCertificate, OwnCertificateError};
 pub use request::{AtTokenEnd, Forwarding, Inbound, UpstreamRequest, prepare};
 pub use retry::{RetryOn, RetryPolicy};
+pub use trial::{Connected, Handshake, NameTried, Refused};
 pub use upstream::{
     HostHeader, HostPort, Patience, Protocol, Timeouts, Upstream, UpstreamError, UpstreamSettings,
 };

@@ -137,6 +137,12 @@ impl Names {
         }
     }
 
+    /// All origins, and who knows their addresses: for look-ups that change nothing here (`trial.rs`).
+    pub(super) fn for_trial(&self) -> (Vec<Arc<Origin>>, SharedResolver) {
+        let origins = self.lock().iter().map(|name| Arc::clone(&name.origin)).collect();
+        (origins, Arc::clone(&self.resolver))
+    }
+
     /// A name of which nothing is known yet, and that is being looked up.
     pub(super) fn awaited(&self) -> Option<Arc<str>> {
         let names = self.lock();

@@ -11,10 +11,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
+use rustls::{ProtocolVersion, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -84,6 +84,11 @@ impl Tls {
         Secured { stream, ear: Unheard(Some(Arc::clone(&self.shown))) }
     }
 
+    /// Whether the server asked for the gateway's certificate, and was not heard since.
+    pub(super) fn was_asked(&self) -> bool {
+        self.shown.asked.load(Ordering::Relaxed)
+    }
+
     /// What the operator can do about `error`, where TLS is what failed. `None` for an error of
     /// another kind.
     pub(super) fn advice(&self, error: &(dyn Error + 'static)) -> Option<String> {
@@ -109,6 +114,14 @@ impl Secured {
     /// Whether HTTP/2 was agreed on.
     pub(super) fn is_http2(&self) -> bool {
         self.stream.get_ref().1.alpn_protocol() == Some(b"h2")
+    }
+
+    /// What the handshake came to, for `trial.rs`: the version of TLS, the protocol that was agreed on by
+    /// ALPN, and the server's own certificate, DER.
+    pub(super) fn agreed(&self) -> (Option<ProtocolVersion>, Option<&[u8]>, Option<&[u8]>) {
+        let tls = self.stream.get_ref().1;
+        let leaf = tls.peer_certificates().and_then(<[_]>::first).map(AsRef::as_ref);
+        (tls.protocol_version(), tls.alpn_protocol(), leaf)
     }
 }
 

@@ -9,9 +9,8 @@ use std::time::Duration;
 use super::listening::{self, Unbound};
 use super::supervisor::Sockets;
 use crate::accept::{BoundListener, Drain, OthersListener};
-use crate::admin::{self, Readiness};
+use crate::admin;
 use crate::config::resolve::Admin;
-use crate::observe::Metrics;
 
 /// The admin port, if there is one.
 #[derive(Default)]
@@ -34,10 +33,9 @@ pub(super) enum Planned {
     At(BoundListener, Admin),
 }
 
-/// What the admin port shows.
-pub(super) struct Shown<'a> {
-    pub(super) readiness: &'a Arc<Readiness>,
-    pub(super) metrics: &'a Metrics,
+/// What the admin port serves.
+pub(super) struct Serving<'a> {
+    pub(super) shown: &'a Arc<admin::Shown>,
     /// What those are given who are connected to one that goes.
     pub(super) grace: Duration,
 }
@@ -78,31 +76,26 @@ impl AdminPort {
     }
 
     /// Serves what was planned from now on. Needs a runtime.
-    pub(super) fn put(&self, planned: Planned, shown: &Shown<'_>) {
+    pub(super) fn put(&self, planned: Planned, serving: &Serving<'_>) {
         let next = match planned {
             Planned::Stays => return,
             Planned::Off => None,
-            Planned::At(socket, admin) => Some(self.begin(socket, admin, shown)),
+            Planned::At(socket, admin) => Some(self.begin(socket, admin, serving)),
         };
         let mut open = self.lock();
         if let Some(gone) = std::mem::replace(&mut *open, next) {
             gone.drain.begin();
-            let grace = shown.grace;
+            let grace = serving.grace;
             tokio::spawn(async move { gone.drain.finish(grace).await });
         }
     }
 
-    fn begin(&self, socket: BoundListener, admin: Admin, shown: &Shown<'_>) -> Open {
+    fn begin(&self, socket: BoundListener, admin: Admin, serving: &Serving<'_>) -> Open {
         let (address, others) = (socket.address(), socket.others());
         tracing::info!(%address, "admin port");
         let drain = self.drain.part();
-        tokio::spawn(admin::serve(
-            socket,
-            admin.token.clone(),
-            Arc::clone(shown.readiness),
-            shown.metrics.clone(),
-            drain.clone(),
-        ));
+        let shown = Arc::clone(serving.shown);
+        tokio::spawn(admin::serve(socket, admin.token.clone(), shown, drain.clone()));
         Open { admin, address, socket: others, drain }
     }
 

@@ -8,10 +8,12 @@ use std::sync::{Arc, PoisonError};
 use super::listening::Unbound;
 use super::running::{self, Running};
 use super::{admin_port, listening, read};
+use crate::admin::Reload;
 use crate::config::resolve::{Admin, Listener, Resolved};
-use crate::config::{FilesRead, Problems};
-use crate::last_reload::{LastReload, ReloadOutcome};
+use crate::config::{FilesRead, Problem, Problems, Severity};
+use crate::last_reload::{self, FoundProblem, LastReload, RelatedPlace, ReloadOutcome};
 use crate::observe::metrics::Outcome;
+use crate::observe::timestamp::Timestamp;
 use crate::written::Changes;
 
 /// The cause of a reload that the admin API asked for.
@@ -39,6 +41,10 @@ impl Running {
     ///
     /// All that is wrong with the file; the configuration in force stays.
     pub fn reload_after(&self, cause: &str) -> Result<Changes, Problems> {
+        self.reload_and_tell(cause).0
+    }
+
+    fn reload_and_tell(&self, cause: &str) -> (Result<Changes, Problems>, Arc<LastReload>) {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let _there = self.runtime.enter();
         self.told.reloading();
@@ -47,33 +53,36 @@ impl Running {
             (self.put(resolved, bound), warnings, needs_restart)
         });
         let mut last = LastReload {
-            at: self.lasting.clock.now().0,
+            at: Timestamp(self.lasting.clock.now().0.saturating_mul(1000)).to_string(),
             cause: cause.to_owned(),
             outcome: ReloadOutcome::Failure,
-            problems: String::new(),
+            problems: Vec::new(),
+            text: String::new(),
             changes: Changes::default(),
             needs_restart: Vec::new(),
         };
         let outcome = match outcome {
             Ok((changes, warnings, needs_restart)) => {
                 last.outcome = ReloadOutcome::Success;
-                last.problems = warnings.to_string();
+                (last.problems, last.text) = (found(&warnings), warnings.to_string());
                 last.changes = changes.clone();
                 last.needs_restart = needs_restart;
                 Ok(changes)
             }
             Err(problems) => {
-                last.problems = problems.to_string();
+                (last.problems, last.text) = (found(&problems), problems.to_string());
                 Err(problems)
             }
         };
         self.tell(&last);
-        *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(last));
-        outcome
+        let last = Arc::new(last);
+        let told = Some(Arc::clone(&last));
+        *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = told;
+        (outcome, last)
     }
 
     fn tell(&self, last: &LastReload) {
-        let LastReload { cause, problems, changes, needs_restart, .. } = last;
+        let LastReload { cause, text: problems, changes, needs_restart, .. } = last;
         let metrics = &self.lasting.metrics;
         match last.outcome {
             ReloadOutcome::Success => {
@@ -135,7 +144,8 @@ impl Running {
 
     /// Keys whose new values have to wait.
     fn needs_restart(&self, resolved: &Resolved) -> Vec<String> {
-        let workers = (resolved.server.workers != self.workers).then(|| "server.workers".to_owned());
+        let workers =
+            (resolved.server.workers != self.workers).then(|| "server.workers".to_owned());
         workers.into_iter().collect()
     }
 
@@ -145,6 +155,7 @@ impl Running {
         let Resolved {
             snapshot,
             certificates,
+            clients: _,
             server,
             access_log,
             max_cached_tokens,
@@ -181,4 +192,36 @@ impl Running {
     pub(super) fn files(&self) -> FilesRead {
         self.files.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+impl Reload for Running {
+    fn reload(&self) -> Arc<LastReload> {
+        self.reload_and_tell(ASKED_FOR).1
+    }
+
+    fn last_reload(&self) -> Option<Arc<LastReload>> {
+        self.last_reload()
+    }
+}
+
+/// All of `problems`, by place.
+fn found(problems: &Problems) -> Vec<FoundProblem> {
+    let of = |problem: &Problem| FoundProblem {
+        file: problems.file().to_owned(),
+        line: problem.place.map(|place| place.line),
+        column: problem.place.map(|place| place.column),
+        length: problem.place.map(|place| place.length),
+        severity: match problem.severity {
+            Severity::Error => last_reload::Severity::Error,
+            Severity::Warning => last_reload::Severity::Warning,
+        },
+        message: problem.message.clone(),
+        related: problem.related.as_ref().map(|(place, message)| RelatedPlace {
+            line: place.line,
+            column: place.column,
+            message: message.clone(),
+        }),
+        hint: problem.hint.clone(),
+    };
+    problems.sorted().into_iter().map(of).collect()
 }

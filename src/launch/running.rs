@@ -14,7 +14,7 @@ use super::listening::{self, Listeners, Unbound};
 use super::supervisor::{Sockets, Supervisor, Told};
 use super::{Origin, Prepared, StartError};
 use crate::accept::{self, CutOff, Drain};
-use crate::admin::Readiness;
+use crate::admin::{self, Readiness};
 use crate::config::FilesRead;
 use crate::config::resolve::{
     Admin, CredentialCertificate, Lasting, Listener, Resolved, Server, ShownTo,
@@ -24,6 +24,7 @@ use crate::last_reload::LastReload;
 use crate::observe::access_log::Observer;
 use crate::observe::endpoint_health::EndpointHealth;
 use crate::observe::sink::LogSink;
+use crate::observe::timestamp::Timestamp;
 use crate::snapshot::Snapshot;
 
 /// How often [`Running::until_ready`] looks: keys on the same machine take a few of these.
@@ -38,6 +39,8 @@ pub struct Running {
     pub(super) observer: Arc<Observer>,
     pub(super) keepers: Keepers,
     pub(super) readiness: Arc<Readiness>,
+    /// What the admin port shows.
+    shown: Arc<admin::Shown>,
     drain: Drain,
     /// What holds for all listeners, from the configuration in force.
     pub(super) server: Mutex<Server>,
@@ -65,6 +68,7 @@ impl Running {
         let Resolved {
             snapshot,
             certificates,
+            clients: _,
             listeners,
             admin,
             server,
@@ -90,8 +94,21 @@ impl Running {
         let drain = Drain::default();
         let (settings, metrics) = (server.accept.clone(), lasting.metrics.clone());
         let accepting = accept::Server::new(settings, drain.clone(), metrics);
+        let readiness = Arc::new(readiness(&gateway));
+        let shown = Arc::new(admin::Shown {
+            readiness: Arc::clone(&readiness),
+            metrics: lasting.metrics.clone(),
+            gateway: Arc::downgrade(&gateway),
+            exchanger: Arc::clone(&lasting.exchanger),
+            observer: Arc::clone(&observer),
+            reloads: Arc::default(),
+            started: Instant::now(),
+            started_at: Timestamp::now(),
+            making: admin::making(),
+        });
         let running = Arc::new(Self {
-            readiness: Arc::new(readiness(&gateway)),
+            readiness,
+            shown,
             origin,
             lasting,
             gateway,
@@ -111,6 +128,8 @@ impl Running {
             files: Mutex::new(files),
             certificates: Mutex::default(),
         });
+        let control = Arc::downgrade(&running);
+        running.shown.reloads.attend(control);
         running.put_sockets(planned, admin);
         running.set_certificates(certificates);
         running.warn_of_ends();
@@ -135,11 +154,11 @@ impl Running {
             metrics: &self.lasting.metrics,
             grace,
         };
-        let shown =
-            admin_port::Shown { readiness: &self.readiness, metrics: &self.lasting.metrics, grace };
+        let admin_port = admin_port::Serving { shown: &self.shown, grace };
         let mut now = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        self.admin.put(admin, &shown);
-        now.put(listeners, &serving)
+        let changed = now.put(listeners, &serving);
+        self.admin.put(admin, &admin_port);
+        changed
     }
 
     /// Where it listens, in the order of the file, with the ports that were really taken.

@@ -25,7 +25,8 @@ pub struct Supervisor {
     pub(super) told: Told,
 }
 
-/// Sockets that were opened for us, and that nobody has taken yet.
+/// Sockets that were opened for us. They are kept as long as we live: the supervisor has them open
+/// too, so nobody could bind their addresses anew for a listener that goes and comes back.
 #[derive(Debug, Default)]
 pub(super) struct Sockets(Vec<Given>);
 
@@ -34,6 +35,7 @@ struct Given {
     address: SocketAddr,
     name: String,
     socket: std::net::TcpListener,
+    is_used: bool,
 }
 
 /// Where the supervisor hears of us.
@@ -93,7 +95,9 @@ impl Supervisor {
                 return Err(wrong(name, None));
             }
             match socket.local_addr() {
-                Ok(address) => sockets.push(Given { address, name, socket }),
+                Ok(address) => {
+                    sockets.push(Given { address, name, socket, is_used: false });
+                }
                 Err(error) => return Err(wrong(name, Some(error))),
             }
         }
@@ -124,17 +128,17 @@ fn connected(path: &OsStr) -> io::Result<UnixDatagram> {
 }
 
 impl Sockets {
-    /// The one at `address`, if it was given and not taken yet. Needs a runtime.
+    /// The one at `address`, if it was given. Needs a runtime.
     pub(super) fn take(&mut self, address: SocketAddr) -> Option<io::Result<BoundListener>> {
-        let at = self.0.iter().position(|given| given.address == address)?;
-        let Given { socket, name, .. } = self.0.swap_remove(at);
-        tracing::info!(%address, name, "the socket was passed in");
-        Some(BoundListener::inherited(socket))
+        let given = self.0.iter_mut().find(|given| given.address == address)?;
+        given.is_used = true;
+        tracing::info!(%address, name = given.name, "the socket was passed in");
+        Some(given.socket.try_clone().and_then(BoundListener::inherited))
     }
 
     /// Warns of those that no listener has: who connects there waits for ever.
     pub(super) fn warn_of_rest(&self) {
-        for Given { address, name, .. } in &self.0 {
+        for Given { address, name, .. } in self.0.iter().filter(|given| !given.is_used) {
             tracing::warn!(
                 %address, name,
                 "a socket was passed in whose address no listener has, and nobody is served there: give `listeners` that address, or take it out of the `.socket` unit (`ListenStream=`; a port alone is `[::]:PORT`)"

@@ -21,6 +21,7 @@ use crate::observe::event::Event;
 use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
 use crate::observe::metrics::{CacheResult, Counted, Metrics};
 use crate::observe::recorded_body::RecordedBody;
+use crate::observe::refusals::{Refusals, Refused};
 use crate::observe::request_id::RequestId;
 use crate::observe::sink::LogSink;
 use crate::observe::timestamp::Timestamp;
@@ -46,12 +47,19 @@ pub struct Observer {
     metrics: Metrics,
     sink: LogSink,
     writes_events: AtomicBool,
+    refusals: Refusals,
 }
 
 impl Observer {
     /// Counts in `metrics` and logs to `sink`.
     pub fn new(metrics: Metrics, sink: LogSink, access_log: AccessLog) -> Self {
-        Self { metrics, sink, writes_events: AtomicBool::new(access_log == AccessLog::On) }
+        let writes_events = AtomicBool::new(access_log == AccessLog::On);
+        Self { metrics, sink, writes_events, refusals: Refusals::default() }
+    }
+
+    /// The last refusals.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// The metrics.
@@ -74,6 +82,16 @@ impl Observer {
         let answer = rejection.code().answer();
         let metrics = &self.metrics;
         metrics.unmatched().refused_unread(answer.status);
+        self.refusals.note(&Refused {
+            request_id: request_id.as_str(),
+            client_ip: peer.address.ip().to_canonical(),
+            method: None,
+            path: None,
+            route: None,
+            code: rejection.code(),
+            reason: &rejection.reason(),
+            identity: None,
+        });
         if !self.writes_events.load(Ordering::Relaxed) {
             return;
         }
@@ -313,6 +331,20 @@ impl AccessRecord {
         }
     }
 
+    /// Keeps the refusal for the admin port. What was not refused never comes here.
+    fn remember(&self, code: Code) {
+        self.observer.refusals.note(&Refused {
+            request_id: self.request_id.as_str(),
+            client_ip: self.client_ip,
+            method: Some(self.method.as_str()),
+            path: Some(self.uri.path()),
+            route: self.route.as_ref().map(|route| route.name()),
+            code,
+            reason: self.reason.as_deref().unwrap_or_default(),
+            identity: self.identity.as_deref(),
+        });
+    }
+
     fn log(&self, took: Duration, status: u16) {
         let host = self.host();
         let identity = self.identity.as_deref();
@@ -381,6 +413,9 @@ impl Drop for AccessRecord {
             }
         };
         self.count(took, counted);
+        if let Some(code) = self.refused {
+            self.remember(code);
+        }
         if self.observer.writes_events.load(Ordering::Relaxed) {
             self.log(took, logged);
         }

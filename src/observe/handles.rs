@@ -13,6 +13,7 @@ use prometheus_client::metrics::family::Family;
 use crate::observe::histogram::Histogram;
 use crate::observe::labels::{CacheLabels, RequestLabels, RouteLabel, UpstreamLabel};
 use crate::observe::metrics::CacheResult;
+use crate::observe::stats::{CacheTotals, HistogramTotals, RouteTotals, UpstreamTotals};
 
 /// What the requests of one route count.
 pub struct RouteMetrics {
@@ -78,6 +79,19 @@ impl RouteMetrics {
     pub(crate) fn overhead(&self, took: Duration) {
         self.overhead.observe(took);
     }
+
+    /// What was counted since the start.
+    pub fn totals(&self) -> RouteTotals {
+        let mut totals = RouteTotals {
+            duration: HistogramTotals::of(&self.duration),
+            overhead: HistogramTotals::of(&self.overhead),
+            ..RouteTotals::default()
+        };
+        for ((_, status), counter) in self.counters.load().iter() {
+            totals.count(*status, counter.get());
+        }
+        totals
+    }
 }
 
 impl fmt::Debug for RouteMetrics {
@@ -134,6 +148,20 @@ impl UpstreamMetrics {
             CacheResult::Coalesced => self.coalesced.inc(),
             CacheResult::Stale => self.stale.inc(),
         };
+    }
+
+    /// What was counted since the start.
+    pub fn totals(&self) -> UpstreamTotals {
+        UpstreamTotals {
+            duration: HistogramTotals::of(&self.duration),
+            retries: self.retries.get(),
+            token_cache: CacheTotals {
+                hit: self.hit.get(),
+                miss: self.miss.get(),
+                coalesced: self.coalesced.get(),
+                stale: self.stale.get(),
+            },
+        }
     }
 
     /// Counts a request that is tried once more.

@@ -12,7 +12,7 @@ use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
 /// Upper bounds in seconds: they tell the gateway's own 100 µs apart, and an upstream's minute.
-const BOUNDS: [f64; 18] = [
+pub(crate) const BOUNDS: [f64; 18] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0, 30.0, 60.0,
 ];
@@ -39,6 +39,14 @@ impl Histogram {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.0.sum.fetch_add(nanos, Ordering::Relaxed);
     }
+
+    /// What was counted so far: the observations in each bucket (those beyond all bounds behind the
+    /// others), and the sum of all.
+    pub(crate) fn counts(&self) -> (Vec<u64>, Duration) {
+        let counts = self.0.buckets.iter().chain([&self.0.beyond]);
+        let counts = counts.map(|count| count.load(Ordering::Relaxed)).collect();
+        (counts, Duration::from_nanos(self.0.sum.load(Ordering::Relaxed)))
+    }
 }
 
 impl TypedMetric for Histogram {
@@ -48,13 +56,11 @@ impl TypedMetric for Histogram {
 impl EncodeMetric for Histogram {
     fn encode(&self, mut encoder: MetricEncoder) -> fmt::Result {
         let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
-        let counts = self.0.buckets.iter().chain([&self.0.beyond]);
-        let counts = counts.map(|count| count.load(Ordering::Relaxed));
+        let (counts, sum) = self.counts();
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         // Summed from what was just read, so that a scrape never contradicts itself.
         let count = buckets.iter().map(|(_, count)| count).sum();
-        let sum = Duration::from_nanos(self.0.sum.load(Ordering::Relaxed)).as_secs_f64();
-        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+        encoder.encode_histogram::<NoLabelSet>(sum.as_secs_f64(), count, &buckets, None)
     }
 
     fn metric_type(&self) -> MetricType {

@@ -4,8 +4,9 @@
 //! caller can make up. What a request counts is resolved once a route ([`RouteMetrics`]) or
 //! upstream ([`UpstreamMetrics`]), so that counting allocates nothing.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -22,7 +23,12 @@ use crate::observe::labels::{
     AuthLabels, CacheLabels, ExchangeLabels, ListenerLabel, OutcomeLabel, ProviderLabel,
     RefreshLabels, RequestLabels, RouteLabel, UpstreamLabel, VersionLabel,
 };
+use crate::observe::stats::{FetchTotals, HistogramTotals, Now, ProviderTotals, RouteTotals};
+use crate::observe::timestamp::Timestamp;
 use crate::rejection::Code;
+
+/// How often which outcome came, by provider.
+type ExchangeTotals = HashMap<Arc<str>, BTreeMap<&'static str, u64>>;
 
 /// How the cache of outbound tokens answered: the label `result`, and `token_cache` in the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +92,10 @@ struct Inner {
     endpoints: Watched,
     /// By name, so that those who know only the name allocate nothing either.
     upstreams: DashMap<Arc<str>, Arc<UpstreamMetrics>>,
+    /// By name, so that what was counted before a reload is known behind it.
+    routes: DashMap<Arc<str>, Arc<RouteMetrics>>,
+    /// The exchanges once more, as a family can't be read.
+    exchange_totals: Mutex<ExchangeTotals>,
     unmatched: Arc<RouteMetrics>,
 }
 
@@ -177,6 +187,8 @@ impl Default for Inner {
             request_duration,
             overhead,
             upstreams: DashMap::new(),
+            routes: DashMap::new(),
+            exchange_totals: Mutex::default(),
             unmatched: Arc::new(unmatched),
             registry,
         }
@@ -197,12 +209,17 @@ impl Metrics {
     /// What requests of `route` count; resolved once, when the route is made.
     pub fn route(&self, route: &str) -> Arc<RouteMetrics> {
         let inner = &self.0;
-        Arc::new(RouteMetrics::new(
-            Arc::from(route),
+        if let Some(known) = inner.routes.get(route) {
+            return Arc::clone(&known);
+        }
+        let name: Arc<str> = Arc::from(route);
+        let made = Arc::new(RouteMetrics::new(
+            Arc::clone(&name),
             inner.requests.clone(),
             &inner.request_duration,
             &inner.overhead,
-        ))
+        ));
+        Arc::clone(&inner.routes.entry(name).or_insert(made))
     }
 
     /// What requests without a route count: the empty label.
@@ -269,6 +286,9 @@ impl Metrics {
             .exchange_duration
             .get_or_create(&ProviderLabel { provider: Arc::clone(&provider) })
             .observe(took);
+        let mut totals = self.0.exchange_totals.lock().unwrap_or_else(PoisonError::into_inner);
+        *totals.entry(Arc::clone(&provider)).or_default().entry(outcome).or_default() += 1;
+        drop(totals);
         let labels = ExchangeLabels { provider, upstream: Arc::from(upstream), outcome };
         self.0.exchanges.get_or_create(&labels).inc();
     }
@@ -330,6 +350,60 @@ impl Metrics {
                 self.0.client_certificate_expiry.remove(&labels);
             }
         }
+    }
+
+    /// What was counted since the start for all requests, those of routes that are no more included.
+    pub fn all_requests(&self) -> RouteTotals {
+        let mut all = self.0.unmatched.totals();
+        for route in &self.0.routes {
+            all.add(&route.totals());
+        }
+        all
+    }
+
+    /// What was counted of calls to `provider` since the start.
+    pub fn provider_totals(&self, provider: &Arc<str>) -> ProviderTotals {
+        let inner = &self.0;
+        let label = ProviderLabel { provider: Arc::clone(provider) };
+        let totals = inner.exchange_totals.lock().unwrap_or_else(PoisonError::into_inner);
+        let exchanges = totals.get(provider).cloned().unwrap_or_default();
+        drop(totals);
+        let refreshes = |outcome| {
+            let labels = RefreshLabels { provider: Arc::clone(provider), outcome };
+            inner.refreshes.get(&labels).map_or(0, |counter| counter.get())
+        };
+        ProviderTotals {
+            exchanges,
+            exchange_duration: inner
+                .exchange_duration
+                .get(&label)
+                .map(|histogram| HistogramTotals::of(&histogram))
+                .unwrap_or_default(),
+            key_fetches: FetchTotals {
+                success: refreshes("success"),
+                failure: refreshes("failure"),
+            },
+        }
+    }
+
+    /// What is going on, and what the process lost.
+    pub fn now(&self) -> Now {
+        let gauge = |gauge: &Gauge| u64::try_from(gauge.get()).unwrap_or_default();
+        Now {
+            requests_in_flight: gauge(&self.0.in_flight),
+            connections_open: gauge(&self.0.connections),
+            log_lines_dropped: self.0.log_dropped.get(),
+            config_in_force_since: Timestamp(gauge(&self.0.last_reload).saturating_mul(1000)),
+        }
+    }
+
+    /// How often the routes file was loaded behind the first time.
+    pub fn reloads(&self) -> FetchTotals {
+        let count = |outcome| {
+            let counter = self.0.reloads.get(&OutcomeLabel { outcome });
+            counter.map_or(0, |counter| counter.get())
+        };
+        FetchTotals { success: count("success"), failure: count("failure") }
     }
 
     /// Counts log lines that were dropped.

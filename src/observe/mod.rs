@@ -8,6 +8,8 @@ pub mod sink;
 mod escape;
 mod histogram;
 mod labels;
+pub mod stats;
+pub mod refusals;
 pub mod handles;
 pub mod endpoint_health;
 pub mod metrics;

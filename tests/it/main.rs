@@ -24,6 +24,7 @@ mod support;
 
 mod layers;
 mod accept;
+mod admin;
 mod authn;
 mod cli;
 mod forward;
@@ -32,5 +33,7 @@ mod dev;
 mod exchange;
 mod examples;
 mod gateway;
+mod launch;
 mod metadata;
+mod online;
 mod policies;

@@ -11,10 +11,12 @@ use std::sync::{Arc, LazyLock, Mutex, Once, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use obo_gateway::accept::CutOff;
 use obo_gateway::config::{Environment, Problems, Source};
 use obo_gateway::launch::{self, Origin, Prepared};
 use obo_gateway::observe::sink::{LogFormat, LogSink};
 use obo_gateway::observe::{Metrics, log};
+use obo_gateway::written::Changes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc as steps, oneshot};
 
@@ -222,6 +224,19 @@ impl Gateway {
     pub fn reload(&self) {
         let _there = self.runtime.enter();
         self.running.reload().map_or_else(|problems| panic!("no reload:\n{problems}"), drop);
+    }
+
+    /// Reads the routes file again after `cause`, on a thread of its own: what is said of it is in
+    /// its log.
+    pub async fn reload_after(&self, cause: &'static str) -> Result<Changes, Problems> {
+        let running = Arc::clone(&self.running);
+        self.runtime.spawn_blocking(move || running.reload_after(cause)).await.unwrap()
+    }
+
+    /// Ends it, on its own runtime and by its timers.
+    pub fn drain(&self) -> tokio::task::JoinHandle<CutOff> {
+        let running = Arc::clone(&self.running);
+        self.runtime.spawn(async move { running.drain().await })
     }
 
     /// From now on it watches the files that its configuration was made of, at short intervals.

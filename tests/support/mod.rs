@@ -29,6 +29,7 @@ pub mod scripted_http2;
 pub mod websocket;
 pub mod capture;
 pub mod gateway;
+pub mod admin;
 
 use std::time::Duration;
 

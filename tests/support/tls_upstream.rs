@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -61,6 +62,26 @@ impl Authority {
 
     /// A certificate for `name` that is valid in these years.
     pub fn issue_in(&self, purpose: Purpose, name: &str, years: (i32, i32)) -> Issued {
+        self.issue_with(purpose, name, |params| {
+            params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+            params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        })
+    }
+
+    /// A certificate for `name` that ends so long from now.
+    pub fn issue_for(&self, purpose: Purpose, name: &str, life: Duration) -> Issued {
+        self.issue_with(purpose, name, |params| {
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = (SystemTime::now() + life).into();
+        })
+    }
+
+    fn issue_with(
+        &self,
+        purpose: Purpose,
+        name: &str,
+        validity: impl FnOnce(&mut CertificateParams),
+    ) -> Issued {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -68,8 +89,7 @@ impl Authority {
             Purpose::Server => ExtendedKeyUsagePurpose::ServerAuth,
             Purpose::Client => ExtendedKeyUsagePurpose::ClientAuth,
         }];
-        params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
-        params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        validity(&mut params);
         let chain = params.signed_by(&key, &self.0).unwrap().pem();
         let key = key.serialize_pem();
         for line in key.lines().filter(|line| line.len() >= 32 && !line.contains('-')) {

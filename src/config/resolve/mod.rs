@@ -30,7 +30,7 @@ use super::written::Draft;
 use super::{Reading, RoutesFile};
 use crate::authn::{UsedProofs, VerifiedTokens};
 use crate::clock::SharedClock;
-use crate::exchange::{Exchanger, MetadataService};
+use crate::exchange::{Exchanger, MetadataService, OAuthClient};
 use crate::forward::SharedResolver;
 use crate::limits;
 use crate::observe::Metrics;
@@ -80,6 +80,8 @@ pub struct Resolved {
     pub snapshot: Snapshot,
     /// The certificates by which the gateway proves who it is to providers and upstreams.
     pub certificates: Vec<CredentialCertificate>,
+    /// The gateway as the client of each provider that it has a credential for.
+    pub clients: Vec<Arc<OAuthClient>>,
     /// Where callers connect.
     pub listeners: Vec<Listener>,
     /// The admin port, if there is one.
@@ -188,6 +190,7 @@ fn resolve_file(file: &RoutesFile, written: Draft, finding: &mut Finding<'_>) ->
     if !finding.problems.refuse() {
         upstreams::warn_of_unused(file, finding);
     }
+    let clients = providers.iter().filter_map(exchanges::client).map(Arc::new).collect();
     let snapshot = Snapshot {
         routes,
         providers: providers.into_list(),
@@ -201,6 +204,7 @@ fn resolve_file(file: &RoutesFile, written: Draft, finding: &mut Finding<'_>) ->
     Some(Resolved {
         snapshot,
         certificates: std::mem::take(&mut finding.certificates),
+        clients,
         listeners,
         admin,
         server: server::server(file),

@@ -36,6 +36,31 @@ fn opened() -> Breakers {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_not_asked_for_can_be_told() {
+    let provider = Arc::clone(&like().provider);
+    let none = Breakers::default();
+    call(&none, failing());
+    assert_eq!(none.not_closed(&provider, 9), (Vec::new(), 0));
+
+    let breakers = opened();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let (told, count) = breakers.not_closed(&provider, 9);
+    assert_eq!((told.len(), count), (1, 1));
+    assert_eq!(told[0].since, Duration::from_secs(2));
+    assert_eq!(told[0].left, Some(limits::BREAKER_PAUSE - Duration::from_secs(2)));
+    assert_eq!(told[0].why, "reset");
+    assert!(told[0].which.contains("client c"), "{}", told[0].which);
+    assert_eq!(breakers.not_closed(&provider, 0), (Vec::new(), 1));
+    assert_eq!(breakers.not_closed("another", 9), (Vec::new(), 0));
+
+    tokio::time::advance(limits::BREAKER_PAUSE).await;
+    let probe = admitted(&breakers, &like(), None);
+    assert_eq!(breakers.not_closed(&provider, 9).0[0].left, None);
+    probe.report(Health::Alive);
+    assert_eq!(breakers.not_closed(&provider, 9), (Vec::new(), 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_opens_when_half_of_enough_calls_fail() {
     // (answered, failed, opens)
     for (answered, failed, opens) in

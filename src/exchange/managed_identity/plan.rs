@@ -38,9 +38,28 @@ impl ManagedIdentityPlan {
         Self { identity, resource, upstream, key }
     }
 
+    /// The upstream that it is for.
+    pub fn upstream(&self) -> &Arc<str> {
+        &self.upstream
+    }
+
     /// What the tokens are for.
     pub fn resource(&self) -> &str {
         &self.resource
+    }
+
+    /// Has the machine give a token, and drops it: for `check --online`.
+    ///
+    /// # Errors
+    ///
+    /// Why it gives none, and what to do.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the call.
+    pub async fn try_out(&self) -> Result<(), String> {
+        let outcome = self.identity.token(&self.resource, &self.upstream).await;
+        outcome.map(drop).map_err(|error| error.reason().to_owned())
     }
 
     /// The credential for a request to `upstream`.

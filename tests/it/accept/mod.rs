@@ -6,7 +6,7 @@ mod http2_conformance;
 mod http2_floods;
 mod limits;
 mod proxy_protocol;
-mod tls;
+pub mod tls;
 
 use crate::support::upstream::Upstream;
 

@@ -10,9 +10,9 @@ use crate::support::gateway::Gateway;
 use crate::support::raw::Raw;
 use crate::support::upstream::Upstream;
 
-pub(super) struct Certificate {
+pub struct Certificate {
     files: tempfile::TempDir,
-    pub(super) pem: String,
+    pub pem: String,
 }
 
 impl Certificate {
@@ -27,13 +27,13 @@ impl Certificate {
     }
 
     /// What stands behind the address of a listener.
-    pub(super) fn keys(&self) -> String {
+    pub fn keys(&self) -> String {
         let path = self.files.path().display();
         format!(", tls: {{ cert_file: \"{path}/tls.crt\", key_file: \"{path}/tls.key\" }}")
     }
 }
 
-pub(super) fn certificate() -> Certificate {
+pub fn certificate() -> Certificate {
     let mut made = Certificate { files: tempfile::tempdir().unwrap(), pem: String::new() };
     made.renew();
     made
@@ -46,7 +46,7 @@ fn started(certificate: &Certificate, server: &str) -> (Upstream, Gateway) {
 }
 
 #[tokio::test]
-async fn a_certificate_is_renewed_also_where_other_listeners_wait_for_a_restart() {
+async fn a_certificate_is_renewed_also_where_other_listeners_come() {
     let mut certificate = certificate();
     let (upstream, gateway) = started(&certificate, "");
     let file = open_routes(&upstream, &certificate.keys(), "");

@@ -1,0 +1,159 @@
+//! The admin API: what is in force and how it goes, as JSON.
+//!
+//! | path | answer |
+//! | --- | --- |
+//! | `GET /api/v1/routes` | [`Routes`]: the route table, with what was counted |
+//! | `GET /api/v1/upstreams` | [`Upstreams`]: endpoints and their health |
+//! | `GET /api/v1/providers` | [`Providers`]: keys, breakers, exchanges |
+//! | `GET /api/v1/cache` | [`Cache`]: the outbound tokens, in numbers |
+//! | `GET /api/v1/config` | [`Config`]: the file without its secrets, and the last reload |
+//! | `GET /api/v1/stats` | [`Stats`]: counters and histograms since the start |
+//! | `GET /api/v1/refusals` | [`LastRefusals`]: the last refusals with their reasons |
+//! | `GET /api/v1/schema` | the JSON Schema of all of these ([`schema`]) |
+//! | `POST /api/v1/reload` | [`Reloaded`], or 422 with [`ReloadRefused`] |
+//!
+//! `routes`, `upstreams` and `stats` take `limit` (1,000; at most 10,000), `after` (the `next` of
+//! the answer before) and `name`; `refusals` takes `since` and `names=true`. Errors are
+//! `application/problem+json`, as on the other ports.
+//!
+//! Times are RFC 3339 in UTC. Counts are since the start: rates and percentiles are made of the
+//! difference of two answers. Members may be added; none is taken away or changes its meaning.
+//!
+//! An answer is made on a thread of its own, a few at a time, from what is shared without a lock or
+//! with one that is held for a moment: those who serve callers never wait for it.
+
+mod cache;
+mod config;
+mod providers;
+mod refusals;
+mod reload;
+mod routes;
+mod schema;
+mod stats;
+mod upstreams;
+
+use std::sync::Arc;
+
+use http::{Method, Response, StatusCode};
+use serde::Serialize;
+
+use crate::admin::query::{Parameter, Query};
+use crate::admin::{Shown, respond};
+use crate::body::Body;
+use crate::rejection::{Code, Extra, Rejection};
+use crate::snapshot::Snapshot;
+
+pub use cache::{Cache, UpstreamCache};
+pub use config::Config;
+pub use providers::{BreakerState, OpenBreaker, ProviderRow, Providers};
+pub use refusals::LastRefusals;
+pub use reload::{ReloadRefused, Reloaded};
+pub use routes::{RouteRow, Routes};
+pub use schema::schema;
+pub use stats::{ProviderStats, RouteStats, Stats, UpstreamStats};
+pub use upstreams::{Ejected, EndpointRow, Unhealthy, UpstreamRow, Upstreams};
+
+/// A place below `/api/v1/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    Routes,
+    Upstreams,
+    Providers,
+    Cache,
+    Config,
+    Stats,
+    Refusals,
+    Schema,
+    Reload,
+}
+
+impl Endpoint {
+    pub(super) fn at(path: &str) -> Option<Self> {
+        Some(match path.strip_prefix("/api/v1/")? {
+            "routes" => Self::Routes,
+            "upstreams" => Self::Upstreams,
+            "providers" => Self::Providers,
+            "cache" => Self::Cache,
+            "config" => Self::Config,
+            "stats" => Self::Stats,
+            "refusals" => Self::Refusals,
+            "schema" => Self::Schema,
+            "reload" => Self::Reload,
+            _ => return None,
+        })
+    }
+
+    pub(super) fn methods(self) -> &'static [Method] {
+        match self {
+            Self::Reload => &[Method::POST],
+            Self::Routes
+            | Self::Upstreams
+            | Self::Providers
+            | Self::Cache
+            | Self::Config
+            | Self::Stats
+            | Self::Refusals
+            | Self::Schema => &[Method::GET, Method::HEAD],
+        }
+    }
+
+    pub(super) fn parameters(self) -> &'static [Parameter] {
+        match self {
+            Self::Routes | Self::Upstreams | Self::Stats => {
+                &[Parameter::Limit, Parameter::After, Parameter::Name]
+            }
+            Self::Refusals => &[Parameter::Since, Parameter::Names],
+            Self::Providers | Self::Cache | Self::Config | Self::Schema | Self::Reload => &[],
+        }
+    }
+}
+
+/// The answer of `endpoint`, made beside the threads that serve.
+pub(super) async fn answer(
+    endpoint: Endpoint,
+    query: Query,
+    shown: &Arc<Shown>,
+) -> Result<Response<Body>, Rejection> {
+    let turn = Arc::clone(&shown.making).acquire_owned().await;
+    let shown = Arc::clone(shown);
+    let made = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        make(endpoint, &query, &shown)
+    });
+    let made = made.await.map_err(|error| {
+        tracing::error!(%error, "an answer of the admin API was not made");
+        Rejection::internal("an answer of the admin API was not made")
+    })?;
+    Ok(respond(StatusCode::OK, "application/json", made?))
+}
+
+fn make(endpoint: Endpoint, query: &Query, shown: &Shown) -> Result<Vec<u8>, Rejection> {
+    let snapshot = || in_force(shown);
+    match endpoint {
+        Endpoint::Routes => json(&Routes::of(&*snapshot()?, query)),
+        Endpoint::Upstreams => json(&Upstreams::of(&*snapshot()?, query)),
+        Endpoint::Providers => json(&Providers::of(&*snapshot()?, shown)),
+        Endpoint::Cache => json(&Cache::of(&*snapshot()?, shown)),
+        Endpoint::Config => json(&Config::of(&*snapshot()?, shown)),
+        Endpoint::Stats => json(&Stats::of(&*snapshot()?, shown, query)),
+        Endpoint::Refusals => json(&LastRefusals::of(shown, query)),
+        Endpoint::Schema => json(schema().as_value()),
+        Endpoint::Reload => Err(Rejection::internal("a reload is no answer to be made")),
+    }
+}
+
+fn in_force(shown: &Shown) -> Result<Arc<Snapshot>, Rejection> {
+    let gateway = shown.gateway.upgrade().ok_or_else(shutting_down)?;
+    Ok(gateway.snapshot())
+}
+
+/// There is nothing to ask or to change any more.
+pub(super) fn shutting_down() -> Rejection {
+    let rejection = Rejection::new(Code::ProviderUnavailable, "The gateway is shutting down.", "");
+    rejection.with(Extra::RetryAfter(std::time::Duration::from_secs(1)))
+}
+
+fn json(answer: &impl Serialize) -> Result<Vec<u8>, Rejection> {
+    serde_json::to_vec(answer)
+        .map_err(|error| Rejection::internal(format!("an answer can't be written: {error}")))
+}

@@ -1,0 +1,63 @@
+//! Who can have the configuration read again, which is told from outside, and who waits for it.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock, Weak};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+use crate::last_reload::LastReload;
+use crate::limits;
+
+/// Who can read the configuration again.
+pub trait Reload: Send + Sync {
+    /// Reads it, and puts it in force if it is good. Blocks.
+    fn reload(&self) -> Arc<LastReload>;
+
+    /// What became of the last reload, whoever asked for it; `None` before the first.
+    fn last_reload(&self) -> Option<Arc<LastReload>>;
+}
+
+/// The way to who reloads, one at a time.
+pub struct Reloads {
+    control: OnceLock<Weak<dyn Reload>>,
+    running: Arc<Semaphore>,
+    waiting: Semaphore,
+}
+
+impl Reloads {
+    /// From now on `control` is asked; the first one that is named stays.
+    pub fn attend(&self, control: Weak<dyn Reload>) {
+        self.control.get_or_init(|| control);
+    }
+
+    /// Who reloads; `None` before there is anybody, and at the end.
+    pub(super) fn control(&self) -> Option<Arc<dyn Reload>> {
+        self.control.get()?.upgrade()
+    }
+
+    /// A place among those who wait, if there is one.
+    pub(super) fn queue(&self) -> Option<SemaphorePermit<'_>> {
+        self.waiting.try_acquire().ok()
+    }
+
+    /// Waits for the one that runs.
+    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.running).acquire_owned().await.ok()
+    }
+}
+
+impl Default for Reloads {
+    fn default() -> Self {
+        Self {
+            control: OnceLock::new(),
+            running: Arc::new(Semaphore::new(1)),
+            waiting: Semaphore::new(limits::MAX_WAITING_RELOADS + 1),
+        }
+    }
+}
+
+impl fmt::Debug for Reloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reloads(..)")
+    }
+}

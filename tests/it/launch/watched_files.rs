@@ -1,0 +1,80 @@
+//! Files that are replaced as Kubernetes, editors and slow writers do it.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use super::{ANY, file, reloads};
+use crate::support::client::Client;
+use crate::support::gateway::Gateway;
+use crate::support::upstream::Upstream;
+
+/// A certificate and its key in the folder `version` of a mounted secret; gives the certificate.
+fn write_pair(mount: &Path, version: &str) -> String {
+    let folder = mount.join(version);
+    fs::create_dir(&folder).unwrap();
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    fs::write(folder.join("tls.crt"), made.cert.pem()).unwrap();
+    fs::write(folder.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+    made.cert.pem()
+}
+
+#[tokio::test]
+async fn a_mounted_secret_is_swapped_as_a_whole() {
+    let upstream = Upstream::start();
+    let mount = tempfile::tempdir().unwrap();
+    let at = |name: &str| mount.path().join(name);
+    let old = write_pair(mount.path(), "..2026_01");
+    symlink("..2026_01", at("..data")).unwrap();
+    for name in ["tls.crt", "tls.key"] {
+        symlink(format!("..data/{name}"), at(name)).unwrap();
+    }
+    let path = mount.path().display();
+    let tls =
+        format!("{ANY}, tls: {{ cert_file: \"{path}/tls.crt\", key_file: \"{path}/tls.key\" }}");
+    let gateway = Gateway::start(&file(&[&tls], &upstream, ""));
+    gateway.watch();
+    let mut before = Client::tls(gateway.address(), &old, None).await;
+    assert_eq!(before.get("/here").await.status, 204);
+
+    let new = write_pair(mount.path(), "..2026_02");
+    symlink("..2026_02", at("..data_tmp")).unwrap();
+    fs::rename(at("..data_tmp"), at("..data")).unwrap();
+    fs::remove_dir_all(at("..2026_01")).unwrap();
+    gateway.metrics_when("obo_gateway_config_reloads_total{outcome=\"success\"} 1").await;
+    let mut after = Client::tls(gateway.address(), &new, None).await;
+    assert_eq!(after.get("/here").await.status, 204);
+    assert_eq!(before.get("/here").await.status, 204, "who is in stays");
+    let lines = reloads(&gateway, 1).await;
+    let address = ANY.split('"').nth(1).unwrap();
+    assert!(lines[0].contains("tls.crt`") && lines[0].contains("tls.key` changed:"), "{lines:?}");
+    assert!(lines[0].ends_with(&format!("listeners: changed {address}")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_half_written_changes_nothing_until_it_is_whole() {
+    let upstream = Upstream::start();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let first = write_pair(folder.path(), "pair");
+    let path = at("pair").display().to_string();
+    let tls =
+        format!("{ANY}, tls: {{ cert_file: \"{path}/tls.crt\", key_file: \"{path}/tls.key\" }}");
+    let gateway = Gateway::start(&file(&[&tls], &upstream, ""));
+    gateway.watch();
+    let second = write_pair(folder.path(), "other");
+    let [chain, key] = ["tls.crt", "tls.key"].map(|name| fs::read(at("other").join(name)).unwrap());
+    // The middle of a PEM, for as long as the writer likes.
+    fs::write(at("pair/tls.crt"), &chain[..chain.len() / 2]).unwrap();
+    gateway.metrics_when("obo_gateway_config_reloads_total{outcome=\"failure\"} 1").await;
+    let mut client = Client::tls(gateway.address(), &first, None).await;
+    assert_eq!(client.get("/here").await.status, 204, "the pair before stays");
+    assert!(reloads(&gateway, 1).await[0].contains("tls.crt` is not valid PEM"));
+    // Between the two the watch may look, and refuse the pair that does not fit.
+    fs::write(at("pair/tls.key"), &key).unwrap();
+    fs::write(at("pair/tls.crt"), &chain).unwrap();
+    gateway.metrics_when("obo_gateway_config_reloads_total{outcome=\"success\"} 1").await;
+    let mut client = Client::tls(gateway.address(), &second, None).await;
+    assert_eq!(client.get("/here").await.status, 204);
+}

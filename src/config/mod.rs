@@ -9,6 +9,7 @@
 
 pub mod file;
 pub mod resolve;
+pub mod schema;
 mod access;
 mod azure;
 mod choice;

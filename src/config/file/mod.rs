@@ -8,6 +8,7 @@ mod route;
 mod server;
 mod upstream;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use provider::{
@@ -30,7 +31,7 @@ use super::spanned::{List, NotYet, Spanned, Table};
 use super::value::Count;
 
 /// A routes file.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct RoutesFile {
     /// Where callers connect. Default: one on [`Listener::DEFAULT_ADDRESS`], without TLS.
     pub listeners: Option<List<Spanned<Listener>>>,
@@ -59,7 +60,7 @@ pub struct RoutesFile {
 }
 
 /// `cache`: outbound tokens in memory.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Cache {
     /// Most tokens kept. Default: [`Cache::DEFAULT_MAX_ENTRIES`].
@@ -80,7 +81,7 @@ impl Default for Cache {
 }
 
 /// `telemetry`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Telemetry {
     /// Whether each request leaves a line in the log. Default: `true`.

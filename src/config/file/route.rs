@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::spanned::{List, OneOrMany, Spanned, Table};
@@ -12,7 +13,7 @@ use super::upstream::{OnlyFalse, TokenSource};
 use crate::secret::Secret;
 
 /// An element of `routes`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Route {
     /// What logs and metrics call it. Default: made from the path.
     pub name: Option<Spanned<Text>>,
@@ -63,7 +64,7 @@ pub struct Route {
 }
 
 /// `match`: all that is given must hold.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Match {
     /// The path: `{name}` is one segment, `{*name}` the rest, which may be empty. Required.
     pub path: Spanned<Text>,
@@ -83,8 +84,9 @@ pub struct Match {
 }
 
 /// `auth`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$word or mapping", rename_all = "lowercase")]
+#[schemars(rename = "WordOr_Auth")]
 pub enum Auth {
     /// Everybody: no token is asked for, and one that came is removed.
     None,
@@ -96,7 +98,7 @@ pub enum Auth {
 }
 
 /// What a token must have beyond being valid; `scopes` and `roles` together are alternatives.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AuthRules {
     /// Issued by one of these, by name. Default: all.
@@ -116,7 +118,7 @@ pub struct AuthRules {
 }
 
 /// `callers`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Callers {
     /// Users and applications.
@@ -129,7 +131,7 @@ pub enum Callers {
 }
 
 /// `respond`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Respond {
     /// Required.
     pub status: Spanned<Status>,
@@ -142,11 +144,11 @@ pub struct Respond {
 }
 
 /// `redirect`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Redirect {
     /// What `Location` says. Required.
     pub to: Spanned<Text>,
-    /// Default: 308, which keeps the method.
+    /// Default: `308`, which keeps the method.
     #[serde(default)]
     pub status: RedirectStatus,
 }
@@ -158,8 +160,9 @@ impl Default for RedirectStatus {
 }
 
 /// `rewrite`: exactly one key.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$one of", rename_all = "snake_case")]
+#[schemars(rename = "OneOf_Rewrite")]
 pub enum Rewrite {
     /// What is taken off the beginning of the path.
     StripPrefix(Spanned<Text>),
@@ -168,7 +171,7 @@ pub enum Rewrite {
 }
 
 /// `request_headers` and `response_headers`. Values are secrets, since some are API keys.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct HeaderChanges {
     /// Headers that replace any of their name.
@@ -180,7 +183,7 @@ pub struct HeaderChanges {
 }
 
 /// `cors`: the gateway answers preflights by it, and replaces what the upstream says of this.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Cors {
     /// Origins as browsers write them; `*.` stands for one label of a host or more; or `"*"` alone
     /// for all. Required.
@@ -216,7 +219,7 @@ impl Cors {
 
 /// `rate_limit`: a burst of requests at once, which comes back at the rate of `requests` in `per`;
 /// what is beyond it is refused. Each replica counts for itself.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct RateLimit {
     /// So many requests. Required.
     pub requests: Spanned<Count>,
@@ -242,7 +245,7 @@ impl RateLimit {
 }
 
 /// `by` of `rate_limit`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LimitBy {
     /// Each user of a provider and tenant; an application in its own name counts as one.
@@ -256,7 +259,7 @@ pub enum LimitBy {
 }
 
 /// `encoded_slashes`: what becomes of `%2F` and `%5C` in a path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EncodedSlashes {
     /// The request is refused.

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::spanned::Spanned;
@@ -14,7 +15,7 @@ use super::super::value::{
 use crate::secret::Secret;
 
 /// An element of `listeners`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Listener {
     /// IP address and port. Required.
     pub address: Spanned<Address>,
@@ -33,7 +34,7 @@ impl Listener {
 }
 
 /// `tls` of a listener.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct ListenerTls {
     /// The certificate and its chain, PEM. Required.
     pub cert_file: Spanned<PathBuf>,
@@ -48,7 +49,7 @@ pub struct ListenerTls {
 }
 
 /// `client_auth`.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientAuth {
     /// A caller without a certificate is served too; a token that is bound to one is not
@@ -60,7 +61,7 @@ pub enum ClientAuth {
 }
 
 /// `admin`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Admin {
     /// Where health, metrics and the admin API are, or `off`. Default: [`Admin::DEFAULT_ADDRESS`].
@@ -83,7 +84,7 @@ impl Default for Admin {
 }
 
 /// `server`: what holds for all listeners.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Server {
     /// What callers call the gateway: scheme, host, port, and a path where a proxy in front strips

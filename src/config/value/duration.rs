@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::failure::WrongText;
+use super::super::schema::Form;
 use super::Written;
 
 /// A time that is not zero: `250ms`, `30s`, `5m`, `12h`.
@@ -29,6 +30,10 @@ pub enum Timeout {
 const DURATION: &str = "a duration such as `30s`";
 /// Longest duration that is no slip of the unit.
 const MAX_PERIOD: Duration = Duration::from_hours(365 * 24);
+
+/// The texts of [`Period`] and [`PeriodOrZero`], as patterns.
+const TIME: &str = "0*[1-9][0-9]*(ms|s|m|h)";
+const TIME_OR_ZERO: &str = "[0-9]+(ms|s|m|h)";
 
 fn duration(text: &str) -> Result<Duration, WrongText> {
     let wrong = |hint: String| WrongText::new(format!("`{text}` is not a duration"), hint);
@@ -58,6 +63,10 @@ fn bounded(text: &str, duration: Duration) -> Result<Duration, WrongText> {
 impl Written for PeriodOrZero {
     const FORM: &'static str = DURATION;
 
+    fn form() -> Form {
+        Form::Pattern(TIME_OR_ZERO)
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         duration(text).map(Self)
     }
@@ -65,6 +74,10 @@ impl Written for PeriodOrZero {
 
 impl Written for Period {
     const FORM: &'static str = DURATION;
+
+    fn form() -> Form {
+        Form::Pattern(TIME)
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         match duration(text)? {
@@ -84,6 +97,10 @@ impl ClockSkew {
 impl Written for ClockSkew {
     const FORM: &'static str = DURATION;
 
+    fn form() -> Form {
+        Form::Pattern(TIME_OR_ZERO)
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         let skew = duration(text)?;
         if skew > Self::MAX {
@@ -96,6 +113,10 @@ impl Written for ClockSkew {
 
 impl Written for Timeout {
     const FORM: &'static str = "a duration such as `30s`, or `off`";
+
+    fn form() -> Form {
+        Form::Pattern("off|0*[1-9][0-9]*(ms|s|m|h)")
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         if text == "off" {

@@ -3,6 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use super::super::failure::WrongText;
+use super::super::schema::Form;
 use super::Written;
 
 /// The size of a request head in bytes: [`HeadBytes::LEAST`] to [`HeadBytes::MOST`].
@@ -47,6 +48,10 @@ fn size(text: &str) -> Result<u64, WrongText> {
 impl Written for HeadBytes {
     const FORM: &'static str = "a size such as `64KiB`";
 
+    fn form() -> Form {
+        Form::Pattern("[0-9]+(B|KiB|MiB)")
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         let bytes = usize::try_from(size(text)?).unwrap_or(usize::MAX);
         let wrong = |what, why| {
@@ -63,6 +68,10 @@ impl Written for HeadBytes {
 
 impl Written for SizeLimit {
     const FORM: &'static str = "a size such as `10MiB`, or `unlimited`";
+
+    fn form() -> Form {
+        Form::ZeroOr("unlimited|0|[0-9]+(B|KiB|MiB|GiB)")
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         if text == "unlimited" { Ok(Self::Unlimited) } else { size(text).map(Self::Bytes) }
@@ -92,6 +101,10 @@ fn too_large(text: &str) -> WrongText {
 impl Written for Count {
     const FORM: &'static str = "a whole number";
 
+    fn form() -> Form {
+        Form::Number { least: 1, most: u32::MAX as usize }
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         whole_number(text).map(Self)
     }
@@ -117,6 +130,10 @@ pub(in super::super) const fn times(number: u32) -> Times {
 impl Written for Times {
     const FORM: &'static str = "a whole number";
 
+    fn form() -> Form {
+        Form::Number { least: 1, most: Self::MAX as usize }
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         let number: NonZeroU32 = whole_number(text)?;
         if number.get() > Self::MAX { Err(too_large(text)) } else { Ok(Self(number)) }
@@ -129,6 +146,10 @@ pub struct Percent(pub u8);
 
 impl Written for Percent {
     const FORM: &'static str = "a number from 1 to 100";
+
+    fn form() -> Form {
+        Form::NumberOr { least: 1, most: 100, or: "[1-9][0-9]?%|100%" }
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         let number = text.strip_suffix('%').unwrap_or(text);
@@ -157,6 +178,10 @@ impl Workers {
 
 impl Written for Workers {
     const FORM: &'static str = "a whole number, or `auto`";
+
+    fn form() -> Form {
+        Form::NumberOr { least: 1, most: Self::MAX, or: "auto" }
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         if text == "auto" {

@@ -32,7 +32,9 @@ pub mod respond;
 pub mod own_answer;
 pub mod metadata;
 pub mod cors;
+pub mod written;
 pub mod snapshot;
+pub mod outline;
 pub mod preflight;
 pub mod gateway;
 

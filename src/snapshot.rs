@@ -17,6 +17,7 @@ use crate::peer::TrustedProxies;
 use crate::public_url::PublicUrl;
 use crate::rate_limit::RateLimit;
 use crate::route::{RouteTable, Target};
+use crate::written::Written;
 
 /// One configuration, whole: what a request meets from its first byte to its last.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub public_url: Option<Arc<PublicUrl>>,
     /// Where the links of upstreams come to lead, if any are replaced.
     pub links: Option<Arc<Links>>,
+    /// What the file says, to be looked at.
+    pub written: Arc<Written>,
 }
 
 impl Snapshot {
@@ -47,6 +50,8 @@ impl Snapshot {
 pub struct Route {
     /// Its name, and what is counted under it.
     pub metrics: Arc<RouteMetrics>,
+    /// The line of the routes file where its `match` is, from 1; 0 for what the gateway adds.
+    pub line: u32,
     /// Whose tokens it takes.
     pub requirement: Requirement,
     /// What a caller must have.

@@ -10,7 +10,7 @@ use super::problem::{Place, Problem};
 use crate::secret::Secret;
 
 /// What is printed for a secret, whatever its length.
-const BLOT: &str = "********";
+pub(super) const BLOT: &str = "********";
 
 /// Most characters of a line that are shown; a longer one is cut around what is marked.
 const MAX_SHOWN: usize = 160;
@@ -97,6 +97,22 @@ impl Listing {
     pub(super) fn replaced(&mut self, place: Place, value: &str, expression: &str) {
         let (value, expression) = (Secret::new(value.to_owned()), expression.to_owned());
         self.replaced.push(Replaced { place, value, expression });
+    }
+
+    /// The scalar `text` at `place` as it may be shown: what came from outside as it was written,
+    /// and nothing that is hidden there, or is a secret elsewhere in the file.
+    pub(super) fn shown<'s>(&'s self, place: Place, text: &'s str) -> &'s str {
+        let is_hidden = self.hidden.iter().any(|it| it.holds(place.line, place.column));
+        let mut secrets = self.secrets.iter().map(Secret::expose);
+        let is_secret = |secret: &str| {
+            text == secret || secret.len() >= MIN_SECRET_IN_PROSE && text.contains(secret)
+        };
+        match self.replaced.iter().find(|it| it.place == place) {
+            _ if is_hidden => BLOT,
+            Some(replaced) => &replaced.expression,
+            None if secrets.any(is_secret) => BLOT,
+            None => text,
+        }
     }
 
     /// `problem` with its texts free of secrets.

@@ -28,6 +28,7 @@ mod suggest;
 mod syntax;
 mod tree;
 mod value;
+mod written;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -80,6 +81,8 @@ pub struct Reading {
     pub upstream_names: Vec<String>,
     /// The files that `${file:…}` read, as the routes file names them.
     pub files_read: Vec<PathBuf>,
+    /// What the file says, to be looked at.
+    written: written::Draft,
 }
 
 impl Source {
@@ -146,10 +149,18 @@ pub fn read(text: &str, name: &str, environment: &Environment) -> Reading {
     };
     let tree = tree.map(|tree| azure::fill_in(tree, environment, &mut problems));
     let Some(tree) = tree else {
-        let (provider_names, upstream_names, files_read) = Default::default();
-        return Reading { file: None, problems, provider_names, upstream_names, files_read };
+        let (provider_names, upstream_names, files_read, written) = Default::default();
+        return Reading {
+            file: None,
+            problems,
+            provider_names,
+            upstream_names,
+            files_read,
+            written,
+        };
     };
     Reading {
+        written: written::Draft::of(&tree.root, problems.listing()),
         file: reader::read(&tree.root, file::RULES, &mut problems),
         problems,
         provider_names: tree.names_under("providers"),

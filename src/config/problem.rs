@@ -123,6 +123,10 @@ impl Problems {
     }
 
     /// The text they are shown in.
+    pub(super) fn listing(&self) -> &Listing {
+        &self.listing
+    }
+
     pub(super) fn listing_mut(&mut self) -> &mut Listing {
         &mut self.listing
     }

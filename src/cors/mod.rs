@@ -54,6 +54,16 @@ pub enum Origins {
     Listed(Vec<Origin>),
 }
 
+impl Origins {
+    /// As the file writes them.
+    pub fn texts(&self) -> Vec<String> {
+        match self {
+            Self::Any => vec!["*".to_owned()],
+            Self::Listed(origins) => origins.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
 /// Which methods pages may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Methods {

@@ -4,6 +4,8 @@
 //! port where it is the scheme's own, no path. So the file is held to that spelling, and what
 //! comes is compared byte for byte.
 
+use std::fmt;
+
 use url::Url;
 
 /// An origin, or all hosts below one.
@@ -66,6 +68,13 @@ impl Origin {
             .strip_prefix(self.head.as_bytes())
             .and_then(|rest| rest.strip_suffix(below.as_bytes()))
             .is_some_and(|labels| labels.split(|byte| *byte == b'.').all(is_label))
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.head)?;
+        self.below.as_ref().map_or(Ok(()), |below| write!(f, "*{below}"))
     }
 }
 

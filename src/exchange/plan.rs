@@ -135,6 +135,11 @@ impl ExchangePlan {
         }
     }
 
+    /// What is asked for.
+    pub fn requested(&self) -> &Requested {
+        &self.requested
+    }
+
     /// The provider that the file names, if it does, so that the caller's own makes no difference.
     pub fn named_provider(&self) -> Option<&Arc<Provider>> {
         self.clients.first().filter(|_| self.named).map(|desk| &desk.client.provider)

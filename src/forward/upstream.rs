@@ -135,6 +135,18 @@ pub struct UpstreamSettings {
     pub outlier_ejection: Option<OutlierEjection>,
 }
 
+impl UpstreamSettings {
+    /// Its URLs.
+    pub fn urls(&self) -> impl Iterator<Item = String> {
+        let scheme = if self.tls { "https" } else { "http" };
+        self.places.iter().map(move |place| {
+            let brackets = if place.host.contains(':') { ["[", "]"] } else { ["", ""] };
+            let [open, close] = brackets;
+            format!("{scheme}://{open}{}{close}:{}{}", place.host, place.port, self.base_path)
+        })
+    }
+}
+
 /// An upstream with its endpoints and their connections.
 pub struct Upstream {
     pub(super) settings: Arc<UpstreamSettings>,

@@ -4,6 +4,7 @@
 //! addresses in their shortest form. It does not know where a request names its host.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::Ipv6Addr;
 
 use crate::limits::{MAX_HOST_BYTES, MAX_HOST_LABEL_BYTES};
@@ -55,6 +56,15 @@ impl HostPattern {
         }
         let host = host.into_owned().into_boxed_str();
         Ok(Self(if wildcard { HostKind::Below(host) } else { HostKind::Exact(host) }))
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            HostKind::Exact(name) => f.write_str(name),
+            HostKind::Below(name) => write!(f, "*.{name}"),
+        }
     }
 }
 

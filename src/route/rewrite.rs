@@ -172,6 +172,24 @@ impl Rewrite {
         Ok(Self::Template(Template { pieces }))
     }
 
+    /// What it makes of the paths of `pattern`, with the names of that.
+    pub fn described(&self, pattern: &PathPattern) -> String {
+        match self {
+            Self::Keep => pattern.text().to_owned(),
+            Self::StripPrefix(prefix) => prefix.strip(pattern.text()).to_owned(),
+            Self::Template(template) => {
+                let text = |piece: &Piece| match piece {
+                    Piece::Literal(text) => text.to_string(),
+                    Piece::Capture(index) => {
+                        let name = pattern.names().nth(*index).unwrap_or_default();
+                        format!("{{{name}}}")
+                    }
+                };
+                template.pieces.iter().map(text).collect()
+            }
+        }
+    }
+
     /// The path for the upstream; always begins with `/`.
     ///
     /// `path` is [`Target::path`](crate::route::Target::path) and `captures` what was found for it.

@@ -223,6 +223,12 @@ impl<T> RouteTable<T> {
         reached.filter_map(|index| self.entries.get(index)).map(|(_, route)| route).collect()
     }
 
+    /// Each route with what a request must have to take it, in the order given to
+    /// [`RouteTable::build`].
+    pub fn entries(&self) -> impl Iterator<Item = (&RouteMatch, &T)> {
+        self.entries.iter().map(|(matching, route)| (matching, route))
+    }
+
     /// What the table holds for each route, in the order given to [`RouteTable::build`].
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().map(|(_, route)| route)

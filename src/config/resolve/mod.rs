@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex};
 use super::problem::{Place, Problem, Problems};
 use super::source::Environment;
 use super::spanned::Spanned;
+use super::written::Draft;
 use super::{Reading, RoutesFile};
 use crate::authn::{UsedProofs, VerifiedTokens};
 use crate::clock::SharedClock;
@@ -35,6 +36,8 @@ use crate::limits;
 use crate::observe::Metrics;
 use crate::observe::access_log::AccessLog;
 use crate::snapshot::Snapshot;
+
+use self::routes::Routes;
 
 pub use credentials::{CredentialCertificate, ShownTo};
 pub use server::{Admin, Listener, Server, admin_address};
@@ -152,7 +155,8 @@ pub fn resolve(
     lasting: &Lasting,
     previous: Option<&Snapshot>,
 ) -> Result<(Resolved, Problems), Problems> {
-    let Reading { file, mut problems, provider_names, upstream_names, .. } = reading;
+    let Reading { file, mut problems, provider_names, upstream_names, written, files_read: _ } =
+        reading;
     let Some(file) = file else { return Err(problems) };
     let mut finding = Finding {
         environment,
@@ -164,21 +168,21 @@ pub fn resolve(
         metadata_service: OnceCell::new(),
         certificates: Vec::new(),
     };
-    let resolved = resolve_file(&file, &mut finding);
+    let resolved = resolve_file(&file, written, &mut finding);
     match resolved {
         Some(resolved) if !problems.refuse() => Ok((resolved, problems)),
         Some(_) | None => Err(problems),
     }
 }
 
-fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved> {
+fn resolve_file(file: &RoutesFile, written: Draft, finding: &mut Finding<'_>) -> Option<Resolved> {
     let listeners = server::listeners(file, finding);
     let admin = server::admin(file, finding);
     let public_url = server::public_url(file, finding);
     let trusted_proxies = server::trusted_proxies(file, finding);
     let providers = providers::resolve(&file.providers, finding);
     let upstreams = upstreams::resolve(&file.upstreams, &providers, finding);
-    let (routes, links) =
+    let Routes { table: routes, links, names } =
         routes::resolve(file, &providers, &upstreams, public_url.as_ref(), finding)?;
     // What a route with problems would have used is not known.
     if !finding.problems.refuse() {
@@ -191,6 +195,7 @@ fn resolve_file(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Resolved
         trusted_proxies,
         public_url,
         links,
+        written: Arc::new(written.with_route_names(names)),
     };
     let access_log = if file.telemetry.access_log { AccessLog::On } else { AccessLog::Off };
     Some(Resolved {

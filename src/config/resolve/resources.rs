@@ -86,6 +86,7 @@ fn add_own_route(
             encoded_slashes: EncodedSlashes::Reject,
         };
         let route = Route {
+            line: 0,
             metrics: Arc::clone(&metrics),
             requirement: Requirement::Open,
             policy: Policy::default(),

@@ -26,14 +26,24 @@ use crate::public_url::PublicUrl;
 use crate::route::{EncodedSlashes, HostPattern, PathPattern, RouteMatch, RouteTable};
 use crate::snapshot::Route;
 
-/// Resolves all routes, and where links lead through them; `None` if they don't make a table.
+/// The routes of a file.
+pub(super) struct Routes {
+    /// Those of the file, and those that the gateway adds.
+    pub(super) table: RouteTable<Route>,
+    /// Where links lead through them.
+    pub(super) links: Option<Arc<Links>>,
+    /// The names of those of the file, in its order.
+    pub(super) names: Vec<String>,
+}
+
+/// Resolves all routes; `None` if they don't make a table.
 pub(super) fn resolve(
     file: &RoutesFile,
     providers: &Providers,
     upstreams: &Upstreams,
     public_url: Option<&Arc<PublicUrl>>,
     finding: &mut Finding<'_>,
-) -> Option<(RouteTable<Route>, Option<Arc<Links>>)> {
+) -> Option<Routes> {
     let mut resolver =
         Resolver { file, providers, upstreams, public_url, finding, names: Vec::new() };
     let mut places = Vec::new();
@@ -44,13 +54,14 @@ pub(super) fn resolve(
             entries.push(entry);
         }
     }
+    let names = resolver.names.into_iter().map(|(name, _)| name).collect();
     if let Some(public_url) = public_url {
         resources::add(&mut entries, public_url, finding);
     }
     let ways = entries.iter().map(|(matching, route)| (matching.clone(), route.way().cloned()));
     let ways: Vec<_> = ways.collect();
     match RouteTable::build(entries) {
-        Ok(table) => Some((table, Links::new(ways, public_url.cloned()))),
+        Ok(table) => Some(Routes { table, links: Links::new(ways, public_url.cloned()), names }),
         Err(ambiguities) => {
             for ambiguity in ambiguities {
                 let place = |index: usize| places.get(index).copied().unwrap_or_default();
@@ -114,9 +125,16 @@ impl<'a> Resolver<'a, '_> {
                 called_at,
             },
         };
-        let metrics = self.finding.lasting.metrics.route(&name);
-        let route =
-            Route { metrics, requirement, policy, resource: None, cors, rate_limit, action };
+        let route = Route {
+            metrics: self.finding.lasting.metrics.route(&name),
+            line: route.r#match.key_place().line,
+            requirement,
+            policy,
+            resource: None,
+            cors,
+            rate_limit,
+            action,
+        };
         Some((matches, route))
     }
 

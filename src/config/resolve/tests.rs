@@ -11,6 +11,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::config::read;
 use crate::forward::{HostPort, SystemResolver};
+use crate::outline::Outline;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/config/meaning");
 
@@ -103,9 +104,70 @@ fn what_makes_sense_is_served_with_its_warnings() {
     let folder = Folder::new();
     for path in files("ok") {
         let resolved = folder.resolve(&fs::read_to_string(&path).unwrap());
-        let (_, warnings) = resolved.unwrap_or_else(|problems| panic!("{problems}"));
+        let (resolved, warnings) = resolved.unwrap_or_else(|problems| panic!("{problems}"));
         assert_golden("ok", &path, &folder.shown(&warnings));
+        let outline = serde_json::to_string(&Outline::of(&resolved.snapshot)).unwrap();
+        let written = resolved.snapshot.written.redacted().to_string();
+        for secret in SECRETS {
+            assert!(!outline.contains(secret), "{outline}");
+            assert!(!written.contains(secret), "{written}");
+        }
     }
+}
+
+#[test]
+fn what_the_file_says_is_shown_without_what_is_secret() {
+    let text = r#"
+admin: { token: "${SECRET}" }
+providers:
+  sso:
+    type: oidc
+    issuer: https://sso.example.com
+    audiences: [orders]
+    client_id: gateway
+    credential: { client_secret: &again hunter2-never-printed }
+    jwks_file: keys.json
+upstreams:
+  u: { url: "http://127.0.0.1:1", token: { header: { name: x-key, value: hunter2-never-printed } } }
+  v: { url: "http://127.0.0.1:2", token: { on_behalf_of: { scopes: [read] } } }
+routes:
+  - match: { path: "/a/{*rest}", hosts: ["*.example.com"], methods: [GET] }
+    auth: none
+    upstream: u
+    rewrite: { strip_prefix: /a }
+    request_headers: { set: { x-team: "${SECRET}", x-note: "it is hunter2-never-printed", x-alias: *again } }
+  - { name: b, match: { path: "/b/{id}" }, auth: { scopes: [read] }, upstream: v, rewrite: { path: "/x/{id}" } }
+"#;
+    let folder = Folder::new();
+    let (resolved, _) = folder.resolve(text).unwrap_or_else(|problems| panic!("{problems}"));
+    let shown = serde_json::json!({
+        "outline": Outline::of(&resolved.snapshot),
+        "written": resolved.snapshot.written.redacted(),
+    });
+    let shown = serde_json::to_string_pretty(&shown).unwrap();
+    for secret in SECRETS {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    assert_golden("ok", Path::new("outline"), &shown);
+}
+
+#[test]
+fn a_reload_knows_what_changed_secrets_too() {
+    let folder = Folder::new();
+    let written = |secret: &str, routes: &str| {
+        let text = format!(
+            "listeners: [{{ address: \"127.0.0.1:1\" }}]\nupstreams:\n  u: {{ url: \"http://127.0.0.1:1\", \
+             token: {{ header: {{ name: x-key, value: {secret} }} }} }}\nroutes:\n{routes}"
+        );
+        let (resolved, _) = folder.resolve(&text).unwrap_or_else(|problems| panic!("{problems}"));
+        resolved.snapshot.written
+    };
+    let a = "  - { match: { path: /a }, auth: none, upstream: u }\n";
+    let b = "  - { match: { path: /b }, auth: none, upstream: u }\n";
+    let before = written("hunter2-never-printed", a);
+    let after = written("hunter2-never-printed-too", &format!("{b}{a}"));
+    let changes = after.changes_since(&before);
+    assert_eq!(changes.to_string(), "upstreams: changed u; routes: added b");
 }
 
 /// Where each preset leads in each cloud, and for which scope; the facts are Microsoft's.

@@ -38,6 +38,11 @@ impl ManagedIdentityPlan {
         Self { identity, resource, upstream, key }
     }
 
+    /// What the tokens are for.
+    pub fn resource(&self) -> &str {
+        &self.resource
+    }
+
     /// The credential for a request to `upstream`.
     ///
     /// # Cancel safety

@@ -48,6 +48,11 @@ impl Upgrades {
         Self { tokens: tokens.collect() }
     }
 
+    /// What they are, in lower case.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.tokens.iter().map(|token| &**token)
+    }
+
     fn have(&self, token: &str) -> bool {
         self.tokens.iter().any(|own| own.eq_ignore_ascii_case(token))
     }

@@ -1,0 +1,148 @@
+//! The tree of a routes file as it may be shown, and what of it can be told apart after a reload.
+//!
+//! Secrets are left out by the rules of `hidden.rs`; so is every value that came from the
+//! environment or another file, of which only the expression is shown.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde_json::{Map, Value as Json};
+
+use super::hidden;
+use super::listing::{BLOT, Listing};
+use super::tree::{Entry as TreeEntry, Node, Scalar, Value};
+use crate::written::{Entry, Section, Written};
+
+/// The content of a file, before its routes have names.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    redacted: Json,
+    /// All but the routes.
+    entries: Vec<Entry>,
+    /// The digests of the routes, in the order of the file.
+    routes: Vec<u64>,
+}
+
+impl Draft {
+    /// Of the file's tree.
+    pub(super) fn of(root: &Node, listing: &Listing) -> Self {
+        let mut draft = Self { redacted: shown(root, &mut Vec::new(), listing), ..Self::default() };
+        for TreeEntry { key, value } in entries(root) {
+            match key.text.as_str() {
+                "providers" => draft.named(Section::Providers, value),
+                "upstreams" => draft.named(Section::Upstreams, value),
+                "listeners" => {
+                    let listeners = elements(value).map(|node| (address(node), digest(node)));
+                    let listeners: Vec<_> = listeners.collect();
+                    draft.add(Section::Listeners, listeners);
+                }
+                "routes" => draft.routes = elements(value).map(digest).collect(),
+                _ => draft.add(Section::Settings, [(key.text.clone(), digest(value))]),
+            }
+        }
+        draft
+    }
+
+    fn named(&mut self, section: Section, table: &Node) {
+        let named = entries(table).map(|it| (it.key.text.clone(), digest(&it.value)));
+        self.add(section, named.collect::<Vec<_>>());
+    }
+
+    fn add(&mut self, section: Section, named: impl IntoIterator<Item = (String, u64)>) {
+        let entry = |(name, digest)| Entry { section, name, digest };
+        self.entries.extend(named.into_iter().map(entry));
+    }
+
+    /// With the names of the routes, in the order of the file.
+    pub(super) fn with_route_names(self, names: impl IntoIterator<Item = String>) -> Written {
+        let routes = names.into_iter().zip(self.routes);
+        let routes = routes.map(|(name, digest)| Entry { section: Section::Routes, name, digest });
+        Written::new(self.redacted, self.entries.into_iter().chain(routes))
+    }
+}
+
+fn entries(node: &Node) -> impl Iterator<Item = &TreeEntry> {
+    let entries: &[TreeEntry] = match &node.value {
+        Value::Mapping(entries) => entries,
+        Value::Scalar(_) | Value::List(_) | Value::Broken => &[],
+    };
+    entries.iter()
+}
+
+fn elements(node: &Node) -> impl Iterator<Item = &Node> {
+    let (list, one): (&[_], _) = match &node.value {
+        Value::List(list) => (list, None),
+        Value::Mapping(_) => (&[], Some(node)),
+        Value::Scalar(_) | Value::Broken => (&[], None),
+    };
+    list.iter().map(|element| &**element).chain(one)
+}
+
+/// Where a listener listens, as it is written.
+fn address(listener: &Node) -> String {
+    let address = entries(listener).find(|it| it.key.text == "address");
+    match address.map(|it| &it.value.value) {
+        Some(Value::Scalar(scalar)) => scalar.text.clone(),
+        Some(_) | None => "?".to_owned(),
+    }
+}
+
+fn digest(node: &Node) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    feed(node, &mut hasher);
+    hasher.finish()
+}
+
+fn feed(node: &Node, hasher: &mut DefaultHasher) {
+    std::mem::discriminant(&node.value).hash(hasher);
+    match &node.value {
+        Value::Scalar(scalar) => (&scalar.text, scalar.is_null).hash(hasher),
+        Value::List(list) => {
+            list.len().hash(hasher);
+            for element in list {
+                feed(element, hasher);
+            }
+        }
+        Value::Mapping(entries) => {
+            entries.len().hash(hasher);
+            for entry in entries {
+                entry.key.text.hash(hasher);
+                feed(&entry.value, hasher);
+            }
+        }
+        Value::Broken => {}
+    }
+}
+
+fn shown(node: &Node, path: &mut Vec<String>, listing: &Listing) -> Json {
+    match &node.value {
+        Value::Scalar(scalar) => scalar_shown(scalar, node, path, listing),
+        Value::List(list) => {
+            list.iter().map(|element| shown(element, path, listing)).collect::<Vec<_>>().into()
+        }
+        Value::Mapping(entries) => {
+            let mut object = Map::new();
+            for entry in entries {
+                path.push(entry.key.text.clone());
+                object.insert(entry.key.text.clone(), shown(&entry.value, path, listing));
+                path.pop();
+            }
+            object.into()
+        }
+        Value::Broken => Json::Null,
+    }
+}
+
+fn scalar_shown(scalar: &Scalar, node: &Node, path: &[String], listing: &Listing) -> Json {
+    if scalar.is_null {
+        return Json::Null;
+    }
+    let text = &scalar.text;
+    let is_secret = hidden::is_secret(path) && !hidden::is_harmless(text);
+    match listing.shown(node.place, text) {
+        // What the listing knows it knows by place; what the gateway filled in has none.
+        shown if shown == text && (is_secret || hidden::has_password(text)) => BLOT.into(),
+        // Without a place there is no expression either.
+        shown if shown == text && scalar.from_outside => "${…}".into(),
+        shown => shown.into(),
+    }
+}

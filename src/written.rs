@@ -1,0 +1,212 @@
+//! What the routes file said, for people to look at: without its secrets, and so that two can be
+//! compared, for a reload to say what it changed.
+//!
+//! Nothing of a request depends on it, and how YAML is read is not known here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+/// A part of the routes file whose entries have names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Section {
+    /// `listeners`, by address.
+    Listeners,
+    /// `providers`.
+    Providers,
+    /// `upstreams`.
+    Upstreams,
+    /// `routes`.
+    Routes,
+    /// All else, by key: `server`, `cache`.
+    Settings,
+}
+
+/// One entry: where it stands, and a digest of all that it says, secrets too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where.
+    pub section: Section,
+    /// Its name.
+    pub name: String,
+    /// Equal for entries that say the same. Good enough to tell people, and for nothing else.
+    pub digest: u64,
+}
+
+/// The content of a routes file.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    redacted: Value,
+    entries: BTreeMap<(Section, String), u64>,
+}
+
+impl Written {
+    /// Of `entries`; `redacted` is all of it without secrets.
+    pub fn new(redacted: Value, entries: impl IntoIterator<Item = Entry>) -> Self {
+        let mut by_name = BTreeMap::new();
+        for Entry { section, name, digest } in entries {
+            // Two listeners on any free port have the same address.
+            let numbered = (2..).map(|number| format!("{name} ({number})"));
+            let free = std::iter::once(name.clone())
+                .chain(numbered)
+                .find(|name| !by_name.contains_key(&(section, name.clone())));
+            by_name.insert((section, free.unwrap_or(name)), digest);
+        }
+        Self { redacted, entries: by_name }
+    }
+
+    /// The file as JSON: values as they were written, secrets and what came from outside not shown.
+    pub fn redacted(&self) -> &Value {
+        &self.redacted
+    }
+
+    /// What is different from `before`.
+    pub fn changes_since(&self, before: &Self) -> Changes {
+        let mut changes = Changes::default();
+        for ((section, name), digest) in &self.entries {
+            match before.entries.get(&(*section, name.clone())) {
+                None => changes.of(*section).added.push(name.clone()),
+                Some(old) if old != digest => changes.of(*section).changed.push(name.clone()),
+                Some(_) => {}
+            }
+        }
+        for (section, name) in before.entries.keys() {
+            if !self.entries.contains_key(&(*section, name.clone())) {
+                changes.of(*section).removed.push(name.clone());
+            }
+        }
+        changes
+    }
+}
+
+/// What a reload changed, by the names of the file, sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Changes {
+    /// Of `listeners`, by address.
+    pub listeners: Difference,
+    /// Of `providers`.
+    pub providers: Difference,
+    /// Of `upstreams`.
+    pub upstreams: Difference,
+    /// Of `routes`.
+    pub routes: Difference,
+    /// Of all other keys at the top of the file.
+    pub settings: Difference,
+}
+
+/// The names of what came, went and is not what it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Difference {
+    /// Was not there before.
+    pub added: Vec<String>,
+    /// Is not there any more.
+    pub removed: Vec<String>,
+    /// Says something else.
+    pub changed: Vec<String>,
+}
+
+impl Changes {
+    fn of(&mut self, section: Section) -> &mut Difference {
+        match section {
+            Section::Listeners => &mut self.listeners,
+            Section::Providers => &mut self.providers,
+            Section::Upstreams => &mut self.upstreams,
+            Section::Routes => &mut self.routes,
+            Section::Settings => &mut self.settings,
+        }
+    }
+
+    /// Whether the file says what it said before.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Most names of one kind that are spelled out.
+const MAX_NAMES_SHOWN: usize = 10;
+
+/// `routes: added a, b, removed c; settings: changed cache`, or `nothing`.
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sections = [
+            ("listeners", &self.listeners),
+            ("providers", &self.providers),
+            ("upstreams", &self.upstreams),
+            ("routes", &self.routes),
+            ("settings", &self.settings),
+        ];
+        let said = sections.iter().filter(|(_, difference)| **difference != Difference::default());
+        let said: Vec<String> = said.map(|(name, of)| format!("{name}: {of}")).collect();
+        f.write_str(if said.is_empty() { "nothing" } else { "" })?;
+        f.write_str(&said.join("; "))
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds =
+            [("added", &self.added), ("removed", &self.removed), ("changed", &self.changed)];
+        let said = kinds.iter().filter(|(_, names)| !names.is_empty());
+        let said: Vec<String> =
+            said.map(|(kind, names)| format!("{kind} {}", shown(names))).collect();
+        f.write_str(&said.join(", "))
+    }
+}
+
+fn shown(names: &[String]) -> String {
+    let first: Vec<&str> = names.iter().take(MAX_NAMES_SHOWN).map(String::as_str).collect();
+    let more = names.len().saturating_sub(MAX_NAMES_SHOWN);
+    let behind = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{behind}", first.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(entries: &[(Section, &str, u64)]) -> Written {
+        let entry = |(section, name, digest): &(Section, &str, u64)| Entry {
+            section: *section,
+            name: (*name).to_owned(),
+            digest: *digest,
+        };
+        Written::new(Value::Null, entries.iter().map(entry))
+    }
+
+    #[test]
+    fn a_reload_says_what_came_went_and_changed() {
+        use Section::{Listeners, Providers, Routes, Settings};
+        let before = written(&[
+            (Listeners, "127.0.0.1:0", 1),
+            (Listeners, "127.0.0.1:0", 1),
+            (Providers, "entra", 1),
+            (Routes, "a", 1),
+            (Routes, "b", 1),
+        ]);
+        assert_eq!(before.changes_since(&before).to_string(), "nothing");
+        let after = written(&[
+            (Listeners, "127.0.0.1:0", 1),
+            (Providers, "entra", 2),
+            (Routes, "b", 1),
+            (Routes, "c", 1),
+            (Routes, "d", 1),
+            (Settings, "cache", 1),
+        ]);
+        assert_eq!(
+            after.changes_since(&before).to_string(),
+            "listeners: removed 127.0.0.1:0 (2); providers: changed entra; \
+             routes: added c, d, removed a; settings: added cache"
+        );
+    }
+
+    #[test]
+    fn many_names_are_counted() {
+        let names: Vec<String> = (10..22).map(|number| format!("r{number}")).collect();
+        let many: Vec<_> = names.iter().map(|name| (Section::Routes, name.as_str(), 1)).collect();
+        let said = written(&many).changes_since(&written(&[])).to_string();
+        assert!(said.ends_with("r18, r19 and 2 more"), "{said}");
+    }
+}

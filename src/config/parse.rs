@@ -55,6 +55,9 @@ pub(super) fn parse(
     }
 }
 
+/// Where a file that is empty should begin.
+const BEGINNING: Place = Place { line: 1, column: 1, length: 1 };
+
 /// Why reading ends early: text behind this point can't be understood.
 struct Stop(Problem);
 
@@ -105,7 +108,7 @@ impl<'t> Builder<'t> {
             }
         }
         if root.as_deref().is_none_or(Node::is_null) {
-            self.problems.push(Problem::of_file("the routes file is empty").hint(
+            self.problems.push(Problem::error(BEGINNING, "the routes file is empty").hint(
                 "a routes file needs `routes` at least; `obo-gateway demo` shows one that works",
             ));
             return Ok(None);

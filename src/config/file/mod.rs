@@ -214,6 +214,11 @@ pub(super) const RULES: &[Rule] = &[
         hint: "name the upstream's scope: `scopes: [https://graph.microsoft.com/.default]`",
     },
     Rule {
+        of: "ManagedIdentity",
+        needs: Needs::Key("resource"),
+        hint: "say what the token is for: `resource: https://management.azure.com`",
+    },
+    Rule {
         of: "HeaderToken",
         needs: Needs::Key("name"),
         hint: "name the header: `name: x-api-key`",

@@ -45,7 +45,7 @@ pub struct Route {
     pub timeout: Option<Spanned<Timeout>>,
     /// Largest request body. Default: `server.max_body_bytes`.
     pub max_body_bytes: Option<Spanned<SizeLimit>>,
-    /// Default: `reject`.
+    /// What becomes of `%2F` and `%5C` in a path. Default: `reject`.
     #[serde(default)]
     pub encoded_slashes: EncodedSlashes,
     /// What callers' connections may become, as `Upgrade` names it; all but `websocket` over HTTP/1.1
@@ -107,7 +107,7 @@ pub struct AuthRules {
     pub scopes: Option<List<Spanned<Text>>>,
     /// Any one of these roles.
     pub roles: Option<List<Spanned<Text>>>,
-    /// Default: `any`.
+    /// Which kind of caller it speaks for. Default: `any`.
     pub callers: Callers,
     /// One of these clients, by id.
     pub clients: Option<List<Spanned<Text>>>,
@@ -133,12 +133,12 @@ pub enum Callers {
 /// `respond`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Respond {
-    /// Required.
+    /// The status, 200 to 599. Required.
     pub status: Spanned<Status>,
-    /// Default: none.
+    /// The headers, by name. Default: none.
     #[serde(default)]
     pub headers: Table<Spanned<String>>,
-    /// Default: empty.
+    /// The body. Default: empty.
     #[serde(default)]
     pub body: String,
 }
@@ -148,7 +148,7 @@ pub struct Respond {
 pub struct Redirect {
     /// What `Location` says. Required.
     pub to: Spanned<Text>,
-    /// Default: `308`, which keeps the method.
+    /// The status. Default: `308`, which keeps the method.
     #[serde(default)]
     pub status: RedirectStatus,
 }
@@ -258,7 +258,7 @@ pub enum LimitBy {
     Route,
 }
 
-/// `encoded_slashes`: what becomes of `%2F` and `%5C` in a path.
+/// `encoded_slashes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EncodedSlashes {

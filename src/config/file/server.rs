@@ -19,7 +19,7 @@ use crate::secret::Secret;
 pub struct Listener {
     /// IP address and port. Required.
     pub address: Spanned<Address>,
-    /// Default: none, cleartext HTTP/1.1 and HTTP/2.
+    /// The certificate that it shows. Default: none, cleartext HTTP/1.1 and HTTP/2.
     pub tls: Option<Spanned<ListenerTls>>,
     /// Whether each connection begins with a PROXY header (version 1 or 2) that says who the caller
     /// is; one that does not is closed. Whoever reaches the port is believed, so only load balancers

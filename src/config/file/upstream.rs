@@ -30,9 +30,9 @@ pub struct Upstream {
     pub urls: Option<Spanned<List<Spanned<HttpUrl>>>>,
     /// What it receives in place of the caller's token. Default: `none: true`.
     pub token: Option<Spanned<TokenSource>>,
-    /// Default: `auto`.
+    /// Which HTTP it is spoken to. Default: `auto`.
     pub protocol: Spanned<Protocol>,
-    /// Default: `upstream`.
+    /// Which host it is told it was called by. Default: `upstream`.
     pub host_header: HostHeader,
     /// How long things may take.
     pub timeouts: Timeouts,
@@ -231,7 +231,7 @@ pub enum Protocol {
     Http2,
 }
 
-/// `host_header` of an upstream: which host it is told it was called by.
+/// `host_header` of an upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HostHeader {

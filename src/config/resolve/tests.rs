@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::*;
 use crate::clock::SystemClock;
 use crate::config::read;
+use crate::config::tests::assert_can_be_mended;
 use crate::forward::{HostPort, SystemResolver};
 use crate::outline::Outline;
 
@@ -91,10 +92,11 @@ fn assert_golden(folder: &str, path: &Path, shown: &str) {
 fn what_makes_no_sense_is_explained() {
     let folder = Folder::new();
     let files = files("bad");
-    assert!(files.len() >= 20, "{}", files.len());
+    assert!(files.len() >= 40, "{}", files.len());
     for path in files {
         let resolved = folder.resolve(&fs::read_to_string(&path).unwrap());
         let Err(problems) = resolved else { panic!("{} is taken", path.display()) };
+        assert_can_be_mended(&path, &problems);
         assert_golden("bad", &path, &folder.shown(&problems));
     }
 }

@@ -60,7 +60,7 @@ impl Page {
         let mut rows: Vec<_> = keys.to_vec();
         rows.sort_by_key(|(key, _)| (!is_required(key), *key));
         self.line(&format!("\n## {heading}\n"));
-        for text in [paragraphs(description), groups(mapping)] {
+        for text in [words::joined("", description), groups(mapping)] {
             if !text.is_empty() {
                 self.line(&format!("{text}\n"));
             }
@@ -147,10 +147,10 @@ fn takes(value: &Value) -> String {
         return words.map(|it| code(&flow(it))).collect::<Vec<_>>().join(", ");
     }
     if let Some(items) = value.get("items") {
-        return format!("a list of {}", takes(items));
+        return format!("a list: {}", takes(items));
     }
     if let Some(named) = value.get("additionalProperties").filter(|it| it.is_object()) {
-        return format!("names with {}", takes(named));
+        return format!("names, each with {}", takes(named));
     }
     let forms: Vec<_> = elements(value, "anyOf").iter().map(takes).collect();
     if !forms.is_empty() {
@@ -172,13 +172,13 @@ fn takes(value: &Value) -> String {
 
 /// A description in a cell of a table; its list of words becomes a sentence of its own each.
 fn description_in_cell(value: &Value) -> String {
-    let said = words::without_default(description(value));
+    let said = description(value);
+    let said = match value.get("default") {
+        Some(_) => words::without_default(said),
+        None => said.to_owned(),
+    };
     let lines = said.split('\n').map(str::trim).filter(|line| !line.is_empty());
     cell(&lines.map(|line| line.trim_start_matches("- ")).collect::<Vec<_>>().join("<br>"))
-}
-
-fn paragraphs(description: &str) -> String {
-    description.replace("\n\n\n", "\n\n")
 }
 
 fn cell(text: &str) -> String {

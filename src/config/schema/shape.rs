@@ -201,7 +201,9 @@ impl Shapes<'_> {
             words_schema(tags.iter().map(|(tag, docs)| (tag.as_str(), Some(docs.clone()))));
         tag.insert(
             "description".to_owned(),
-            json!(format!("Of which kind it is; says which other keys it has. Required.\n\n{lines}")),
+            json!(format!(
+                "Of which kind it is; says which other keys it has. Required.\n\n{lines}"
+            )),
         );
         object(json!({
             "type": "object",

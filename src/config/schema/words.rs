@@ -33,6 +33,7 @@ pub(super) fn joined(of_key: &str, of_type: &str) -> String {
     let of_type = without_subject(of_type);
     match (of_key, of_type.as_str()) {
         (only, "") | ("", only) => only.to_owned(),
+        (key, of_type) if key.to_lowercase().contains(&of_type.to_lowercase()) => key.to_owned(),
         // What it is goes before what stands in for it.
         (key, of_type) if key.starts_with(DEFAULT) || key.starts_with("Required") => {
             format!("{of_type} {key}")

@@ -115,7 +115,14 @@ impl Written for HttpUrl {
         let url = match Url::parse(text) {
             Ok(url) => url,
             Err(url::ParseError::RelativeUrlWithoutBase) => {
-                return wrong(format!("`{text}` is not an absolute URL"), hint);
+                let is_host = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+                let hint = match Url::parse(&format!("https://{text}")) {
+                    Ok(url) if is_host && url.username().is_empty() => {
+                        format!("write an absolute URL: `https://{text}`")
+                    }
+                    Ok(_) | Err(_) => hint.to_owned(),
+                };
+                return wrong(format!("`{text}` is not an absolute URL"), &hint);
             }
             Err(error) => return wrong(format!("`{text}` is not a URL: {error}"), hint),
         };

@@ -82,20 +82,20 @@ impl Written for SizeLimit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count(pub NonZeroU32);
 
-fn whole_number<T: std::str::FromStr>(text: &str) -> Result<T, WrongText> {
+fn whole_number<T: std::str::FromStr>(text: &str, most: usize) -> Result<T, WrongText> {
     let wrong = || {
-        let hint = "write decimal digits and nothing else: `1000`";
+        let hint = format!("write 1 to {most} in decimal digits, and nothing else");
         WrongText::new(format!("`{text}` is not a whole number of 1 or more"), hint)
     };
     // A leading zero would be octal in older YAML: nobody should have to know which this is.
     if !text.bytes().all(|byte| byte.is_ascii_digit()) || text.starts_with('0') {
         return Err(wrong());
     }
-    text.parse().ok().ok_or_else(|| if text.is_empty() { wrong() } else { too_large(text) })
+    text.parse().ok().ok_or_else(|| if text.is_empty() { wrong() } else { too_large(text, most) })
 }
 
-fn too_large(text: &str) -> WrongText {
-    WrongText::new(format!("`{text}` is too large"), "write a smaller number")
+fn too_large(text: &str, most: usize) -> WrongText {
+    WrongText::new(format!("`{text}` is too large"), format!("write {most} or less"))
 }
 
 impl Written for Count {
@@ -106,7 +106,7 @@ impl Written for Count {
     }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
-        whole_number(text).map(Self)
+        whole_number(text, u32::MAX as usize).map(Self)
     }
 }
 
@@ -135,8 +135,9 @@ impl Written for Times {
     }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
-        let number: NonZeroU32 = whole_number(text)?;
-        if number.get() > Self::MAX { Err(too_large(text)) } else { Ok(Self(number)) }
+        let most = Self::MAX as usize;
+        let number: NonZeroU32 = whole_number(text, most)?;
+        if number.get() > Self::MAX { Err(too_large(text, most)) } else { Ok(Self(number)) }
     }
 }
 
@@ -153,7 +154,7 @@ impl Written for Percent {
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         let number = text.strip_suffix('%').unwrap_or(text);
-        let share = whole_number(number).map(NonZeroU32::get).ok();
+        let share = whole_number(number, 100).map(NonZeroU32::get).ok();
         let share = share.and_then(|share| u8::try_from(share).ok()).filter(|share| *share <= 100);
         share.map(Self).ok_or_else(|| {
             let message = format!("`{text}` is not a number from 1 to 100");
@@ -187,8 +188,12 @@ impl Written for Workers {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        let count: NonZeroUsize = whole_number(text)?;
-        if count.get() > Self::MAX { Err(too_large(text)) } else { Ok(Self::Count(count)) }
+        let count: NonZeroUsize = whole_number(text, Self::MAX)?;
+        if count.get() > Self::MAX {
+            Err(too_large(text, Self::MAX))
+        } else {
+            Ok(Self::Count(count))
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! What tokens are judged by: tenants, algorithms and types.
 
 use super::super::failure::WrongText;
-use super::super::suggest::did_you_mean;
 use super::super::schema::Form;
+use super::super::suggest::did_you_mean;
 use super::Written;
 use crate::authn::is_guid;
 
@@ -140,7 +140,9 @@ impl Written for Algorithm {
     const FORM: &'static str = "an algorithm such as `RS256`";
 
     fn form() -> Form {
-        Form::Words(&["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"])
+        Form::Words(&[
+            "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
+        ])
     }
 
     fn parse(text: &str) -> Result<Self, WrongText> {

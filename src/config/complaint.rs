@@ -42,7 +42,8 @@ impl Reader<'_> {
                 let problem = Problem::error(self.node.place, message);
                 Some(hint.into_iter().fold(problem, Problem::hint))
             }
-            Failure::Form(expected) => Some(self.wrong_form(&expected)),
+            Failure::Form(expected) => Some(self.wrong_form(&expected, &[])),
+            Failure::Keys(keys) => Some(self.wrong_form(A_MAPPING, keys)),
             Failure::Word(word, known) => Some(self.wrong_word(&word, known)),
             Failure::Missing(key) if self.has(key) => None,
             Failure::Missing(key) => {
@@ -93,7 +94,7 @@ impl Reader<'_> {
         }
     }
 
-    fn wrong_form(self, expected: &str) -> Problem {
+    fn wrong_form(self, expected: &str, keys: &[&str]) -> Problem {
         // What serde's own types call themselves.
         let expected = match expected {
             "path string" => "the path of a file",
@@ -118,25 +119,32 @@ impl Reader<'_> {
             Value::Mapping(_) => ("a mapping".to_owned(), None),
             Value::Broken => ("what stands here".to_owned(), None),
         };
-        let hint = hint.unwrap_or_else(|| self.form_hint(expected));
+        let hint = hint.unwrap_or_else(|| self.form_hint(expected, keys));
         Problem::error(self.node.place, format!("{label} takes {expected}, not {found}")).hint(hint)
     }
 
     /// How a value of the form `expected` is written where another stands.
-    fn form_hint(self, expected: &str) -> String {
+    fn form_hint(self, expected: &str, keys: &[&str]) -> String {
+        let named: Vec<_> = keys.iter().copied().filter(|key| !key.starts_with('$')).collect();
+        // Keys of a struct within are not in the list.
+        let more = if named.len() < keys.len() { ", …" } else { "" };
+        let known = match *named {
+            [] => String::new(),
+            _ => format!("; keys here: {}{more}", named.join(", ")),
+        };
         let name = self.key.or(self.list).map_or("key", |key| key.text.as_str());
-        let hint = match (expected, &self.node.value) {
+        match (expected, &self.node.value) {
             (A_MAPPING, _) if self.key.is_none() && self.list.is_none() => {
-                return "begin with `routes:` at the left margin; `obo-gateway demo` shows a file that works".to_owned();
+                format!(
+                    "begin with `routes:` at the left margin; `obo-gateway demo` shows a file that works{known}"
+                )
             }
             (A_MAPPING, Value::List(_)) => {
-                format!(
-                    "write its keys below `{name}:`, without `-` and brackets; `obo-gateway schema` lists them"
-                )
+                format!("write its keys below `{name}:`, without `-` and brackets{known}")
             }
             (A_MAPPING, _) => {
                 format!(
-                    "write its keys indented below `{name}:`, or in braces, as in `{name}: {{ key: value }}`; `obo-gateway schema` lists them"
+                    "write its keys indented below `{name}:`, or in braces, as in `{name}: {{ key: value }}`{known}"
                 )
             }
             (A_MAPPING_OF_NAMES, _) => {
@@ -158,8 +166,7 @@ impl Reader<'_> {
                 )
             }
             (_, Value::Scalar(_) | Value::Broken) => format!("write {expected}"),
-        };
-        hint
+        }
     }
 
     fn wrong_word(self, word: &str, known: &'static [&'static str]) -> Problem {

@@ -266,7 +266,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Failure> {
-        self.mapping(&A_MAPPING)?;
+        self.mapping(&A_MAPPING).map_err(|_form| Failure::Keys(fields))?;
         self.check_rules(name, fields);
         visitor.visit_map(Entries::new(self, Some(fields)))
     }

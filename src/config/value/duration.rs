@@ -42,14 +42,18 @@ fn duration(text: &str) -> Result<Duration, WrongText> {
     let Ok(number) = number.parse::<u64>() else {
         return Err(wrong("write a whole number and a unit: `250ms`, `30s`, `5m`, `12h`".into()));
     };
-    let seconds = match unit {
-        "ms" => return bounded(text, Duration::from_millis(number)),
-        "s" => 1,
-        "m" => 60,
-        "h" => 60 * 60,
-        "" => return Err(wrong(format!("give it a unit: `{number}s`, `{number}ms`"))),
-        _ => return Err(wrong("the units are `ms`, `s`, `m` and `h`, one of them: `90s`".into())),
-    };
+    let seconds =
+        match unit {
+            "ms" => return bounded(text, Duration::from_millis(number)),
+            "s" => 1,
+            "m" => 60,
+            "h" => 60 * 60,
+            "" => return Err(wrong(format!("give it a unit: `{number}s`, `{number}ms`"))),
+            _ => return Err(wrong(
+                "the units are `ms`, `s`, `m` and `h`, one of them, right behind the number: `90s`"
+                    .into(),
+            )),
+        };
     bounded(text, Duration::from_secs(number.saturating_mul(seconds)))
 }
 

@@ -40,7 +40,12 @@ fn size(text: &str) -> Result<u64, WrongText> {
         "GiB" => 1024 * 1024 * 1024,
         "" if number == 0 => 1,
         "" => return Err(wrong(format!("give it a unit: `{number}B`, `{number}KiB`"))),
-        _ => return Err(wrong("the units are `B`, `KiB`, `MiB` and `GiB`".into())),
+        _ => {
+            return Err(wrong(
+                "the units are `B`, `KiB`, `MiB` and `GiB`, right behind the number: `64KiB`"
+                    .into(),
+            ));
+        }
     };
     number.checked_mul(factor).ok_or_else(|| wrong("it is more than 16 EiB".into()))
 }

@@ -70,6 +70,14 @@ fn page(mut command: Command) -> std::io::Result<String> {
     let man = Man::new(command.clone())
         .title("OBO-GATEWAY")
         .section("1")
+        // The day of the commit, where it is known; without an argument there the next ones would move.
+        .date(
+            version
+                .rsplit_once(' ')
+                .and_then(|(_, day)| day.strip_suffix(')'))
+                .filter(|day| day.len() == 10)
+                .unwrap_or(" "),
+        )
         .source(format!("obo-gateway {version}"))
         .manual("User Commands");
     let mut page = Vec::new();
@@ -106,7 +114,11 @@ fn subcommand(page: &mut Roff, above: &str, command: &Command) {
         .get_arguments()
         .filter(|it| !it.is_hide_set() && !it.is_global_set() && it.get_id() != "help")
         .collect();
-    let usage = arguments.iter().map(|it| form(it)).collect::<Vec<_>>().join(" ");
+    let usage = arguments.iter().map(|it| match (form(it), it.is_required_set()) {
+        (form, true) => form,
+        (form, false) => format!("[{form}]"),
+    });
+    let usage = usage.collect::<Vec<_>>().join(" ");
     page.control("SS", [format!("{name} {usage}").trim_end()]);
     let about = command.get_long_about().or(command.get_about());
     page.text([roman(about.map(ToString::to_string).unwrap_or_default())]);

@@ -91,11 +91,19 @@ fn certificate(
         tls.client_ca_file.as_ref().map(|ca_file| callers(ca_file, tls.client_auth, finding));
     let asked = callers.as_ref().and_then(Option::as_ref);
     match accept::Certified::from_pem(&chain?, &key?, &cert_file, &key_file, asked) {
-        Ok(certified) => (callers.is_none() || asked.is_some()).then_some(certified),
+        Ok(certified) => {
+            if certified.expires_at().is_some_and(|end| end < finding.lasting.clock.now()) {
+                let message =
+                    format!("the certificate in `{}` has expired", tls.cert_file.display());
+                let hint = "callers refuse it: put a new one in its place, which is read without a restart";
+                finding.warning(tls.cert_file.place, message, hint);
+            }
+            (callers.is_none() || asked.is_some()).then_some(certified)
+        }
         Err(error) => {
             let of_key = error.file() == Some(&key_file) && key_file != cert_file;
             let place = if of_key { tls.key_file.place } else { tls.cert_file.place };
-            let hint = "both files are PEM; relative paths are relative to the routes file";
+            let hint = "`cert_file` is the chain, the server's own certificate first, and `key_file` the private key of that one, both PEM; relative paths are relative to the routes file";
             finding.error(place, with_sources(&error), hint);
             None
         }

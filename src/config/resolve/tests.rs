@@ -34,6 +34,11 @@ impl Folder {
         let encrypted = tls.signing_key.serialize_pem();
         write("encrypted.key", &encrypted.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"));
         write("empty", "");
+        let mut past = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        past.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        let past_key = rcgen::KeyPair::generate().unwrap();
+        write("past.crt", &past.self_signed(&past_key).unwrap().pem());
+        write("past.key", &past_key.serialize_pem());
         write("broken.pem", "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n");
         // PEM, and no certificate inside.
         write(

@@ -53,14 +53,21 @@ fn the_table_marks_open_and_unusual_routes() {
     let lines: Vec<_> = table.lines().collect();
     let of = |name: &str| {
         let at = lines.iter().position(|line| line.contains(&format!(" {name} "))).unwrap();
-        let notes = lines[at + 1..].iter().take_while(|line| line.trim_start().starts_with("! "));
+        let notes = lines[at + 1..]
+            .iter()
+            .take_while(|line| line.starts_with("  ") && line.trim_start().starts_with("! "));
         let notes: Vec<_> = notes.map(|line| line.trim().trim_start_matches("! ")).collect();
         (lines[at], notes)
     };
     assert!(lines[0].trim_start().starts_with("ROUTE "), "{table}");
     let (usual, notes) = of("z-usual");
     assert!(notes.is_empty() && !usual.contains('!'), "{table}");
-    for part in ["GET,POST /usual/{*rest}", "scope read or role Admin of sso", "swapped", "on behalf of the caller: swapped"] {
+    for part in [
+        "GET,POST /usual/{*rest}",
+        "scope read or role Admin of sso",
+        "swapped",
+        "on behalf of the caller: swapped",
+    ] {
         assert!(usual.contains(part), "{part}: {usual}");
     }
     for (name, mark, expected) in [
@@ -70,7 +77,14 @@ fn the_table_marks_open_and_unusual_routes() {
         ("own", "!", vec!["callers use the gateway's own credential"]),
         ("apps", "!", vec!["applications get the gateway's own permissions"]),
         ("slashes", "!", vec!["encoded slashes are kept"]),
-        ("outlives", "!", vec!["streams go on when the token has expired", "connections become other protocols, unread"]),
+        (
+            "outlives",
+            "!",
+            vec![
+                "streams go on when the token has expired",
+                "connections become other protocols, unread",
+            ],
+        ),
         ("cookies", "!", vec!["pages may send cookies and client certificates"]),
         ("pages", "!", vec!["pages of all origins may call it"]),
     ] {
@@ -110,10 +124,15 @@ fn a_file_that_is_refused_has_no_table() {
 #[test]
 fn the_schema_is_the_shipped_one() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
-    for (format, path) in [("json", "routes.schema.json"), ("markdown", "docs/src/reference/routes-file.md")] {
+    for (format, path) in
+        [("json", "routes.schema.json"), ("markdown", "docs/src/reference/routes-file.md")]
+    {
         let ended = run(&["schema", "--format", format]);
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{format}");
-        assert!(ended.stdout == std::fs::read_to_string(format!("{root}{path}")).unwrap(), "{path}");
+        assert!(
+            ended.stdout == std::fs::read_to_string(format!("{root}{path}")).unwrap(),
+            "{path}"
+        );
     }
     assert_eq!(run(&["schema"]).stdout, run(&["schema", "--format", "json"]).stdout);
 }
@@ -136,12 +155,21 @@ fn the_manual_page_is_whole() {
     for command in commands {
         assert!(page.contains(&format!(".SS \"obo-gateway {command}")), "{command}: {page}");
         let help = run(&[command, "--help"]).stdout;
-        for option in help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 3) {
+        for option in
+            help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 3)
+        {
             let option = option.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '-');
             assert!(page.contains(option), "{command} {option}");
         }
     }
-    for word in ["OBO_GATEWAY_CONFIG", "OBO_GATEWAY_LOG", "AZURE_TENANT_ID", "EXIT STATUS", "SIGHUP", "routes.yaml"] {
+    for word in [
+        "OBO_GATEWAY_CONFIG",
+        "OBO_GATEWAY_LOG",
+        "AZURE_TENANT_ID",
+        "EXIT STATUS",
+        "SIGHUP",
+        "routes.yaml",
+    ] {
         assert!(page.contains(word), "{word}");
     }
 }
@@ -152,7 +180,7 @@ fn the_manual_page_is_good_roff() {
     let page = run(&["man"]).stdout;
     for line in page.lines().filter(|line| line.starts_with('.')) {
         let request = line.trim_start_matches('.').split_whitespace().next().unwrap_or_default();
-        let known = ["TH", "SH", "SS", "TP", "RS", "RE", "br", "ie", "el", "ds", "PP"];
+        let known = ["TH", "SH", "SS", "TP", "RS", "RE", "IP", "br", "ie", "el", "ds", "PP"];
         assert!(known.contains(&request), "{line}");
     }
     let mut groff = Command::new("groff");

@@ -33,6 +33,7 @@ pub mod own_answer;
 pub mod metadata;
 pub mod cors;
 pub mod written;
+pub mod last_reload;
 pub mod snapshot;
 pub mod outline;
 pub mod preflight;

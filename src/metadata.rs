@@ -21,37 +21,21 @@ use http::header::{
     ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST,
 };
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, utf8_percent_encode};
 use serde::Serialize;
 
 use crate::authn::{Algorithm, Issuing, PROOF_ALGORITHMS, Provider, ProviderSettings};
 use crate::body::Body;
 use crate::public_url::PublicUrl;
 use crate::rejection::{Code, Extra, Rejection};
-use crate::route::{PathPattern, Target};
+use crate::route::{ESCAPED_IN_SEGMENT, PathPattern, Target};
 
 /// Where the documents are: this, put between host and path of the resource (RFC 9728 §3.1).
 pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
-/// What is escaped in a segment of a path (RFC 3986 §3.3: `pchar` stays), so that a document is
-/// named as callers spell the path.
-const IN_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b'!')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'\'')
-    .remove(b'(')
-    .remove(b')')
-    .remove(b'*')
-    .remove(b'+')
-    .remove(b',')
-    .remove(b'=')
-    .remove(b':')
-    .remove(b'@');
+/// What is escaped in a segment of a path, so that a document is named as callers spell the path; and
+/// `;`, so that a reader who drops the parameters of paths finds no other document.
+const IN_SEGMENT: &AsciiSet = &ESCAPED_IN_SEGMENT.add(b';');
 
 /// A protected resource, as its clients see it.
 #[derive(PartialEq, Eq)]

@@ -51,6 +51,12 @@ pub(crate) enum Front {
     Proxy,
 }
 
+impl Front {
+    pub(crate) fn of(is_proxied: bool) -> Self {
+        if is_proxied { Self::Proxy } else { Self::Caller }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
     Http1,

@@ -1,5 +1,7 @@
 //! The end: no new connections, the requests in flight are answered, and what is not answered
 //! in time is cut off and counted.
+//!
+//! A listener that goes while others stay has an end of its own, which is a part of the whole.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,6 +10,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::limits::CLOSING_TIMEOUT;
 
@@ -22,6 +25,8 @@ struct Inner {
     tasks: TaskTracker,
     connections: AtomicUsize,
     requests: AtomicUsize,
+    /// What this is a part of; there what happens here is waited for and counted too.
+    whole: Option<Drain>,
 }
 
 /// What did not end in time.
@@ -33,7 +38,25 @@ pub struct CutOff {
     pub requests: usize,
 }
 
+/// Something that is waited for until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Awaited {
+    _here: TaskTrackerToken,
+    _in_whole: Option<Box<Self>>,
+}
+
 impl Drain {
+    /// The end of a part, which may come before that of the whole, and not after it.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        Self(Arc::new(Inner {
+            closing: self.0.closing.child_token(),
+            cutting: self.0.cutting.child_token(),
+            whole: Some(self.clone()),
+            ..Inner::default()
+        }))
+    }
+
     /// Nothing new is accepted from now on, connections are told to end (`Connection: close`,
     /// GOAWAY), and those without a request close.
     pub fn begin(&self) {
@@ -72,14 +95,70 @@ impl Drain {
         self.0.cutting.cancelled()
     }
 
-    /// What is waited for.
-    pub(crate) fn tasks(&self) -> &TaskTracker {
-        &self.0.tasks
+    /// From now on the end waits for what holds this.
+    pub(crate) fn awaits(&self) -> Awaited {
+        let in_whole = self.0.whole.as_ref().map(|whole| Box::new(whole.awaits()));
+        Awaited { _here: self.0.tasks.token(), _in_whole: in_whole }
+    }
+
+    /// Runs a task that the end waits for.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let awaited = self.awaits();
+        tokio::spawn(async move {
+            task.await;
+            drop(awaited);
+        });
     }
 
     /// A connection with so many requests in flight was cut off.
     pub(crate) fn cut_off(&self, requests: usize) {
         self.0.connections.fetch_add(1, Ordering::Relaxed);
         self.0.requests.fetch_add(requests, Ordering::Relaxed);
+        if let Some(whole) = &self.0.whole {
+            whole.cut_off(requests);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    /// A connection that goes on until it is cut off.
+    fn busy(drain: &Drain) {
+        let of_connection = drain.clone();
+        drain.spawn(async move {
+            of_connection.cutting().await;
+            of_connection.cut_off(2);
+        });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_ends_without_the_others_and_counts_in_the_whole() {
+        let whole = Drain::default();
+        let (first, second) = (whole.part(), whole.part());
+        busy(&first);
+        busy(&second);
+        assert_eq!(first.finish(S).await, CutOff { connections: 1, requests: 2 });
+        assert!(first.has_begun() && !second.has_begun() && !whole.has_begun());
+        assert_eq!(whole.finish(S).await, CutOff { connections: 2, requests: 4 });
+        assert!(second.has_begun());
+        assert_eq!(second.finish(S).await, CutOff { connections: 1, requests: 2 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_whole_waits_for_its_parts_and_not_longer() {
+        let whole = Drain::default();
+        let part = whole.part();
+        let awaited = part.awaits();
+        let begun = tokio::time::Instant::now();
+        tokio::spawn(async move {
+            tokio::time::sleep(5 * S).await;
+            drop(awaited);
+        });
+        assert_eq!(whole.finish(30 * S).await, CutOff::default());
+        assert_eq!(begun.elapsed(), 5 * S);
     }
 }

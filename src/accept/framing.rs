@@ -11,73 +11,17 @@
 //! It follows the framing of each message to know where the next one begins, and knows nothing
 //! else about it. HTTP/2 has frames of its own and is not read along.
 
-use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+mod chunks;
+mod head;
+mod verdict;
 
-use memchr::{memchr, memchr3};
+pub(super) use verdict::{Found, Verdict};
+
+use chunks::Chunk;
+use head::{Framing, body_of, end_of_head};
 
 /// What is wrong with a message: a sentence for the operator.
 pub(crate) type Fault = &'static str;
-
-/// What the reader found, for the one who answers: message by message, in order.
-#[derive(Debug, Default)]
-pub(crate) struct Verdict {
-    answered: AtomicU64,
-    /// One more than the index of the message that is at fault; 0 for none.
-    fault_at: AtomicU64,
-    fault: std::sync::OnceLock<Fault>,
-    /// The connection has become something else: what comes now is no HTTP.
-    upgraded: AtomicBool,
-}
-
-impl Verdict {
-    /// Called once for each request that hyper hands on, in order: whether its head was fine.
-    pub(crate) fn next(&self) -> Result<(), Fault> {
-        let message = self.answered.fetch_add(1, Ordering::Relaxed) + 1;
-        let fault_at = self.fault_at.load(Ordering::Acquire);
-        // Nothing behind a fault was judged, so nothing behind it passes.
-        if fault_at != 0 && message >= fault_at {
-            return Err(self.fault.get().copied().unwrap_or("the message is framed wrongly"));
-        }
-        Ok(())
-    }
-
-    /// The last message was agreed to be the last: nothing behind it is judged.
-    pub(super) fn upgraded(&self) {
-        self.upgraded.store(true, Ordering::Release);
-    }
-
-    /// Whether what comes is no HTTP any more.
-    pub(super) fn is_over(&self) -> bool {
-        self.upgraded.load(Ordering::Acquire)
-    }
-
-    /// Takes in what the reader found.
-    ///
-    /// # Errors
-    ///
-    /// A fault in a body: nothing more may be read.
-    pub(super) fn take(&self, found: &Found) -> io::Result<()> {
-        match *found {
-            Found::InHead { message, fault } => {
-                self.condemn(message, fault);
-                Ok(())
-            }
-            Found::InBody(fault) => Err(io::Error::new(io::ErrorKind::InvalidData, fault)),
-        }
-    }
-
-    fn condemn(&self, message: u64, fault: Fault) {
-        self.fault.get_or_init(|| fault);
-        self.fault_at.store(message + 1, Ordering::Release);
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    InHead { message: u64, fault: Fault },
-    InBody(Fault),
-}
 
 /// Where in the stream of messages the reader is.
 #[derive(Debug)]
@@ -89,32 +33,6 @@ enum State {
     Chunk(Chunk),
     /// Behind a fault: nothing is judged any more.
     Off,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Chunk {
-    Size {
-        size: u64,
-        digits: u8,
-    },
-    Extension {
-        size: u64,
-    },
-    SizeEnd {
-        size: u64,
-    },
-    Data {
-        left: u64,
-    },
-    DataCr,
-    DataLf,
-    /// In the trailer section; whether the current line is empty so far.
-    Trailer {
-        empty: bool,
-    },
-    TrailerLf {
-        empty: bool,
-    },
 }
 
 /// Follows the messages of a connection, byte by byte as they come.
@@ -151,17 +69,15 @@ impl Reader {
                     bytes.get(here..).unwrap_or_default()
                 }
                 State::Chunk(chunk) => {
-                    let mut chunk = *chunk;
-                    let rest = step(&mut chunk, bytes).map_err(|fault| {
+                    let (next, rest) = chunks::step(*chunk, bytes).map_err(|fault| {
                         self.sound = whole - bytes.len();
                         self.off(Found::InBody(fault))
                     })?;
-                    if chunk == (Chunk::TrailerLf { empty: true }) && rest.1 {
-                        self.next_message();
-                    } else {
-                        self.state = State::Chunk(chunk);
+                    match next {
+                        Some(chunk) => self.state = State::Chunk(chunk),
+                        None => self.next_message(),
                     }
-                    rest.0
+                    rest
                 }
             };
         }
@@ -237,148 +153,11 @@ impl Reader {
         match body_of(head) {
             Ok(Framing::Length(0)) => self.next_message(),
             Ok(Framing::Length(length)) => self.state = State::Length(length),
-            Ok(Framing::Chunked) => self.state = State::Chunk(Chunk::Size { size: 0, digits: 0 }),
+            Ok(Framing::Chunked) => self.state = State::Chunk(Chunk::FIRST),
             Err(fault) => return Err(self.condemn(fault)),
         }
         Ok(())
     }
-}
-
-/// The index behind the empty line that ends a head. Lines are taken to end in LF here, so that
-/// a head with bare LFs is found, and then refused.
-fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut from = from;
-    loop {
-        let newline = from + memchr(b'\n', bytes.get(from..)?)?;
-        match bytes.get(newline + 1..)? {
-            [b'\n', ..] => return Some(newline + 2),
-            [b'\r', b'\n', ..] => return Some(newline + 3),
-            _ => from = newline + 1,
-        }
-    }
-}
-
-enum Framing {
-    Length(u64),
-    Chunked,
-}
-
-/// How the body behind a head is framed, if that can be read in one way only (RFC 9112 §6).
-fn body_of(head: &[u8]) -> Result<Framing, Fault> {
-    let (request_line, mut rest) = split_line(head)?;
-    // A `#` may stand in a method, which is a token (RFC 9110 §5.6.2).
-    if memchr(b' ', request_line)
-        .is_some_and(|end| memchr(b'#', request_line.get(end..).unwrap_or_default()).is_some())
-    {
-        return Err("there is a `#` in the target");
-    }
-    let mut length = None;
-    let mut chunked = false;
-    loop {
-        let line;
-        (line, rest) = split_line(rest)?;
-        if line.is_empty() {
-            break;
-        }
-        if matches!(line, [b' ' | b'\t', ..]) {
-            return Err("a header line is folded (obsolete since RFC 7230)");
-        }
-        let colon = memchr(b':', line).ok_or("a header line has no colon")?;
-        let (name, value) = line.split_at(colon);
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
-        if name.eq_ignore_ascii_case(b"content-length") {
-            if length.is_some() {
-                return Err("`Content-Length` is repeated");
-            }
-            length = Some(parse_length(value).ok_or("`Content-Length` is not a number")?);
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            if chunked {
-                return Err("`Transfer-Encoding` is repeated");
-            }
-            if !value.eq_ignore_ascii_case(b"chunked") {
-                return Err("`Transfer-Encoding` is not `chunked`");
-            }
-            chunked = true;
-        }
-    }
-    match (length, chunked) {
-        (Some(_), true) => Err("there are both `Content-Length` and `Transfer-Encoding`"),
-        (None, true) if request_line.ends_with(b"HTTP/1.0") => {
-            Err("HTTP/1.0 has no `Transfer-Encoding`")
-        }
-        (None, true) => Ok(Framing::Chunked),
-        (length, false) => Ok(Framing::Length(length.unwrap_or(0))),
-    }
-}
-
-/// The first line, which ends in CRLF and has no other CR, and what is behind it.
-fn split_line(head: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
-    let end = memchr3(b'\r', b'\n', 0, head).unwrap_or(head.len());
-    let (line, rest) = head.split_at(end);
-    match rest {
-        [b'\r', b'\n', rest @ ..] => Ok((line, rest)),
-        [b'\n', ..] => Err("a line ends in a bare LF"),
-        [0, ..] => Err("there is a NUL in the head"),
-        [] => Ok((line, rest)),
-        _ => Err("there is a CR within a line"),
-    }
-}
-
-/// `1*DIGIT` and nothing else: no sign, no list (RFC 9112 §6.3).
-fn parse_length(value: &[u8]) -> Option<u64> {
-    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()
-}
-
-/// Goes one step through a chunked body. Returns what is left of `bytes`, and whether the
-/// message ended with the last byte taken.
-fn step<'b>(chunk: &mut Chunk, bytes: &'b [u8]) -> Result<(&'b [u8], bool), Fault> {
-    if let Chunk::Data { left } = chunk {
-        let here = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-        *left -= here as u64;
-        if *left == 0 {
-            *chunk = Chunk::DataCr;
-        }
-        return Ok((bytes.get(here..).unwrap_or_default(), false));
-    }
-    let Some((&byte, rest)) = bytes.split_first() else { return Ok((bytes, false)) };
-    let mut ended = false;
-    *chunk = match (*chunk, byte) {
-        (Chunk::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
-            if digits == 15 {
-                return Err("a chunk size has too many digits");
-            }
-            let digit = char::from(byte).to_digit(16).unwrap_or_default();
-            Chunk::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
-        }
-        (Chunk::Size { digits: 0, .. }, _) => return Err("a chunk has no size"),
-        (Chunk::Size { size, .. }, b';') => Chunk::Extension { size },
-        (Chunk::Size { size, .. } | Chunk::Extension { size }, b'\r') => Chunk::SizeEnd { size },
-        (Chunk::Size { .. }, _) => return Err("a chunk size is not a hexadecimal number"),
-        (Chunk::Extension { .. }, b'\n' | 0) => {
-            return Err("a chunk extension has a bare LF or a NUL");
-        }
-        (Chunk::Extension { size }, _) => Chunk::Extension { size },
-        (Chunk::SizeEnd { size: 0 } | Chunk::TrailerLf { empty: false }, b'\n') => {
-            Chunk::Trailer { empty: true }
-        }
-        (Chunk::SizeEnd { size }, b'\n') => Chunk::Data { left: size },
-        (Chunk::DataCr, b'\r') => Chunk::DataLf,
-        (Chunk::DataLf, b'\n') => Chunk::Size { size: 0, digits: 0 },
-        (Chunk::DataCr | Chunk::DataLf, _) => return Err("a chunk is longer than its size"),
-        (Chunk::Trailer { empty }, b'\r') => Chunk::TrailerLf { empty },
-        (Chunk::Trailer { .. }, b'\n') => return Err("a trailer line ends in a bare LF"),
-        (Chunk::Trailer { .. }, _) => Chunk::Trailer { empty: false },
-        (Chunk::TrailerLf { empty: true }, b'\n') => {
-            ended = true;
-            Chunk::TrailerLf { empty: true }
-        }
-        (Chunk::SizeEnd { .. } | Chunk::TrailerLf { .. }, _) => {
-            return Err("there is a CR within a line");
-        }
-        (Chunk::Data { left }, _) => Chunk::Data { left },
-    };
-    Ok((rest, ended))
 }
 
 #[cfg(test)]
@@ -479,15 +258,5 @@ mod tests {
             found(long.as_bytes()),
             in_head(0, "the head is larger than `max_header_bytes`")
         );
-    }
-
-    #[test]
-    fn a_verdict_counts_requests() {
-        let verdict = Verdict::default();
-        assert_eq!(verdict.next(), Ok(()));
-        verdict.condemn(2, "broken");
-        assert_eq!(verdict.next(), Ok(()));
-        assert_eq!(verdict.next(), Err("broken"));
-        assert_eq!(verdict.next(), Err("broken"));
     }
 }

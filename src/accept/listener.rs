@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
@@ -11,9 +12,15 @@ use crate::limits::LISTEN_BACKLOG;
 /// A socket that connections can reach.
 #[derive(Debug)]
 pub struct BoundListener {
-    socket: TcpListener,
+    socket: Arc<TcpListener>,
     address: SocketAddr,
-    is_proxied: bool,
+}
+
+/// A socket that listens as long as somebody else serves it.
+#[derive(Clone, Debug)]
+pub struct OthersListener {
+    socket: Weak<TcpListener>,
+    address: SocketAddr,
 }
 
 /// Why an address can't be listened on.
@@ -69,18 +76,23 @@ impl BoundListener {
         };
         let socket = listen(address).map_err(fail)?;
         let address = socket.local_addr().map_err(fail)?;
-        Ok(Self { socket, address, is_proxied: false })
+        Ok(Self { socket: Arc::new(socket), address })
     }
 
-    /// The same, behind a load balancer that begins each connection with a PROXY header.
-    #[must_use]
-    pub fn behind_proxy(self) -> Self {
-        Self { is_proxied: true, ..self }
+    /// Takes a socket that listens already, from whoever started us. Needs a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The system's, for one that can't be used.
+    pub fn inherited(socket: std::net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket: Arc::new(TcpListener::from_std(socket)?), address })
     }
 
-    /// Whether connections begin with a PROXY header.
-    pub(crate) fn is_proxied(&self) -> bool {
-        self.is_proxied
+    /// The same socket, without keeping it open.
+    pub fn others(&self) -> OthersListener {
+        OthersListener { socket: Arc::downgrade(&self.socket), address: self.address }
     }
 
     /// The address, with the port that was really taken.
@@ -96,6 +108,15 @@ impl BoundListener {
     pub(crate) async fn accept(&self) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
         let (stream, address) = self.socket.accept().await?;
         Ok((stream, SocketAddr::new(address.ip().to_canonical(), address.port())))
+    }
+}
+
+impl OthersListener {
+    /// The socket, if it is still served: who takes it now shares it, and no connection is lost
+    /// when the other one leaves.
+    pub fn take(&self) -> Option<BoundListener> {
+        let socket = self.socket.upgrade()?;
+        Some(BoundListener { socket, address: self.address })
     }
 }
 

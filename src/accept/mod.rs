@@ -7,6 +7,7 @@ pub mod listener;
 pub(crate) mod expiry;
 pub mod client_auth;
 pub mod tls;
+pub mod door;
 pub mod drain;
 mod proxy_protocol;
 mod proxied;
@@ -32,6 +33,7 @@ use arc_swap::ArcSwap;
 use tokio::time::{Instant, sleep};
 
 use crate::accept::connection::{Accepted, Front};
+use crate::accept::door::Manner;
 use crate::accept::slots::Slots;
 use crate::limits::ACCEPT_FAILURE_PAUSE;
 use crate::observe::Metrics;
@@ -39,8 +41,9 @@ use crate::peer::Peer;
 
 pub use answer::Unread;
 pub use client_auth::{CallerCertificates, ClientAuth};
+pub use door::Door;
 pub use drain::{CutOff, Drain};
-pub use listener::{BindError, BoundListener};
+pub use listener::{BindError, BoundListener, OthersListener};
 pub use service::Handler;
 pub use tls::{Certified, Tls, TlsError};
 
@@ -61,10 +64,10 @@ pub struct Settings {
     pub max_connections: usize,
 }
 
-/// What all listeners share.
+/// What serves the connections of a listener; all but its end is shared with the others.
 #[derive(Debug)]
 pub struct Server {
-    settings: ArcSwap<Settings>,
+    settings: Arc<ArcSwap<Settings>>,
     slots: Arc<Slots>,
     drain: Drain,
     metrics: Metrics,
@@ -73,7 +76,24 @@ pub struct Server {
 impl Server {
     /// Serves within `settings` until `drain` begins.
     pub fn new(settings: Settings, drain: Drain, metrics: Metrics) -> Self {
-        Self { settings: ArcSwap::from_pointee(settings), slots: Arc::default(), drain, metrics }
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        Self { settings, slots: Arc::default(), drain, metrics }
+    }
+
+    /// The same for one listener, which may end before the others.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        Self {
+            settings: Arc::clone(&self.settings),
+            slots: Arc::clone(&self.slots),
+            drain: self.drain.part(),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    /// What ends it.
+    pub fn drain(&self) -> &Drain {
+        &self.drain
     }
 
     /// Sets the limits for new connections.
@@ -87,17 +107,28 @@ impl Server {
     }
 }
 
-/// Accepts connections of `listener` until the drain begins; then the socket is closed. The
-/// connections go on by themselves: [`Drain::finish`] waits for them.
+/// Accepts connections of `listener` until the drain begins, with TLS if `tls` is there; see
+/// [`serve_through`].
 pub async fn serve<H: Handler>(
     server: Arc<Server>,
     listener: BoundListener,
     tls: Option<Arc<Tls>>,
     handler: H,
 ) {
+    let door = Arc::new(Door::of(tls, Front::Caller));
+    serve_through(server, listener, door, handler).await;
+}
+
+/// Accepts connections of `listener` until the drain begins; then the socket is closed. The
+/// connections go on by themselves: [`Drain::finish`] waits for them.
+pub async fn serve_through<H: Handler>(
+    server: Arc<Server>,
+    listener: BoundListener,
+    door: Arc<Door>,
+    handler: H,
+) {
     // The drain must not think that all is over while a connection is between accept and spawn.
-    let _accepting = server.drain.tasks().token();
-    let front = if listener.is_proxied() { Front::Proxy } else { Front::Caller };
+    let _accepting = server.drain.awaits();
     let mut last_said: Option<Instant> = None;
     loop {
         let next = async {
@@ -111,10 +142,10 @@ pub async fn serve<H: Handler>(
         };
         match accepted {
             Ok((stream, address)) => {
+                let Manner { tls, front } = door.manner().as_ref().clone();
                 let peer = Peer { address, tls: tls.is_some(), certificate: None };
-                let accepted =
-                    Accepted { stream, peer, front, slot: server.slots.take(&server.metrics) };
-                spawn(&server, accepted, tls.clone(), handler.clone());
+                let slot = server.slots.take(&server.metrics);
+                spawn(&server, Accepted { stream, peer, front, slot }, tls, handler.clone());
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -135,7 +166,7 @@ pub async fn serve<H: Handler>(
 
 fn spawn<H: Handler>(server: &Arc<Server>, accepted: Accepted, tls: Option<Arc<Tls>>, handler: H) {
     let of_connection = Arc::clone(server);
-    server.drain.tasks().spawn(async move {
+    server.drain.spawn(async move {
         connection::serve(&of_connection, tls.as_deref(), accepted, handler).await;
     });
 }

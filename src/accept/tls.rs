@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{self, Context, SHA256};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{InconsistentKeys, ServerConfig};
@@ -32,6 +34,7 @@ pub struct Tls(ArcSwap<Certified>);
 pub struct Certified {
     config: Arc<ServerConfig>,
     expires_at: Option<UnixTime>,
+    thumbprint: Arc<str>,
     made_of: MadeOf,
 }
 
@@ -120,11 +123,13 @@ impl Tls {
     }
 
     /// Serves new connections with `certified` from now on; sessions are forgotten if anything
-    /// about it is new.
-    pub fn replace(&self, certified: Certified) {
-        if self.0.load().made_of != certified.made_of {
+    /// about it is new. Gives whether anything is.
+    pub fn replace(&self, certified: Certified) -> bool {
+        let is_new = self.0.load().made_of != certified.made_of;
+        if is_new {
             self.0.store(Arc::new(certified));
         }
+        is_new
     }
 
     /// For one connection.
@@ -154,6 +159,7 @@ impl Certified {
             return Err(TlsError::NoCertificate { file: cert_file.into() });
         };
         let expires_at = expiry::not_after(leaf);
+        let thumbprint = URL_SAFE_NO_PAD.encode(digest::digest(&SHA256, leaf)).into();
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| {
             let file = key_file.into();
             if matches!(source, pem::Error::NoItemsFound) {
@@ -171,12 +177,17 @@ impl Certified {
                 TlsError::Unusable { cert_file, key_file, source }
             }
         })?;
-        Ok(Self { config: Arc::new(config), expires_at, made_of })
+        Ok(Self { config: Arc::new(config), expires_at, thumbprint, made_of })
     }
 
     /// When the server's own certificate expires, if that can be read from it.
     pub fn expires_at(&self) -> Option<UnixTime> {
         self.expires_at
+    }
+
+    /// SHA-256 of the server's own certificate, base64url.
+    pub fn thumbprint(&self) -> &Arc<str> {
+        &self.thumbprint
     }
 }
 

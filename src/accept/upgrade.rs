@@ -44,7 +44,7 @@ pub(super) fn carry(stream: Running, of: Whole, drain: &Drain) {
         verdict.upgraded();
     }
     let ends = drain.clone();
-    drain.tasks().spawn(async move {
+    drain.spawn(async move {
         if stream.run(ends.cutting()).await == Ended::CutOff && !of.multiplexed {
             ends.cut_off(1);
         }

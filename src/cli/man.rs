@@ -130,7 +130,7 @@ fn subcommand(page: &mut Roff, above: &str, command: &Command) {
         let defaults: Vec<_> =
             argument.get_default_values().iter().filter_map(|it| it.to_str()).collect();
         if !defaults.is_empty() && argument.get_action().takes_values() {
-            help.push_str(&format!(" [default: {}]", defaults.join(", ")));
+            help = format!("{help} [default: {}]", defaults.join(", "));
         }
         page.text([roman(help)]);
     }

@@ -3,6 +3,7 @@
 //! Shows what the outline says and decides only what is unusual: what lets more people in, or
 //! more of the gateway's own power out, than a route for tokens with a scope does.
 
+use std::fmt::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -122,13 +123,13 @@ fn table(routes: &[RouteOutline]) -> String {
     for (row, route) in rows.iter().zip(routes) {
         table.push_str(&line(row));
         for reason in unusual(route) {
-            table.push_str(&format!("{:indent$}  ! {reason}\n", ""));
+            writeln!(table, "{:indent$}  ! {reason}", "").unwrap_or_default();
         }
     }
     let open = routes.iter().filter(|it| matches!(it.auth, AuthOutline::None)).count();
     let marked = routes.iter().filter(|route| !unusual(route).is_empty()).count();
     let what = if routes.len() == 1 { "route" } else { "routes" };
-    table.push_str(&format!("\n{} {what}: {open} open, {marked} marked\n", routes.len()));
+    writeln!(table, "\n{} {what}: {open} open, {marked} marked", routes.len()).unwrap_or_default();
     table
 }
 

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::chain::with_sources;
 use crate::clock::SystemClock;
 use crate::config::{Environment, Problems, Source};
-use crate::launch::{self, Origin, Prepared, Running};
+use crate::launch::{self, Origin, Prepared, Running, Supervisor};
 use crate::limits;
 use crate::observe::Metrics;
 use crate::observe::sink::LogSink;
@@ -50,9 +50,13 @@ impl Origin for File {
 }
 
 pub(super) fn main(config: &str, sink: &LogSink, metrics: Metrics) -> ExitCode {
+    let supervisor = match Supervisor::of_process() {
+        Ok(supervisor) => supervisor,
+        Err(error) => return super::failure(&with_sources(&error)),
+    };
     let prepared =
         match launch::prepare(Box::new(File::new(config)), Arc::new(SystemClock), metrics) {
-            Ok(prepared) => prepared,
+            Ok(prepared) => prepared.under(supervisor),
             Err(problems) => {
                 super::to_stderr(&problems.to_string());
                 return ExitCode::FAILURE;
@@ -133,16 +137,15 @@ impl Signals {
 /// Serves until SIGTERM or SIGINT, then drains; a second one ends at once. SIGHUP reloads, and
 /// so does a change of a file that the configuration was made of.
 pub(super) async fn until_signal(
-    running: Running,
+    running: Arc<Running>,
     mut signals: Signals,
     sink: &LogSink,
 ) -> ExitCode {
-    let running = Arc::new(running);
     tokio::spawn(running.watch(limits::FILE_POLL_INTERVAL));
     while matches!(signals.next().await, Told::Reload) {
         // Files may hang (a mount that went away): the signals are heard all the same.
         let running = Arc::clone(&running);
-        tokio::task::spawn_blocking(move || reload(&running));
+        tokio::task::spawn_blocking(move || running.reload_after("SIGHUP"));
     }
     tokio::select! {
         _ = running.drain() => ExitCode::SUCCESS,
@@ -151,14 +154,5 @@ pub(super) async fn until_signal(
             sink.flush();
             ExitCode::FAILURE
         }
-    }
-}
-
-fn reload(running: &Running) {
-    match running.reload() {
-        Ok(()) => tracing::info!("the routes file was read again and is in force"),
-        Err(problems) => tracing::error!(
-            "the routes file was read again and refused; the one before stays in force:\n{problems}"
-        ),
     }
 }

@@ -10,9 +10,10 @@ use tokio::time::{Instant, timeout};
 
 use super::Trail;
 use super::balance::Chosen;
-use super::client::{self, ConnectError, Lease};
+use super::client::{self, ConnectError};
 use super::dial::{self, Dialled, Spoken};
-use super::first_frame::FirstFrame;
+use super::first_frame;
+use super::lease::{self, Exclusive, Lease};
 use super::limit::Slot;
 use super::request::Forwarding;
 use super::send_error::SendError;
@@ -105,28 +106,29 @@ where
     builder.max_buf_size(limits::CONNECTION_BUFFER_BYTES);
     let handshake = builder.handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;
-    Ok(Alone::Http1(Lease::of_http1(sender, client::drive(connection.with_upgrades()))))
+    let exclusive = Exclusive::new(sender, connection.with_upgrades());
+    Ok(Alone::Http1(Lease::of_http1(exclusive)))
 }
 
 async fn over_http2<S>(stream: S) -> Result<Alone, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (stream, first_frame) = FirstFrame::of(stream);
+    let (stream, understood) = first_frame::listen(stream);
     let (sender, mut connection) = http2_connection(stream).await?;
     // What the server allows is in its first frame (RFC 9113 §3.4).
     tokio::select! {
         biased;
         ended = &mut connection => ended.map_err(ConnectError::Http)?,
         // Not ready, it broke: who sends a request hears why.
-        _understood = first_frame => {}
+        _understood = understood => {}
     }
     let extended = if connection.is_extended_connect_protocol_enabled() {
         ExtendedConnect::Allowed
     } else {
         ExtendedConnect::Refused
     };
-    client::drive(connection);
+    lease::drive(connection);
     Ok(Alone::Http2(Lease::of_http2(sender), extended))
 }
 

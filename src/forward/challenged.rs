@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use http::Response;
 
+use super::head::Head;
 use super::links::Linking;
-use super::request::{Exchanged, Head, KeptBody, UpstreamRequest};
+use super::request::{Exchanged, KeptBody, UpstreamRequest};
 use super::token_end::StreamEnd;
 use super::upgrade::Asked;
 use super::upload::Progress;

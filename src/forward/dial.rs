@@ -1,6 +1,6 @@
 //! A new connection to an endpoint: TCP, TLS where it is asked for, and which HTTP is spoken.
 //!
-//! What is done with it is decided elsewhere: the pool (`client.rs`) keeps it, a health check
+//! What is done with it is decided elsewhere: the pool (`pool.rs`) keeps it, a health check
 //! uses it once.
 
 use std::io;

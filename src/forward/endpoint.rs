@@ -13,12 +13,12 @@ use http::HeaderValue;
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 
-use super::client::Pool;
 use super::health::{Checked, Unhealthy};
 use super::limit::Limit;
 use super::moment::Moment;
 use super::names::Names;
 use super::outlier::Ejection;
+use super::pool::Pool;
 use super::upstream::{HostPort, UpstreamError, UpstreamSettings};
 use super::upstream_tls::{self, Tls};
 
@@ -82,7 +82,7 @@ pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
     /// All endpoints of the upstream.
     pub(super) siblings: Weak<Names>,
-    pub(super) pool: Pool,
+    pub(super) pool: Arc<Pool>,
     /// Requests on their way to it, until their answers have ended.
     pub(super) requests: AtomicUsize,
     /// What its health checks say.

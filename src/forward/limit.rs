@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
-use super::client::Shared;
+use super::pool::Pool;
 
 /// The limits of one upstream, and how far they are used.
 pub(super) struct Limit {
@@ -24,7 +24,7 @@ pub(super) struct Limit {
     /// Of those who need a connection for themselves.
     alone: Line,
     /// Whose idle connections can make room.
-    pools: Mutex<Vec<Weak<Shared>>>,
+    pools: Mutex<Vec<Weak<Pool>>>,
 }
 
 /// A line of those who wait.
@@ -74,7 +74,7 @@ impl Limit {
     }
 
     /// A pool whose connections count here.
-    pub(super) fn join(&self, pool: &Arc<Shared>) {
+    pub(super) fn join(&self, pool: &Arc<Pool>) {
         let mut pools = self.pools();
         pools.retain(|pool| pool.strong_count() > 0);
         pools.push(Arc::downgrade(pool));
@@ -140,7 +140,7 @@ impl Limit {
         }
     }
 
-    fn pools(&self) -> MutexGuard<'_, Vec<Weak<Shared>>> {
+    fn pools(&self) -> MutexGuard<'_, Vec<Weak<Pool>>> {
         // Nothing that holds this lock can panic half-way through a change.
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }

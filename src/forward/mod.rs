@@ -11,16 +11,23 @@ mod client;
 mod dial;
 mod endpoint;
 mod expect;
+mod failed_try;
 mod first_frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+mod head;
 pub mod headers;
 mod health;
+mod interim;
+mod limit;
+mod lease;
+pub mod links;
 mod moment;
 mod names;
 mod outlier;
-mod interim;
-mod limit;
-pub mod links;
+mod overheard;
 mod own_certificate;
+mod pool;
 mod replay;
 mod request;
 mod response;
@@ -32,8 +39,6 @@ mod token_end;
 pub mod upgrade;
 mod upload;
 mod upstream;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod fuzzing;
 mod upstream_tls;
 
 pub use balance::LoadBalancing;

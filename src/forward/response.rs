@@ -12,9 +12,9 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::balance::Chosen;
-use super::client::Lease;
 use super::headers::{self, HeaderRules};
 use super::interim::Trailers;
+use super::lease::Lease;
 use super::links::Damaged;
 use super::request::Forwarding;
 use super::token_end::{AnswerEnd, StreamEnd};

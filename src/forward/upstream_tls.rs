@@ -1,24 +1,26 @@
 //! TLS towards an upstream: whom the gateway believes, which certificate of its own it shows,
-//! which HTTP it offers (ALPN), and, where it comes to nothing, what the operator can do about it.
+//! which HTTP it offers (ALPN), and what a server said of that certificate. What the operator can do
+//! where it comes to nothing is `advice.rs`'s.
 //!
 //! There is no way to turn verification off.
 
+mod advice;
+
 use std::error::Error;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::task::{Context, Poll, ready};
 
+use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
-use rustls::{AlertDescription, CertificateError, PeerMisbehaved, SignatureScheme};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use self::advice::Own;
+use super::overheard::{Ear, Overheard};
 use super::upstream::{Protocol, UpstreamSettings};
 use crate::trust::TrustError;
 
@@ -63,7 +65,7 @@ impl Tls {
         tcp: TcpStream,
     ) -> io::Result<Secured> {
         let stream = self.connector.connect(name, tcp).await?;
-        Ok(Secured { stream, unheard: Some(Arc::clone(&self.shown)) })
+        Ok(self.secured(stream))
     }
 
     /// The same, offering this protocol alone.
@@ -75,7 +77,11 @@ impl Tls {
     ) -> io::Result<Secured> {
         let connector = self.connector.with_alpn(vec![protocol.to_vec()]);
         let stream = connector.connect(name, tcp).await?;
-        Ok(Secured { stream, unheard: Some(Arc::clone(&self.shown)) })
+        Ok(self.secured(stream))
+    }
+
+    fn secured(&self, stream: TlsStream<TcpStream>) -> Secured {
+        Secured { stream, ear: Unheard(Some(Arc::clone(&self.shown))) }
     }
 
     /// What the operator can do about `error`, where TLS is what failed. `None` for an error of
@@ -87,25 +93,17 @@ impl Tls {
             (true, Some(_)) => Own::Shown,
             (true, None) => Own::Missing,
         };
-        match find(error)? {
-            Found::Tls(error) => of_error(error, own),
-            // The alert was read by the connection; the request only sees that it is gone.
-            Found::Lost => match (self.shown.refused.load(Ordering::Relaxed), own) {
-                (NOT_REFUSED, Own::NotAsked) => None,
-                // The server sent none, or it was lost when the connection was reset.
-                (NOT_REFUSED, Own::Missing | Own::Shown) => Some(refused(None, own)),
-                (alert, _) => Some(of_alert(alert.into(), own)),
-            },
-        }
+        // The alert was read by the connection; the request only sees that it is gone.
+        let alert = match self.shown.refused.load(Ordering::Relaxed) {
+            NOT_REFUSED => None,
+            alert => Some(alert.into()),
+        };
+        advice::on(error, own, alert)
     }
 }
 
 /// A stream to an upstream behind TLS.
-pub(super) struct Secured {
-    stream: TlsStream<TcpStream>,
-    /// To be told what comes first, data or an alert.
-    unheard: Option<Arc<Shown>>,
-}
+pub(super) type Secured = Overheard<TlsStream<TcpStream>, Unheard>;
 
 impl Secured {
     /// Whether HTTP/2 was agreed on.
@@ -114,50 +112,17 @@ impl Secured {
     }
 }
 
-impl AsyncRead for Secured {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let outcome = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
-        if (outcome.is_err() || buffer.filled().len() > before)
-            && let Some(shown) = self.unheard.take()
-        {
-            shown.heard(outcome.as_ref().err());
+/// Who is to be told what comes first over a connection, data or an alert; nobody once that came.
+pub(super) struct Unheard(Option<Arc<Shown>>);
+
+impl Ear for Unheard {
+    fn heard(&mut self, came: Result<&[u8], &io::Error>) {
+        if came.is_ok_and(<[u8]>::is_empty) {
+            return;
         }
-        Poll::Ready(outcome)
-    }
-}
-
-impl AsyncWrite for Secured {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if let Some(shown) = self.0.take() {
+            shown.heard(came.err());
+        }
     }
 }
 
@@ -173,7 +138,7 @@ pub(super) fn server_name(name: &str) -> Option<ServerName<'static>> {
 /// certificate: what is wrong with it, or that there is none, comes as an alert over what looks
 /// like a good connection.
 #[derive(Debug)]
-struct Shown {
+pub(super) struct Shown {
     certified: Option<Arc<CertifiedKey>>,
     /// It was asked for, and nothing came since.
     asked: AtomicBool,
@@ -192,7 +157,7 @@ impl Shown {
             self.refused.store(NOT_REFUSED, Ordering::Relaxed);
             return;
         };
-        if let Some(rustls::Error::AlertReceived(alert)) = inside(error) {
+        if let Some(rustls::Error::AlertReceived(alert)) = advice::inside(error) {
             self.refused.store((*alert).into(), Ordering::Relaxed);
         }
     }
@@ -213,135 +178,6 @@ impl ResolvesClientCert for Shown {
     }
 }
 
-/// How the gateway stands with its own certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Own {
-    /// It was asked, and showed it.
-    Shown,
-    /// It was asked, and has none.
-    Missing,
-    /// It was not asked.
-    NotAsked,
-}
-
-/// What failed, as far as it is known.
-#[derive(Debug)]
-enum Found<'e> {
-    Tls(&'e rustls::Error),
-    /// The connection is gone; nothing says why.
-    Lost,
-}
-
-/// What of TLS is in the chain of an error.
-fn find<'e>(error: &'e (dyn Error + 'static)) -> Option<Found<'e>> {
-    let mut next = Some(error);
-    let mut found = None;
-    while let Some(error) = next {
-        let broken = error.downcast_ref::<io::Error>();
-        if let Some(tls) = broken.and_then(inside) {
-            return Some(Found::Tls(tls));
-        }
-        if broken.is_some() || error.is::<hyper::Error>() {
-            found = Some(Found::Lost);
-        }
-        next = error.source();
-    }
-    found
-}
-
-/// The error of TLS in one of the system's: it is not its source, but that one's source is.
-fn inside(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref().and_then(|inner| inner.downcast_ref())
-}
-
-const MISSING: &str = "it asks the gateway for a certificate: set `tls.cert_file` and `tls.key_file` to one that it takes";
-
-fn of_error(error: &rustls::Error, own: Own) -> Option<String> {
-    const UNOFFERED: PeerMisbehaved = PeerMisbehaved::SelectedUnofferedApplicationProtocol;
-    let advice = if let rustls::Error::AlertReceived(alert) = error {
-        return Some(of_alert(*alert, own));
-    } else if let rustls::Error::InvalidCertificate(fault) = error {
-        of_certificate(fault)
-    } else if let rustls::Error::InvalidMessage(_) = error {
-        "what it sends is not TLS: check the port, or write `http://` in its `url`"
-    } else if let rustls::Error::PeerMisbehaved(UNOFFERED) = error {
-        "it chose a protocol by ALPN that was not offered: mend its TLS settings"
-    } else if let rustls::Error::PeerIncompatible(_) = error {
-        OLD
-    } else {
-        return None;
-    };
-    Some(advice.to_owned())
-}
-
-const OLD: &str = "the gateway speaks TLS 1.2 and 1.3, and it does not";
-
-fn of_alert(alert: AlertDescription, own: Own) -> String {
-    use AlertDescription as A;
-    let of_own_certificate = [
-        A::CertificateRequired,
-        A::UnknownCA,
-        A::BadCertificate,
-        A::UnsupportedCertificate,
-        A::CertificateExpired,
-        A::CertificateRevoked,
-        A::CertificateUnknown,
-        A::AccessDenied,
-        // Other programs say these for the same.
-        A::HandshakeFailure,
-        A::DecryptError,
-    ];
-    if own != Own::NotAsked && of_own_certificate.contains(&alert) {
-        return refused(Some(alert), own);
-    }
-    let advice = if alert == A::NoApplicationProtocol {
-        "it speaks none of the HTTP versions that were offered: change `protocol`"
-    } else if alert == A::UnrecognisedName {
-        "it knows no host of that name: set `tls.server_name` to the one it has"
-    } else if alert == A::ProtocolVersion {
-        OLD
-    } else {
-        "its own log may say why it refused the handshake"
-    };
-    advice.to_owned()
-}
-
-/// It asked for a certificate, and broke off.
-fn refused(alert: Option<AlertDescription>, own: Own) -> String {
-    match (own, alert) {
-        (Own::Missing | Own::NotAsked, _) => MISSING.to_owned(),
-        (Own::Shown, Some(alert)) => {
-            format!("it refuses the certificate in `tls.cert_file` ({alert:?}): {TAKEN}")
-        }
-        (Own::Shown, None) => {
-            format!("it was shown the certificate in `tls.cert_file` and broke off: {TAKEN}")
-        }
-    }
-}
-
-const TAKEN: &str =
-    "it must be of a CA that the upstream knows, for client authentication, and not expired";
-
-fn of_certificate(fault: &CertificateError) -> &'static str {
-    use CertificateError::{
-        BadSignature, Expired, ExpiredContext, InvalidPurpose, InvalidPurposeContext,
-        NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext, UnknownIssuer,
-    };
-    if matches!(fault, UnknownIssuer | BadSignature) {
-        "its certificate is of no CA that is believed: set `tls.ca_file` to the one that issued it, and see that it sends those in between"
-    } else if matches!(fault, NotValidForName | NotValidForNameContext { .. }) {
-        "its certificate has another name: set `tls.server_name` to the one it has, if that is the right server"
-    } else if matches!(fault, Expired | ExpiredContext { .. }) {
-        "its certificate has expired: it needs a new one, if the gateway's clock is right"
-    } else if matches!(fault, NotValidYet | NotValidYetContext { .. }) {
-        "its certificate is not valid yet: compare its clock and the gateway's"
-    } else if matches!(fault, InvalidPurpose | InvalidPurposeContext { .. }) {
-        "its certificate is not for servers: it needs one for server authentication"
-    } else {
-        "its certificate can't be used: it needs another"
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -349,6 +185,9 @@ mod tests {
     use super::super::{
         HostHeader, LoadBalancing, OwnCertificate, Patience, RetryOn, RetryPolicy, Timeouts,
     };
+    use rustls::AlertDescription;
+
+    use super::advice::MISSING;
     use super::*;
     use crate::trust::Roots;
 

@@ -1,5 +1,5 @@
-//! When the certificates end by which the gateway proves who it is, to providers and upstreams:
-//! said as the day comes near, since on that day no caller is served any more.
+//! When the certificates end by which the gateway proves who it is, to providers, upstreams and
+//! callers: said as the day comes near, since on that day no caller is served any more.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,6 +46,10 @@ impl CertificateEnds {
                 ShownTo::Upstream(upstream) => tracing::info!(
                     upstream = &**upstream,
                     "the upstream is shown the certificate `{file}`, x5t#S256 {thumbprint}, good until {expires_at} (in seconds since 1970)",
+                ),
+                ShownTo::Callers(listener) => tracing::info!(
+                    listener = &**listener,
+                    "callers are shown the certificate `{file}`, x5t#S256 {thumbprint}, good until {expires_at} (in seconds since 1970)",
                 ),
             }
         }
@@ -110,6 +114,20 @@ impl Notice {
                     tracing::warn!(
                         upstream = &**upstream,
                         "the certificate `{file}` (x5t#S256 {thumbprint}) that the upstream is shown expires in {left}: {what}"
+                    );
+                }
+            }
+            ShownTo::Callers(listener) => {
+                let what = "have a new one issued and replace the files: they are read again by themselves";
+                if self.days == 0 {
+                    tracing::error!(
+                        listener = &**listener,
+                        "the certificate `{file}` (x5t#S256 {thumbprint}) has expired, and callers refuse the gateway: {what}"
+                    );
+                } else {
+                    tracing::warn!(
+                        listener = &**listener,
+                        "the certificate `{file}` (x5t#S256 {thumbprint}) that callers are shown expires in {left}: {what}"
                     );
                 }
             }

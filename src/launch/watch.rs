@@ -56,13 +56,7 @@ fn look(running: &Running, pending: Option<&FilesRead>) -> Option<FilesRead> {
         return Some(now);
     }
     let changed = changed.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
-    match running.reload() {
-        Ok(()) => {
-            tracing::info!("{changed} changed: the configuration was read again and is in force");
-        }
-        Err(problems) => tracing::error!(
-            "{changed} changed: the configuration was read again and refused; the one before stays in force until a file changes again:\n{problems}"
-        ),
-    }
+    // What became of it is said there, and tried again when a file changes again.
+    running.reload_after(&format!("{changed} changed")).map_or_else(drop, drop);
     None
 }

@@ -293,6 +293,12 @@ impl Metrics {
         self.0.certificate_expiry.get_or_create(&labels).set(seconds(time));
     }
 
+    /// `listener` has no certificate any more.
+    pub fn certificate_gone(&self, listener: &str) {
+        let labels = ListenerLabel { listener: Arc::from(listener) };
+        self.0.certificate_expiry.remove(&labels);
+    }
+
     /// Sets when the certificate of the credential of `provider` expires; `None` if it has none
     /// any more.
     pub fn credential_expires(&self, provider: &Arc<str>, time: Option<UnixTime>) {

@@ -35,6 +35,7 @@ pub use captures::Captures;
 pub use conditions::method_fits as takes_method;
 pub use framing::Condemned;
 pub use host::HostPattern;
+pub(crate) use pattern::ESCAPED_IN_SEGMENT;
 pub use pattern::{PathPattern, PatternError};
 pub use rewrite::{Known, Rewrite, RewriteError, StripPrefix, Template};
 pub use table::{Ambiguity, EncodedSlashes, Found, RouteMatch, RouteTable};

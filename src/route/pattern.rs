@@ -4,6 +4,7 @@
 //! they are matched, so a pattern with dot segments or empty ones waits for ever. It does not
 //! know other routes; how patterns rank is the business of `trie.rs`.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use thiserror::Error;
 
 use crate::limits::{MAX_PATTERN_NAMES, MAX_PATTERN_SEGMENTS};
@@ -28,6 +29,27 @@ pub(super) enum Segment {
     /// `{*name}`: what is left, perhaps nothing; the last one.
     Rest(Box<str>),
 }
+
+/// What a segment can't hold as it is: all but unreserved characters, `sub-delims`, `:` and `@`
+/// (RFC 3986 §3.3). Non-ASCII is escaped anyway.
+pub(crate) const ESCAPED_IN_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
 
 /// What is wrong with a pattern of a route, and what to write.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -221,7 +221,7 @@ impl Gateway {
     /// With the problems of the file.
     pub fn reload(&self) {
         let _there = self.runtime.enter();
-        self.running.reload().unwrap_or_else(|problems| panic!("no reload:\n{problems}"));
+        self.running.reload().map_or_else(|problems| panic!("no reload:\n{problems}"), drop);
     }
 
     /// From now on it watches the files that its configuration was made of, at short intervals.
@@ -341,7 +341,7 @@ fn live(
     let _logging = tracing::dispatcher::set_default(&dispatch);
     runtime.block_on(async {
         let running = match prepared.start(sink.clone()) {
-            Ok(running) => Arc::new(running),
+            Ok(running) => running,
             Err(error) => {
                 started.send(Err(error.to_string())).unwrap();
                 return None;

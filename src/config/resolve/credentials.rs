@@ -37,6 +37,8 @@ pub enum ShownTo {
     Provider(Arc<str>),
     /// An upstream: it is shown in the handshake.
     Upstream(Arc<str>),
+    /// The callers of the listener at this address, as the file has it.
+    Callers(Arc<str>),
 }
 
 /// The credential of an Entra provider called `name`.

@@ -9,7 +9,7 @@ use super::super::file::{self, RoutesFile};
 use super::super::problem::{Place, Problem};
 use super::super::spanned::Spanned;
 use super::super::value::{AdminAddress, Workers};
-use super::Finding;
+use super::{CredentialCertificate, Finding, ShownTo};
 use crate::accept;
 use crate::authn::may_be_called;
 use crate::chain::with_sources;
@@ -27,6 +27,8 @@ pub struct Listener {
     pub tls: Option<accept::Certified>,
     /// Whether connections begin with a PROXY header.
     pub proxy_protocol: bool,
+    /// Where its address stands; nowhere for the default.
+    pub place: Place,
 }
 
 /// The admin port.
@@ -36,6 +38,8 @@ pub struct Admin {
     pub address: SocketAddr,
     /// What is asked for, for all but health and metrics.
     pub token: Option<Secret>,
+    /// Where its address stands; nowhere for the default.
+    pub place: Place,
 }
 
 /// What holds for all listeners.
@@ -55,7 +59,12 @@ pub(super) fn listeners(file: &RoutesFile, finding: &mut Finding<'_>) -> Vec<Lis
     let Some(listeners) = &file.listeners else {
         return file::Listener::DEFAULT_ADDRESS
             .parse()
-            .map(|address| Listener { address, tls: None, proxy_protocol: false })
+            .map(|address| Listener {
+                address,
+                tls: None,
+                proxy_protocol: false,
+                place: Place::default(),
+            })
             .into_iter()
             .collect();
     };
@@ -72,13 +81,15 @@ pub(super) fn listeners(file: &RoutesFile, finding: &mut Finding<'_>) -> Vec<Lis
                 .push(problem.related(*first, "first here").hint("remove one, or change its port"));
         }
         taken.push((address, listener.address.place));
-        let tls = listener.tls.as_ref().and_then(|tls| certificate(tls, finding));
-        resolved.push(Listener { address, tls, proxy_protocol: listener.proxy_protocol });
+        let tls = listener.tls.as_ref().and_then(|tls| certificate(address, tls, finding));
+        let place = listener.address.place;
+        resolved.push(Listener { address, tls, proxy_protocol: listener.proxy_protocol, place });
     }
     resolved
 }
 
 fn certificate(
+    address: SocketAddr,
     tls: &Spanned<file::ListenerTls>,
     finding: &mut Finding<'_>,
 ) -> Option<accept::Certified> {
@@ -92,12 +103,7 @@ fn certificate(
     let asked = callers.as_ref().and_then(Option::as_ref);
     match accept::Certified::from_pem(&chain?, &key?, &cert_file, &key_file, asked) {
         Ok(certified) => {
-            if certified.expires_at().is_some_and(|end| end < finding.lasting.clock.now()) {
-                let message =
-                    format!("the certificate in `{}` has expired", tls.cert_file.display());
-                let hint = "callers refuse it: put a new one in its place, which is read without a restart";
-                finding.warning(tls.cert_file.place, message, hint);
-            }
+            note_end(address, &certified, tls, cert_file, finding);
             (callers.is_none() || asked.is_some()).then_some(certified)
         }
         Err(error) => {
@@ -108,6 +114,34 @@ fn certificate(
             None
         }
     }
+}
+
+/// Notes when the certificate ends that callers of the listener at `address` are shown; says so if
+/// it has.
+fn note_end(
+    address: SocketAddr,
+    certified: &accept::Certified,
+    tls: &file::ListenerTls,
+    file: PathBuf,
+    finding: &mut Finding<'_>,
+) {
+    let Some(expires_at) = certified.expires_at() else { return };
+    let now = finding.lasting.clock.now();
+    if expires_at < now {
+        let hours = now.since(expires_at).as_secs() / 3600;
+        let file = tls.cert_file.display();
+        finding.warning(
+            tls.cert_file.place,
+            format!("the certificate in `{file}` expired {hours} hours ago"),
+            "have a new one issued: callers refuse this one",
+        );
+    }
+    finding.certificates.push(CredentialCertificate {
+        shown_to: ShownTo::Callers(Arc::from(address.to_string())),
+        file,
+        thumbprint: Arc::clone(certified.thumbprint()),
+        expires_at,
+    });
 }
 
 /// How callers are asked for certificates.
@@ -138,7 +172,8 @@ pub(super) fn admin(file: &RoutesFile, finding: &mut Finding<'_>) -> Option<Admi
     let address = admin_address(file)?;
     let place = file.admin.address.as_ref().map(|address| address.place);
     refuse_callers(address, place, file, finding);
-    Some(Admin { address, token: token.map(|token| token.value.clone()) })
+    let token = token.map(|token| token.value.clone());
+    Some(Admin { address, token, place: place.unwrap_or_default() })
 }
 
 /// Where the admin port is; `None` for `off`.

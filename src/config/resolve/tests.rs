@@ -74,7 +74,14 @@ impl Folder {
         for secret in SECRETS.iter().chain(&["outside-never", "hunter2"]) {
             assert!(!shown.contains(secret), "{shown}");
         }
-        shown.replace(self.0.path().to_str().unwrap(), "FOLDER")
+        let shown = shown.replace(self.0.path().to_str().unwrap(), "FOLDER");
+        let is_number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
+        let words = shown.split(' ').collect::<Vec<_>>();
+        let words = words.iter().enumerate().map(|(index, word)| match words.get(index + 1) {
+            Some(&"hours") if is_number(word) => "SO-MANY",
+            Some(_) | None => word,
+        });
+        words.collect::<Vec<_>>().join(" ")
     }
 }
 

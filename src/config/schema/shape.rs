@@ -78,7 +78,7 @@ impl Shapes<'_> {
             }
             Some("array") => {
                 let mut shape = raw.clone();
-                self.replace(&mut shape, "items", |shapes, it| shapes.of(it));
+                self.replace(&mut shape, "items", Self::of);
                 shape.remove("default");
                 shape
             }
@@ -329,8 +329,8 @@ fn word_of(variant: &Members) -> Option<&str> {
 fn without_null(raw: &Members, types: &[Value]) -> Members {
     let mut types: Vec<_> = types.iter().filter(|it| **it != json!("null")).cloned().collect();
     let mut raw = raw.clone();
-    let type_ = if types.len() == 1 { types.remove(0) } else { Value::Array(types) };
-    raw.insert("type".to_owned(), type_);
+    let left = if types.len() == 1 { types.remove(0) } else { Value::Array(types) };
+    raw.insert("type".to_owned(), left);
     raw
 }
 

@@ -58,7 +58,7 @@ fn keys(schema: &Value, path: &str, each: &mut impl FnMut(&str, &Value, bool)) {
             let properties = members.get("properties").and_then(Value::as_object);
             for (key, value) in properties.into_iter().flatten().filter(|(_, it)| it.is_object()) {
                 let path = format!("{path}.{key}");
-                if path.ends_with(".type") && value.get("description").is_none() {
+                if key == "type" && value.get("description").is_none() {
                     continue; // of an `if`
                 }
                 each(&path, value, required.is_some_and(|it| it.contains(&json!(key))));

@@ -1,20 +1,19 @@
-//! Retries and waits under paused time, and a whole call over a loopback socket.
+//! Retries and waits under paused time; whole calls over a loopback socket are in `calls.rs`.
+
+mod calls;
 
 use std::cell::{Cell, RefCell};
 
 use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use super::super::terms::Terms;
 use super::super::terms::tests::terms;
-use super::super::terms::{Parts, Requested, Terms};
 use super::*;
 use crate::authn::{Issuing, Provider, ProviderSettings};
 use crate::clock::{SystemClock, UnixTime};
-use crate::exchange::{ClientCredential, Grant, UserGrant};
 use crate::rejection::{Code, Extra, Rejection};
-use crate::secret::Secret;
 use crate::trust::Roots;
 
 const TOKEN: &str = r#"{"token_type":"Bearer","access_token":"outbound","expires_in":3600}"#;
@@ -38,6 +37,22 @@ fn answer(status: u16, retry_after: Option<&str>, body: &str) -> Result<Fetched,
     Ok(Fetched { status, headers, body: body.as_bytes().to_vec() })
 }
 
+/// What an office works with, all of it new.
+#[derive(Default)]
+struct World {
+    throttles: Throttles,
+    lanes: Lanes,
+    breakers: Breakers,
+    metrics: Metrics,
+}
+
+impl World {
+    fn office(&self) -> Office<'_> {
+        let Self { throttles, lanes, breakers, metrics } = self;
+        Office { throttles, lanes, breakers, clock: &Fixed, metrics }
+    }
+}
+
 /// For calls that need nothing.
 #[allow(clippy::unused_async, reason = "stands in for what waits")]
 async fn nothing() -> Result<(), Arc<ExchangeError>> {
@@ -56,10 +71,8 @@ async fn ask_scripted(
     answers: Vec<Result<Fetched, FetchError>>,
 ) -> (Result<Granted, Rejection>, usize) {
     let answers = RefCell::new(answers.into_iter());
-    let metrics = Metrics::default();
-    let (lanes, breakers) = (Lanes::default(), Breakers::default());
-    let office =
-        Office { throttles, lanes: &lanes, breakers: &breakers, clock: &Fixed, metrics: &metrics };
+    let world = World::default();
+    let office = Office { throttles, ..world.office() };
     let result = ask(&whoever(terms), &office, nothing, |()| {
         let answer = answers.borrow_mut().next().expect("no more calls than answers");
         async { answer.map_err(NotAsked::Fetch) }
@@ -75,15 +88,6 @@ fn provider(timeout: Duration) -> Arc<Provider> {
     settings.roots = Roots::from_pem(ca.cert.pem().as_bytes()).unwrap();
     settings.timeout = timeout;
     Provider::new(settings, Arc::new(SystemClock), Metrics::default()).unwrap()
-}
-
-fn client(timeout: Duration) -> OAuthClient {
-    OAuthClient {
-        provider: provider(timeout),
-        client_id: "client".to_owned(),
-        credential: ClientCredential::ClientSecret(Secret::new("hush".into())),
-        user_grant: UserGrant::EntraOnBehalfOf,
-    }
 }
 
 /// The error of a connection that nobody takes.
@@ -185,14 +189,8 @@ async fn what_one_user_may_not_do_holds_nobody_back() {
 
 #[tokio::test(start_paused = true)]
 async fn no_more_calls_are_under_way_than_the_limit() {
-    let (throttles, lanes, metrics) = (Throttles::default(), Lanes::default(), Metrics::default());
-    let office = Office {
-        throttles: &throttles,
-        lanes: &lanes,
-        breakers: &Breakers::default(),
-        clock: &Fixed,
-        metrics: &metrics,
-    };
+    let world = World::default();
+    let office = world.office();
     let terms = terms("c", &["a"]);
     let terms = whoever(&terms);
     let (under_way, most) = (Cell::new(0), Cell::new(0));
@@ -223,17 +221,9 @@ async fn no_more_calls_are_under_way_than_the_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_proof_waits_for_takes_nobodys_lane() {
-    let (throttles, lanes, breakers) =
-        (Throttles::default(), Lanes::default(), Breakers::default());
-    let metrics = Metrics::default();
-    let office = Office {
-        throttles: &throttles,
-        lanes: &lanes,
-        breakers: &breakers,
-        clock: &Fixed,
-        metrics: &metrics,
-    };
-    lanes.set(&Arc::from("entra"), 1);
+    let world = World::default();
+    let office = world.office();
+    world.lanes.set(&Arc::from("entra"), 1);
     let terms = terms("c", &["a"]);
     let asking = whoever(&terms);
     let post = |()| async { answer(200, None, TOKEN).map_err(NotAsked::Fetch) };
@@ -251,21 +241,13 @@ async fn what_a_proof_waits_for_takes_nobodys_lane() {
     assert!(waited.iter().all(Result::is_err));
     assert_eq!(quick, (true, Duration::ZERO));
     assert_eq!(started.elapsed(), limits::MANAGED_IDENTITY_WAIT, "side by side");
-    assert!(!metrics.encode().contains("provider_unavailable"), "nobody was asked");
+    assert!(!world.metrics.encode().contains("provider_unavailable"), "nobody was asked");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_fails_sustainedly_is_left_alone_and_tried_by_one() {
-    let (throttles, lanes, breakers) =
-        (Throttles::default(), Lanes::default(), Breakers::default());
-    let metrics = Metrics::default();
-    let office = Office {
-        throttles: &throttles,
-        lanes: &lanes,
-        breakers: &breakers,
-        clock: &Fixed,
-        metrics: &metrics,
-    };
+    let world = World::default();
+    let office = world.office();
     let (terms, calls, status) = (terms("c", &["a"]), Cell::new(0), Cell::new(503));
     let asking = whoever(&terms);
     let exchange = || {
@@ -300,16 +282,8 @@ async fn a_provider_that_fails_sustainedly_is_left_alone_and_tried_by_one() {
 
 #[tokio::test(start_paused = true)]
 async fn one_caller_whose_exchange_always_fails_locks_out_nobody() {
-    let (throttles, lanes, breakers) =
-        (Throttles::default(), Lanes::default(), Breakers::default());
-    let metrics = Metrics::default();
-    let office = Office {
-        throttles: &throttles,
-        lanes: &lanes,
-        breakers: &breakers,
-        clock: &Fixed,
-        metrics: &metrics,
-    };
+    let world = World::default();
+    let office = world.office();
     let (theirs, others) = (terms("c", &["a"]), terms("c", &["b"]));
     let of = |terms, user: u8, status| {
         let whose = Some(TokenDigest::of(&[user]));
@@ -333,16 +307,8 @@ async fn one_caller_whose_exchange_always_fails_locks_out_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn refusals_and_throttling_do_not_speak_against_the_provider() {
-    let (throttles, lanes, breakers) =
-        (Throttles::default(), Lanes::default(), Breakers::default());
-    let metrics = Metrics::default();
-    let office = Office {
-        throttles: &throttles,
-        lanes: &lanes,
-        breakers: &breakers,
-        clock: &Fixed,
-        metrics: &metrics,
-    };
+    let world = World::default();
+    let office = world.office();
     let terms = terms("c", &["a"]);
     for status in [400, 401, 403, 404, 429, 302] {
         for _ in 0..limits::BREAKER_MIN_CALLS {
@@ -357,8 +323,8 @@ async fn refusals_and_throttling_do_not_speak_against_the_provider() {
     for _ in 0..limits::BREAKER_MIN_CALLS {
         assert!(ask(&whoever(&terms), &office, nothing, no_proof).await.is_err());
     }
-    assert_eq!(breakers.open(&terms), None);
-    let counted = metrics.encode();
+    assert_eq!(world.breakers.open(&terms), None);
+    let counted = world.metrics.encode();
     let counted = counted.lines().filter(|line| line.contains("exchanges_total{"));
     let counted = counted.map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap());
     assert_eq!(counted.sum::<u32>(), 6 * limits::BREAKER_MIN_CALLS, "those that were asked");
@@ -386,130 +352,10 @@ async fn failures_say_for_whom_they_hold_a_while_longer() {
         (429, "", Memory::None),
     ];
     for (status, body, memory) in rows {
-        let lanes = Lanes::default();
-        let (breakers, metrics) = (Breakers::default(), Metrics::default());
-        let office = Office {
-            throttles: &throttles,
-            lanes: &lanes,
-            breakers: &breakers,
-            clock: &Fixed,
-            metrics: &metrics,
-        };
+        let world = World::default();
+        let office = Office { throttles: &throttles, ..world.office() };
         let post = |()| async { answer(status, None, body).map_err(NotAsked::Fetch) };
         let error = ask(&whoever(&terms), &office, nothing, post).await.unwrap_err();
         assert_eq!(error.memory(), memory, "{body}");
     }
-}
-
-/// A provider on loopback that gives one `answer` to one call; gives back the call.
-async fn one_call(answer: String, timeout: Duration) -> (Result<Granted, Rejection>, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}/t1/token", listener.local_addr().unwrap());
-    let server = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut call = Vec::new();
-        while !call.ends_with(b"on_behalf_of") {
-            assert_ne!(stream.read_buf(&mut call).await.unwrap(), 0, "the form ends so");
-        }
-        // A client that has seen enough closes before all is written.
-        stream.write_all(answer.as_bytes()).await.unwrap_or_default();
-        (String::from_utf8(call).unwrap(), stream)
-    });
-    let terms = Terms::new(&Parts {
-        provider: &Arc::from("entra"),
-        grant: Grant::EntraOnBehalfOf,
-        issuer: Some(&Arc::from("https://login.example/t1/v2.0")),
-        tenant: Some("10000000-0000-4000-8000-000000000001"),
-        client_id: "client",
-        requested: &Arc::new(Requested::scopes(vec!["api://x/.default".to_owned()])),
-        upstream: "graph",
-        token_endpoint: &endpoint,
-        authorization_endpoint: None,
-    });
-    let oid = "10000000-0000-4000-8000-00000000000a";
-    let call = Call {
-        anchor: grant::anchor(Some(oid), terms.tenant.as_deref()),
-        terms: Arc::new(terms),
-        client: Arc::new(client(timeout)),
-        subject: InboundToken::new(HeaderValue::from_static("Bearer in.bound.token"), 7),
-        claims: None,
-        upstream: Arc::from("graph"),
-    };
-    let (throttles, metrics) = (Throttles::default(), Metrics::default());
-    let office = Office {
-        throttles: &throttles,
-        lanes: &Lanes::default(),
-        breakers: &Breakers::default(),
-        clock: &SystemClock,
-        metrics: &metrics,
-    };
-    let result = call.make(office).await.map_err(|error| error.rejection());
-    // The stream lives until the result is there: a hanging provider does not hang up.
-    let (seen, _stream) = server.await.unwrap();
-    (result, seen)
-}
-
-fn http(status: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\nlocation: /t1/token\r\n\r\n{body}",
-        body.len()
-    )
-}
-
-const LONG: Duration = Duration::from_secs(30);
-
-#[tokio::test]
-async fn a_call_is_a_form_post_and_gives_a_token() {
-    let (result, seen) = one_call(http("200 OK", TOKEN), LONG).await;
-    let granted = result.unwrap();
-    assert_eq!(granted.header.expose(), "Bearer outbound");
-    assert_eq!(granted.life, Some(Duration::from_hours(1)));
-
-    let (head, body) = seen.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("POST /t1/token HTTP/1.1\r\n"), "{head}");
-    let head = head.to_ascii_lowercase();
-    for line in [
-        "content-type: application/x-www-form-urlencoded",
-        "accept: application/json",
-        "x-ms-lib-capability: retry-after, h429",
-        "x-anchormailbox: oid:10000000-0000-4000-8000-00000000000a@10000000-0000-4000-8000-000000000001",
-        "x-client-sku: obo-gateway",
-        "client-request-id: ",
-    ] {
-        assert!(head.contains(&format!("\r\n{line}")), "{line} in {head}");
-    }
-    assert!(!head.contains("authorization"), "{head}");
-    assert_eq!(
-        body,
-        "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&client_id=client\
-         &client_secret=hush&assertion=in.bound.token&scope=api%3A%2F%2Fx%2F.default\
-         &requested_token_use=on_behalf_of"
-    );
-}
-
-#[tokio::test]
-async fn a_redirect_is_not_followed() {
-    // The one-call provider would not answer a second call.
-    let (result, _) = one_call(http("307 Temporary Redirect", ""), LONG).await;
-    let rejection = result.unwrap_err();
-    assert_eq!(rejection.code(), Code::ExchangeFailed);
-    assert!(rejection.reason().contains("redirect"), "{}", rejection.reason());
-}
-
-#[tokio::test]
-async fn an_endless_answer_is_cut_off() {
-    let body = "x".repeat(limits::MAX_PROVIDER_ANSWER_BYTES + 1);
-    let (result, _) = one_call(http("200 OK", &body), LONG).await;
-    let rejection = result.unwrap_err();
-    assert_eq!(rejection.code(), Code::ExchangeFailed);
-    assert!(rejection.reason().contains("larger than"), "{}", rejection.reason());
-}
-
-#[tokio::test]
-async fn a_provider_that_hangs_is_unavailable() {
-    let (result, _) = one_call(String::new(), Duration::from_millis(250)).await;
-    let rejection = result.unwrap_err();
-    assert_eq!(rejection.code(), Code::ProviderUnavailable);
-    assert!(rejection.reason().contains("no answer in time"), "{}", rejection.reason());
-    assert!(!rejection.reason().contains("hush") && !rejection.reason().contains("in.bound"));
 }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::super::balance::Chosen;
-use super::super::client::Lease;
+use super::super::lease::Lease;
 use super::super::token_end::{Expiry, StreamEnd};
 use super::frames::Frames;
 use super::pump::{Broken, Pump};

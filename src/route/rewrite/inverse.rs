@@ -4,32 +4,11 @@
 //! What is found here is a proposal: several paths may lead to one, some to none, and another
 //! route may take it. Whoever uses it looks it up in the table and compares what comes out.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 
 use super::{Piece, Rewrite, Template};
 use crate::route::captures::Captures;
-use crate::route::pattern::{PathPattern, Segment};
-
-/// What a segment can't hold as it is: all but unreserved characters, `sub-delims`, `:` and `@`
-/// (RFC 3986 §3.3). Non-ASCII is escaped anyway.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b'!')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'\'')
-    .remove(b'(')
-    .remove(b')')
-    .remove(b'*')
-    .remove(b'+')
-    .remove(b',')
-    .remove(b';')
-    .remove(b'=')
-    .remove(b':')
-    .remove(b'@');
+use crate::route::pattern::{ESCAPED_IN_SEGMENT, PathPattern, Segment};
 
 /// A request by the same route: what it had for the names that its rewrite drops.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +56,7 @@ fn spell(segments: &[Segment], names: &[Option<String>]) -> Option<String> {
         path.push('/');
         match segment {
             Segment::Literal(text) => {
-                path.extend(utf8_percent_encode(text, ESCAPED));
+                path.extend(utf8_percent_encode(text, ESCAPED_IN_SEGMENT));
             }
             Segment::Name(_) => path.push_str(names.next()?.as_ref().filter(|it| !it.is_empty())?),
             Segment::Rest(_) => path.push_str(names.next()?.as_deref()?.trim_start_matches('/')),

@@ -1,0 +1,185 @@
+//! The routes file, read again while it serves: all that can fail comes before anything is
+//! another, so that a bad file, or a port that is taken, changes nothing.
+//!
+//! What of a configuration is kept is decided by `config::resolve`, of sockets by the listeners.
+
+use std::sync::{Arc, PoisonError};
+
+use super::listening::Unbound;
+use super::running::{self, Running};
+use super::{admin_port, listening, read};
+use crate::config::resolve::{Admin, Listener, Resolved};
+use crate::config::{FilesRead, Problems};
+use crate::last_reload::{LastReload, ReloadOutcome};
+use crate::observe::metrics::Outcome;
+use crate::written::Changes;
+
+/// The cause of a reload that the admin API asked for.
+const ASKED_FOR: &str = "the admin API";
+
+/// Sockets for the next configuration.
+type Bound = (listening::Planned, admin_port::Planned);
+
+impl Running {
+    /// Reads the routes file again because somebody asked for it; see [`Running::reload_after`].
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with the file; the configuration in force stays.
+    pub fn reload(&self) -> Result<Changes, Problems> {
+        self.reload_after(ASKED_FOR)
+    }
+
+    /// Reads the routes file again after `cause` and puts it in place; what did not change keeps
+    /// its keys, connections and tokens. New listeners are served, those that are gone end by
+    /// themselves, new handshakes get the certificates as they are now. Says in one line what
+    /// became of it. Reads files: call it where that may block.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with the file; the configuration in force stays.
+    pub fn reload_after(&self, cause: &str) -> Result<Changes, Problems> {
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let _there = self.runtime.enter();
+        self.told.reloading();
+        let outcome = self.read_and_bind().map(|(resolved, bound, warnings)| {
+            let needs_restart = self.needs_restart(&resolved);
+            (self.put(resolved, bound), warnings, needs_restart)
+        });
+        let mut last = LastReload {
+            at: self.lasting.clock.now().0,
+            cause: cause.to_owned(),
+            outcome: ReloadOutcome::Failure,
+            problems: String::new(),
+            changes: Changes::default(),
+            needs_restart: Vec::new(),
+        };
+        let outcome = match outcome {
+            Ok((changes, warnings, needs_restart)) => {
+                last.outcome = ReloadOutcome::Success;
+                last.problems = warnings.to_string();
+                last.changes = changes.clone();
+                last.needs_restart = needs_restart;
+                Ok(changes)
+            }
+            Err(problems) => {
+                last.problems = problems.to_string();
+                Err(problems)
+            }
+        };
+        self.tell(&last);
+        *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(last));
+        outcome
+    }
+
+    fn tell(&self, last: &LastReload) {
+        let LastReload { cause, problems, changes, needs_restart, .. } = last;
+        let metrics = &self.lasting.metrics;
+        match last.outcome {
+            ReloadOutcome::Success => {
+                metrics.config_reloaded(Outcome::Success);
+                tracing::info!(
+                    "{cause}: the routes file was read again and is in force: {changes}"
+                );
+                if !problems.is_empty() {
+                    tracing::warn!("the routes file was read again, with warnings:\n{problems}");
+                }
+                for key in needs_restart {
+                    tracing::warn!("`{key}` changed: that takes effect with a restart");
+                }
+                self.told.ready(&self.served_at());
+            }
+            ReloadOutcome::Failure => {
+                metrics.config_reloaded(Outcome::Failure);
+                tracing::error!(
+                    "{cause}: the routes file was read again and refused; the one before stays in force:\n{problems}"
+                );
+                self.told.ready(
+                    "the routes file was refused, see the log; the one before stays in force",
+                );
+            }
+        }
+    }
+
+    /// All that can fail.
+    fn read_and_bind(&self) -> Result<(Resolved, Bound, Problems), Problems> {
+        let before = self.gateway.snapshot();
+        let (outcome, files) = read(self.origin.as_ref(), &self.lasting, Some(&before));
+        let files = match &outcome {
+            Ok(_) => files,
+            // It may have missed files that the configuration in force was made of: they stay
+            // watched, as they look now, so that only a further change has it tried again.
+            Err(_) => files.and(self.files().now()),
+        };
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
+        let (mut resolved, mut problems) = outcome?;
+        let listeners = std::mem::take(&mut resolved.listeners);
+        match self.bind(listeners, resolved.admin.take()) {
+            Ok(bound) => Ok((resolved, bound, problems)),
+            Err(unbound) => {
+                let mut own = self.addresses();
+                own.extend(self.admin_address());
+                for unbound in unbound {
+                    problems.push(unbound.problem(&own));
+                }
+                Err(problems)
+            }
+        }
+    }
+
+    fn bind(&self, listeners: Vec<Listener>, admin: Option<Admin>) -> Result<Bound, Vec<Unbound>> {
+        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        running::bind(&now, listeners, &self.admin, admin, &mut sockets)
+    }
+
+    /// Keys whose new values have to wait.
+    fn needs_restart(&self, resolved: &Resolved) -> Vec<String> {
+        let workers =
+            (resolved.server.workers != self.workers).then(|| "server.workers".to_owned());
+        workers.into_iter().collect()
+    }
+
+    /// Puts a configuration in place; nothing of that can fail.
+    fn put(&self, resolved: Resolved, (listeners, admin): Bound) -> Changes {
+        let metrics = &self.lasting.metrics;
+        let Resolved {
+            snapshot,
+            certificates,
+            server,
+            access_log,
+            max_cached_tokens,
+            listeners: _,
+            admin: _,
+        } = resolved;
+        let mut changes = snapshot.written.changes_since(&self.gateway.snapshot().written);
+        self.lasting.exchanger.set_max_entries(max_cached_tokens);
+        self.lasting.exchanger.configure(&snapshot.providers);
+        self.observer.set_access_log(access_log);
+        self.accepting.set(server.accept.clone());
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+        self.gateway.replace(snapshot);
+        // Both not before: who still meets the old one may ask for a key, or be refused for a
+        // secret that was mended.
+        self.keepers.keep(&self.gateway.snapshot());
+        metrics.watch_endpoints(running::endpoints(&self.gateway.snapshot()));
+        self.lasting.exchanger.forget_refusals();
+        metrics.config_in_force_since(self.lasting.clock.now());
+        // Who comes in by a new door meets the new configuration.
+        let renewed = self.put_sockets(listeners, admin);
+        self.set_certificates(certificates);
+        self.warn_of_ends();
+        for address in renewed {
+            // The file may say what it said, and the certificates it names be others.
+            if !changes.listeners.changed.contains(&address) {
+                changes.listeners.changed.push(address);
+            }
+        }
+        changes
+    }
+
+    /// The files that the last reading was made of, as they looked then.
+    pub(super) fn files(&self) -> FilesRead {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

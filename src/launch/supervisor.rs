@@ -1,0 +1,184 @@
+//! Who started the process and watches over it, systemd for one: what it is told (`Type=notify`),
+//! and the sockets that it opened for us (socket activation).
+//!
+//! It knows the two protocols of `sd_notify(3)` and `sd_listen_fds(3)`, and nothing of what is
+//! served. Without a supervisor nothing is said, and there are no sockets.
+
+use std::ffi::OsStr;
+use std::io;
+use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{self as unix, UnixDatagram};
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+use socket2::SockRef;
+
+use crate::accept::BoundListener;
+
+/// The supervisor of this process, if it has one.
+#[derive(Debug, Default)]
+pub struct Supervisor {
+    pub(super) sockets: Sockets,
+    pub(super) told: Told,
+}
+
+/// Sockets that were opened for us, and that nobody has taken yet.
+#[derive(Debug, Default)]
+pub(super) struct Sockets(Vec<Given>);
+
+#[derive(Debug)]
+struct Given {
+    address: SocketAddr,
+    name: String,
+    socket: std::net::TcpListener,
+}
+
+/// Where the supervisor hears of us.
+#[derive(Debug, Default)]
+pub(super) struct Told(Option<UnixDatagram>);
+
+/// Why what the supervisor gave us can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// A socket of another kind.
+    #[error(
+        "the socket {number} (`{name}`) that was passed in with `LISTEN_FDS` is no TCP socket that listens: a `.socket` unit needs `ListenStream=ADDRESS:PORT`"
+    )]
+    NoListener {
+        /// Its file descriptor.
+        number: usize,
+        /// Its name there.
+        name: String,
+        /// What the system says.
+        #[source]
+        source: Option<io::Error>,
+    },
+    /// There is nobody at the other end.
+    #[error("`NOTIFY_SOCKET` is set, and nobody can be told there")]
+    Unreachable(#[source] io::Error),
+}
+
+/// The first that is passed in (`SD_LISTEN_FDS_START`).
+const FIRST_SOCKET: usize = 3;
+
+impl Supervisor {
+    /// The one that the environment of the process tells of. Takes the sockets: call it once, and
+    /// before there are threads that others' code reads the environment on.
+    ///
+    /// # Errors
+    ///
+    /// It gave us something that can't be used.
+    #[allow(clippy::disallowed_methods, reason = "no settings: how we were started")]
+    pub fn of_process() -> Result<Self, SupervisorError> {
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':');
+        let mut passed = ListenFd::from_env();
+        let mut sockets = Vec::new();
+        for index in 0..passed.len() {
+            let name = names.next().unwrap_or_default().to_owned();
+            let wrong = |name, source| SupervisorError::NoListener {
+                number: FIRST_SOCKET + index,
+                name,
+                source,
+            };
+            let socket = match passed.take_tcp_listener(index) {
+                Ok(Some(socket)) => socket,
+                Ok(None) => return Err(wrong(name, None)),
+                Err(error) => return Err(wrong(name, Some(error))),
+            };
+            if !SockRef::from(&socket).is_listener().unwrap_or(false) {
+                return Err(wrong(name, None));
+            }
+            match socket.local_addr() {
+                Ok(address) => sockets.push(Given { address, name, socket }),
+                Err(error) => return Err(wrong(name, Some(error))),
+            }
+        }
+        let told = match std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) {
+            Some(path) => Told(Some(connected(&path).map_err(SupervisorError::Unreachable)?)),
+            None => Told(None),
+        };
+        Ok(Self { sockets: Sockets(sockets), told })
+    }
+
+    /// How often it wants to hear that we live; `None` if it does not ask.
+    pub(super) fn watchdog() -> Option<Duration> {
+        // Half the time after which it gives us up, as `sd_watchdog_enabled(3)` recommends.
+        sd_notify::watchdog_enabled().map(|patience| patience / 2).filter(|it| !it.is_zero())
+    }
+}
+
+/// `path` may begin with `@`: then it is a name without a file.
+fn connected(path: &OsStr) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => socket.connect_addr(&unix::SocketAddr::from_abstract_name(name)?)?,
+        None => socket.connect(path)?,
+    }
+    // A supervisor that does not read must not hold us up.
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+impl Sockets {
+    /// The one at `address`, if it was given and not taken yet. Needs a runtime.
+    pub(super) fn take(&mut self, address: SocketAddr) -> Option<io::Result<BoundListener>> {
+        let at = self.0.iter().position(|given| given.address == address)?;
+        let Given { socket, name, .. } = self.0.swap_remove(at);
+        tracing::info!(%address, name, "the socket was passed in");
+        Some(BoundListener::inherited(socket))
+    }
+
+    /// Warns of those that no listener has: who connects there waits for ever.
+    pub(super) fn warn_of_rest(&self) {
+        for Given { address, name, .. } in &self.0 {
+            tracing::warn!(
+                %address, name,
+                "a socket was passed in whose address no listener has, and nobody is served there: give `listeners` that address, or take it out of the `.socket` unit (`ListenStream=`; a port alone is `[::]:PORT`)"
+            );
+        }
+    }
+}
+
+impl Told {
+    /// All sockets are bound and served.
+    pub(super) fn ready(&self, status: &str) {
+        self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    }
+
+    /// A reload has begun; [`Told::ready`] ends it.
+    pub(super) fn reloading(&self) {
+        // systemd takes it for the answer to a signal only if it knows that it is younger.
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.tell(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::debug!(%error, "no monotonic clock for the supervisor"),
+        }
+    }
+
+    /// The end has begun.
+    pub(super) fn stopping(&self, status: &str) {
+        self.tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
+    }
+
+    /// What people see of us there.
+    pub(super) fn status(&self, status: &str) {
+        self.tell(&[NotifyState::Status(status)]);
+    }
+
+    /// We live.
+    pub(super) fn alive(&self) {
+        self.tell(&[NotifyState::Watchdog]);
+    }
+
+    fn tell(&self, states: &[NotifyState<'_>]) {
+        let Some(socket) = &self.0 else { return };
+        let states: Vec<_> = states.iter().map(NotifyState::to_string).collect();
+        let message = states.join("\n");
+        if let Err(error) = socket.send(message.as_bytes()) {
+            tracing::warn!(%error, "the supervisor can't be told: {message}");
+        }
+    }
+}

@@ -104,7 +104,16 @@ fn page(mut command: Command) -> std::io::Result<String> {
     entries(&mut rest, &VARIABLES);
     section(&mut rest, "FILES", &FILES);
     rest.to_writer(&mut page)?;
-    Ok(String::from_utf8_lossy(&page).into_owned())
+    Ok(ascii(&String::from_utf8_lossy(&page)))
+}
+
+/// Letters beyond ASCII as every roff knows them, whatever it takes its input to be.
+fn ascii(page: &str) -> String {
+    let letter = |letter: char| match u32::from(letter) {
+        ..128 => letter.to_string(),
+        code => format!("\\[u{code:04X}]"),
+    };
+    page.chars().map(letter).collect()
 }
 
 /// A command with its own arguments, and those below it.

@@ -52,7 +52,10 @@ fn the_table_marks_open_and_unusual_routes() {
     let table = outline("text", ROUTES);
     let lines: Vec<_> = table.lines().collect();
     let of = |name: &str| {
-        let at = lines.iter().position(|line| line.contains(&format!(" {name} "))).unwrap();
+        let at = lines
+            .iter()
+            .position(|line| !line.starts_with("        ") && line.contains(&format!(" {name} ")))
+            .unwrap();
         let notes = lines[at + 1..]
             .iter()
             .take_while(|line| line.starts_with("  ") && line.trim_start().starts_with("! "));

@@ -86,12 +86,18 @@ class Gateway:
         self.demo, self.token, self.admin, self.file = demo, demo.token, admin, os.path.join(folder, "routes.yaml")
         self.write()
         self.process = start("run", "--config", self.file, "--log-format", "json", stderr=subprocess.PIPE)
-        said = {}
+        said, warnings = {}, []
         for line in self.process.stderr:
+            # What is odd about the file is said for people.
+            if not line.startswith("{"):
+                warnings.append(line)
+                continue
             event = json.loads(line)
             said[event.get("message", "").split("`")[0]] = event
             if {"listening", "admin port", "the keys of provider "} <= said.keys():
                 break
+        else:
+            raise AssertionError("the gateway did not start: " + "".join(warnings))
         self.url, self.page = ("http://" + said[name]["address"] for name in ("listening", "admin port"))
         # Whatever it logs later must not fill the pipe.
         threading.Thread(target=self.process.stderr.read, daemon=True).start()

@@ -93,8 +93,7 @@ class Page(unittest.TestCase):
             for text in texts:
                 with self.subTest(selector, text=text):
                     tab.until_text(selector, text)
-        drawn = tab.evaluate("[...document.querySelectorAll('.charts path')].filter((it) => it.getAttribute('d').length > 30).length")
-        self.assertGreater(drawn, 6, "charts are drawn")
+        tab.until("[...document.querySelectorAll('.charts path')].filter((it) => it.getAttribute('d').length > 30).length > 6", "charts are drawn")
         label = tab.evaluate("document.querySelector('#chart-requests svg').getAttribute('aria-label')")
         self.assertRegex(label, r"^Requests per second, now: 2xx, 3xx .*/s, 4xx .*/s, 5xx ")
         tab.shot("light")
@@ -295,7 +294,7 @@ class Page(unittest.TestCase):
                 tab = self.tab(width=width, height=740)
                 tab.until_text("#refusals", "rate_limited")
                 tab.evaluate("document.querySelectorAll('details').forEach((it) => { it.open = true })")
-                self.assertEqual(tab.evaluate("document.documentElement.scrollWidth"), width)
+                self.assertLessEqual(tab.evaluate("document.documentElement.scrollWidth"), width)
                 self.assertEqual(tab.evaluate(WIDER), [])
                 tab.evaluate("document.querySelectorAll('details').forEach((it) => { it.open = false })")
                 tab.shot(f"phone-{width}")

@@ -3,7 +3,8 @@
 import { duration, h, rate, svg } from "./elements.js";
 
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [360, 130, 44, 16, 6];
-const SECONDS = 300;
+/** How far back the axis goes: as far as there is something to see. */
+const SPANS = [60, 120, 300];
 const DECADES = [0.0001, 0.001, 0.01, 0.1, 1, 10, 100];
 
 /** Areas on each other: `series` are `{ name, color }`, and each point has a `values[i]` for each. */
@@ -60,7 +61,7 @@ function draw(parent, title, ticks, shapes, keys, points) {
     svg("text", { class: "tick", x: LEFT - 5, y: (y + 3).toFixed(1), "text-anchor": "end" }, text),
   ]);
   const times = [
-    svg("text", { class: "tick", x: LEFT, y: HEIGHT - 3 }, "5 min ago"),
+    svg("text", { class: "tick", x: LEFT, y: HEIGHT - 3 }, `${reach(points) / 60} min ago`),
     svg("text", { class: "tick", x: WIDTH, y: HEIGHT - 3, "text-anchor": "end" }, "now"),
   ];
   const now = keys.map(([name, , value]) => `${name} ${value}`).join(", ");
@@ -71,14 +72,20 @@ function draw(parent, title, ticks, shapes, keys, points) {
   const key = ([name, color, value]) => h(
     "li", {}, h("span", { class: `swatch ${color}` }), name, " ", h("b", {}, value),
   );
-  const legend = keys.length > 0 ? keys.map(key) : [h("li", {}, points.length > 0 ? "none in these 5 minutes" : "measuring …")];
+  const legend = keys.length > 0 ? keys.map(key) : [h("li", {}, points.length > 0 ? "none" : "measuring …")];
   parent.replaceChildren(chart, h("ul", { class: "legend", "aria-hidden": "true" }, ...legend));
 }
 
 const across = (points) => {
   const now = points.at(-1)?.at ?? 0;
-  return (point) => WIDTH - (WIDTH - LEFT) * Math.min(1, (now - point.at) / SECONDS);
+  const seconds = reach(points);
+  return (point) => WIDTH - (WIDTH - LEFT) * Math.min(1, (now - point.at) / seconds);
 };
+
+function reach(points) {
+  const known = points.length > 0 ? points.at(-1).at - points[0].at : 0;
+  return SPANS.find((span) => span >= known) ?? SPANS.at(-1);
+}
 
 function path(corners, end) {
   if (corners.length === 0) return "";

@@ -79,7 +79,7 @@ function show() {
   showState(known, paused);
   by("forget").hidden = token.get() === null;
   by("data").hidden = known.config === null || known.problem?.kind === "token";
-  if (!by("data").hidden) showData(known, by("filter").value, by("sort").value);
+  if (!by("data").hidden) showData(known, { filter: by("filter").value, sort: by("sort").value, all: by("refusals-all").ariaExpanded === "true" });
 }
 
 function askForToken() {
@@ -128,6 +128,11 @@ by("names").addEventListener("change", () => {
   known.refusals = [];
   show();
   poll();
+});
+
+by("refusals-all").addEventListener("click", () => {
+  by("refusals-all").ariaExpanded = String(by("refusals-all").ariaExpanded !== "true");
+  show();
 });
 
 for (const [id, event] of [["filter", "input"], ["sort", "change"]]) by(id).addEventListener(event, show);

@@ -9,15 +9,16 @@ import { problems, summary } from "./state.js";
 
 const MOST_ROUTES = 100;
 const MOST_UPSTREAMS = 100;
+const FIRST_REFUSALS = 10;
 const CODES = 5;
 
-/** All of it; `filter` and `sort` are of the routes. */
-export function showData(known, filter, sort) {
+/** All of it; `filter` and `sort` are of the routes, `all` says whether each refusal is shown. */
+export function showData(known, { filter, sort, all }) {
   tiles(known);
   requestChart(known);
   durationChart(known);
   refusalChart(known);
-  refusals(known);
+  refusals(known, all);
   upstreams(known);
   providers(known);
   cache(known);
@@ -95,11 +96,12 @@ function refusalChart({ history }) {
   charts.stack(by("chart-refusals"), "Refusals per second", series, points);
 }
 
-function refusals({ refusals: all, byCode }) {
+function refusals({ refusals: last, byCode }, all) {
   const codes = Object.entries(byCode).sort(([, one], [, other]) => other - one);
   say(by("by-code"), codes.length > 0 ? `Since the start: ${codes.map(([code, n]) => `${code} ${count(n)}`).join(", ")}` : "");
   const labels = ["Time", "Code", "Request", "Why"];
-  sync(by("refusals"), all, (it) => it.number, (it) => row(labels, [
+  const shown = all ? last : last.slice(0, FIRST_REFUSALS);
+  sync(by("refusals"), shown, (it) => it.number, (it) => row(labels, [
     h("time", { datetime: it.time, title: it.time }, clock(it.time)),
     [line(badge(it.status >= 500 ? "bad" : "warn", it.code)), line(quiet(String(it.status)))],
     [
@@ -109,7 +111,10 @@ function refusals({ refusals: all, byCode }) {
     ],
     [line(it.reason), line(quiet(it.request_id))],
   ]));
-  say(by("refusals-more"), all.length === 0 ? "None since the start." : `The last ${all.length}, the newest first.`);
+  say(by("refusals-more"), last.length === 0 ? "None since the start." : `${shown.length} of the last ${last.length}, the newest first.`);
+  by("refusals-all").hidden = last.length <= FIRST_REFUSALS;
+  say(by("refusals-all"), all ? "Show fewer" : "Show all");
+  by("refusals-all").setAttribute("aria-expanded", String(all));
 }
 
 function upstreams({ stats, upstreams: told, cache: tokens, history }) {
@@ -141,7 +146,7 @@ function endpoint(it) {
   return h(
     "div", { class: "line" },
     badge(it.healthy ? "good" : "bad", it.healthy ? it.endpoint : `${it.endpoint} takes no requests`),
-    quiet(` ${it.address ?? "not looked up"}${it.requests_in_flight > 0 ? `, ${it.requests_in_flight} in flight` : ""}`),
+    quiet(`${it.address === it.endpoint ? "" : ` ${it.address ?? "not looked up"}`}${it.requests_in_flight > 0 ? `, ${it.requests_in_flight} in flight` : ""}`),
     why.length > 0 ? line(why.join("; ")) : null,
   );
 }

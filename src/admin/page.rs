@@ -77,8 +77,17 @@ mod tests {
     fn nothing_in_the_files_makes_markup_of_text_or_names_another_place() {
         for file in FILES {
             for forbidden in [
-                "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", " style=",
-                "onclick=", "https://", "//cdn", "localStorage", "document.cookie",
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+                " style=",
+                "onclick=",
+                "https://",
+                "//cdn",
+                "localStorage",
+                "document.cookie",
             ] {
                 assert!(!file.text.contains(forbidden), "{} has {forbidden}", file.path);
             }

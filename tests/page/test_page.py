@@ -11,7 +11,7 @@ from browser import Browser, Tab
 from gateway import HOSTILE, Between, Demo, Gateway
 
 TOKEN = "admin-token-of-the-page-tests"
-SHOWN = "!document.getElementById('data').hidden"
+SHOWN = "document.getElementById('data')?.hidden === false"
 # Relative luminance and contrast (WCAG 2), of each text against the nearest ground that is painted.
 CONTRAST = """
 (() => {
@@ -123,7 +123,7 @@ class Page(unittest.TestCase):
         gateway = Gateway(self.demo, folder, admin=f", token: {TOKEN}")
         self.addCleanup(gateway.close)
         tab = self.tab(gateway.page + "/")
-        tab.until("!document.getElementById('ask').hidden")
+        tab.until("document.getElementById('ask')?.hidden === false")
         tab.until_text("#ask-why", "asks for its admin token")
         self.assertEqual(tab.evaluate("document.activeElement.id"), "token")
         asked = len(tab.requests)
@@ -148,9 +148,9 @@ class Page(unittest.TestCase):
         tab.go(gateway.page + "/")
         tab.until(SHOWN, "the tab still has it")
         other = self.tab(gateway.page + "/")
-        other.until("!document.getElementById('ask').hidden")
+        other.until("document.getElementById('ask')?.hidden === false")
         tab.click("#forget")
-        tab.until("!document.getElementById('ask').hidden")
+        tab.until("document.getElementById('ask')?.hidden === false")
         self.assertEqual(tab.evaluate("sessionStorage.length"), 0)
         # A 401 is said by the browser itself.
         self.assertEqual({line for line in tab.said if "401 (Unauthorized)" not in line}, set())
@@ -167,7 +167,7 @@ class Page(unittest.TestCase):
         self.gateway.write(f'  - {{ name: bad, match: {{ path: /bad }}, auth: none, upstream: "{HOSTILE}" }}\n')
         tab.click("#reload")
         tab.until_text("#outcome", "The file can't be used: nothing has changed")
-        for text in ("routes.yaml:22:", "Do: ", HOSTILE):
+        for text in ("routes.yaml:19:", "Do: ", HOSTILE):
             self.assertIn(text, tab.text("#outcome"))
         tab.until_text("#attention", "The last reload, at ")
         tab.until_text("#last-reload", "last reload: failure")
@@ -197,6 +197,8 @@ class Page(unittest.TestCase):
                 answer["refusals"] = {code + HOSTILE: n for code, n in answer["refusals"].items()}
                 return answer | {"not_ready": [HOSTILE], "version": HOSTILE, "commit": HOSTILE}
             altered = hostile(answer)
+            if path == "refusals":
+                altered["by_code"] = {code + HOSTILE: n for code, n in answer["by_code"].items()}
             for row, original in zip(altered.get("routes", []), answer.get("routes", [])):
                 row["auth"]["kind"], row["action"]["kind"] = original["auth"]["kind"], original["action"]["kind"]
             return altered
@@ -289,7 +291,7 @@ class Page(unittest.TestCase):
 
     def test_it_fits_a_phone(self):
         self.gateway.traffic()
-        for width in (320, 360, 412, 768):
+        for width in (320, 360, 412, 768, 1024):
             with self.subTest(width=width):
                 tab = self.tab(width=width, height=740)
                 tab.until_text("#refusals", "rate_limited")

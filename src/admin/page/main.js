@@ -14,7 +14,7 @@ const SELDOM = 5;
 /** All that is known; an answer replaces its part. */
 const known = {
   stats: null, refusals: [], byCode: {}, upstreams: null, providers: null, cache: null, routes: null, config: null,
-  history: new History(), restarted: null, problem: null, heard: null,
+  history: new History(), version: null, restarted: null, problem: null, heard: null,
 };
 let [timer, polling, again, paused, names] = [null, false, false, false, false];
 /** Polls until what seldom changes is asked for again. */
@@ -67,18 +67,23 @@ async function look() {
   known.providers = await ask("providers");
   known.cache = await ask("cache");
   const anew = before?.started_at !== stats.started_at || before?.config_loaded_at !== stats.config_loaded_at;
-  if (anew || known.routes === null) known.routes = await ask("routes");
   untilConfig -= 1;
   if (anew || known.config === null || untilConfig <= 0) {
     untilConfig = SELDOM;
     known.config = await ask("config");
+  }
+  // Times are in whole seconds, and there may be two reloads in one.
+  const version = `${stats.started_at} ${known.config.loaded_at} ${known.config.reloads.success}`;
+  if (version !== known.version) {
+    known.routes = await ask("routes");
+    known.version = version;
   }
 }
 
 function show() {
   showState(known, paused);
   by("forget").hidden = token.get() === null;
-  by("data").hidden = known.config === null || known.problem?.kind === "token";
+  by("data").hidden = known.routes === null || known.problem?.kind === "token";
   if (!by("data").hidden) showData(known, { filter: by("filter").value, sort: by("sort").value, all: by("refusals-all").ariaExpanded === "true" });
 }
 

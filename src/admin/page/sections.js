@@ -275,7 +275,7 @@ function config({ stats, config: it }) {
   ]);
   sync(by("last-reload"), last ? [last] : [], () => "last", (reload) => h(
     "div", {},
-    line(badge(reload.outcome === "success" ? "good" : "bad", `last reload: ${reload.outcome}`), quiet(` ${clock(reload.at)}, asked for by ${reload.cause}`)),
+    line(badge(reload.outcome === "success" ? "good" : "bad", `last reload: ${reload.outcome}`), quiet(` ${clock(reload.at)}, ${reload.cause}`)),
     reload.outcome === "success" ? line(`Changed: ${summary(reload.changes)}`) : null,
     problems(reload.problems),
   ));

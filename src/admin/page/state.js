@@ -137,7 +137,8 @@ export function summary(changes) {
 export function showOutcome(outcome) {
   const { good } = outcome;
   const title = good ? "Reloaded" : good === false ? "The file can't be used: nothing has changed" : "Not reloaded";
-  const said = good ? `Changed: ${outcome.summary}.` : outcome.detail;
+  const said = good ? `Changed: ${outcome.summary}.`
+    : good === false ? "The configuration before it stays in force. What was found in the file:" : outcome.detail;
   const close = h("button", { type: "button" }, "Close");
   close.addEventListener("click", () => {
     by("outcome").hidden = true;
@@ -163,5 +164,6 @@ export function problems(all) {
       hint ? line(h("b", {}, "Do: "), hint) : null,
     );
   };
-  return h("ul", { class: "problems" }, ...all.map(item));
+  const worstFirst = [...all].sort((one, other) => one.severity.localeCompare(other.severity));
+  return h("ul", { class: "problems" }, ...worstFirst.map(item));
 }

@@ -8,8 +8,13 @@ mod completions;
 mod demo;
 mod dev_idp;
 mod dev_token;
+mod explain;
 mod healthcheck;
+mod man;
+mod routes;
 mod run;
+mod schema;
+mod test;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -21,10 +26,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::observe::sink::LogSink;
 use crate::observe::{Metrics, log, sink};
 
+/// `0.1.0 (abc1234 2026-11-23)`: the commit and its day, see `build.rs`.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("OBO_GATEWAY_BUILD"), ")");
+
 /// An authenticating reverse proxy that swaps the caller's token for an on-behalf-of token
 /// scoped to each upstream.
 #[derive(Debug, Parser)]
-#[command(name = "obo-gateway", version, disable_help_subcommand = true)]
+#[command(name = "obo-gateway", version = VERSION, disable_help_subcommand = true)]
 struct CommandLine {
     #[command(flatten)]
     global: Global,
@@ -72,6 +80,17 @@ enum Command {
     Run,
     /// Read the routes file and print every problem with its place
     Check(CheckArguments),
+    /// Say what a request would meet, without sending it: which route and why not the others, what
+    /// its token must carry, which token its upstream would get. Exit 0 if it would pass, 1 if not
+    Explain(explain::ExplainArguments),
+    /// Hold the routes to the `tests:` of their file, without any network
+    Test(test::TestArguments),
+    /// Print the route table: match, auth, upstream, outbound token; open and unusual routes are marked
+    Routes {
+        /// `json` is for reviews and programs: sorted by name, without line numbers
+        #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+        format: routes::Format,
+    },
     /// Show the gateway on loopback: a development identity provider, stand-ins for Microsoft
     /// Graph and Azure Resource Manager, and the gateway in front
     Demo(DemoArguments),
@@ -79,6 +98,14 @@ enum Command {
     DevIdp(DevIdpArguments),
     /// Ask `/readyz` of the configured admin address; exit 0 or 1
     Healthcheck,
+    /// Print the JSON Schema of the routes file, for editors
+    Schema {
+        /// `markdown` is the reference of all keys, for people
+        #[arg(long, value_enum, value_name = "FORMAT", default_value = "json")]
+        format: schema::Format,
+    },
+    /// Print the manual page, for `man -l -`
+    Man,
     /// Print shell completions
     Completions {
         /// The shell
@@ -192,9 +219,14 @@ pub fn main() -> ExitCode {
     match command.unwrap_or(Command::Run) {
         Command::Run => run::main(&global.config, &sink, metrics),
         Command::Check(arguments) => check::main(&global.config, &arguments),
+        Command::Explain(arguments) => explain::main(&global.config, &arguments),
+        Command::Test(arguments) => test::main(&global.config, &arguments),
         Command::Demo(arguments) => demo::main(&arguments, &sink, metrics),
         Command::DevIdp(arguments) => dev_idp::main(&arguments),
         Command::Healthcheck => healthcheck::main(&global.config),
+        Command::Routes { format } => routes::main(&global.config, format),
+        Command::Schema { format } => schema::main(format),
+        Command::Man => man::main::<CommandLine>(),
         Command::Completions { shell } => completions::main::<CommandLine>(shell),
     }
 }
@@ -212,6 +244,15 @@ fn failure(text: &str) -> ExitCode {
 /// Prints a result. A reader that went away is not our failure.
 fn to_stdout(text: &str) {
     io::stdout().lock().write_all(text.as_bytes()).unwrap_or_default();
+}
+
+/// Prints a result for programs, on lines.
+fn to_stdout_as_json(result: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(result) {
+        Ok(text) => to_stdout(&format!("{text}\n")),
+        // Nothing of ours has maps with keys that are no text, which is all that can be wrong.
+        Err(error) => to_stderr(&format!("error: no JSON: {error}\n")),
+    }
 }
 
 /// Prints what went wrong.

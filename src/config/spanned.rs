@@ -11,6 +11,7 @@ use std::ops::Deref;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::complaint::A_MAPPING_OF_NAMES;
 use super::problem::Place;
 
 /// Asks for a value together with its places.
@@ -23,6 +24,8 @@ pub(super) const ONE_OR_MANY: &str = "$one or many";
 pub(super) const NOT_YET: &str = "$not yet";
 /// A bool of which only `false` is supported yet.
 pub(super) const ONLY_FALSE: &str = "$only false";
+/// A value with the type that JSON would give it.
+pub(super) const CLAIM: &str = "$claim";
 /// An enum that is a mapping with exactly one key: the variant.
 pub(super) const ONE_OF: &str = "$one of";
 /// An enum whose variant is told by the mapping's key `type`, beside the variant's own keys.
@@ -148,7 +151,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
             type Value = Table<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a mapping of names")
+                f.write_str(A_MAPPING_OF_NAMES)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Table<T>, A::Error> {

@@ -4,35 +4,46 @@
 //! Decides their form only; whether a URL may be plain http, or a tenant exists, is decided
 //! where that is known.
 
+mod claim;
 mod duration;
 mod network;
 mod path;
 mod quantity;
+mod sample;
 mod token;
 mod upgrade;
 mod upstream_limits;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
+pub(super) use claim::Plain;
+pub use claim::{Claim, ExpectedStatus};
 pub use duration::{ClockSkew, Period, PeriodOrZero, Timeout};
 pub use network::{Address, AdminAddress, HttpUrl, Network, RedirectStatus, Status};
 pub use path::RequestPath;
 pub(super) use quantity::times;
 pub use quantity::{Count, HeadBytes, Percent, SizeLimit, Times, Workers};
+pub use sample::Sample;
 pub use token::{Algorithm, HeaderType, SigningAlgorithm, Tenant, TenantId};
 pub use upgrade::Upgrade;
 pub use upstream_limits::{Attempts, Pending, Share, UpstreamConnections};
 
 use super::failure::WrongText;
+use super::schema::Form;
 use crate::secret::Secret;
 
 /// A value that is written as text.
 pub(super) trait Written: Sized {
     /// What a mapping in its place is told to be: ``a duration such as `30s` ``.
     const FORM: &'static str;
+
+    /// What the schema says of the text, for editors: never less than [`Written::parse`] takes.
+    fn form() -> Form;
 
     /// Reads the text.
     fn parse(text: &str) -> Result<Self, WrongText>;
@@ -63,6 +74,20 @@ macro_rules! written {
                 read(deserializer)
             }
         }
+
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                <Self as Written>::form().schema(Self::FORM)
+            }
+        }
     )+};
 }
 
@@ -80,6 +105,7 @@ written!(
     Workers,
     Attempts,
     Share,
+    Sample,
     UpstreamConnections,
     Pending,
     Address,
@@ -88,6 +114,7 @@ written!(
     HttpUrl,
     RequestPath,
     Status,
+    ExpectedStatus,
     RedirectStatus,
     Tenant,
     TenantId,
@@ -104,6 +131,10 @@ pub struct Text(pub String);
 
 impl Written for Text {
     const FORM: &'static str = "a text";
+
+    fn form() -> Form {
+        Form::Scalar
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         if text.trim().is_empty() {
@@ -129,6 +160,10 @@ impl fmt::Display for Text {
 
 impl Written for Secret {
     const FORM: &'static str = "a text";
+
+    fn form() -> Form {
+        Form::Scalar
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         if text.is_empty() {

@@ -65,6 +65,6 @@ function parse(text, response) {
 function refusal(response, problem) {
   const why = String(problem.detail ?? problem.title ?? `status ${response.status}`);
   if (response.status === 401) return new Failed("token", why);
-  if (response.status === 429 || response.status === 503) return new Failed("busy", why);
+  if (response.status === 429 || response.status === 503) return new Failed("busy", `${problem.title ?? "busy"}. ${why}`);
   return new Failed("refused", why);
 }

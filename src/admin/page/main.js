@@ -63,7 +63,7 @@ async function look() {
   const fresh = await ask(`refusals?since=${since}${asked ? "&names=true" : ""}`);
   if (asked === names) known.refusals = [...fresh.refusals, ...known.refusals].slice(0, 100);
   known.byCode = fresh.by_code;
-  known.upstreams = await ask("upstreams?limit=200");
+  known.upstreams = await ask("upstreams");
   known.providers = await ask("providers");
   known.cache = await ask("cache");
   const anew = before?.started_at !== stats.started_at || before?.config_loaded_at !== stats.config_loaded_at;
@@ -82,15 +82,19 @@ async function look() {
 
 function show() {
   showState(known, paused);
+  const locked = known.problem?.kind === "token";
   by("forget").hidden = token.get() === null;
-  by("data").hidden = known.routes === null || known.problem?.kind === "token";
+  by("pause").hidden = by("reload").hidden = locked;
+  by("data").hidden = known.routes === null || locked;
   if (!by("data").hidden) showData(known, { filter: by("filter").value, sort: by("sort").value, all: by("refusals-all").ariaExpanded === "true" });
 }
 
 function askForToken() {
-  by("ask").hidden = false;
   const tried = token.get() !== null;
   token.forget();
+  // What was shown is not for whoever has the token no more.
+  if (known.stats !== null) return location.reload();
+  by("ask").hidden = false;
   by("forget").hidden = true;
   say(by("ask-why"), tried ? "The gateway says that this is not the admin token. Try another." : "This gateway asks for its admin token.");
   by("token").value = "";

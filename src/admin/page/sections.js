@@ -271,7 +271,7 @@ function config({ stats, config: it }) {
   const last = it.last_reload;
   facts(by("config-facts"), [
     ["In force since", clock(it.loaded_at), `${age((now - Date.parse(it.loaded_at)) / 1000)} ago`],
-    ["Reloads", `${count(it.reloads.success)} good`, `${count(it.reloads.failure)} bad`, it.reloads.failure > 0 && last?.outcome === "failure" ? "bad" : null],
+    ["Reloads", `${count(it.reloads.success)} good, ${count(it.reloads.failure)} bad`, "since the start"],
   ]);
   sync(by("last-reload"), last ? [last] : [], () => "last", (reload) => h(
     "div", {},

@@ -165,6 +165,8 @@ class Between:
                 pass
 
         self.server = serve(Handler)
+        # A tab that is closed hangs up in the middle.
+        self.server.handle_error = lambda *_: None
         self.page = f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def close(self):

@@ -23,15 +23,17 @@ use crate::forward::{self, Answer, Challenged, Inbound, Trail, UpstreamRequest};
 use crate::interim::Interim;
 use crate::metadata::ProtectedResource;
 use crate::observe::access_log::{AccessRecord, Observer};
+use crate::observe::phases::Phase;
 use crate::observe::recorded_body::RecordedBody;
 use crate::observe::request_id::{RequestId, X_REQUEST_ID};
+use crate::observe::tracer::Sender;
 use crate::peer::{Peer, TrustedProxies};
 use crate::preflight;
 use crate::public_url::PublicUrl;
 use crate::rejection::Rejection;
 use crate::respond::{self, Form};
 use crate::route::Target;
-use crate::snapshot::{Action, Forward, Route, Snapshot};
+use crate::snapshot::{Action, Forward, Route, ServerTiming, Snapshot};
 
 /// What serves requests, over all configurations that follow each other.
 #[derive(Debug)]
@@ -74,6 +76,11 @@ impl Gateway {
         let request_id = request_id(&request, &peer, &snapshot.trusted_proxies);
         let mut record = AccessRecord::begin(&self.observer, &request, &peer, request_id);
         record.client_ip = snapshot.trusted_proxies.client_ip(&peer, request.headers());
+        if let Some(tracer) = &snapshot.tracer {
+            let trusted = snapshot.trusted_proxies.trust(peer.address.ip());
+            let sender = if trusted { Sender::TrustedProxy } else { Sender::Stranger };
+            record.begin_trace(tracer, &request, &peer, sender);
+        }
 
         let mut met = Met::default();
         let answer = self.proxy(&snapshot, request, &peer, interim, &mut record, &mut met);
@@ -86,6 +93,7 @@ impl Gateway {
             record.refused(&rejection);
             respond::refusal(&rejection, record.request_id().as_str(), form, met.metadata_url())
         });
+        record.tell_timing(response.headers_mut());
         met.show_to_page(response.headers_mut());
         if record.upstream.is_none() {
             form.say_last_word(response.headers_mut());
@@ -121,10 +129,14 @@ impl Gateway {
         let route = found.route;
         record.route = Some(Arc::clone(&route.metrics));
         met.route(route, request.headers());
+        if route.server_timing == ServerTiming::On {
+            record.tell_phases();
+        }
         // Before the token: whom this holds back costs no signature check.
         if let Some(limit) = &route.rate_limit {
             limit.admit(record.client_ip)?;
         }
+        record.enter(Phase::Auth);
         let presented = Presented {
             target: &target,
             headers: request.headers(),
@@ -134,6 +146,7 @@ impl Gateway {
         let authenticated = authn::authenticate(&route.requirement, presented).await?;
         record.identity = authenticated.identity().cloned();
         let permit = authz::authorize(&route.policy, authenticated)?;
+        record.leave();
         // Behind it: nobody is held back by what others were refused.
         if let Some(limit) = &route.rate_limit {
             limit.admit_caller(permit.caller().map(|caller| &**caller.identity()))?;
@@ -152,13 +165,24 @@ impl Gateway {
         let upstream = &forwarding.upstream;
         record.upstream = Some(Arc::clone(metrics));
         let upgrade = Asked::of(&mut request, &forwarding.upgrades)?;
+        if record.is_sampled()
+            && let Some(provider) = token.provider(permit.caller().map(|it| &**it.identity()))
+        {
+            record.exchange_with(provider);
+        }
+        record.enter(Phase::Exchange);
         let asked_at = Instant::now();
         let credential = exchange::credential(&self.exchanger, token, upstream.name(), &permit)
             .await
             .inspect_err(|_refused| record.exchange_took = Some(asked_at.elapsed()))?;
         record.token_cache = credential.cache_result();
         record.exchange_took = credential.exchange_time();
-        let (parts, body) = request.into_parts();
+        record.leave();
+        if !credential.is_exchanged() {
+            record.forget(Phase::Exchange);
+        }
+        let (mut parts, body) = request.into_parts();
+        record.continue_trace(&mut parts.headers);
         let inbound = Inbound {
             parts,
             body,
@@ -189,6 +213,7 @@ impl Gateway {
         credential: &UpstreamCredential,
         record: &mut AccessRecord,
     ) -> Result<Answer<'a>, Rejection> {
+        record.enter(Phase::Upstream);
         let sent_at = Instant::now();
         let trail = Trail {
             endpoint: &mut record.endpoint,
@@ -197,6 +222,9 @@ impl Gateway {
         };
         let answer = forward::send(request, trail).await;
         record.upstream_took = Some(record.upstream_took.unwrap_or_default() + sent_at.elapsed());
+        if answer.is_ok() {
+            record.leave();
+        }
         if let Ok(Answer::Response(response)) = &answer
             && response.status() == StatusCode::UNAUTHORIZED
         {
@@ -215,12 +243,14 @@ impl Gateway {
         refused: &UpstreamCredential,
         record: &mut AccessRecord,
     ) -> Result<Response<Body>, Rejection> {
+        record.enter(Phase::Exchange);
         let asked_at = Instant::now();
         let (caller, claims) = (challenged.caller(), challenged.claims().clone());
         let renewed =
             exchange::answer_challenge(&self.exchanger, token, refused, caller, &claims).await;
         record.exchange_took = Some(record.exchange_took.unwrap_or_default() + asked_at.elapsed());
         let renewed = renewed?;
+        record.leave();
         record.token_cache = renewed.cache_result();
         let Some(request) = challenged.with(&renewed)? else {
             return Err(renewed.challenge_stands(&claims, Unanswered::BodyGone));

@@ -7,6 +7,7 @@ mod admin_port;
 mod certificate_ends;
 mod keepers;
 mod listening;
+mod provider_health;
 mod reload;
 mod running;
 mod supervisor;
@@ -20,6 +21,7 @@ use crate::chain::with_sources;
 use crate::clock::SharedClock;
 use crate::config::resolve::{self, Lasting, Resolved};
 use crate::config::{self, Environment, FilesRead, Look, Problems, Source};
+use crate::dry_run::PolicyTest;
 use crate::forward::{SharedResolver, SystemResolver};
 use crate::observe::Metrics;
 use crate::observe::sink::LogSink;
@@ -131,6 +133,11 @@ impl Prepared {
     /// What the file says.
     pub fn resolved(&self) -> &Resolved {
         &self.resolved
+    }
+
+    /// What requests meet, and the policy tests that hold it to that.
+    pub fn tests(&mut self) -> (&Snapshot, &mut [PolicyTest]) {
+        (&self.resolved.snapshot, &mut self.resolved.tests)
     }
 
     /// What is not wrong with it, but should be known.

@@ -39,6 +39,9 @@ pub mod outline;
 pub mod preflight;
 pub mod gateway;
 
+// What a request would meet, without meeting it.
+pub mod dry_run;
+
 // Sockets in.
 pub mod accept;
 pub mod admin;

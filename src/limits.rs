@@ -477,6 +477,42 @@ pub const MAX_HOST_BYTES: usize = 253;
 /// Longest label of a host name in bytes (RFC 1035 §2.3.4).
 pub const MAX_HOST_LABEL_BYTES: usize = 63;
 
+/// Requests whose spans wait to be sent; those of further ones are dropped and counted. A request
+/// has up to four spans of some 500 bytes, so that this is about 4 MiB, and two seconds of 1,000
+/// traced requests a second.
+pub const MAX_QUEUED_TRACES: usize = 2048;
+
+/// Spans in one call to a collector, give or take those of a request: the usual size of a batch.
+pub const TRACE_BATCH_SPANS: usize = 512;
+
+/// How long the first span of a batch waits for others: a person who looks for a trace does not
+/// wait for it.
+pub const TRACE_BATCH_DELAY: Duration = Duration::from_secs(1);
+
+/// Tries of one batch; while it is tried, others wait in the queue.
+pub const TRACE_ATTEMPTS: u32 = 4;
+
+/// First pause between two tries, which doubles; half of it is chance.
+pub const TRACE_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest pause between two tries, whatever `Retry-After` asks for: the queue fills meanwhile.
+pub const MAX_TRACE_RETRY_PAUSE: Duration = Duration::from_secs(10);
+
+/// What the end of the process waits for the last spans to be taken.
+pub const TRACE_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Largest answer of a collector in bytes; it says OK, or a sentence.
+pub const MAX_COLLECTOR_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Most characters of a text of a peer's that the log repeats.
+pub const MAX_SHOWN_CHARS: usize = 200;
+
+/// Longest text of a caller's in a span (path, host) in bytes; the rest is cut off.
+pub const MAX_SPAN_TEXT_BYTES: usize = 1024;
+
+/// Most attributes of the process in `OTEL_RESOURCE_ATTRIBUTES`: each batch carries them all.
+pub const MAX_RESOURCE_ATTRIBUTES: usize = 64;
+
 /// How many things `check --online` tries at once; each is a call or two of somebody else's server.
 pub const ONLINE_TRIES: usize = 16;
 

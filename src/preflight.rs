@@ -28,7 +28,22 @@ pub struct Preflight<'s> {
     why_not: Option<&'static str>,
 }
 
-impl Preflight<'_> {
+impl<'s> Preflight<'s> {
+    /// The route that answers.
+    pub fn route(&self) -> &'s Route {
+        self.route
+    }
+
+    /// The answer.
+    pub fn response(&self) -> &Response<Body> {
+        &self.response
+    }
+
+    /// Why nothing was granted, for the operator; `None` if it was.
+    pub fn why_not(&self) -> Option<&'static str> {
+        self.why_not
+    }
+
     /// The answer; the event in the log says whose it is, and why nothing was granted.
     pub fn told(self, record: &mut AccessRecord) -> Response<Body> {
         record.route = Some(Arc::clone(&self.route.metrics));

@@ -72,6 +72,30 @@ pub struct Answer {
 }
 
 impl Code {
+    /// All of them.
+    pub const ALL: [Self; 20] = [
+        Self::BadRequest,
+        Self::TokenMissing,
+        Self::TokenInvalid,
+        Self::TokenExpired,
+        Self::ClaimsChallenge,
+        Self::InsufficientScope,
+        Self::CallerNotAllowed,
+        Self::ConsentRequired,
+        Self::RouteNotFound,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::BodyTooLarge,
+        Self::RateLimited,
+        Self::HeadersTooLarge,
+        Self::Internal,
+        Self::UpstreamUnreachable,
+        Self::ExchangeFailed,
+        Self::ProviderUnavailable,
+        Self::UpstreamOverloaded,
+        Self::UpstreamTimeout,
+    ];
+
     /// Status, name and title of this code.
     pub fn answer(self) -> Answer {
         let (status, name, title) = match self {

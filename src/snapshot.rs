@@ -12,6 +12,7 @@ use crate::forward::links::{Links, Way};
 use crate::forward::{Forwarding, Upstream};
 use crate::metadata::{ProtectedResource, Resources};
 use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
+use crate::observe::tracer::Tracer;
 use crate::own_answer::{Canned, Redirect};
 use crate::peer::TrustedProxies;
 use crate::public_url::PublicUrl;
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub public_url: Option<Arc<PublicUrl>>,
     /// Where the links of upstreams come to lead, if any are replaced.
     pub links: Option<Arc<Links>>,
+    /// Which requests leave spans, if any do; the next configuration keeps it if it did not change.
+    pub tracer: Option<Arc<Tracer>>,
     /// What the file says, to be looked at.
     pub written: Arc<Written>,
 }
@@ -62,6 +65,8 @@ pub struct Route {
     pub cors: Option<Box<Cors>>,
     /// How often it may be called; the next configuration keeps it if it did not change.
     pub rate_limit: Option<Arc<RateLimit>>,
+    /// Whether its answers say how long things took.
+    pub server_timing: ServerTiming,
     /// What then happens.
     pub action: Action,
 }
@@ -82,6 +87,16 @@ impl Route {
             Action::Describe(_) => false,
         }
     }
+}
+
+/// `server_timing` of a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerTiming {
+    /// They say nothing.
+    #[default]
+    Off,
+    /// They say it in `Server-Timing`.
+    On,
 }
 
 /// What a route does with a request that may pass.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
@@ -104,10 +105,8 @@ impl Drain {
     /// Runs a task that the end waits for.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let awaited = self.awaits();
-        tokio::spawn(async move {
-            task.await;
-            drop(awaited);
-        });
+        // Not an `async` block: that holds what it captured and what it awaits, which is the task twice.
+        tokio::spawn(task.map(move |()| drop(awaited)));
     }
 
     /// A connection with so many requests in flight was cut off.

@@ -129,6 +129,16 @@ fn digest(name: &str, value: &Value) -> Result<[u8; 32], Rejection> {
     })
 }
 
+/// For who can't prove anything, as there is no request: refuses claims that bind their token.
+pub(super) fn refuse_bound(claims: &Map<String, Value>) -> Result<(), Rejection> {
+    match Binding::of(claims)? {
+        Binding::None => Ok(()),
+        Binding::Certificate(_) | Binding::Key(_) => Err(refusal::invalid(
+            "it is bound to its caller (`cnf`), and claims alone prove nothing of that",
+        )),
+    }
+}
+
 fn check_certificate(
     wanted: CertificateDigest,
     presented: &Presented<'_>,

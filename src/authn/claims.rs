@@ -34,14 +34,46 @@ pub(super) fn judge(
 ) -> Result<Identity, Rejection> {
     let settings = provider.settings();
     let claims = verified.into_claims();
-    let issuer = issuer(&claims)?;
+    let (expires_at, tenant) = check(&claims, Signer::Is(key), provider, now)?;
+    identity(claims, tenant, expires_at, settings)
+}
+
+/// Whose key the claims are signed with.
+#[derive(Clone, Copy)]
+pub(super) enum Signer<'k> {
+    /// This one; the signature held.
+    Is(&'k Key),
+    /// Nobody knows, as there is no signature or it was not checked: what follows of such claims
+    /// is a supposition (`supposition.rs`) and makes nobody a caller.
+    Unknown,
+}
+
+/// What the claims by themselves must say; gives `exp` and Entra's tenant.
+pub(super) fn check(
+    claims: &Map<String, Value>,
+    signer: Signer<'_>,
+    provider: &Provider,
+    now: UnixTime,
+) -> Result<(UnixTime, Option<String>), Rejection> {
+    let settings = provider.settings();
+    let issuer = issuer(claims)?;
     // These are the claims that the provider was chosen by.
     debug_assert!(provider.issues(issuer), "a provider judges its own tokens only");
-    let issuer = Arc::from(issuer);
-    check_audience(&claims, settings)?;
-    let expires_at = check_times(&claims, settings.clock_skew, now)?;
-    check_use(&claims)?;
-    let tenant = dialect::check(&claims, key, provider)?;
+    check_audience(claims, settings)?;
+    let expires_at = check_times(claims, settings.clock_skew, now)?;
+    check_use(claims)?;
+    let tenant = dialect::check(claims, signer, provider)?;
+    Ok((expires_at, tenant))
+}
+
+/// Who claims that passed [`check()`] speak of.
+pub(super) fn identity(
+    claims: Map<String, Value>,
+    tenant: Option<String>,
+    expires_at: UnixTime,
+    settings: &ProviderSettings,
+) -> Result<Identity, Rejection> {
+    let issuer = Arc::from(issuer(&claims)?);
     let subject = typed::text(&claims, "sub")?;
     let user = typed::text(&claims, "oid")?.or(subject).map(str::to_owned);
     let client_id = client(&claims, settings)?;
@@ -96,7 +128,7 @@ fn audiences(claims: &Map<String, Value>) -> Result<Vec<&str>, Rejection> {
     Ok(typed::texts(claims, "aud")?.unwrap_or_default())
 }
 
-fn check_audience(
+pub(super) fn check_audience(
     claims: &Map<String, Value>,
     settings: &ProviderSettings,
 ) -> Result<(), Rejection> {
@@ -117,38 +149,63 @@ fn check_times(
     skew: Duration,
     now: UnixTime,
 ) -> Result<UnixTime, Rejection> {
-    let leeway = skew.as_secs();
-    let Some(exp) = typed::time(claims, "exp", Round::Down)? else {
-        return Err(refusal::invalid("it has no `exp`; a token without an end is not accepted"));
-    };
-    let nbf = typed::time(claims, "nbf", Round::Up)?;
-    let iat = typed::time(claims, "iat", Round::Up)?;
-    if nbf.is_some_and(|nbf| nbf > exp) {
-        return Err(refusal::invalid(format!(
-            "it begins after its end (nbf {}, exp {exp})",
-            nbf.unwrap_or(exp)
-        )));
+    let end = end(claims)?;
+    let begin = Begin::of(claims, end)?;
+    check_end(end, skew, now)?;
+    begin.check(skew, now)?;
+    Ok(end)
+}
+
+/// `exp`.
+pub(super) fn end(claims: &Map<String, Value>) -> Result<UnixTime, Rejection> {
+    typed::time(claims, "exp", Round::Down)?
+        .ok_or_else(|| refusal::invalid("it has no `exp`; a token without an end is not accepted"))
+}
+
+pub(super) fn check_end(exp: UnixTime, skew: Duration, now: UnixTime) -> Result<(), Rejection> {
+    if now < exp.plus(skew) {
+        return Ok(());
     }
-    if now >= exp.plus(skew) {
-        let ago = now.since(exp).as_secs();
-        return Err(refusal::expired(format!(
-            "expired {ago} s ago (exp {exp}, now {now}, leeway {leeway} s)"
-        )));
-    }
-    for (name, begin) in [("nbf", nbf), ("iat", iat)] {
-        if let Some(begin) = begin.filter(|begin| *begin > now.plus(skew)) {
-            let ahead = begin.since(now).as_secs();
-            return Err(refusal::invalid(format!(
-                "it begins in {ahead} s ({name} {begin}, now {now}, leeway {leeway} s); compare the clocks"
-            )));
+    let (ago, leeway) = (now.since(exp).as_secs(), skew.as_secs());
+    Err(refusal::expired(format!("expired {ago} s ago (exp {exp}, now {now}, leeway {leeway} s)")))
+}
+
+/// `nbf` and `iat`, where they are there.
+pub(super) struct Begin {
+    nbf: Option<UnixTime>,
+    iat: Option<UnixTime>,
+}
+
+impl Begin {
+    /// Those of a token that ends with `exp`, which is not before it begins.
+    pub(super) fn of(claims: &Map<String, Value>, exp: UnixTime) -> Result<Self, Rejection> {
+        let nbf = typed::time(claims, "nbf", Round::Up)?;
+        let iat = typed::time(claims, "iat", Round::Up)?;
+        match nbf {
+            Some(nbf) if nbf > exp => {
+                Err(refusal::invalid(format!("it begins after its end (nbf {nbf}, exp {exp})")))
+            }
+            Some(_) | None => Ok(Self { nbf, iat }),
         }
     }
-    Ok(exp)
+
+    pub(super) fn check(self, skew: Duration, now: UnixTime) -> Result<(), Rejection> {
+        let leeway = skew.as_secs();
+        for (name, begin) in [("nbf", self.nbf), ("iat", self.iat)] {
+            if let Some(begin) = begin.filter(|begin| *begin > now.plus(skew)) {
+                let ahead = begin.since(now).as_secs();
+                return Err(refusal::invalid(format!(
+                    "it begins in {ahead} s ({name} {begin}, now {now}, leeway {leeway} s); compare the clocks"
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Refuses what is no access token (RFC 8725 §3.12). What a token is bound to is for
 /// `binding.rs`.
-fn check_use(claims: &Map<String, Value>) -> Result<(), Rejection> {
+pub(super) fn check_use(claims: &Map<String, Value>) -> Result<(), Rejection> {
     for name in ["nonce", "at_hash", "c_hash"] {
         if claims.contains_key(name) {
             return Err(refusal::invalid(format!(

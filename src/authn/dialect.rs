@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::rejection::Rejection;
 
+use super::claims::Signer;
 use super::issuing::{Issuing, TENANT_PLACEHOLDER, Version};
 use super::keys::Key;
 use super::provider::Provider;
@@ -15,37 +16,58 @@ use super::typed;
 /// Checks the claims by the rules of the provider's kind and gives Entra's tenant.
 pub(super) fn check(
     claims: &Map<String, Value>,
-    key: &Key,
+    signer: Signer<'_>,
     provider: &Provider,
 ) -> Result<Option<String>, Rejection> {
-    // Keycloak's own mark: `Bearer` on access tokens.
-    if let Some(mark) = typed::text(claims, "typ")?
-        && ["ID", "Refresh", "Offline", "Logout"].iter().any(|bad| mark.eq_ignore_ascii_case(bad))
-    {
-        return Err(refusal::invalid(format!(
-            "its claim `typ` is {}: it is no access token",
-            shown(mark)
-        )));
-    }
+    check_mark(claims)?;
     let kind = &provider.settings().kind;
     match kind {
         Issuing::Entra { .. } => {
-            let issuer = typed::text(claims, "iss")?.unwrap_or_default();
-            let Some((tenant, version)) = provider.tenant_of(issuer) else {
-                return Err(refusal::invalid(format!(
-                    "its `iss` is {}, and provider `{}` does not issue that",
-                    shown(issuer),
-                    provider.name()
-                )));
-            };
-            check_tenant(claims, issuer, tenant)?;
-            check_version(claims, issuer, version)?;
-            check_key_issuer(key, issuer, tenant, kind)?;
+            let (issuer, tenant) = check_tenancy(claims, provider)?;
+            match signer {
+                Signer::Is(key) => check_key_issuer(key, issuer, tenant, kind)?,
+                Signer::Unknown => {}
+            }
             check_caller(claims)?;
             Ok(Some(tenant.to_owned()))
         }
         Issuing::Oidc { .. } => Ok(None),
     }
+}
+
+/// Keycloak's own mark: `Bearer` on access tokens.
+pub(super) fn check_mark(claims: &Map<String, Value>) -> Result<(), Rejection> {
+    match typed::text(claims, "typ")? {
+        Some(mark)
+            if ["ID", "Refresh", "Offline", "Logout"]
+                .iter()
+                .any(|bad| mark.eq_ignore_ascii_case(bad)) =>
+        {
+            Err(refusal::invalid(format!(
+                "its claim `typ` is {}: it is no access token",
+                shown(mark)
+            )))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The issuer and the tenant of Entra's claims, which fit each other, `tid` and `ver`.
+pub(super) fn check_tenancy<'c>(
+    claims: &'c Map<String, Value>,
+    provider: &Provider,
+) -> Result<(&'c str, &'c str), Rejection> {
+    let issuer = typed::text(claims, "iss")?.unwrap_or_default();
+    let Some((tenant, version)) = provider.tenant_of(issuer) else {
+        return Err(refusal::invalid(format!(
+            "its `iss` is {}, and provider `{}` does not issue that",
+            shown(issuer),
+            provider.name()
+        )));
+    };
+    check_tenant(claims, issuer, tenant)?;
+    check_version(claims, issuer, version)?;
+    Ok((issuer, tenant))
 }
 
 /// `tid` must be a GUID, and the tenant that `iss` names.
@@ -83,7 +105,7 @@ fn check_version(
 
 /// The key's own `issuer`, with the tenant put in, must be the token's or the tenant's v2 issuer:
 /// keys of other tenants are published in the same place.
-fn check_key_issuer(
+pub(super) fn check_key_issuer(
     key: &Key,
     issuer: &str,
     tenant: &str,
@@ -105,7 +127,7 @@ fn check_key_issuer(
 }
 
 /// An access token names the application that asked for it, and a kind of caller that we know.
-fn check_caller(claims: &Map<String, Value>) -> Result<(), Rejection> {
+pub(super) fn check_caller(claims: &Map<String, Value>) -> Result<(), Rejection> {
     let azp = typed::text(claims, "azp")?;
     let appid = typed::text(claims, "appid")?;
     if azp.or(appid).is_none() {

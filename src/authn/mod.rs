@@ -27,6 +27,7 @@ mod public_place;
 mod refresh;
 pub(crate) mod refusal;
 mod settings;
+pub(crate) mod supposition;
 mod tenants;
 mod thumbprint;
 mod token;
@@ -220,20 +221,26 @@ async fn verify(
     let unverified = Unverified::parse(token)?;
     let provider = choose(providers, unverified.claims())?;
     let settings = provider.settings();
-    let algorithm = unverified.algorithm();
-    if !settings.algorithms.contains(&algorithm) {
-        return Err(refusal::invalid(format!(
-            "its `alg` is {algorithm}, and provider `{}` accepts {}",
-            provider.name(),
-            shown_all(settings.algorithms.iter().map(|own| own.name()))
-        )));
-    }
+    check_algorithm(&unverified, settings)?;
     check_form(&unverified, settings)?;
     let (key, generation) = provider.key(unverified.kid()).await?;
     let claims = unverified.verify(&key)?;
     let vouched = Vouched::new(Arc::new(claims::judge(claims, &key, provider, provider.now())?))?;
     verified.remember(token, provider, generation, &vouched);
     Ok(vouched)
+}
+
+/// `alg` of the header.
+fn check_algorithm(token: &Unverified<'_>, settings: &ProviderSettings) -> Result<(), Rejection> {
+    let algorithm = token.algorithm();
+    if settings.algorithms.contains(&algorithm) {
+        return Ok(());
+    }
+    Err(refusal::invalid(format!(
+        "its `alg` is {algorithm}, and provider `{}` accepts {}",
+        settings.name,
+        shown_all(settings.algorithms.iter().map(|own| own.name()))
+    )))
 }
 
 /// `typ` of the header, where the provider's tokens have one without exception.

@@ -222,6 +222,34 @@ impl Provider {
         tokio::join!(keys, endpoints);
     }
 
+    /// Loads metadata and keys once, or finds out that they can't be had, for who asks one question
+    /// and is gone; a gateway that serves keeps them ([`Self::keep_keys`]). No call is made for keys
+    /// from a file.
+    ///
+    /// # Cancel safety
+    ///
+    /// As of [`Self::keep_keys`].
+    pub async fn load_once(&self) {
+        let refresh = self.settings.metadata_refresh;
+        let keys = async {
+            if self.settings.jwks.is_none() {
+                tokio::select! {
+                    () = self.store.tried() => {}
+                    () = self.store.keep(self.name(), refresh, || self.fetch_keys()) => {}
+                }
+            }
+        };
+        let endpoints = async {
+            if endpoints::are_discovered_alone(&self.settings)
+                && let Err(why) = self.fetch_endpoints().await
+            {
+                let name = self.name();
+                tracing::warn!("the endpoints of provider `{name}` can't be discovered: {why}");
+            }
+        };
+        tokio::join!(keys, endpoints);
+    }
+
     pub(super) fn id(&self) -> ProviderId {
         self.id
     }

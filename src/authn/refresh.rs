@@ -126,6 +126,16 @@ impl KeyStore {
         self.progress.borrow().failure.clone()
     }
 
+    /// Waits for the end of the first fetch, good or bad; at once for keys from a file.
+    pub(super) async fn tried(&self) {
+        let mut progress = self.progress.subscribe();
+        let is_over = |progress: &Progress| progress.finished > 0;
+        if self.published().is_none() && progress.wait_for(is_over).await.is_err() {
+            // The store is gone: can't be, as it is borrowed here.
+            tracing::debug!("the keys of a provider that is gone were waited for");
+        }
+    }
+
     /// How long until an unknown `kid` may cause the next fetch.
     pub(super) fn next_forced(&self) -> Duration {
         let forced_at = self.progress.borrow().forced_at;

@@ -20,6 +20,7 @@ mod rules;
 use std::collections::BTreeMap;
 
 use crate::authn::{Authenticated, Caller};
+use crate::identity::Identity;
 use crate::rejection::Rejection;
 
 /// What a route asks of a verified caller. Every list that is not empty has to be met; the
@@ -78,15 +79,32 @@ impl Permit {
 /// scopes and roles; `internal` if an open route has a policy, which no configuration gives.
 pub fn authorize(policy: &Policy, authenticated: Authenticated) -> Result<Permit, Rejection> {
     let caller = authenticated.into_caller();
-    match &caller {
-        Some(caller) => rules::check(policy, caller.identity())?,
-        None if *policy == Policy::default() => {}
+    judge(policy, caller.as_ref().map(|caller| &**caller.identity()))?;
+    Ok(Permit { caller })
+}
+
+/// Whether `policy` would let this one pass, whoever says so; `None` is nobody, on an open route.
+///
+/// An opinion and no leave: who dry-runs a request asks here, and only [`authorize`] makes a
+/// [`Permit`], of one who was authenticated.
+///
+/// ```compile_fail,E0308
+/// # use obo_gateway::{authz::{self, Permit, Policy}, identity::Identity};
+/// fn leave(policy: &Policy, supposed: Identity) -> Permit {
+///     authz::authorize(policy, supposed).unwrap()
+/// }
+/// ```
+///
+/// # Errors
+///
+/// As of [`authorize`].
+pub fn judge(policy: &Policy, identity: Option<&Identity>) -> Result<(), Rejection> {
+    match identity {
+        Some(identity) => rules::check(policy, identity),
+        None if *policy == Policy::default() => Ok(()),
         // Fail closed: a policy that nobody is judged by must not be passed by.
         None => {
-            return Err(Rejection::internal(
-                "the route has a policy, and its caller was not authenticated",
-            ));
+            Err(Rejection::internal("the route has a policy, and its caller was not authenticated"))
         }
     }
-    Ok(Permit { caller })
 }

@@ -8,8 +8,10 @@ mod completions;
 mod demo;
 mod dev_idp;
 mod dev_token;
+mod explain;
 mod healthcheck;
 mod run;
+mod test;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -72,6 +74,11 @@ enum Command {
     Run,
     /// Read the routes file and print every problem with its place
     Check(CheckArguments),
+    /// Say what a request would meet, without sending it: which route and why not the others, what
+    /// its token must carry, which token its upstream would get. Exit 0 if it would pass, 1 if not
+    Explain(explain::ExplainArguments),
+    /// Hold the routes to the `tests:` of their file, without any network
+    Test(test::TestArguments),
     /// Show the gateway on loopback: a development identity provider, stand-ins for Microsoft
     /// Graph and Azure Resource Manager, and the gateway in front
     Demo(DemoArguments),
@@ -192,6 +199,8 @@ pub fn main() -> ExitCode {
     match command.unwrap_or(Command::Run) {
         Command::Run => run::main(&global.config, &sink, metrics),
         Command::Check(arguments) => check::main(&global.config, &arguments),
+        Command::Explain(arguments) => explain::main(&global.config, &arguments),
+        Command::Test(arguments) => test::main(&global.config, &arguments),
         Command::Demo(arguments) => demo::main(&arguments, &sink, metrics),
         Command::DevIdp(arguments) => dev_idp::main(&arguments),
         Command::Healthcheck => healthcheck::main(&global.config),
@@ -212,6 +221,15 @@ fn failure(text: &str) -> ExitCode {
 /// Prints a result. A reader that went away is not our failure.
 fn to_stdout(text: &str) {
     io::stdout().lock().write_all(text.as_bytes()).unwrap_or_default();
+}
+
+/// Prints a result for programs, on lines.
+fn to_stdout_as_json(result: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(result) {
+        Ok(text) => to_stdout(&format!("{text}\n")),
+        // Nothing of ours has maps with keys that are no text, which is all that can be wrong.
+        Err(error) => to_stderr(&format!("error: no JSON: {error}\n")),
+    }
 }
 
 /// Prints what went wrong.

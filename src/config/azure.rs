@@ -91,7 +91,7 @@ impl Filler<'_> {
     }
 
     fn entry(&mut self, name: &str, text: String, place: Place) -> Entry {
-        let scalar = Scalar { text, from_outside: true, is_null: false };
+        let scalar = Scalar { text, from_outside: true, is_plain: false, is_null: false };
         Entry { key: key(name, place), value: self.node(Value::Scalar(scalar), place) }
     }
 

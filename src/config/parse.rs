@@ -235,10 +235,11 @@ impl<'t> Builder<'t> {
                 if filled.from_outside {
                     listing.replaced(place(span), &filled.text, text);
                 }
-                let is_null = is_plain && !filled.from_outside && is_null(text);
+                let is_plain = is_plain && !filled.from_outside;
+                let is_null = is_plain && is_null(text);
                 self.files.extend(filled.files);
                 let (text, from_outside) = (filled.text, filled.from_outside);
-                Value::Scalar(Scalar { text, from_outside, is_null })
+                Value::Scalar(Scalar { text, from_outside, is_plain, is_null })
             }
             Err(wrong) => {
                 for wrong in wrong {

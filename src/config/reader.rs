@@ -17,9 +17,11 @@ use super::failure::{Failure, WrongText};
 use super::problem::{Problem, Problems};
 use super::rule::Rule;
 use super::spanned::{
-    LIST, NOT_YET, ONE_OF, ONE_OR_MANY, ONLY_FALSE, SPANNED, TAGGED, WORD_OR_MAPPING, place_numbers,
+    CLAIM, LIST, NOT_YET, ONE_OF, ONE_OR_MANY, ONLY_FALSE, SPANNED, TAGGED, WORD_OR_MAPPING,
+    place_numbers,
 };
 use super::tree::{Entry, Key, Node, Scalar, Value};
+use super::value::Plain;
 
 /// Most readings of one tree; each finds at least one problem more.
 const MAX_PASSES: usize = 100;
@@ -237,6 +239,12 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             }
             LIST | ONE_OR_MANY => self.visit_list(visitor),
             NOT_YET => Err(Failure::NotYet),
+            CLAIM => match self.scalar().filter(|it| it.is_plain).map(|it| Plain::of(&it.text)) {
+                Some(Some(Plain::Bool(value))) => visitor.visit_bool(value),
+                Some(Some(Plain::Integer(value))) => visitor.visit_i64(value),
+                Some(Some(Plain::Float(value))) => visitor.visit_f64(value),
+                Some(None) | None => self.deserialize_any(visitor),
+            },
             ONLY_FALSE => match self.scalar().map(|scalar| scalar.text.as_str()) {
                 Some("false") => visitor.visit_bool(false),
                 Some("true") => Err(Failure::NotYet),

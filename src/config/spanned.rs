@@ -23,6 +23,8 @@ pub(super) const ONE_OR_MANY: &str = "$one or many";
 pub(super) const NOT_YET: &str = "$not yet";
 /// A bool of which only `false` is supported yet.
 pub(super) const ONLY_FALSE: &str = "$only false";
+/// A value with the type that JSON would give it.
+pub(super) const CLAIM: &str = "$claim";
 /// An enum that is a mapping with exactly one key: the variant.
 pub(super) const ONE_OF: &str = "$one of";
 /// An enum whose variant is told by the mapping's key `type`, beside the variant's own keys.

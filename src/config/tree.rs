@@ -46,6 +46,8 @@ pub(super) struct Scalar {
     pub(super) text: String,
     /// Whether a variable or a file is in it.
     pub(super) from_outside: bool,
+    /// Whether it is written without quotes, and all of it in the file: claims have types by that.
+    pub(super) is_plain: bool,
     /// Whether it is nothing at all: no text, `~` or `null`, without quotes.
     pub(super) is_null: bool,
 }

@@ -48,6 +48,17 @@ pub(super) struct Proof {
 }
 
 impl ClientCredential {
+    /// What is sent as proof, by name.
+    pub(super) fn key(&self) -> &'static str {
+        match self {
+            Self::ClientSecret(_) => "client_secret",
+            Self::ClientSecretBasic(_) => "client_secret_basic",
+            Self::SigningKey(_) => "client_assertion, signed by the gateway",
+            Self::FederatedFile(_) => "client_assertion, from a federated token file",
+            Self::FederatedIdentity(_) => "client_assertion, of a managed identity",
+        }
+    }
+
     /// What it is, for people.
     pub fn name(&self) -> &'static str {
         match self {

@@ -134,7 +134,7 @@ impl Grant {
     }
 
     /// `grant_type` of the form.
-    fn grant_type(self) -> &'static str {
+    pub(super) fn grant_type(self) -> &'static str {
         match self {
             Self::EntraOnBehalfOf | Self::JwtBearer => JWT_BEARER,
             Self::TokenExchange => TOKEN_EXCHANGE,

@@ -41,6 +41,7 @@ mod failure;
 mod federated_file;
 mod federated_identity;
 mod flight;
+mod foreseen;
 mod grant;
 mod lanes;
 mod managed_identity;
@@ -65,6 +66,7 @@ use tokio::time::Instant;
 
 use crate::authn::Caller;
 use crate::authz::Permit;
+use crate::identity::Identity;
 use crate::observe::metrics::CacheResult;
 use crate::rejection::Rejection;
 use crate::secret::SecretHeader;
@@ -81,6 +83,7 @@ pub use self::credential::ClientCredential;
 pub use self::exchanger::Exchanger;
 pub use self::federated_file::{FederatedFile, FederatedToken};
 pub use self::federated_identity::FederatedIdentity;
+pub use self::foreseen::{Foreseen, foresee};
 pub use self::grant::{Grant, UnfitParameter, UserGrant, may_be_added};
 pub use self::lanes::ProviderLoad;
 pub use self::managed_identity::{
@@ -88,7 +91,8 @@ pub use self::managed_identity::{
     PROVIDER as MANAGED_IDENTITY_NAME, may_be_asked,
 };
 pub use self::plan::{
-    AppCallers, ExchangePlan, ExchangeSettings, InNameOf, OAuthClient, OAuthClients,
+    AppCallers, ExchangePlan, ExchangeSettings, ForeseenExchange, InNameOf, OAuthClient,
+    OAuthClients,
 };
 pub use self::signing_key::{ClientCertificate, KeyError, KeyFile, SigningKey};
 pub use self::terms::{Requested, default_scope};
@@ -113,6 +117,20 @@ pub enum TokenPlan {
     Exchange(Arc<ExchangePlan>),
     /// A token that the machine gives the gateway, in the name of its managed identity.
     ManagedIdentity(Arc<ManagedIdentityPlan>),
+}
+
+impl TokenPlan {
+    /// Who is asked for the token of a caller, by name in the routes file; `None` where nobody is.
+    pub fn provider(&self, caller: Option<&Identity>) -> Option<Arc<str>> {
+        match self {
+            Self::None | Self::Passthrough | Self::Header { .. } => None,
+            Self::Exchange(plan) => match plan.named_provider() {
+                Some(named) => Some(Arc::clone(named.name())),
+                None => caller.map(|caller| Arc::clone(&caller.provider)),
+            },
+            Self::ManagedIdentity(_) => Some(Arc::from(MANAGED_IDENTITY_NAME)),
+        }
+    }
 }
 
 /// The credential that `plan` gives the caller of `permit` at `upstream`.

@@ -3,11 +3,13 @@
 //!
 //! Decides from the verified caller alone. It knows no cache and makes no call.
 
+mod foreseen;
 mod recent_terms;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use self::foreseen::ForeseenExchange;
 use self::recent_terms::{Particulars, RecentTerms};
 use super::advice::Class;
 use super::credential::ClientCredential;
@@ -107,6 +109,14 @@ impl TokenRequest<'_> {
     }
 }
 
+/// Who is asked how, for the token of one caller.
+struct Asked<'a> {
+    desk: &'a Desk,
+    /// Whose token is swapped; `None` if the gateway asks in its own name.
+    subject: Option<&'a Identity>,
+    particulars: Particulars<'a>,
+}
+
 /// A client, and the terms that its last requests had.
 struct Desk {
     client: Arc<OAuthClient>,
@@ -188,18 +198,24 @@ impl ExchangePlan {
         caller: Option<&'a Caller>,
     ) -> Result<TokenRequest<'a>, Rejection> {
         let identity = caller.map(|caller| &**caller.identity());
-        let subject = self.subject(identity)?.and(caller);
+        let Asked { desk, subject, particulars } = self.asked(identity)?;
+        let terms = desk.terms(particulars, &self.upstream)?;
+        Ok(TokenRequest { client: &desk.client, terms, subject: subject.and(caller) })
+    }
+
+    /// Who is asked how for this caller, whoever says who that is.
+    fn asked<'a>(&'a self, identity: Option<&'a Identity>) -> Result<Asked<'a>, Rejection> {
+        let subject = self.subject(identity)?;
         let desk = self.desk(identity)?;
         let particulars = Particulars {
             grant: match subject {
                 Some(_) => desk.client.user_grant.into(),
                 None => Grant::ClientCredentials,
             },
-            issuer: subject.map(|caller| &caller.identity().issuer),
+            issuer: subject.map(|identity| &identity.issuer),
             tenant: desk.tenant(identity),
         };
-        let terms = desk.terms(particulars, &self.upstream)?;
-        Ok(TokenRequest { client: &desk.client, terms, subject })
+        Ok(Asked { desk, subject, particulars })
     }
 
     /// Whose token is swapped; `None` if the gateway asks in its own name.

@@ -13,6 +13,7 @@ mod endpoint;
 mod expect;
 mod failed_try;
 mod first_frame;
+mod foreseen;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod head;
@@ -46,6 +47,7 @@ pub use balance::LoadBalancing;
 pub use challenged::Challenged;
 pub use claims::ForwardedClaim;
 pub use endpoint::{Ejected, EndpointStatus};
+pub use foreseen::{Asking, Foreseen, foresee};
 pub use health::{HealthCheck, Unhealthy};
 pub use names::{Addresses, Resolver, SharedResolver, SystemResolver};
 pub use outlier::OutlierEjection;

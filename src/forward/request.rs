@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 use hyper::body::{Body as _, Incoming};
 
 use super::claims::{self, ForwardedClaim};
@@ -23,6 +23,7 @@ use crate::authn::{Caller, TokenEnd};
 use crate::authz::Permit;
 use crate::body::Body;
 use crate::exchange::UpstreamCredential;
+use crate::identity::Identity;
 use crate::interim::Interim;
 use crate::observe::access_log::ByteCounter;
 use crate::peer::{Peer, TrustedProxies};
@@ -166,24 +167,11 @@ pub fn prepare<'a>(
     let mut headers = parts.headers;
     let is_empty = body.is_end_stream();
     let expects = !is_empty && expect::asks_for_continue(parts.version, &mut headers);
-    headers::clean_request(&mut headers, &plan.asserted);
-    let downstream = Downstream { peer, trusted, authority: target.authority(), request_id };
-    headers::assert_caller(&mut headers, &downstream);
-    let links = plan.links.as_ref().zip(links);
-    let links =
-        links.and_then(|(way, links)| Linking::begin(links, way, target, captures, &mut headers));
     let caller = permit.into_caller();
-    if let Some(caller) = &caller {
-        claims::add(&mut headers, &plan.forward_claims, caller.identity());
-    }
-    plan.request_headers.apply(&mut headers);
-    if let Some((name, value)) = credential.header() {
-        headers.insert(name, value.clone());
-    }
-
-    let client_host =
-        target.authority().filter(|_| upstream.settings.host_header == HostHeader::Client);
-    let authority = client_host.and_then(|host| HeaderValue::from_str(host).ok());
+    let from = From { target, captures, peer, links, trusted, request_id };
+    let identity = caller.as_ref().map(|caller| &**caller.identity());
+    let links = change_fields(plan, &mut headers, &from, identity, credential.header());
+    let authority = told_host(plan, target);
     let token_end = token_end.filter(|_| plan.at_token_end == AtTokenEnd::Ends);
     let token_end = token_end.map(|token| StreamEnd { token, note: bytes_in.clone() });
     let (method, scheme) = (parts.method, upstream.scheme());
@@ -233,6 +221,49 @@ pub fn prepare<'a>(
     Ok(UpstreamRequest { plan, head, body, upload, exchanged, links, token_end, upgrade })
 }
 
+/// What of a request decides about the fields that its upstream gets.
+pub(super) struct From<'a> {
+    pub(super) target: &'a Target,
+    pub(super) captures: &'a Captures,
+    pub(super) peer: &'a Peer,
+    pub(super) links: Option<&'a Arc<Links>>,
+    pub(super) trusted: &'a TrustedProxies,
+    pub(super) request_id: &'a HeaderValue,
+}
+
+/// Makes of the caller's fields those of the upstream. The order is security: the caller's are
+/// cleaned before any of the gateway's own are added; the credential goes in last.
+pub(super) fn change_fields(
+    plan: &Forwarding,
+    headers: &mut HeaderMap,
+    from: &From<'_>,
+    identity: Option<&Identity>,
+    credential: Option<(&HeaderName, &HeaderValue)>,
+) -> Option<Box<Linking>> {
+    let &From { target, captures, peer, links, trusted, request_id } = from;
+    headers::clean_request(headers, &plan.asserted);
+    let downstream = Downstream { peer, trusted, authority: target.authority(), request_id };
+    headers::assert_caller(headers, &downstream);
+    let links = plan.links.as_ref().zip(links);
+    let links =
+        links.and_then(|(way, links)| Linking::begin(links, way, target, captures, headers));
+    if let Some(identity) = identity {
+        claims::add(headers, &plan.forward_claims, identity);
+    }
+    plan.request_headers.apply(headers);
+    if let Some((name, value)) = credential {
+        headers.insert(name, value.clone());
+    }
+    links
+}
+
+/// The host that the upstream is told; `None` is the endpoint's own.
+pub(super) fn told_host(plan: &Forwarding, target: &Target) -> Option<HeaderValue> {
+    let is_callers = plan.upstream.settings.host_header == HostHeader::Client;
+    let host = target.authority().filter(|_| is_callers);
+    host.and_then(|host| HeaderValue::from_str(host).ok())
+}
+
 /// A credential is for one upstream, and no other is shown it.
 pub(super) fn check_upstream(
     plan: &Forwarding,
@@ -245,7 +276,10 @@ pub(super) fn check_upstream(
     Err(Rejection::internal(format!("a credential for `{own}` met upstream `{met}`")))
 }
 
-fn refuse_declared_size(plan: &Forwarding, headers: &HeaderMap) -> Result<(), Rejection> {
+pub(super) fn refuse_declared_size(
+    plan: &Forwarding,
+    headers: &HeaderMap,
+) -> Result<(), Rejection> {
     match (declared_length(headers), plan.max_body_bytes) {
         (Some(declared), Some(most)) if declared > most => {
             let reason = format!(
@@ -263,7 +297,7 @@ fn refuse_declared_size(plan: &Forwarding, headers: &HeaderMap) -> Result<(), Re
 }
 
 /// The base path of the upstream, the path as the route rewrites it, the query byte for byte.
-fn path_and_query(
+pub(super) fn path_and_query(
     plan: &Forwarding,
     uri: &Uri,
     target: &Target,

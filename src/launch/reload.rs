@@ -159,6 +159,7 @@ impl Running {
             server,
             access_log,
             max_cached_tokens,
+            tests: _,
             listeners: _,
             admin: _,
         } = resolved;
@@ -172,7 +173,7 @@ impl Running {
         // Both not before: who still meets the old one may ask for a key, or be refused for a
         // secret that was mended.
         self.keepers.keep(&self.gateway.snapshot());
-        metrics.watch_endpoints(running::endpoints(&self.gateway.snapshot()));
+        running::watch(&self.gateway.snapshot(), &self.lasting);
         self.lasting.exchanger.forget_refusals();
         metrics.config_in_force_since(self.lasting.clock.now());
         // Who comes in by a new door meets the new configuration.

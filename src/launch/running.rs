@@ -11,6 +11,7 @@ use super::admin_port::{self, AdminPort};
 use super::certificate_ends::CertificateEnds;
 use super::keepers::Keepers;
 use super::listening::{self, Listeners, Unbound};
+use super::provider_health;
 use super::supervisor::{Sockets, Supervisor, Told};
 use super::{Origin, Prepared, StartError};
 use crate::accept::{self, CutOff, Drain};
@@ -74,6 +75,7 @@ impl Running {
             server,
             access_log,
             max_cached_tokens,
+            tests: _,
         } = resolved;
         let Supervisor { mut sockets, told } = supervisor;
         lasting.exchanger.set_max_entries(max_cached_tokens);
@@ -87,7 +89,7 @@ impl Running {
         let observer = Arc::new(Observer::new(lasting.metrics.clone(), sink, access_log));
         let keepers = Keepers::default();
         keepers.keep(&snapshot);
-        lasting.metrics.watch_endpoints(endpoints(&snapshot));
+        watch(&snapshot, &lasting);
         let gateway = Gateway::new(snapshot, Arc::clone(&lasting.exchanger), Arc::clone(&observer));
         lasting.metrics.config_in_force_since(lasting.clock.now());
 
@@ -251,6 +253,9 @@ impl Running {
         let cut_off = self.drain.finish(grace).await;
         // Until then requests went to upstreams, and their health mattered.
         self.keepers.end_health();
+        if let Some(tracer) = &self.gateway.snapshot().tracer {
+            tracer.finish().await;
+        }
         self.admin.end().await;
         let CutOff { connections, requests } = cut_off;
         if connections > 0 {
@@ -290,8 +295,17 @@ pub(super) fn bind(
     }
 }
 
+/// Has the metrics ask those of `snapshot`, and its traces sent.
+pub(super) fn watch(snapshot: &Snapshot, lasting: &Lasting) {
+    lasting.metrics.watch_endpoints(endpoints(snapshot));
+    lasting.metrics.watch_providers(provider_health::providers(snapshot, &lasting.exchanger));
+    if let Some(tracer) = &snapshot.tracer {
+        tracer.start();
+    }
+}
+
 /// The upstreams of `snapshot`, as the metrics ask them how their endpoints are.
-pub(super) fn endpoints(snapshot: &Snapshot) -> Vec<Arc<dyn EndpointHealth>> {
+fn endpoints(snapshot: &Snapshot) -> Vec<Arc<dyn EndpointHealth>> {
     let upstreams = snapshot.upstreams.iter().cloned();
     upstreams.map(|upstream| upstream as Arc<dyn EndpointHealth>).collect()
 }

@@ -8,24 +8,27 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
 use tokio::time::Instant;
 
 use crate::identity::Identity;
 use crate::observe::event::Event;
+use crate::observe::field::FieldSet;
 use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
 use crate::observe::metrics::{CacheResult, Counted, Metrics};
+use crate::observe::phases::{Phase, Phases, Told};
 use crate::observe::recorded_body::RecordedBody;
 use crate::observe::refusals::{Refusals, Refused};
 use crate::observe::request_id::RequestId;
 use crate::observe::sink::LogSink;
 use crate::observe::timestamp::Timestamp;
-use crate::observe::trace::TraceId;
+use crate::observe::trace::{TraceId, TraceParent};
+use crate::observe::tracer::RequestTrace;
 use crate::peer::Peer;
 use crate::rejection::{Code, Rejection};
 
@@ -35,10 +38,19 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// Whether events are written; metrics are counted in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessLog {
-    /// One line per request.
-    On,
+    /// One line per request, with these fields.
+    On(FieldSet),
     /// None.
     Off,
+}
+
+impl AccessLog {
+    fn bits(self) -> u32 {
+        match self {
+            Self::On(fields) => fields.bits(),
+            Self::Off => 0,
+        }
+    }
 }
 
 /// Where requests are counted and logged.
@@ -46,15 +58,16 @@ pub enum AccessLog {
 pub struct Observer {
     metrics: Metrics,
     sink: LogSink,
-    writes_events: AtomicBool,
+    /// The fields of an event, as bits; 0 is none, and no events.
+    fields: AtomicU32,
     refusals: Refusals,
 }
 
 impl Observer {
     /// Counts in `metrics` and logs to `sink`.
     pub fn new(metrics: Metrics, sink: LogSink, access_log: AccessLog) -> Self {
-        let writes_events = AtomicBool::new(access_log == AccessLog::On);
-        Self { metrics, sink, writes_events, refusals: Refusals::default() }
+        let fields = AtomicU32::new(access_log.bits());
+        Self { metrics, sink, fields, refusals: Refusals::default() }
     }
 
     /// The last refusals.
@@ -72,9 +85,14 @@ impl Observer {
         &self.sink
     }
 
-    /// Turns events on or off, for requests that are not over yet too.
+    /// Changes which events there are, for requests that are not over yet too.
     pub fn set_access_log(&self, access_log: AccessLog) {
-        self.writes_events.store(access_log == AccessLog::On, Ordering::Relaxed);
+        self.fields.store(access_log.bits(), Ordering::Relaxed);
+    }
+
+    fn wanted(&self) -> Option<FieldSet> {
+        let bits = self.fields.load(Ordering::Relaxed);
+        (bits != 0).then(|| FieldSet::of_bits(bits))
     }
 
     /// Counts and logs a refusal of what was no whole request: nothing is known of it but who sent it.
@@ -82,6 +100,7 @@ impl Observer {
         let answer = rejection.code().answer();
         let metrics = &self.metrics;
         metrics.unmatched().refused_unread(answer.status);
+        metrics.refused(metrics.unmatched().name(), rejection.code());
         self.refusals.note(&Refused {
             request_id: request_id.as_str(),
             client_ip: peer.address.ip().to_canonical(),
@@ -92,9 +111,7 @@ impl Observer {
             reason: &rejection.reason(),
             identity: None,
         });
-        if !self.writes_events.load(Ordering::Relaxed) {
-            return;
-        }
+        let Some(wanted) = self.wanted() else { return };
         let reason = rejection.reason();
         let event = Event {
             time: Timestamp::now(),
@@ -120,7 +137,7 @@ impl Observer {
             bytes_in: 0,
             bytes_out: 0,
         };
-        write_line(&event, &self.sink);
+        write_line(&event, wanted, &self.sink);
     }
 
     /// Ends the log: everything is written, or [`crate::limits::LOG_CLOSE_TIMEOUT`] is over.
@@ -163,13 +180,17 @@ pub struct AccessRecord {
     time: Timestamp,
     started: Instant,
     request_id: RequestId,
-    trace_id: Option<TraceId>,
-    method: Method,
-    uri: Uri,
+    pub(super) trace_id: Option<TraceId>,
+    /// Where traces are made.
+    pub(super) trace: Option<Box<RequestTrace>>,
+    /// Where somebody wants to know how long they took.
+    pub(super) phases: Option<Box<Phases>>,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
     host: Option<HeaderValue>,
     bytes_in: Option<ByteCounter>,
     pub(crate) bytes_out: u64,
-    refused: Option<Code>,
+    pub(super) refused: Option<Code>,
     answered: Option<Answered>,
     ending: Ending,
     _in_flight: Counted,
@@ -223,7 +244,9 @@ impl AccessRecord {
             time: Timestamp::now(),
             started: Instant::now(),
             request_id,
-            trace_id: TraceId::from_headers(request.headers()),
+            trace_id: TraceParent::from_headers(request.headers()).map(|it| it.trace),
+            trace: None,
+            phases: None,
             client_ip: peer.address.ip().to_canonical(),
             method: request.method().clone(),
             uri: request.uri().clone(),
@@ -261,8 +284,45 @@ impl AccessRecord {
         self.bytes_in.get_or_insert_default().clone()
     }
 
+    /// The caller is to be told how long the phases took: `server_timing` of the route.
+    pub fn tell_phases(&mut self) {
+        let phases = self.phases.get_or_insert_with(|| Box::new(Phases::new(Told::Caller)));
+        phases.told = Told::Caller;
+    }
+
+    /// The request comes into `phase`, and out of the one before.
+    pub fn enter(&mut self, phase: Phase) {
+        if let Some(phases) = &mut self.phases {
+            phases.enter(phase);
+        }
+    }
+
+    /// The request comes out of the phase that it is in.
+    pub fn leave(&mut self) {
+        if let Some(phases) = &mut self.phases {
+            phases.leave();
+        }
+    }
+
+    /// The phase was none: nothing was done in it.
+    pub fn forget(&mut self, phase: Phase) {
+        if let Some(phases) = &mut self.phases {
+            phases.forget(phase);
+        }
+    }
+
+    /// Adds `Server-Timing` to the head of the answer, if the caller is to be told.
+    pub fn tell_timing(&self, headers: &mut HeaderMap) {
+        if let Some(phases) = &self.phases {
+            phases.tell(headers);
+        }
+    }
+
     /// Takes code and reason of a refusal.
     pub fn refused(&mut self, rejection: &Rejection) {
+        if let Some(phases) = &mut self.phases {
+            phases.fail();
+        }
         self.refused = Some(rejection.code());
         self.reason = Some(Cow::Owned(rejection.reason()));
     }
@@ -324,6 +384,9 @@ impl AccessRecord {
         {
             upstream.answered(took);
         }
+        if let Some(code) = self.refused {
+            metrics.refused(route.name(), code);
+        }
         if let Some(code) = self.refused
             && matches!(code.answer().status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
         {
@@ -345,7 +408,7 @@ impl AccessRecord {
         });
     }
 
-    fn log(&self, took: Duration, status: u16) {
+    fn log(&self, took: Duration, status: u16, wanted: FieldSet) {
         let host = self.host();
         let identity = self.identity.as_deref();
         let cut_short = self.bytes_in.as_ref().and_then(|tally| tally.0.cut_short.get());
@@ -375,11 +438,11 @@ impl AccessRecord {
             bytes_in: self.bytes_in.as_ref().map_or(0, ByteCounter::total),
             bytes_out: self.bytes_out,
         };
-        write_line(&event, &self.observer.sink);
+        write_line(&event, wanted, &self.observer.sink);
     }
 
     /// The host that the caller asked for, without what might be a password before it.
-    fn host(&self) -> Option<Cow<'_, str>> {
+    pub(super) fn host(&self) -> Option<Cow<'_, str>> {
         let host = match (self.uri.authority(), &self.host) {
             (Some(authority), _) => Cow::Borrowed(authority.as_str()),
             (None, Some(host)) => String::from_utf8_lossy(host.as_bytes()),
@@ -413,11 +476,12 @@ impl Drop for AccessRecord {
             }
         };
         self.count(took, counted);
+        self.leave_spans(took, counted);
         if let Some(code) = self.refused {
             self.remember(code);
         }
-        if self.observer.writes_events.load(Ordering::Relaxed) {
-            self.log(took, logged);
+        if let Some(wanted) = self.observer.wanted() {
+            self.log(took, logged, wanted);
         }
     }
 }
@@ -431,14 +495,14 @@ impl fmt::Debug for AccessRecord {
     }
 }
 
-fn write_line(event: &Event<'_>, sink: &LogSink) {
+fn write_line(event: &Event<'_>, wanted: FieldSet, sink: &LogSink) {
     thread_local! {
         /// Kept from line to line, so that a line allocates nothing.
         static LINE: RefCell<String> = const { RefCell::new(String::new()) };
     }
     LINE.with_borrow_mut(|line| {
         line.clear();
-        event.write(sink.format(), line);
+        event.write(sink.format(), wanted, line);
         sink.line(line.as_bytes());
     });
 }

@@ -1,13 +1,14 @@
 //! One access event as a line, in text and in JSON, with all fields of section 5 of the interface.
 //!
 //! A field without a value is `null` in JSON and `-` in text, so that every line has the same
-//! fields in the same order.
+//! fields in the same order: all, or those that the file asks for.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::observe::escape::{push_bare_or_quoted, push_quoted};
+use crate::observe::field::{Field, FieldSet};
 use crate::observe::sink::LogFormat;
 use crate::observe::timestamp::Timestamp;
 
@@ -39,43 +40,88 @@ pub(crate) struct Event<'a> {
 
 impl Event<'_> {
     /// Appends the line, its line feed included.
-    pub(crate) fn write(&self, format: LogFormat, out: &mut String) {
+    pub(crate) fn write(&self, format: LogFormat, wanted: FieldSet, out: &mut String) {
         match format {
             LogFormat::Text => {
                 push(out, format_args!("{}  INFO access:", self.time));
-                self.fields(&mut Text(out));
+                self.fields(wanted, &mut Text(out));
                 out.push('\n');
             }
             LogFormat::Json => {
-                push(out, format_args!("{{\"time\":\"{}\"", self.time));
-                self.fields(&mut Json(out));
+                out.push('{');
+                if wanted.has(Field::Time) {
+                    push(out, format_args!("\"time\":\"{}\"", self.time));
+                }
+                self.fields(wanted, &mut Json(out));
                 out.push_str("}\n");
             }
         }
     }
 
-    fn fields(&self, to: &mut impl Fields) {
-        to.text("request_id", Some(self.request_id));
-        to.text("trace_id", self.trace_id);
-        to.ip("client_ip", self.client_ip);
-        to.text("method", self.method);
-        to.text("host", self.host);
-        to.text("path", self.path);
-        to.number("status", u64::from(self.status));
-        to.text("code", self.code);
-        to.text("reason", self.reason);
-        to.text("route", self.route);
-        to.text("upstream", self.upstream);
-        to.text("endpoint", self.endpoint);
-        to.text("user", self.user);
-        to.text("client_id", self.client_id);
-        to.text("tenant", self.tenant);
-        to.text("token_cache", self.token_cache);
-        to.millis("duration_ms", Some(self.duration));
-        to.millis("upstream_ms", self.upstream_took);
-        to.millis("exchange_ms", self.exchange_took);
-        to.number("bytes_in", self.bytes_in);
-        to.number("bytes_out", self.bytes_out);
+    fn fields(&self, wanted: FieldSet, to: &mut impl Fields) {
+        if wanted.has(Field::RequestId) {
+            to.text("request_id", Some(self.request_id));
+        }
+        if wanted.has(Field::TraceId) {
+            to.text("trace_id", self.trace_id);
+        }
+        if wanted.has(Field::ClientIp) {
+            to.ip("client_ip", self.client_ip);
+        }
+        if wanted.has(Field::Method) {
+            to.text("method", self.method);
+        }
+        if wanted.has(Field::Host) {
+            to.text("host", self.host);
+        }
+        if wanted.has(Field::Path) {
+            to.text("path", self.path);
+        }
+        if wanted.has(Field::Status) {
+            to.number("status", u64::from(self.status));
+        }
+        if wanted.has(Field::Code) {
+            to.text("code", self.code);
+        }
+        if wanted.has(Field::Reason) {
+            to.text("reason", self.reason);
+        }
+        if wanted.has(Field::Route) {
+            to.text("route", self.route);
+        }
+        if wanted.has(Field::Upstream) {
+            to.text("upstream", self.upstream);
+        }
+        if wanted.has(Field::Endpoint) {
+            to.text("endpoint", self.endpoint);
+        }
+        if wanted.has(Field::User) {
+            to.text("user", self.user);
+        }
+        if wanted.has(Field::ClientId) {
+            to.text("client_id", self.client_id);
+        }
+        if wanted.has(Field::Tenant) {
+            to.text("tenant", self.tenant);
+        }
+        if wanted.has(Field::TokenCache) {
+            to.text("token_cache", self.token_cache);
+        }
+        if wanted.has(Field::DurationMs) {
+            to.millis("duration_ms", Some(self.duration));
+        }
+        if wanted.has(Field::UpstreamMs) {
+            to.millis("upstream_ms", self.upstream_took);
+        }
+        if wanted.has(Field::ExchangeMs) {
+            to.millis("exchange_ms", self.exchange_took);
+        }
+        if wanted.has(Field::BytesIn) {
+            to.number("bytes_in", self.bytes_in);
+        }
+        if wanted.has(Field::BytesOut) {
+            to.number("bytes_out", self.bytes_out);
+        }
     }
 }
 
@@ -130,7 +176,7 @@ struct Json<'a>(&'a mut String);
 
 impl Json<'_> {
     fn key(&mut self, key: &'static str) {
-        self.0.push_str(",\"");
+        self.0.push_str(if self.0.ends_with('{') { "\"" } else { ",\"" });
         self.0.push_str(key);
         self.0.push_str("\":");
     }
@@ -219,7 +265,7 @@ mod tests {
 
     fn line(event: &Event<'_>, format: LogFormat) -> String {
         let mut out = String::new();
-        event.write(format, &mut out);
+        event.write(format, FieldSet::ALL, &mut out);
         out
     }
 
@@ -248,6 +294,26 @@ mod tests {
              \"client_id\":\"c1\",\"tenant\":\"t1\",\"token_cache\":\"hit\",\
              \"duration_ms\":12.345,\"upstream_ms\":11.900,\"exchange_ms\":null,\
              \"bytes_in\":0,\"bytes_out\":1234}\n"
+        );
+    }
+
+    #[test]
+    fn a_line_has_the_fields_that_are_wanted() {
+        let some = |fields: &[Field], format| {
+            let mut out = String::new();
+            full().write(format, FieldSet::of(fields.iter().copied()), &mut out);
+            out
+        };
+        let fields = [Field::Status, Field::RequestId];
+        assert_eq!(some(&fields, LogFormat::Json), "{\"request_id\":\"r-1\",\"status\":200}\n");
+        assert_eq!(
+            some(&fields, LogFormat::Text),
+            "2026-01-01T00:00:00.250Z  INFO access: request_id=r-1 status=200\n"
+        );
+        let fields = [Field::Time, Field::BytesOut];
+        assert_eq!(
+            some(&fields, LogFormat::Json),
+            "{\"time\":\"2026-01-01T00:00:00.250Z\",\"bytes_out\":1234}\n"
         );
     }
 

@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
 use crate::observe::histogram::Histogram;
-use crate::observe::labels::{CacheLabels, RequestLabels, RouteLabel, UpstreamLabel};
+use crate::observe::labels::{CacheLabels, RequestLabels, RouteLabel, StatusLabel, UpstreamLabel};
 use crate::observe::metrics::CacheResult;
 use crate::observe::stats::{CacheTotals, HistogramTotals, RouteTotals, UpstreamTotals};
 
@@ -25,7 +25,7 @@ pub struct RouteMetrics {
     requests: Family<RequestLabels, Counter>,
 }
 
-type MethodAndStatus = (&'static str, Option<u16>);
+type MethodAndStatus = (&'static str, StatusLabel);
 
 impl RouteMetrics {
     pub(crate) fn new(
@@ -52,15 +52,15 @@ impl RouteMetrics {
     /// Counts a finished request; `status` is `None` if the caller went away before there was one.
     pub(crate) fn finished(&self, method: &Method, status: Option<StatusCode>, took: Duration) {
         self.duration.observe(took);
-        self.count((method_label(method), status.map(|status| status.as_u16())));
+        self.count((method_label(method), StatusLabel::of(status)));
     }
 
     /// Counts a refusal of what was no whole request.
     pub(crate) fn refused_unread(&self, status: StatusCode) {
-        self.count((OTHER_METHOD, Some(status.as_u16())));
+        self.count((OTHER_METHOD, StatusLabel::of(Some(status))));
     }
 
-    fn count(&self, key: (&'static str, Option<u16>)) {
+    fn count(&self, key: MethodAndStatus) {
         if let Some((_, counter)) = self.counters.load().iter().find(|(known, _)| *known == key) {
             counter.inc();
             return;
@@ -88,7 +88,7 @@ impl RouteMetrics {
             ..RouteTotals::default()
         };
         for ((_, status), counter) in self.counters.load().iter() {
-            totals.count(*status, counter.get());
+            totals.count(status.number(), counter.get());
         }
         totals
     }

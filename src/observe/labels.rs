@@ -1,8 +1,10 @@
 //! The label sets of the metrics: names from the routes file, methods of a known list, codes.
 
+use std::fmt;
 use std::sync::Arc;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use http::StatusCode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct RouteLabel {
@@ -13,8 +15,60 @@ pub(crate) struct RouteLabel {
 pub(crate) struct RequestLabels {
     pub(crate) route: Arc<str>,
     pub(crate) method: &'static str,
-    /// Empty for a caller who went away before there was an answer.
-    pub(crate) status: Option<u16>,
+    pub(crate) status: StatusLabel,
+}
+
+/// The status of an answer. An upstream can make up any of 900 numbers: those without a name count by
+/// their class.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub(crate) enum StatusLabel {
+    /// The caller went away before there was one.
+    None,
+    /// One that has a name.
+    Known(u16),
+    /// `2xx` and so on.
+    Class(&'static str),
+}
+
+impl StatusLabel {
+    pub(crate) fn of(status: Option<StatusCode>) -> Self {
+        let Some(status) = status else { return Self::None };
+        match (status.canonical_reason(), status.as_u16() / 100) {
+            (Some(_), _) => Self::Known(status.as_u16()),
+            (None, 1) => Self::Class("1xx"),
+            (None, 2) => Self::Class("2xx"),
+            (None, 3) => Self::Class("3xx"),
+            (None, 4) => Self::Class("4xx"),
+            (None, 5) => Self::Class("5xx"),
+            (None, _) => Self::Class("other"),
+        }
+    }
+}
+
+impl StatusLabel {
+    /// As a number; a class is the last one of it, which has no name.
+    pub(crate) fn number(self) -> Option<u16> {
+        match self {
+            Self::None => None,
+            Self::Known(status) => Some(status),
+            Self::Class("1xx") => Some(199),
+            Self::Class("2xx") => Some(299),
+            Self::Class("3xx") => Some(399),
+            Self::Class("4xx") => Some(499),
+            Self::Class("5xx") => Some(599),
+            Self::Class(_) => Some(999),
+        }
+    }
+}
+
+impl EncodeLabelValue for StatusLabel {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        match self {
+            Self::None => Ok(()),
+            Self::Known(status) => status.encode(encoder),
+            Self::Class(class) => class.encode(encoder),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

@@ -23,6 +23,8 @@ use crate::observe::labels::{
     AuthLabels, CacheLabels, ExchangeLabels, ListenerLabel, OutcomeLabel, ProviderLabel,
     RefreshLabels, RequestLabels, RouteLabel, UpstreamLabel, VersionLabel,
 };
+use crate::observe::operators::Operators;
+use crate::observe::process::Process;
 use crate::observe::stats::{FetchTotals, HistogramTotals, Now, ProviderTotals, RouteTotals};
 use crate::observe::timestamp::Timestamp;
 use crate::rejection::Code;
@@ -66,9 +68,9 @@ pub enum Outcome {
 
 /// All metrics; cheap to clone, shared by everything that counts.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics(Arc<Inner>);
+pub struct Metrics(pub(super) Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     request_duration: Family<RouteLabel, Histogram>,
@@ -89,6 +91,7 @@ struct Inner {
     credential_expiry: Family<ProviderLabel, Gauge>,
     client_certificate_expiry: Family<UpstreamLabel, Gauge>,
     log_dropped: Counter,
+    pub(super) operators: Operators,
     endpoints: Watched,
     /// By name, so that those who know only the name allocate nothing either.
     upstreams: DashMap<Arc<str>, Arc<UpstreamMetrics>>,
@@ -107,8 +110,9 @@ impl fmt::Debug for Inner {
 
 impl Default for Inner {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("obo_gateway");
-        let r = &mut registry;
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Process));
+        let r = registry.sub_registry_with_prefix("obo_gateway");
         // A counter's `_total` is added when it is printed.
         let requests: Family<RequestLabels, Counter> =
             register(r, "requests", "Requests by route, method and status");
@@ -131,6 +135,7 @@ impl Default for Inner {
         r.register_collector(Box::new(endpoints.clone()));
         Self {
             endpoints,
+            operators: Operators::new(r),
             upstream_duration: register(
                 r,
                 "upstream_duration_seconds",
@@ -195,7 +200,7 @@ impl Default for Inner {
     }
 }
 
-fn register<M: Metric + Clone + Default>(
+pub(super) fn register<M: Metric + Clone + Default>(
     registry: &mut Registry,
     name: &'static str,
     help: &'static str,

@@ -115,6 +115,7 @@ mod tests {
     use crate::clock::UnixTime;
     use crate::identity::{CallerKind, Identity};
     use crate::observe::access_log::{AccessLog, Observer};
+    use crate::observe::field::FieldSet;
     use crate::observe::metrics::{CacheResult, Metrics};
     use crate::observe::request_id::RequestId;
     use crate::observe::sink::LogFormat;
@@ -162,7 +163,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_whole_answer_is_one_event_with_all_that_was_gathered() {
-        let (observer, out) = observer(AccessLog::On);
+        let (observer, out) = observer(AccessLog::On(FieldSet::ALL));
         let mut record = begin(&observer, Method::GET);
         let bytes_in = record.bytes_in();
         bytes_in.add(3);
@@ -222,7 +223,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_who_goes_away_is_499_in_the_log_only() {
-        let (observer, out) = observer(AccessLog::On);
+        let (observer, out) = observer(AccessLog::On(FieldSet::ALL));
         let record = begin(&observer, Method::GET);
         let mut body =
             record.complete(Response::new(frames(vec![Ok("one"), Ok("two")]))).into_body();
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_caller_who_goes_away_early_is_499_too() {
-        let (observer, out) = observer(AccessLog::On);
+        let (observer, out) = observer(AccessLog::On(FieldSet::ALL));
         let record = begin(&observer, Method::GET);
         counts(&observer, "obo_gateway_requests_in_flight 1");
         drop(record);
@@ -246,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_breaks_off_keeps_its_status() {
-        let (observer, out) = observer(AccessLog::On);
+        let (observer, out) = observer(AccessLog::On(FieldSet::ALL));
         let body = frames(vec![Ok("one"), Err("connection reset")]);
         let response = begin(&observer, Method::GET).complete(Response::new(body));
         response.into_body().collect().await.unwrap_err();
@@ -260,7 +261,7 @@ mod tests {
         for (method, status, polled) in
             [(Method::HEAD, 200, false), (Method::GET, 204, false), (Method::GET, 200, true)]
         {
-            let (observer, out) = observer(AccessLog::On);
+            let (observer, out) = observer(AccessLog::On(FieldSet::ALL));
             let response =
                 Response::builder().status(status).body(Full::<Bytes>::from("four")).unwrap();
             let mut body = begin(&observer, method).complete(response).into_body();
@@ -274,7 +275,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_logged_with_its_reason_and_counted() {
-        let (observer, out) = observer(AccessLog::On);
+        let (observer, out) = observer(AccessLog::On(FieldSet::ALL));
         let mut record = begin(&observer, Method::POST);
         record.route = Some(observer.metrics().route("r"));
         record.refused(&Rejection::new(Code::TokenExpired, "expired", "exp 1, now 2"));
@@ -289,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_a_500() {
-        let (observer, out) = observer(AccessLog::On);
+        let (observer, out) = observer(AccessLog::On(FieldSet::ALL));
         let record = begin(&observer, Method::GET);
         std::thread::spawn(move || {
             let _record = record;
@@ -305,7 +306,7 @@ mod tests {
     fn without_events_requests_are_still_counted() {
         let (observer, out) = observer(AccessLog::Off);
         drop(begin(&observer, Method::GET));
-        observer.set_access_log(AccessLog::On);
+        observer.set_access_log(AccessLog::On(FieldSet::ALL));
         drop(begin(&observer, Method::GET));
         event(&observer, &out);
         counts(&observer, r#"obo_gateway_requests_total{route="",method="GET",status=""} 2"#);

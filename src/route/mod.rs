@@ -38,5 +38,5 @@ pub use host::HostPattern;
 pub(crate) use pattern::ESCAPED_IN_SEGMENT;
 pub use pattern::{PathPattern, PatternError};
 pub use rewrite::{Known, Rewrite, RewriteError, StripPrefix, Template};
-pub use table::{Ambiguity, EncodedSlashes, Found, RouteMatch, RouteTable};
+pub use table::{Ambiguity, Considered, EncodedSlashes, Found, Lack, RouteMatch, RouteTable};
 pub use target::Target;

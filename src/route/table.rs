@@ -7,6 +7,8 @@
 //! in *which* headers or parameters they ask for, the texts of the conditions decide, and of
 //! two paths that differ only in `ignore_case` the one that minds the case goes first.
 
+mod considered;
+
 use std::collections::{BTreeSet, HashMap};
 
 use http::header::HeaderName;
@@ -20,6 +22,8 @@ use crate::route::pattern::{PathPattern, Segment};
 use crate::route::ranking::{find_ambiguities, rank};
 use crate::route::readings::lax_readings;
 use crate::route::target::Target;
+pub use considered::{Considered, Lack};
+
 use crate::route::trie::{Escapes, Likeness, Node, Search, Spelling, likeness};
 
 /// What a request must have to take a route.

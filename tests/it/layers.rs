@@ -15,6 +15,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli/"]),
     ("serde_yaml", &["config/"]),
     ("governor", &["rate_limit/"]),
+    ("prost", &["observe/otlp/"]),
     ("listenfd", &["launch/supervisor.rs"]),
     ("sd_notify", &["launch/supervisor.rs"]),
     ("jsonwebtoken", &["authn/token.rs", "authn/keys.rs", "exchange/assertion.rs", "dev/"]),

@@ -119,8 +119,8 @@ pub fn assert_is(name: &str, answer: &Value) {
     compiler.enable_format_assertions();
     compiler.add_resource("http://admin/api", schema).unwrap();
     let place = format!("http://admin/api#/$defs/{name}");
-    let compiled = compiler.compile(&place, &mut schemas).expect(name);
-    if let Err(error) = schemas.validate(answer, compiled) {
+    let judge = compiler.compile(&place, &mut schemas).expect(name);
+    if let Err(error) = schemas.validate(answer, judge) {
         panic!("an answer is no `{name}`:\n{error:#}\n{answer:#}");
     }
 }

@@ -21,6 +21,7 @@ pub mod raw_upstream;
 pub mod talk;
 pub mod raw_http2_upstream;
 pub mod tls_upstream;
+pub mod collector;
 pub mod client;
 pub mod invariants;
 pub mod raw;

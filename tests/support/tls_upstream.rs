@@ -26,7 +26,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::TlsAcceptor;
 
 use super::registry;
-use super::servers::Server;
+use super::servers::{Handled, Server};
 
 /// One that issues certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -133,25 +133,7 @@ impl Default for Settings<'_> {
 /// A server with `issued` that answers `VERSION PATH CALLER`, where `CALLER` tells the caller's
 /// certificate from others, or is `nobody`.
 pub fn start(issued: &Issued, settings: &Settings<'_>) -> Server {
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_slice_iter(issued.chain.as_bytes()).collect();
-    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(settings.versions)
-        .unwrap();
-    let builder = match settings.callers {
-        Some(authority) => {
-            let mut roots = RootCertStore::empty();
-            roots.add(authority.0.der().clone()).unwrap();
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            builder.with_client_cert_verifier(verifier.build().unwrap())
-        }
-        None => builder.with_no_client_auth(),
-    };
-    let mut config = builder.with_single_cert(chain.unwrap(), key).unwrap();
-    config.alpn_protocols = settings.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let acceptor = acceptor(issued, settings);
     Server::start(Arc::new(move |stream| {
         let acceptor = acceptor.clone();
         Box::pin(async move {
@@ -170,6 +152,45 @@ pub fn start(issued: &Issued, settings: &Settings<'_>) -> Server {
             builder.serve_connection(TokioIo::new(stream), service).await.ok();
         })
     }))
+}
+
+/// A server with `issued` that answers with `handler`.
+pub fn start_with(issued: &Issued, settings: &Settings<'_>, handler: Handler) -> Server {
+    let acceptor = acceptor(issued, settings);
+    Server::start(Arc::new(move |stream| {
+        let (acceptor, handler) = (acceptor.clone(), Arc::clone(&handler));
+        Box::pin(async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let service = service_fn(move |request| handler(request));
+            let builder = auto::Builder::new(TokioExecutor::new());
+            builder.serve_connection(TokioIo::new(stream), service).await.ok();
+        })
+    }))
+}
+
+/// What answers a request, whatever connection it came over.
+pub type Handler = Arc<dyn Fn(Request<Incoming>) -> Handled + Send + Sync>;
+
+fn acceptor(issued: &Issued, settings: &Settings<'_>) -> TlsAcceptor {
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(issued.chain.as_bytes()).collect();
+    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(settings.versions)
+        .unwrap();
+    let builder = match settings.callers {
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(authority.0.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(chain.unwrap(), key).unwrap();
+    config.alpn_protocols = settings.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
 }
 
 /// What [`start`] says of a caller with this certificate.

@@ -3,6 +3,7 @@
 
 mod cache;
 mod claims;
+mod dry;
 mod hostile;
 mod live;
 mod proof;
@@ -117,7 +118,9 @@ impl World {
         let request = Request::get("/x").header("host", "gateway");
         let request = request.header("authorization", format!("Bearer {token}"));
         let request = request.body(()).unwrap();
-        let authenticated = presenting(&self.requirement, &request, &CLEAR, None).await?;
+        let authenticated = presenting(&self.requirement, &request, &CLEAR, None).await;
+        dry::assert_agrees(&self.requirement, &request, &authenticated).await;
+        let authenticated = authenticated?;
         let caller = authenticated.into_caller().unwrap();
         assert_eq!(caller.token().expose(), token);
         Ok(Arc::clone(caller.identity()))

@@ -6,6 +6,8 @@
 mod provider;
 mod route;
 mod server;
+mod telemetry;
+mod tests;
 mod upstream;
 
 use serde::Deserialize;
@@ -19,6 +21,12 @@ pub use route::{
     Redirect, Respond, Rewrite, Route,
 };
 pub use server::{Admin, ClientAuth, Listener, ListenerTls, Server};
+pub use telemetry::{
+    AccessLog, AccessLogField, AccessLogFields, FollowParent, Otlp, OtlpProtocol, Telemetry,
+};
+pub use tests::{
+    Expect, ExpectedCredential, ExpectedToken, Test, TestClaims, TestRequest, TestToken,
+};
 pub use upstream::{
     AppCallers, ClientCredentials, HeaderToken, HealthCheck, HostHeader, LoadBalancing,
     ManagedIdentity, OnBehalfOf, OnlyFalse, OnlyTrue, OutlierEjection, Preset, Protocol, Retry,
@@ -51,8 +59,9 @@ pub struct RoutesFile {
     /// The cache of outbound tokens.
     #[serde(default)]
     pub cache: Cache,
-    /// What `obo-gateway test` holds the routes to.
-    pub tests: Option<NotYet>,
+    /// What `obo-gateway test` holds the routes to. Default: nothing.
+    #[serde(default)]
+    pub tests: Vec<Spanned<Test>>,
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: Telemetry,
@@ -76,22 +85,6 @@ impl Cache {
 impl Default for Cache {
     fn default() -> Self {
         Self { max_entries: Self::DEFAULT_MAX_ENTRIES, redis: None }
-    }
-}
-
-/// `telemetry`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
-pub struct Telemetry {
-    /// Whether each request leaves a line in the log. Default: `true`.
-    pub access_log: bool,
-    /// Where traces are sent.
-    pub otlp: Option<NotYet>,
-}
-
-impl Default for Telemetry {
-    fn default() -> Self {
-        Self { access_log: true, otlp: None }
     }
 }
 
@@ -256,6 +249,11 @@ pub(super) const RULES: &[Rule] = &[
         hint: "for any valid token write `auth: any`",
     },
     Rule {
+        of: "AccessLogFields",
+        needs: Needs::Key("fields"),
+        hint: "name them: `access_log: { fields: [time, request_id, status, code, reason] }`, or write `access_log: true` for all",
+    },
+    Rule {
         of: "Cors",
         needs: Needs::Key("origins"),
         hint: "name the pages' origins: `origins: [https://app.example.com]`, or `origins: [\"*\"]` for all",
@@ -266,6 +264,35 @@ pub(super) const RULES: &[Rule] = &[
         hint: "say how many: `rate_limit: { requests: 100, per: 1s }`",
     },
     Rule { of: "Respond", needs: Needs::Key("status"), hint: "write `respond: { status: 204 }`" },
+    Rule {
+        of: "Test",
+        needs: Needs::Key("request"),
+        hint: "say what is asked: `request: { url: \"https://api.example.com/orders/1\" }`",
+    },
+    Rule {
+        of: "Test",
+        needs: Needs::Key("expect"),
+        hint: "say what has to come of it: `expect: { route: orders, status: forward }`",
+    },
+    Rule {
+        of: "TestRequest",
+        needs: Needs::OneOf(&["url", "path"]),
+        hint: "write `url: https://api.example.com/orders/1`, or `path: /orders/1` where the host makes no difference",
+    },
+    Rule {
+        of: "Expect",
+        needs: Needs::AnyOf(&[
+            "route",
+            "status",
+            "code",
+            "location",
+            "upstream_path",
+            "upstream_headers",
+            "upstream_without",
+            "token",
+        ]),
+        hint: "a test that expects nothing can't fail: write `status: forward`, or `status: 403`",
+    },
     Rule {
         of: "Redirect",
         needs: Needs::Key("to"),

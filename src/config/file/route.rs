@@ -53,9 +53,10 @@ pub struct Route {
     /// Whether a stream goes on when the inbound token has expired: a `WebSocket`, event streams, gRPC,
     /// and all else whose length nobody said. Default: `false`.
     pub outlive_token: Option<Spanned<bool>>,
-    /// Whether answers say how long things took. Default: `false`.
+    /// Whether answers, refusals too, say in `Server-Timing` how long things took: `auth`, `exchange`
+    /// and `upstream`, in milliseconds, beside what the upstream says there itself. Default: `false`.
     #[serde(default)]
-    pub server_timing: OnlyFalse,
+    pub server_timing: bool,
     /// Which web pages of other origins may call it, and read its answers. Default: none.
     pub cors: Option<Spanned<Cors>>,
     /// How often it may be called. Default: no limit.

@@ -4,6 +4,7 @@
 //! The only maker of a [`Snapshot`]. It opens no socket and asks no network, so that `check`
 //! can do all of it.
 
+mod access_log;
 mod balancing;
 mod credentials;
 mod exchanges;
@@ -15,7 +16,9 @@ mod resources;
 mod retries;
 mod routes;
 mod server;
+mod telemetry;
 mod tenants;
+mod tests_section;
 mod tokens;
 mod upstream_certificate;
 mod upstreams;
@@ -30,6 +33,7 @@ use super::written::Draft;
 use super::{Reading, RoutesFile};
 use crate::authn::{UsedProofs, VerifiedTokens};
 use crate::clock::SharedClock;
+use crate::dry_run::PolicyTest;
 use crate::exchange::{Exchanger, MetadataService, OAuthClient};
 use crate::forward::SharedResolver;
 use crate::limits;
@@ -41,6 +45,7 @@ use self::routes::Routes;
 
 pub use credentials::{CredentialCertificate, ShownTo};
 pub use server::{Admin, Listener, Server, admin_address};
+pub use tests_section::default_host;
 
 /// What outlives a configuration: it is handed from one to the next.
 #[derive(Clone)]
@@ -92,6 +97,8 @@ pub struct Resolved {
     pub access_log: AccessLog,
     /// Most outbound tokens kept.
     pub max_cached_tokens: usize,
+    /// What the routes are held to by `obo-gateway test`.
+    pub tests: Vec<PolicyTest>,
 }
 
 /// What is found on the way: problems, and where things come from.
@@ -186,10 +193,13 @@ fn resolve_file(file: &RoutesFile, written: Draft, finding: &mut Finding<'_>) ->
     let upstreams = upstreams::resolve(&file.upstreams, &providers, finding);
     let Routes { table: routes, links, names } =
         routes::resolve(file, &providers, &upstreams, public_url.as_ref(), finding)?;
+    let tracer = telemetry::tracer(&file.telemetry, finding);
     // What a route with problems would have used is not known.
     if !finding.problems.refuse() {
         upstreams::warn_of_unused(file, finding);
     }
+    let tests =
+        tests_section::resolve(file, &providers, public_url.as_deref(), routes.iter(), finding);
     let clients = providers.iter().filter_map(exchanges::client).map(Arc::new).collect();
     let snapshot = Snapshot {
         routes,
@@ -198,9 +208,9 @@ fn resolve_file(file: &RoutesFile, written: Draft, finding: &mut Finding<'_>) ->
         trusted_proxies,
         public_url,
         links,
+        tracer,
         written: Arc::new(written.with_route_names(names)),
     };
-    let access_log = if file.telemetry.access_log { AccessLog::On } else { AccessLog::Off };
     Some(Resolved {
         snapshot,
         certificates: std::mem::take(&mut finding.certificates),
@@ -208,8 +218,9 @@ fn resolve_file(file: &RoutesFile, written: Draft, finding: &mut Finding<'_>) ->
         listeners,
         admin,
         server: server::server(file),
-        access_log,
+        access_log: access_log::access_log(&file.telemetry.access_log),
         max_cached_tokens: file.cache.max_entries.0.get() as usize,
+        tests,
     })
 }
 

@@ -9,7 +9,7 @@ use crate::authz::Policy;
 use crate::metadata::{Describing, Resources, WELL_KNOWN};
 use crate::public_url::PublicUrl;
 use crate::route::{EncodedSlashes, HostPattern, PathPattern, RouteMatch};
-use crate::snapshot::{Action, Route};
+use crate::snapshot::{Action, Route, ServerTiming};
 
 /// The name of the gateway's own route, in logs and metrics.
 const NAME: &str = "oauth-protected-resource";
@@ -93,6 +93,7 @@ fn add_own_route(
             resource: None,
             cors: None,
             rate_limit: None,
+            server_timing: ServerTiming::Off,
             action: Action::Describe(Arc::clone(resources)),
         };
         entries.push((matching, route));

@@ -24,7 +24,7 @@ use crate::chain::with_sources;
 use crate::forward::links::Links;
 use crate::public_url::PublicUrl;
 use crate::route::{EncodedSlashes, HostPattern, PathPattern, RouteMatch, RouteTable};
-use crate::snapshot::Route;
+use crate::snapshot::{Route, ServerTiming};
 
 /// The routes of a file.
 pub(super) struct Routes {
@@ -125,6 +125,7 @@ impl<'a> Resolver<'a, '_> {
                 called_at,
             },
         };
+        let server_timing = if route.server_timing { ServerTiming::On } else { ServerTiming::Off };
         let route = Route {
             metrics: self.finding.lasting.metrics.route(&name),
             line: route.r#match.key_place().line,
@@ -133,6 +134,7 @@ impl<'a> Resolver<'a, '_> {
             resource: None,
             cors,
             rate_limit,
+            server_timing,
             action,
         };
         Some((matches, route))

@@ -4,10 +4,12 @@
 //! Decides their form only; whether a URL may be plain http, or a tenant exists, is decided
 //! where that is known.
 
+mod claim;
 mod duration;
 mod network;
 mod path;
 mod quantity;
+mod sample;
 mod token;
 mod upgrade;
 mod upstream_limits;
@@ -17,11 +19,14 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
+pub(super) use claim::Plain;
+pub use claim::{Claim, ExpectedStatus};
 pub use duration::{ClockSkew, Period, PeriodOrZero, Timeout};
 pub use network::{Address, AdminAddress, HttpUrl, Network, RedirectStatus, Status};
 pub use path::RequestPath;
 pub(super) use quantity::times;
 pub use quantity::{Count, HeadBytes, Percent, SizeLimit, Times, Workers};
+pub use sample::Sample;
 pub use token::{Algorithm, HeaderType, SigningAlgorithm, Tenant, TenantId};
 pub use upgrade::Upgrade;
 pub use upstream_limits::{Attempts, Pending, Share, UpstreamConnections};
@@ -80,6 +85,7 @@ written!(
     Workers,
     Attempts,
     Share,
+    Sample,
     UpstreamConnections,
     Pending,
     Address,
@@ -88,6 +94,7 @@ written!(
     HttpUrl,
     RequestPath,
     Status,
+    ExpectedStatus,
     RedirectStatus,
     Tenant,
     TenantId,

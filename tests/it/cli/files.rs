@@ -44,11 +44,15 @@ const OPTIONAL: [&str; 12] = [
 ];
 
 fn check(path: &Path) -> Ended {
+    command("check", path)
+}
+
+fn command(name: &str, path: &Path) -> Ended {
     let folder = tempfile::tempdir().unwrap();
     let certificate = folder.path().join("app.pem");
     let pair = Pair::rsa();
     fs::write(&certificate, format!("{}{}", pair.certificate_pem, pair.key_pem)).unwrap();
-    let mut command = program(&["check", "-c", path.to_str().unwrap()]);
+    let mut command = program(&[name, "-c", path.to_str().unwrap()]);
     for name in OPTIONAL {
         command.env_remove(name);
     }
@@ -58,6 +62,26 @@ fn check(path: &Path) -> Ended {
 
 fn readme() -> String {
     fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()
+}
+
+/// Those that have tests hold to them, and the shipped file's leave nothing out.
+#[test]
+fn what_files_promise_in_their_tests_is_so() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let examples = fs::read_dir(root.join("examples")).unwrap();
+    let mut files: Vec<_> = examples.map(|file| file.unwrap().path()).collect();
+    files.push(root.join("routes.yaml"));
+    let has_tests =
+        |path: &&std::path::PathBuf| fs::read_to_string(path).unwrap().contains("\ntests:\n");
+    let with_tests: Vec<_> = files.iter().filter(has_tests).collect();
+    assert!(with_tests.len() >= 3, "{with_tests:?}");
+    for path in with_tests {
+        let tested = command("test", path);
+        assert_eq!((tested.code, &*tested.stderr), (Some(0), ""), "{} {tested:?}", path.display());
+        assert!(tested.stdout.contains(" passed, 0 failed\n"), "{tested:?}");
+    }
+    let shipped = command("test", &root.join("routes.yaml"));
+    assert!(!shipped.stdout.contains("not reached"), "{}", shipped.stdout);
 }
 
 #[test]

@@ -1,0 +1,151 @@
+//! `telemetry`: the access log and traces.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::super::spanned::{List, Spanned, Table};
+use super::super::value::{HttpUrl, Period, Sample};
+use crate::secret::Secret;
+
+/// `telemetry`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Telemetry {
+    /// Whether each request leaves a line in the log, and with which fields. Default: `true`.
+    pub access_log: AccessLog,
+    /// Where traces are sent. Default: nowhere, unless `OTEL_EXPORTER_OTLP_ENDPOINT` or
+    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is set.
+    pub otlp: Option<Spanned<Otlp>>,
+}
+
+/// `access_log`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename = "$word or mapping")]
+pub enum AccessLog {
+    /// A line for each request, with all fields.
+    #[default]
+    #[serde(rename = "true")]
+    On,
+    /// None.
+    #[serde(rename = "false")]
+    Off,
+    /// A line for each request, with some of the fields.
+    #[serde(rename = "$mapping")]
+    Some(AccessLogFields),
+}
+
+/// `access_log` as a mapping.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AccessLogFields {
+    /// The fields of a line; their order is always the same. Required.
+    pub fields: List<Spanned<AccessLogField>>,
+}
+
+/// A field of the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessLogField {
+    /// When the request came. A line of text begins with it in any case.
+    Time,
+    /// The request's id, which its answer and the upstream have too.
+    RequestId,
+    /// The trace that it belongs to.
+    TraceId,
+    /// Where it came from, through trusted proxies.
+    ClientIp,
+    /// Its method.
+    Method,
+    /// The host that it asked for.
+    Host,
+    /// Its path, without the query.
+    Path,
+    /// The answer's status; 499 for a caller who went away.
+    Status,
+    /// Why it was refused, as a word.
+    Code,
+    /// Why, for operators.
+    Reason,
+    /// The route's name.
+    Route,
+    /// The upstream's name.
+    Upstream,
+    /// Which of its endpoints.
+    Endpoint,
+    /// The caller's `oid` or `sub`.
+    User,
+    /// The caller's client.
+    ClientId,
+    /// The caller's tenant.
+    Tenant,
+    /// How the cache of outbound tokens answered.
+    TokenCache,
+    /// From the head of the request to the end of the answer.
+    DurationMs,
+    /// Of that, the upstream's time to the head of its answer.
+    UpstreamMs,
+    /// Of that, the wait for an exchange.
+    ExchangeMs,
+    /// Bytes of the request's body.
+    BytesIn,
+    /// Bytes of the answer's body.
+    BytesOut,
+}
+
+/// `otlp`: traces for a collector of OpenTelemetry. What is left out is taken from the `OTEL_*`
+/// variables; what the file says goes before them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Otlp {
+    /// The collector. Over HTTP `/v1/traces` is added to it, unless it ends so. Default:
+    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` as it stands, else `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    pub endpoint: Option<Spanned<HttpUrl>>,
+    /// Which share of the requests leaves spans where no parent decides, to a ten-thousandth of a
+    /// percent. Default: `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`, else `100%`.
+    pub sample: Option<Sample>,
+    /// Whose `traceparent` decides whether a request leaves spans. Default: `trusted_proxies`, and
+    /// `never` where `OTEL_TRACES_SAMPLER` does not begin with `parentbased_`.
+    pub follow_parent: Option<FollowParent>,
+    /// How the collector is spoken to. Default: `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL`, else
+    /// `OTEL_EXPORTER_OTLP_PROTOCOL`, else `http/protobuf` for an endpoint with a path or of port
+    /// 4318, and `grpc` for all others.
+    pub protocol: Option<Spanned<OtlpProtocol>>,
+    /// What each call to the collector carries, such as a key. Default:
+    /// `OTEL_EXPORTER_OTLP_TRACES_HEADERS`, else `OTEL_EXPORTER_OTLP_HEADERS`.
+    pub headers: Option<Table<Spanned<Secret>>>,
+    /// Who issued its certificate, PEM. Default: `OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE`, else
+    /// `OTEL_EXPORTER_OTLP_CERTIFICATE`, else the system's web roots.
+    pub ca_file: Option<Spanned<PathBuf>>,
+    /// For one call to it. Default: `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`, else
+    /// `OTEL_EXPORTER_OTLP_TIMEOUT`, else [`Otlp::DEFAULT_TIMEOUT`].
+    pub timeout: Option<Period>,
+}
+
+impl Otlp {
+    /// 10 s: what the protocol's exporters wait.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+}
+
+/// `protocol` of `otlp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum OtlpProtocol {
+    /// gRPC.
+    #[serde(rename = "grpc")]
+    Grpc,
+    /// Protobuf over HTTP/1.1.
+    #[serde(rename = "http/protobuf")]
+    HttpProtobuf,
+}
+
+/// `follow_parent` of `otlp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FollowParent {
+    /// That of `server.trusted_proxies`: others could have everything traced, or nothing.
+    TrustedProxies,
+    /// Everybody's: where all callers are one's own services.
+    Always,
+    /// Nobody's.
+    Never,
+}

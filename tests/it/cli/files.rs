@@ -71,8 +71,7 @@ fn what_files_promise_in_their_tests_is_so() {
     let examples = fs::read_dir(root.join("examples")).unwrap();
     let mut files: Vec<_> = examples.map(|file| file.unwrap().path()).collect();
     files.push(root.join("routes.yaml"));
-    let has_tests =
-        |path: &&std::path::PathBuf| fs::read_to_string(path).unwrap().contains("\ntests:\n");
+    let has_tests = |path: &&PathBuf| fs::read_to_string(path).unwrap().contains("\ntests:\n");
     let with_tests: Vec<_> = files.iter().filter(has_tests).collect();
     assert!(with_tests.len() >= 3, "{with_tests:?}");
     for path in with_tests {

@@ -60,6 +60,8 @@ pub struct RouteOutline {
     pub rate_limit: Option<RateLimitOutline>,
     /// The origins of web pages that may call it; empty for none.
     pub cors_origins: Vec<String>,
+    /// Whether those pages may send cookies and client certificates.
+    pub cors_credentials: bool,
 }
 
 /// Which requests a route takes; all that is there must hold.
@@ -248,6 +250,7 @@ impl RouteOutline {
                 .cors
                 .as_ref()
                 .map_or_else(Vec::new, |cors| cors.policy().origins.texts()),
+            cors_credentials: route.cors.as_ref().is_some_and(|cors| cors.policy().credentials),
         }
     }
 }

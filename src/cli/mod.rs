@@ -10,7 +10,10 @@ mod dev_idp;
 mod dev_token;
 mod explain;
 mod healthcheck;
+mod man;
+mod routes;
 mod run;
+mod schema;
 mod test;
 
 use std::io::{self, IsTerminal, Write};
@@ -23,10 +26,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::observe::sink::LogSink;
 use crate::observe::{Metrics, log, sink};
 
+/// `0.1.0 (abc1234 2026-11-23)`: the commit and its day, see `build.rs`.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("OBO_GATEWAY_BUILD"), ")");
+
 /// An authenticating reverse proxy that swaps the caller's token for an on-behalf-of token
 /// scoped to each upstream.
 #[derive(Debug, Parser)]
-#[command(name = "obo-gateway", version, disable_help_subcommand = true)]
+#[command(name = "obo-gateway", version = VERSION, disable_help_subcommand = true)]
 struct CommandLine {
     #[command(flatten)]
     global: Global,
@@ -79,6 +85,12 @@ enum Command {
     Explain(explain::ExplainArguments),
     /// Hold the routes to the `tests:` of their file, without any network
     Test(test::TestArguments),
+    /// Print the route table: match, auth, upstream, outbound token; open and unusual routes are marked
+    Routes {
+        /// `json` is for reviews and programs: sorted by name, without line numbers
+        #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+        format: routes::Format,
+    },
     /// Show the gateway on loopback: a development identity provider, stand-ins for Microsoft
     /// Graph and Azure Resource Manager, and the gateway in front
     Demo(DemoArguments),
@@ -86,6 +98,14 @@ enum Command {
     DevIdp(DevIdpArguments),
     /// Ask `/readyz` of the configured admin address; exit 0 or 1
     Healthcheck,
+    /// Print the JSON Schema of the routes file, for editors
+    Schema {
+        /// `markdown` is the reference of all keys, for people
+        #[arg(long, value_enum, value_name = "FORMAT", default_value = "json")]
+        format: schema::Format,
+    },
+    /// Print the manual page, for `man -l -`
+    Man,
     /// Print shell completions
     Completions {
         /// The shell
@@ -204,6 +224,9 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::main(&arguments, &sink, metrics),
         Command::DevIdp(arguments) => dev_idp::main(&arguments),
         Command::Healthcheck => healthcheck::main(&global.config),
+        Command::Routes { format } => routes::main(&global.config, format),
+        Command::Schema { format } => schema::main(format),
+        Command::Man => man::main::<CommandLine>(),
         Command::Completions { shell } => completions::main::<CommandLine>(shell),
     }
 }

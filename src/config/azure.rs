@@ -17,6 +17,10 @@ use super::problem::{Place, Problem, Problems};
 use super::source::Environment;
 use super::tree::{Entry, Key, Node, Scalar, Tree, Value};
 
+/// The struct whose keys they are, and the keys, which a file may therefore lack.
+pub(super) const STRUCT: &str = "Entra";
+pub(super) const FILLED_IN: [&str; 5] = ["tenant", "client_id", "credential", "cloud", "authority"];
+
 /// The login hosts of the clouds, by the words of `cloud`. The last one is what the Azure
 /// libraries still call China's.
 const CLOUDS: [(&str, &str); 4] = [

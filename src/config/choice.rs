@@ -6,6 +6,7 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, VariantAccess, Visitor,
 };
 
+use super::complaint::{A_MAPPING, ONE_KEY};
 use super::failure::Failure;
 use super::problem::Problem;
 use super::reader::Reader;
@@ -36,7 +37,7 @@ impl<'n> Choice<'n> {
         variants: &'static [&'static str],
     ) -> Result<Self, Failure> {
         if !matches!(reader.node.value, Value::Mapping(_)) {
-            return Err(Failure::Form(format!("a mapping with one key of {}", list(variants))));
+            return Err(Failure::Form(format!("{ONE_KEY}{}", list(variants))));
         }
         let is_known = |key: &str| variants.contains(&key);
         for entry in reader.entries().iter().filter(|entry| !is_known(&entry.key.text)) {
@@ -61,7 +62,7 @@ impl<'n> Choice<'n> {
         variants: &'static [&'static str],
     ) -> Result<Self, Failure> {
         if !matches!(reader.node.value, Value::Mapping(_)) {
-            return Err(Failure::Form("a mapping of keys".to_owned()));
+            return Err(Failure::Form(A_MAPPING.to_owned()));
         }
         let Some(entry) = reader.entries().iter().find(|entry| entry.key.text == tag) else {
             let message = format!("{} has no `{tag}`", reader.label());

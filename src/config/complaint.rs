@@ -12,6 +12,11 @@ use super::tree::{Entry, Value};
 /// What a bool, and what a list, is told to be.
 pub(super) const TRUE_OR_FALSE: &str = "`true` or `false`";
 pub(super) const A_LIST: &str = "a list";
+/// What mappings are told to be: of keys that the file knows, of names that the operator chose, and
+/// with one key out of several.
+pub(super) const A_MAPPING: &str = "a mapping of keys";
+pub(super) const A_MAPPING_OF_NAMES: &str = "a mapping of names";
+pub(super) const ONE_KEY: &str = "a mapping with one key of ";
 
 impl Reader<'_> {
     /// What the texts of problems call it.
@@ -37,10 +42,16 @@ impl Reader<'_> {
                 let problem = Problem::error(self.node.place, message);
                 Some(hint.into_iter().fold(problem, Problem::hint))
             }
-            Failure::Form(expected) => Some(self.wrong_form(&expected)),
+            Failure::Form(expected) => Some(self.wrong_form(&expected, &[])),
+            Failure::Keys(keys) => Some(self.wrong_form(A_MAPPING, keys)),
             Failure::Word(word, known) => Some(self.wrong_word(&word, known)),
             Failure::Missing(key) if self.has(key) => None,
-            Failure::Missing(key) => Some(self.missing(key, "add it")),
+            Failure::Missing(key) => {
+                let hint = format!(
+                    "add `{key}: …`; `obo-gateway schema --format markdown` says what it takes"
+                );
+                Some(self.missing(key, &hint))
+            }
             Failure::NotYet => Some(self.not_yet()),
         };
         if let Some(problem) = problem {
@@ -83,7 +94,13 @@ impl Reader<'_> {
         }
     }
 
-    fn wrong_form(self, expected: &str) -> Problem {
+    fn wrong_form(self, expected: &str, keys: &[&str]) -> Problem {
+        // What serde's own types call themselves.
+        let expected = match expected {
+            "path string" => "the path of a file",
+            "a string" => "a text",
+            own => own,
+        };
         let label = self.label();
         let (found, hint) = match &self.node.value {
             Value::Scalar(scalar) if scalar.is_null => {
@@ -102,9 +119,54 @@ impl Reader<'_> {
             Value::Mapping(_) => ("a mapping".to_owned(), None),
             Value::Broken => ("what stands here".to_owned(), None),
         };
-        let problem =
-            Problem::error(self.node.place, format!("{label} takes {expected}, not {found}"));
-        hint.into_iter().fold(problem, Problem::hint)
+        let hint = hint.unwrap_or_else(|| self.form_hint(expected, keys));
+        Problem::error(self.node.place, format!("{label} takes {expected}, not {found}")).hint(hint)
+    }
+
+    /// How a value of the form `expected` is written where another stands.
+    fn form_hint(self, expected: &str, keys: &[&str]) -> String {
+        let named: Vec<_> = keys.iter().copied().filter(|key| !key.starts_with('$')).collect();
+        // Keys of a struct within are not in the list.
+        let more = if named.len() < keys.len() { ", …" } else { "" };
+        let known = match *named {
+            [] => String::new(),
+            _ => format!("; keys here: {}{more}", named.join(", ")),
+        };
+        let name = self.key.or(self.list).map_or("key", |key| key.text.as_str());
+        match (expected, &self.node.value) {
+            (A_MAPPING, _) if self.key.is_none() && self.list.is_none() => {
+                format!(
+                    "begin with `routes:` at the left margin; `obo-gateway demo` shows a file that works{known}"
+                )
+            }
+            (A_MAPPING, Value::List(_)) => {
+                format!("write its keys below `{name}:`, without `-` and brackets{known}")
+            }
+            (A_MAPPING, _) => {
+                format!(
+                    "write its keys indented below `{name}:`, or in braces, as in `{name}: {{ key: value }}`{known}"
+                )
+            }
+            (A_MAPPING_OF_NAMES, _) => {
+                format!(
+                    "write each on a line of its own below `{name}:`, as in `name: value`, without `-`"
+                )
+            }
+            (A_LIST, _) => {
+                "write `[one, another]`, or each on a line of its own behind `- `".to_owned()
+            }
+            (TRUE_OR_FALSE, _) => "write one of these two words".to_owned(),
+            (form, _) if form.starts_with(ONE_KEY) => {
+                format!("write one of these keys below `{name}:`, with its own value behind it")
+            }
+            (_, Value::List(_)) => "write one value, without brackets or `-`".to_owned(),
+            (_, Value::Mapping(_)) => {
+                format!(
+                    "write one value behind `{name}:`, without keys of its own; quote a value that has braces or `: ` in it"
+                )
+            }
+            (_, Value::Scalar(_) | Value::Broken) => format!("write {expected}"),
+        }
     }
 
     fn wrong_word(self, word: &str, known: &'static [&'static str]) -> Problem {

@@ -14,6 +14,8 @@ pub(super) enum Failure {
     Text(String),
     /// A value of another form than this one.
     Form(String),
+    /// No mapping, where one of these keys should be.
+    Keys(&'static [&'static str]),
     /// A word that is none of these.
     Word(String, &'static [&'static str]),
     /// A mapping without this key.

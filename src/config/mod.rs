@@ -9,6 +9,7 @@
 
 pub mod file;
 pub mod resolve;
+pub mod schema;
 mod access;
 mod azure;
 mod choice;
@@ -107,8 +108,13 @@ impl Source {
                 let before = error.utf8_error().valid_up_to();
                 let line =
                     error.as_bytes().iter().take(before).filter(|byte| **byte == b'\n').count() + 1;
-                let message = format!("line {line} is not UTF-8 text");
-                Err(refused(&name, Problem::of_file(message).hint("save the file as UTF-8")))
+                // Its lines are not shown: what they say is not known, and may be secret.
+                let place =
+                    Place { line: u32::try_from(line).unwrap_or(u32::MAX), column: 1, length: 1 };
+                let problem = Problem::error(place, "this line is not UTF-8 text");
+                let hint =
+                    "save the file as UTF-8, without letters of another encoding in this line";
+                Err(refused(&name, problem.hint(hint)))
             }
         }
     }

@@ -48,12 +48,24 @@ pub(super) fn parse(
         Ok(root) => Some(Tree { root: root?, files: builder.files }),
         Err(Stop(problem)) => {
             let problems = builder.problems;
+            let problem = conflict(text).unwrap_or(problem);
             hidden::hide_in_text(problems.listing_mut());
             problems.push(problem);
             None
         }
     }
 }
+
+/// Text that git left where two changes met is no YAML, and says of itself what it is.
+fn conflict(text: &str) -> Option<Problem> {
+    let line = text.lines().position(|line| line.starts_with("<<<<<<< "))?;
+    let place = Place { line: number(line + 1), column: 1, length: 7 };
+    let hint = "keep one of the two sides, and remove the lines `<<<<<<<`, `=======` and `>>>>>>>`";
+    Some(Problem::error(place, "a merge conflict of git that nobody resolved").hint(hint))
+}
+
+/// Where a file that is empty should begin.
+const BEGINNING: Place = Place { line: 1, column: 1, length: 1 };
 
 /// Why reading ends early: text behind this point can't be understood.
 struct Stop(Problem);
@@ -105,7 +117,7 @@ impl<'t> Builder<'t> {
             }
         }
         if root.as_deref().is_none_or(Node::is_null) {
-            self.problems.push(Problem::of_file("the routes file is empty").hint(
+            self.problems.push(Problem::error(BEGINNING, "the routes file is empty").hint(
                 "a routes file needs `routes` at least; `obo-gateway demo` shows one that works",
             ));
             return Ok(None);

@@ -12,7 +12,7 @@ use serde::forward_to_deserialize_any;
 
 use super::access::{Elements, Entries, Placed};
 use super::choice::Choice;
-use super::complaint::{A_LIST, TRUE_OR_FALSE, one_of};
+use super::complaint::{A_LIST, A_MAPPING, TRUE_OR_FALSE, one_of};
 use super::failure::{Failure, WrongText};
 use super::problem::{Problem, Problems};
 use super::rule::Rule;
@@ -274,7 +274,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Failure> {
-        self.mapping(&"a mapping of keys")?;
+        self.mapping(&A_MAPPING).map_err(|_form| Failure::Keys(fields))?;
         self.check_rules(name, fields);
         visitor.visit_map(Entries::new(self, Some(fields)))
     }

@@ -231,7 +231,10 @@ impl Filled {
         let content = environment.read(file).map_err(|error| {
             wrong(
                 format!("can't read the file `{path}`: {error}"),
-                format!("it is looked for at `{}`", shown.display()),
+                format!(
+                    "it is looked for at `{}`: put it there for this user to read, or correct the path",
+                    shown.display()
+                ),
             )
         })?;
         let content = String::from_utf8(content).map_err(|error| {

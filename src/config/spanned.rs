@@ -11,6 +11,7 @@ use std::ops::Deref;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::complaint::A_MAPPING_OF_NAMES;
 use super::problem::Place;
 
 /// Asks for a value together with its places.
@@ -150,7 +151,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
             type Value = Table<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a mapping of names")
+                f.write_str(A_MAPPING_OF_NAMES)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Table<T>, A::Error> {

@@ -59,9 +59,10 @@ fn explain(kind: &ErrorKind) -> (String, &'static str) {
             "this line does not line up with those above",
             "give the keys of one mapping, and the `-` of one list, the same indentation",
         ),
-        ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
-            said("a key without `:`", "write `key: value`, or `- value` in a list")
-        }
+        ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => said(
+            "a key without `: `",
+            "write `key: value` with a space behind the colon, or `- value` in a list",
+        ),
         ErrorKind::UnexpectedCharacter { character: '@' | '`' | '%' } => {
             said("a value can't begin with this character", "quote the value: `\"…\"`")
         }
@@ -70,11 +71,19 @@ fn explain(kind: &ErrorKind) -> (String, &'static str) {
         }
         ErrorKind::UnknownAnchor => said(
             "`*` refers to an anchor that is not defined above",
-            "quote the value if it begins with `*`: `\"*.example.com\"`",
+            "define it above (`key: &name value`), or quote the value if it begins with `*`: `\"*.example.com\"`",
         ),
         ErrorKind::UnknownQuotedScalarEscape | ErrorKind::InvalidQuotedScalarHexEscape => said(
             "an escape in double quotes that YAML does not know",
             "write `\\\\` for a backslash, or use single quotes",
+        ),
+        ErrorKind::MissingAnchorOrAliasName => {
+            said("a `*` or `&` without a name behind it", "quote the value: `\"*\"`")
+        }
+        ErrorKind::InvalidTrailingSingleQuotedScalar
+        | ErrorKind::InvalidTrailingDoubleQuotedScalar => said(
+            "text behind a closing quote",
+            "close it at the end of the value; within single quotes a quote is written twice: `'it''s'`",
         ),
         ErrorKind::DirectiveDisallowed => {
             said("a YAML directive", "remove the line that begins with `%`")

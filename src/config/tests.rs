@@ -58,7 +58,7 @@ fn good_files_are_read_whole() {
 #[test]
 fn bad_files_are_explained() {
     let files = files("bad");
-    assert!(files.len() >= 40, "{}", files.len());
+    assert!(files.len() >= 75, "{}", files.len());
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(Path::new(DATA).join("bad"));
     settings.set_prepend_module_to_snapshot(false);
@@ -68,12 +68,24 @@ fn bad_files_are_explained() {
             let reading = read_text(&fs::read_to_string(&path).unwrap());
             let shown = reading.problems.to_string().replace(DATA, "DATA");
             assert!(reading.problems.refuse(), "{}", path.display());
+            assert_can_be_mended(&path, &reading.problems);
             for secret in [LITERAL_SECRET, "outside-never-printed"] {
                 assert!(!shown.contains(secret), "{}\n{shown}", path.display());
             }
             insta::assert_snapshot!(path.file_stem().unwrap().to_str().unwrap(), shown);
         }
     });
+}
+
+/// Whoever meets a problem knows where it is and what to do about it.
+pub(in super::super) fn assert_can_be_mended(path: &Path, problems: &Problems) {
+    for problem in problems.sorted() {
+        let place = problem.place.unwrap_or_default();
+        let is_known = place.line > 0 && place.column > 0;
+        assert!(is_known, "{}: no line and column: {problem:?}", path.display());
+        let hint = problem.hint.as_deref().unwrap_or_default();
+        assert!(hint.len() > 8, "{}: no hint: {problem:?}", path.display());
+    }
 }
 
 #[test]
@@ -236,7 +248,7 @@ fn a_file_is_read_with_its_folder() {
     assert_eq!((source.text.as_str(), source.base.as_path()), ("a: \u{e4}\n", folder.path()));
     fs::write(&path, b"a: 1\nb: \xff\n").unwrap();
     let problems = Source::open(&path).err().unwrap().to_string();
-    assert!(problems.contains("line 2 is not UTF-8"), "{problems}");
+    assert!(problems.contains("r.yaml:2:1: error: this line is not UTF-8"), "{problems}");
     assert!(Source::open(folder.path()).is_err());
 }
 

@@ -43,7 +43,7 @@ impl HostPattern {
         }
         let host = canonical_host(name).map_err(|fault| match fault {
             HostFault::Colon => {
-                invalid("hosts are matched without their port; write the name alone")
+                invalid("hosts are matched without scheme and port; write the name alone")
             }
             HostFault::Empty => invalid("a name is missing; write one like `api.example.com`"),
             HostFault::Name => invalid(

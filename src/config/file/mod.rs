@@ -10,6 +10,7 @@ mod telemetry;
 mod tests;
 mod upstream;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use provider::{
@@ -38,7 +39,7 @@ use super::spanned::{List, NotYet, Spanned, Table};
 use super::value::Count;
 
 /// A routes file.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct RoutesFile {
     /// Where callers connect. Default: one on [`Listener::DEFAULT_ADDRESS`], without TLS.
     pub listeners: Option<List<Spanned<Listener>>>,
@@ -68,7 +69,7 @@ pub struct RoutesFile {
 }
 
 /// `cache`: outbound tokens in memory.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Cache {
     /// Most tokens kept. Default: [`Cache::DEFAULT_MAX_ENTRIES`].
@@ -204,6 +205,11 @@ pub(super) const RULES: &[Rule] = &[
         of: "TokenRequest",
         needs: Needs::AnyOf(&["scopes", "audience", "resource"]),
         hint: "name the upstream's scope: `scopes: [https://graph.microsoft.com/.default]`",
+    },
+    Rule {
+        of: "ManagedIdentity",
+        needs: Needs::Key("resource"),
+        hint: "say what the token is for: `resource: https://management.azure.com`",
     },
     Rule {
         of: "HeaderToken",

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::spanned::{List, OneOrMany, Spanned};
@@ -13,8 +14,9 @@ use super::super::value::{
 use crate::secret::Secret;
 
 /// A value of `providers`: an identity provider, of the kind that its `type` says.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$tagged by type", rename_all = "lowercase")]
+#[schemars(rename = "Tagged_Provider")]
 #[allow(
     clippy::large_enum_variant,
     reason = "there are a handful, and they live as long as a reading"
@@ -45,7 +47,7 @@ impl Provider {
 }
 
 /// A provider of `type: entra`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Entra {
     /// The tenant's id, or a domain of it, whose id is then learned from its metadata; or
     /// `organizations` or `common` for several. Required; default: the environment variable `AZURE_TENANT_ID`.
@@ -75,7 +77,7 @@ pub struct Entra {
 }
 
 /// `cloud` of an Entra provider.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Cloud {
     /// The worldwide one.
@@ -88,8 +90,9 @@ pub enum Cloud {
 }
 
 /// `credential` of an Entra provider: exactly one key.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$one of", rename_all = "snake_case")]
+#[schemars(rename = "OneOf_EntraCredential")]
 pub enum EntraCredential {
     /// A secret of the application.
     ClientSecret(Spanned<Secret>),
@@ -102,7 +105,7 @@ pub enum EntraCredential {
 }
 
 /// `certificate` of a credential: RSA of 2,048 bits or more, signs with PS256.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Certificate {
     /// The certificate that was uploaded to the application, PEM. Required.
     pub cert_file: Spanned<PathBuf>,
@@ -112,7 +115,7 @@ pub struct Certificate {
 }
 
 /// `managed_identity` of a credential.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct FederatedIdentity {
     /// The user-assigned identity that the application's federated credential names; a
     /// system-assigned one can't be it. Required.
@@ -120,7 +123,7 @@ pub struct FederatedIdentity {
 }
 
 /// A provider of `type: oidc`. Defaults are those of [`crate::authn::ProviderSettings::new`].
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Oidc {
     /// What tokens have in `iss`, byte for byte. Required.
     pub issuer: Spanned<HttpUrl>,
@@ -153,8 +156,9 @@ pub struct Oidc {
 }
 
 /// `credential` of an OIDC provider: exactly one key.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$one of", rename_all = "snake_case")]
+#[schemars(rename = "OneOf_OidcCredential")]
 pub enum OidcCredential {
     /// A secret, sent as `Authorization: Basic` (`client_secret_basic`).
     ClientSecret(Spanned<Secret>),
@@ -165,7 +169,7 @@ pub enum OidcCredential {
 }
 
 /// `private_key` of a credential.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct PrivateKey {
     /// The private key, PEM (PKCS#8, PKCS#1 or SEC1, without a passphrase). Required.
     pub key_file: Spanned<PathBuf>,
@@ -176,7 +180,7 @@ pub struct PrivateKey {
 }
 
 /// `exchange` of an OpenID Connect provider: how users' tokens are swapped there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Exchange {
     /// RFC 8693: Keycloak, Okta, Auth0, ZITADEL and most others.
@@ -187,7 +191,7 @@ pub enum Exchange {
 }
 
 /// Keys that both kinds of provider have.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ProviderCalls {
     /// How far its clock and ours may differ, `300s` at most. Default:

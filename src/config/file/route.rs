@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::spanned::{List, OneOrMany, Spanned, Table};
@@ -12,7 +13,7 @@ use super::upstream::{OnlyFalse, TokenSource};
 use crate::secret::Secret;
 
 /// An element of `routes`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Route {
     /// What logs and metrics call it. Default: made from the path.
     pub name: Option<Spanned<Text>>,
@@ -44,7 +45,7 @@ pub struct Route {
     pub timeout: Option<Spanned<Timeout>>,
     /// Largest request body. Default: `server.max_body_bytes`.
     pub max_body_bytes: Option<Spanned<SizeLimit>>,
-    /// Default: `reject`.
+    /// What becomes of `%2F` and `%5C` in a path. Default: `reject`.
     #[serde(default)]
     pub encoded_slashes: EncodedSlashes,
     /// What callers' connections may become, as `Upgrade` names it; all but `websocket` over HTTP/1.1
@@ -64,7 +65,7 @@ pub struct Route {
 }
 
 /// `match`: all that is given must hold.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Match {
     /// The path: `{name}` is one segment, `{*name}` the rest, which may be empty. Required.
     pub path: Spanned<Text>,
@@ -84,8 +85,9 @@ pub struct Match {
 }
 
 /// `auth`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$word or mapping", rename_all = "lowercase")]
+#[schemars(rename = "WordOr_Auth")]
 pub enum Auth {
     /// Everybody: no token is asked for, and one that came is removed.
     None,
@@ -97,7 +99,7 @@ pub enum Auth {
 }
 
 /// What a token must have beyond being valid; `scopes` and `roles` together are alternatives.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AuthRules {
     /// Issued by one of these, by name. Default: all.
@@ -106,7 +108,7 @@ pub struct AuthRules {
     pub scopes: Option<List<Spanned<Text>>>,
     /// Any one of these roles.
     pub roles: Option<List<Spanned<Text>>>,
-    /// Default: `any`.
+    /// Which kind of caller it speaks for. Default: `any`.
     pub callers: Callers,
     /// One of these clients, by id.
     pub clients: Option<List<Spanned<Text>>>,
@@ -117,7 +119,7 @@ pub struct AuthRules {
 }
 
 /// `callers`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Callers {
     /// Users and applications.
@@ -130,24 +132,24 @@ pub enum Callers {
 }
 
 /// `respond`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Respond {
-    /// Required.
+    /// The status, 200 to 599. Required.
     pub status: Spanned<Status>,
-    /// Default: none.
+    /// The headers, by name. Default: none.
     #[serde(default)]
     pub headers: Table<Spanned<String>>,
-    /// Default: empty.
+    /// The body. Default: empty.
     #[serde(default)]
     pub body: String,
 }
 
 /// `redirect`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Redirect {
     /// What `Location` says. Required.
     pub to: Spanned<Text>,
-    /// Default: 308, which keeps the method.
+    /// The status. Default: `308`, which keeps the method.
     #[serde(default)]
     pub status: RedirectStatus,
 }
@@ -159,8 +161,9 @@ impl Default for RedirectStatus {
 }
 
 /// `rewrite`: exactly one key.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$one of", rename_all = "snake_case")]
+#[schemars(rename = "OneOf_Rewrite")]
 pub enum Rewrite {
     /// What is taken off the beginning of the path.
     StripPrefix(Spanned<Text>),
@@ -169,7 +172,7 @@ pub enum Rewrite {
 }
 
 /// `request_headers` and `response_headers`. Values are secrets, since some are API keys.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct HeaderChanges {
     /// Headers that replace any of their name.
@@ -181,7 +184,7 @@ pub struct HeaderChanges {
 }
 
 /// `cors`: the gateway answers preflights by it, and replaces what the upstream says of this.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Cors {
     /// Origins as browsers write them; `*.` stands for one label of a host or more; or `"*"` alone
     /// for all. Required.
@@ -217,7 +220,7 @@ impl Cors {
 
 /// `rate_limit`: a burst of requests at once, which comes back at the rate of `requests` in `per`;
 /// what is beyond it is refused. Each replica counts for itself.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct RateLimit {
     /// So many requests. Required.
     pub requests: Spanned<Count>,
@@ -243,7 +246,7 @@ impl RateLimit {
 }
 
 /// `by` of `rate_limit`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LimitBy {
     /// Each user of a provider and tenant; an application in its own name counts as one.
@@ -256,8 +259,8 @@ pub enum LimitBy {
     Route,
 }
 
-/// `encoded_slashes`: what becomes of `%2F` and `%5C` in a path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// `encoded_slashes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EncodedSlashes {
     /// The request is refused.

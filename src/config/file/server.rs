@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::spanned::Spanned;
@@ -14,11 +15,11 @@ use super::super::value::{
 use crate::secret::Secret;
 
 /// An element of `listeners`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Listener {
     /// IP address and port. Required.
     pub address: Spanned<Address>,
-    /// Default: none, cleartext HTTP/1.1 and HTTP/2.
+    /// The certificate that it shows. Default: none, cleartext HTTP/1.1 and HTTP/2.
     pub tls: Option<Spanned<ListenerTls>>,
     /// Whether each connection begins with a PROXY header (version 1 or 2) that says who the caller
     /// is; one that does not is closed. Whoever reaches the port is believed, so only load balancers
@@ -33,7 +34,7 @@ impl Listener {
 }
 
 /// `tls` of a listener.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct ListenerTls {
     /// The certificate and its chain, PEM. Required.
     pub cert_file: Spanned<PathBuf>,
@@ -48,7 +49,7 @@ pub struct ListenerTls {
 }
 
 /// `client_auth`.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientAuth {
     /// A caller without a certificate is served too; a token that is bound to one is not
@@ -60,7 +61,7 @@ pub enum ClientAuth {
 }
 
 /// `admin`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Admin {
     /// Where health, metrics and the admin API are, or `off`. Default: [`Admin::DEFAULT_ADDRESS`].
@@ -83,7 +84,7 @@ impl Default for Admin {
 }
 
 /// `server`: what holds for all listeners.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Server {
     /// What callers call the gateway: scheme, host, port, and a path where a proxy in front strips

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::spanned::{List, Spanned, Table};
@@ -10,7 +11,7 @@ use super::super::value::{HttpUrl, Period, Sample};
 use crate::secret::Secret;
 
 /// `telemetry`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Telemetry {
     /// Whether each request leaves a line in the log, and with which fields. Default: `true`.
@@ -21,8 +22,9 @@ pub struct Telemetry {
 }
 
 /// `access_log`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename = "$word or mapping")]
+#[schemars(rename = "WordOr_AccessLog")]
 pub enum AccessLog {
     /// A line for each request, with all fields.
     #[default]
@@ -37,14 +39,14 @@ pub enum AccessLog {
 }
 
 /// `access_log` as a mapping.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct AccessLogFields {
     /// The fields of a line; their order is always the same. Required.
     pub fields: List<Spanned<AccessLogField>>,
 }
 
 /// A field of the access log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AccessLogField {
     /// When the request came. A line of text begins with it in any case.
@@ -95,30 +97,30 @@ pub enum AccessLogField {
 
 /// `otlp`: traces for a collector of OpenTelemetry. What is left out is taken from the `OTEL_*`
 /// variables; what the file says goes before them.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Otlp {
-    /// The collector. Over HTTP `/v1/traces` is added to it, unless it ends so. Default:
-    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` as it stands, else `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    /// The collector. Over HTTP `/v1/traces` is added to it, unless it ends so. Default: what
+    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` says, as it stands, else what `OTEL_EXPORTER_OTLP_ENDPOINT` says.
     pub endpoint: Option<Spanned<HttpUrl>>,
     /// Which share of the requests leaves spans where no parent decides, to a ten-thousandth of a
-    /// percent. Default: `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`, else `100%`.
+    /// percent. Default: what `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` say, else `100%`.
     pub sample: Option<Sample>,
     /// Whose `traceparent` decides whether a request leaves spans. Default: `trusted_proxies`, and
     /// `never` where `OTEL_TRACES_SAMPLER` does not begin with `parentbased_`.
     pub follow_parent: Option<FollowParent>,
-    /// How the collector is spoken to. Default: `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL`, else
-    /// `OTEL_EXPORTER_OTLP_PROTOCOL`, else `http/protobuf` for an endpoint with a path or of port
+    /// How the collector is spoken to. Default: what `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL` says, else what
+    /// `OTEL_EXPORTER_OTLP_PROTOCOL` says, else `http/protobuf` for an endpoint with a path or of port
     /// 4318, and `grpc` for all others.
     pub protocol: Option<Spanned<OtlpProtocol>>,
-    /// What each call to the collector carries, such as a key. Default:
-    /// `OTEL_EXPORTER_OTLP_TRACES_HEADERS`, else `OTEL_EXPORTER_OTLP_HEADERS`.
+    /// What each call to the collector carries, such as a key. Default: what
+    /// `OTEL_EXPORTER_OTLP_TRACES_HEADERS` says, else what `OTEL_EXPORTER_OTLP_HEADERS` says.
     pub headers: Option<Table<Spanned<Secret>>>,
-    /// Who issued its certificate, PEM. Default: `OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE`, else
-    /// `OTEL_EXPORTER_OTLP_CERTIFICATE`, else the system's web roots.
+    /// Who issued its certificate, PEM. Default: what `OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE` says, else
+    /// what `OTEL_EXPORTER_OTLP_CERTIFICATE` says, else the system's web roots.
     pub ca_file: Option<Spanned<PathBuf>>,
-    /// For one call to it. Default: `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`, else
-    /// `OTEL_EXPORTER_OTLP_TIMEOUT`, else [`Otlp::DEFAULT_TIMEOUT`].
+    /// For one call to it. Default: what `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT` says, else
+    /// what `OTEL_EXPORTER_OTLP_TIMEOUT` says, else [`Otlp::DEFAULT_TIMEOUT`].
     pub timeout: Option<Period>,
 }
 
@@ -128,7 +130,7 @@ impl Otlp {
 }
 
 /// `protocol` of `otlp`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum OtlpProtocol {
     /// gRPC.
     #[serde(rename = "grpc")]
@@ -139,7 +141,7 @@ pub enum OtlpProtocol {
 }
 
 /// `follow_parent` of `otlp`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FollowParent {
     /// That of `server.trusted_proxies`: others could have everything traced, or nothing.

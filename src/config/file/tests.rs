@@ -1,5 +1,6 @@
 //! `tests`: what `obo-gateway test` holds the routes to. Serving a file takes no notice of them.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::spanned::{List, OneOrMany, Spanned, Table};
@@ -7,7 +8,7 @@ use super::super::value::{Claim, ExpectedStatus, Text};
 use super::upstream::OnlyTrue;
 
 /// An element of `tests`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Test {
     /// What reports call it. Default: its method and URL.
     pub name: Option<Spanned<Text>>,
@@ -20,9 +21,9 @@ pub struct Test {
 }
 
 /// `request`: one without a body. Either `url` or `path` is required.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct TestRequest {
-    /// Default: `GET`.
+    /// Its method. Default: `GET`.
     pub method: Option<Spanned<Text>>,
     /// What is called: scheme, host, path and query.
     pub url: Option<Spanned<Text>>,
@@ -35,8 +36,9 @@ pub struct TestRequest {
 }
 
 /// `token` of a test.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$word or mapping", rename_all = "lowercase")]
+#[schemars(rename = "WordOr_TestToken")]
 pub enum TestToken {
     /// There is none.
     None,
@@ -47,7 +49,7 @@ pub enum TestToken {
 
 /// Claims in place of a token. What each token of the provider has is filled in: `iss`, `aud`, `exp`,
 /// `iat`, `nbf` and `sub`, for Entra also `tid` and `azp`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TestClaims {
     /// Who issued it, by name. Default: the one that there is.
@@ -58,11 +60,11 @@ pub struct TestClaims {
 }
 
 /// `expect`: all that is said has to be so. One of them at least.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Expect {
     /// The name of the route that takes it.
     pub route: Option<Spanned<Text>>,
-    /// `forward`, or the status that the gateway answers with.
+    /// `forward`, or the status that the gateway answers with. Default: any.
     pub status: Option<Spanned<ExpectedStatus>>,
     /// The `code` that it is refused with.
     pub code: Option<Spanned<Text>>,
@@ -80,8 +82,9 @@ pub struct Expect {
 }
 
 /// `token` of `expect`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$word or mapping", rename_all = "lowercase")]
+#[schemars(rename = "WordOr_ExpectedToken")]
 pub enum ExpectedToken {
     /// None.
     None,
@@ -93,8 +96,9 @@ pub enum ExpectedToken {
 }
 
 /// What an upstream gets: one key, as in `token` of an upstream, in short.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$one of", rename_all = "snake_case")]
+#[schemars(rename = "OneOf_ExpectedCredential")]
 pub enum ExpectedCredential {
     /// One on behalf of the caller, for all of these scopes, audiences and resources.
     OnBehalfOf(OneOrMany<Spanned<Text>>),

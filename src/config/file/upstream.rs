@@ -1,11 +1,14 @@
 //! `upstreams`, and `token`, which routes have too.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 
 use super::super::failure::WrongText;
+use super::super::schema::Form;
 use super::super::spanned::{List, Nothing, ONLY_FALSE, OneOrMany, Spanned, Table};
 use super::super::value::{
     Attempts, HttpUrl, Pending, Percent, Period, RequestPath, Share, Text, Timeout, Times,
@@ -14,22 +17,22 @@ use super::super::value::{
 use crate::secret::Secret;
 
 /// A value of `upstreams`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Upstream {
     /// A known upstream: fills in `url` and `token` for the provider's cloud; keys beside it
-    /// override. Either this or `url` is required.
+    /// override. Either this, `url` or `urls` is required.
     pub preset: Option<Spanned<Preset>>,
-    /// Where it is; a base path is kept.
+    /// Where it is; a base path is kept. Either this, `urls` or `preset` is required.
     pub url: Option<Spanned<HttpUrl>>,
     /// Where it is, several times: requests are shared by all addresses that their names have. At
     /// most [`Upstream::MAX_URLS`], of one scheme and base path.
     pub urls: Option<Spanned<List<Spanned<HttpUrl>>>>,
     /// What it receives in place of the caller's token. Default: `none: true`.
     pub token: Option<Spanned<TokenSource>>,
-    /// Default: `auto`.
+    /// Which HTTP it is spoken to. Default: `auto`.
     pub protocol: Spanned<Protocol>,
-    /// Default: `upstream`.
+    /// Which host it is told it was called by. Default: `upstream`.
     pub host_header: HostHeader,
     /// How long things may take.
     pub timeouts: Timeouts,
@@ -66,7 +69,7 @@ impl Upstream {
 }
 
 /// `load_balancing` of an upstream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LoadBalancing {
     /// To the one of two endpoints, chosen at random, that has fewer requests on their way.
@@ -78,7 +81,7 @@ pub enum LoadBalancing {
 
 /// `health_check` of an upstream: a GET now and then, to each of its endpoints, which is good if
 /// the answer is 2xx.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct HealthCheck {
     /// What is asked for, as it stands: a base path of the URL is not put before it. Required.
     pub path: RequestPath,
@@ -130,7 +133,7 @@ impl HealthCheck {
 
 /// `outlier_ejection` of an upstream. What counts as a failure: an answer of 5xx, a connection
 /// that can't be made or breaks, and silence past a timeout.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct OutlierEjection {
     /// After so many without a success in between. Default:
@@ -165,12 +168,12 @@ impl Default for OutlierEjection {
 }
 
 /// `retry` of an upstream: which requests are sent again, in the hope of another outcome.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Retry {
     /// Tries in all; 1 is none but the first. Default: [`Retry::DEFAULT_ATTEMPTS`].
     pub attempts: Option<Attempts>,
-    /// After what; the list takes the place of the default, which is
+    /// After what; the list takes the place of the default. Default:
     /// `[connect_failure, refused_stream]`.
     pub on: Option<List<Spanned<RetryOn>>>,
     /// Most further tries of the last 10 s, as a share of the requests in that time; 3 a second
@@ -186,7 +189,7 @@ impl Retry {
 }
 
 /// A word of `on`: after what a request is sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum RetryOn {
     /// No connection could be made, so nothing was sent. Any request.
     #[serde(rename = "connect_failure")]
@@ -206,7 +209,7 @@ pub enum RetryOn {
 }
 
 /// `preset` of an upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
     /// Microsoft Graph.
@@ -216,7 +219,7 @@ pub enum Preset {
 }
 
 /// `protocol` of an upstream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// What ALPN finds; HTTP/1.1 without TLS.
@@ -228,8 +231,8 @@ pub enum Protocol {
     Http2,
 }
 
-/// `host_header` of an upstream: which host it is told it was called by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// `host_header` of an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HostHeader {
     /// That of its URL.
@@ -240,7 +243,7 @@ pub enum HostHeader {
 }
 
 /// `timeouts` of an upstream.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Timeouts {
     /// To connect, TLS included. Default: [`Timeouts::DEFAULT_CONNECT`].
@@ -277,7 +280,7 @@ impl Default for Timeouts {
 }
 
 /// `tls` of an upstream.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct UpstreamTls {
     /// Who issued its certificate, PEM. Default: the system's web roots.
@@ -292,8 +295,9 @@ pub struct UpstreamTls {
 }
 
 /// `token`: what an upstream receives in place of the caller's token. Exactly one key.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$one of", rename_all = "snake_case")]
+#[schemars(rename = "OneOf_TokenSource")]
 pub enum TokenSource {
     /// A token for the upstream in the name of the caller.
     OnBehalfOf(OnBehalfOf),
@@ -310,7 +314,7 @@ pub enum TokenSource {
 }
 
 /// `on_behalf_of`: the caller's token is swapped for one of theirs at the upstream.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct OnBehalfOf {
     /// What it is for.
     #[serde(rename = "$beside")]
@@ -321,7 +325,7 @@ pub struct OnBehalfOf {
 }
 
 /// `client_credentials`: whoever calls, the upstream gets a token in the gateway's own name.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct ClientCredentials {
     /// What it is for.
     #[serde(rename = "$beside")]
@@ -330,7 +334,7 @@ pub struct ClientCredentials {
 
 /// Keys that all tokens of a provider have. One of `scopes`, `audience` and `resource` is
 /// required.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TokenRequest {
     /// Scopes of the upstream. At Entra required, and all of one resource; in the gateway's own
@@ -349,7 +353,7 @@ pub struct TokenRequest {
 }
 
 /// `app_callers` of `on_behalf_of`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AppCallers {
     /// They are refused.
@@ -364,7 +368,7 @@ pub enum AppCallers {
 /// `managed_identity` of `token`. Where the gateway runs tells which service is asked:
 /// `IDENTITY_ENDPOINT` with `IDENTITY_HEADER` is App Service, with `IMDS_ENDPOINT` Azure Arc; else
 /// it is IMDS, whose address `AZURE_POD_IDENTITY_AUTHORITY_HOST` changes.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct ManagedIdentity {
     /// What the token is for, without the `/.default` of scopes. Required.
     pub resource: Spanned<Text>,
@@ -374,12 +378,26 @@ pub struct ManagedIdentity {
 }
 
 /// `header` of `token`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct HeaderToken {
     /// The header's name. Required.
     pub name: Spanned<Text>,
     /// Its value. Required.
     pub value: Spanned<Secret>,
+}
+
+impl JsonSchema for OnlyTrue {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "OnlyTrue".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        Form::Words(&["true"]).schema("`true`")
+    }
 }
 
 /// `true`; where `false` would say nothing, or the opposite of what it seems to.
@@ -403,5 +421,19 @@ pub struct OnlyFalse;
 impl<'de> Deserialize<'de> for OnlyFalse {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_newtype_struct(ONLY_FALSE, Nothing).map(|()| Self)
+    }
+}
+
+impl JsonSchema for OnlyFalse {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "OnlyFalse".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        Form::Words(&["false"]).schema("`false`")
     }
 }

@@ -59,15 +59,15 @@ fn why_not(name: &HeaderName) -> Option<&'static str> {
     if framing.contains(name)
         || matches!(text, "keep-alive" | "proxy-connection" | "http2-settings")
     {
-        Some("it belongs to the connection, and the gateway sets it")
+        Some("remove it: it belongs to the connection, and the gateway sets it")
     } else if *name == HOST {
-        Some("see `host_header` of the upstream")
+        Some("remove it, and say by `host_header` of the upstream which host it is told")
     } else if *name == AUTHORIZATION {
         Some(
             "say which credential the upstream gets with `token:`, such as `token: { header: { name: authorization, value: … } }`",
         )
     } else if *name == FORWARDED || *name == X_REQUEST_ID || text.starts_with("x-forwarded-") {
-        Some("the gateway sets it for every request")
+        Some("remove it: the gateway sets it for every request")
     } else {
         None
     }
@@ -80,7 +80,7 @@ pub(super) fn value(text: &str, place: Place, finding: &mut Finding<'_>) -> Opti
         finding.error(
             place,
             "the value can't stand in a header",
-            "visible ASCII characters and spaces, on one line",
+            "write visible ASCII characters and spaces, on one line",
         );
     }
     value

@@ -134,7 +134,8 @@ impl Finding<'_> {
             Err(error) => {
                 let shown = self.environment.path(&path.value);
                 let message = format!("can't read `{}`: {error}", shown.display());
-                self.error(path.place, message, "relative paths are relative to the routes file");
+                let hint = "name a file that is there and that this user may read; relative paths are relative to the routes file";
+                self.error(path.place, message, hint);
                 None
             }
         }

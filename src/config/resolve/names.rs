@@ -21,6 +21,11 @@ pub(super) fn unknown(name: &Spanned<Text>, section: Section, finding: &mut Find
     if names.contains(&name.value.0) {
         return;
     }
+    if names.is_empty() {
+        let hint = format!("add it: there are no {}", here.trim_end_matches(" here"));
+        finding.error(name.place, format!("unknown {what} `{}`", name.value), hint);
+        return;
+    }
     let hint = did_you_mean(&name.value, here, names.iter().map(String::as_str));
     finding.error(name.place, format!("unknown {what} `{}`", name.value), hint);
 }

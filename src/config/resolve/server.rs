@@ -109,7 +109,7 @@ fn certificate(
         Err(error) => {
             let of_key = error.file() == Some(&key_file) && key_file != cert_file;
             let place = if of_key { tls.key_file.place } else { tls.cert_file.place };
-            let hint = "both files are PEM; relative paths are relative to the routes file";
+            let hint = "`cert_file` is the chain, the server's own certificate first, and `key_file` the private key of that one, both PEM; relative paths are relative to the routes file";
             finding.error(place, with_sources(&error), hint);
             None
         }

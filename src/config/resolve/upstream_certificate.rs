@@ -28,7 +28,7 @@ pub(super) fn read(
         Err(error) => {
             let file = if error.is_of_key() { key_file } else { cert_file };
             let path = finding.environment.path(&file.value);
-            let hint = "both files are PEM; relative paths are relative to the routes file";
+            let hint = "`cert_file` is the chain, the gateway's own certificate first, and `key_file` the private key of that one, both PEM; relative paths are relative to the routes file";
             finding.error(
                 file.place,
                 format!("`{}` {}", path.display(), with_sources(&error)),

@@ -1,11 +1,14 @@
 //! The claims and the status of a policy test.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::super::failure::WrongText;
+use super::super::schema::Form;
 use super::super::spanned::CLAIM;
 use super::Written;
 
@@ -65,6 +68,20 @@ impl<'de> Deserialize<'de> for Claim {
     }
 }
 
+impl JsonSchema for Claim {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Claim".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "description": "Any JSON value." })
+    }
+}
+
 /// What a text without quotes is by the types of JSON, if it is no text.
 pub(in super::super) enum Plain {
     Bool(bool),
@@ -97,6 +114,10 @@ pub enum ExpectedStatus {
 
 impl Written for ExpectedStatus {
     const FORM: &'static str = "`forward`, or a status such as `403`";
+
+    fn form() -> Form {
+        Form::NumberOr { least: 100, most: 599, or: "forward" }
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         if text == "forward" {

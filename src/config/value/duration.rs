@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::failure::WrongText;
+use super::super::schema::Form;
 use super::Written;
 
 /// A time that is not zero: `250ms`, `30s`, `5m`, `12h`.
@@ -30,6 +31,10 @@ const DURATION: &str = "a duration such as `30s`";
 /// Longest duration that is no slip of the unit.
 const MAX_PERIOD: Duration = Duration::from_hours(365 * 24);
 
+/// The texts of [`Period`] and [`PeriodOrZero`], as patterns.
+const TIME: &str = "0*[1-9][0-9]*(ms|s|m|h)";
+const TIME_OR_ZERO: &str = "[0-9]+(ms|s|m|h)";
+
 fn duration(text: &str) -> Result<Duration, WrongText> {
     let wrong = |hint: String| WrongText::new(format!("`{text}` is not a duration"), hint);
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -37,14 +42,18 @@ fn duration(text: &str) -> Result<Duration, WrongText> {
     let Ok(number) = number.parse::<u64>() else {
         return Err(wrong("write a whole number and a unit: `250ms`, `30s`, `5m`, `12h`".into()));
     };
-    let seconds = match unit {
-        "ms" => return bounded(text, Duration::from_millis(number)),
-        "s" => 1,
-        "m" => 60,
-        "h" => 60 * 60,
-        "" => return Err(wrong(format!("give it a unit: `{number}s`, `{number}ms`"))),
-        _ => return Err(wrong("the units are `ms`, `s`, `m` and `h`, one of them: `90s`".into())),
-    };
+    let seconds =
+        match unit {
+            "ms" => return bounded(text, Duration::from_millis(number)),
+            "s" => 1,
+            "m" => 60,
+            "h" => 60 * 60,
+            "" => return Err(wrong(format!("give it a unit: `{number}s`, `{number}ms`"))),
+            _ => return Err(wrong(
+                "the units are `ms`, `s`, `m` and `h`, one of them, right behind the number: `90s`"
+                    .into(),
+            )),
+        };
     bounded(text, Duration::from_secs(number.saturating_mul(seconds)))
 }
 
@@ -58,6 +67,10 @@ fn bounded(text: &str, duration: Duration) -> Result<Duration, WrongText> {
 impl Written for PeriodOrZero {
     const FORM: &'static str = DURATION;
 
+    fn form() -> Form {
+        Form::Pattern(TIME_OR_ZERO)
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         duration(text).map(Self)
     }
@@ -65,6 +78,10 @@ impl Written for PeriodOrZero {
 
 impl Written for Period {
     const FORM: &'static str = DURATION;
+
+    fn form() -> Form {
+        Form::Pattern(TIME)
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         match duration(text)? {
@@ -84,6 +101,10 @@ impl ClockSkew {
 impl Written for ClockSkew {
     const FORM: &'static str = DURATION;
 
+    fn form() -> Form {
+        Form::Pattern(TIME_OR_ZERO)
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         let skew = duration(text)?;
         if skew > Self::MAX {
@@ -96,6 +117,10 @@ impl Written for ClockSkew {
 
 impl Written for Timeout {
     const FORM: &'static str = "a duration such as `30s`, or `off`";
+
+    fn form() -> Form {
+        Form::Pattern("off|0*[1-9][0-9]*(ms|s|m|h)")
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         if text == "off" {

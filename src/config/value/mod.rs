@@ -14,9 +14,11 @@ mod token;
 mod upgrade;
 mod upstream_limits;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 pub(super) use claim::Plain;
@@ -32,12 +34,16 @@ pub use upgrade::Upgrade;
 pub use upstream_limits::{Attempts, Pending, Share, UpstreamConnections};
 
 use super::failure::WrongText;
+use super::schema::Form;
 use crate::secret::Secret;
 
 /// A value that is written as text.
 pub(super) trait Written: Sized {
     /// What a mapping in its place is told to be: ``a duration such as `30s` ``.
     const FORM: &'static str;
+
+    /// What the schema says of the text, for editors: never less than [`Written::parse`] takes.
+    fn form() -> Form;
 
     /// Reads the text.
     fn parse(text: &str) -> Result<Self, WrongText>;
@@ -66,6 +72,20 @@ macro_rules! written {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 read(deserializer)
+            }
+        }
+
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                <Self as Written>::form().schema(Self::FORM)
             }
         }
     )+};
@@ -112,6 +132,10 @@ pub struct Text(pub String);
 impl Written for Text {
     const FORM: &'static str = "a text";
 
+    fn form() -> Form {
+        Form::Scalar
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         if text.trim().is_empty() {
             return Err(WrongText::new("the text is empty", "write a value, or remove the key"));
@@ -136,6 +160,10 @@ impl fmt::Display for Text {
 
 impl Written for Secret {
     const FORM: &'static str = "a text";
+
+    fn form() -> Form {
+        Form::Scalar
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         if text.is_empty() {

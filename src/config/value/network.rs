@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::super::failure::WrongText;
+use super::super::schema::Form;
 use super::Written;
 
 /// An IP address and a port to listen on.
@@ -14,6 +15,10 @@ pub struct Address(pub SocketAddr);
 
 impl Written for Address {
     const FORM: &'static str = "an address such as `127.0.0.1:8080`";
+
+    fn form() -> Form {
+        Form::Pattern(".+:[0-9]{1,5}")
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         if let Ok(address) = text.parse() {
@@ -48,6 +53,10 @@ pub enum AdminAddress {
 impl Written for AdminAddress {
     const FORM: &'static str = "an address such as `127.0.0.1:9901`, or `off`";
 
+    fn form() -> Form {
+        Form::Pattern("off|.+:[0-9]{1,5}")
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         if text == "off" { Ok(Self::Off) } else { Address::parse(text).map(|it| Self::At(it.0)) }
     }
@@ -59,6 +68,10 @@ pub struct Network(pub IpNet);
 
 impl Written for Network {
     const FORM: &'static str = "a network such as `10.0.0.0/8`";
+
+    fn form() -> Form {
+        Form::Pattern("[0-9a-fA-F.:]+(/[0-9]{1,3})?")
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         let wrong = |hint: String| {
@@ -92,13 +105,24 @@ pub struct HttpUrl {
 impl Written for HttpUrl {
     const FORM: &'static str = "a URL such as `https://api.example.com`";
 
+    fn form() -> Form {
+        Form::Pattern("[hH][tT][tT][pP][sS]?://[^#\\s]+")
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         let hint = "write an absolute URL: `https://api.example.com`";
         let wrong = |what: String, hint: &str| Err(WrongText::new(what, hint));
         let url = match Url::parse(text) {
             Ok(url) => url,
             Err(url::ParseError::RelativeUrlWithoutBase) => {
-                return wrong(format!("`{text}` is not an absolute URL"), hint);
+                let is_host = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+                let hint = match Url::parse(&format!("https://{text}")) {
+                    Ok(url) if is_host && url.username().is_empty() => {
+                        format!("write an absolute URL: `https://{text}`")
+                    }
+                    Ok(_) | Err(_) => hint.to_owned(),
+                };
+                return wrong(format!("`{text}` is not an absolute URL"), &hint);
             }
             Err(error) => return wrong(format!("`{text}` is not a URL: {error}"), hint),
         };
@@ -132,6 +156,10 @@ pub struct Status(pub http::StatusCode);
 impl Written for Status {
     const FORM: &'static str = "a status such as `204`";
 
+    fn form() -> Form {
+        Form::Number { least: 200, most: 599 }
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         let status =
             text.parse().ok().filter(|it: &http::StatusCode| (200..=599).contains(&it.as_u16()));
@@ -146,6 +174,10 @@ pub struct RedirectStatus(pub http::StatusCode);
 
 impl Written for RedirectStatus {
     const FORM: &'static str = "a status such as `308`";
+
+    fn form() -> Form {
+        Form::Words(&["308", "307", "303", "302", "301"])
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         let status = text.parse::<http::StatusCode>().ok();

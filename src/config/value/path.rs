@@ -3,6 +3,7 @@
 use http::uri::PathAndQuery;
 
 use super::super::failure::WrongText;
+use super::super::schema::Form;
 use super::Written;
 
 /// The path of a request, from its slash on; a query may follow.
@@ -11,6 +12,10 @@ pub struct RequestPath(pub PathAndQuery);
 
 impl Written for RequestPath {
     const FORM: &'static str = "a path such as `/healthz`";
+
+    fn form() -> Form {
+        Form::Pattern("/[!-~]*")
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         let wrong = |hint: &str| Err(WrongText::new(format!("`{text}` is not a path"), hint));

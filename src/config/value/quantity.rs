@@ -3,6 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use super::super::failure::WrongText;
+use super::super::schema::Form;
 use super::Written;
 
 /// The size of a request head in bytes: [`HeadBytes::LEAST`] to [`HeadBytes::MOST`].
@@ -39,13 +40,22 @@ fn size(text: &str) -> Result<u64, WrongText> {
         "GiB" => 1024 * 1024 * 1024,
         "" if number == 0 => 1,
         "" => return Err(wrong(format!("give it a unit: `{number}B`, `{number}KiB`"))),
-        _ => return Err(wrong("the units are `B`, `KiB`, `MiB` and `GiB`".into())),
+        _ => {
+            return Err(wrong(
+                "the units are `B`, `KiB`, `MiB` and `GiB`, right behind the number: `64KiB`"
+                    .into(),
+            ));
+        }
     };
     number.checked_mul(factor).ok_or_else(|| wrong("it is more than 16 EiB".into()))
 }
 
 impl Written for HeadBytes {
     const FORM: &'static str = "a size such as `64KiB`";
+
+    fn form() -> Form {
+        Form::Pattern("[0-9]+(B|KiB|MiB)")
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         let bytes = usize::try_from(size(text)?).unwrap_or(usize::MAX);
@@ -64,6 +74,10 @@ impl Written for HeadBytes {
 impl Written for SizeLimit {
     const FORM: &'static str = "a size such as `10MiB`, or `unlimited`";
 
+    fn form() -> Form {
+        Form::ZeroOr("unlimited|0|[0-9]+(B|KiB|MiB|GiB)")
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         if text == "unlimited" { Ok(Self::Unlimited) } else { size(text).map(Self::Bytes) }
     }
@@ -73,27 +87,31 @@ impl Written for SizeLimit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count(pub NonZeroU32);
 
-fn whole_number<T: std::str::FromStr>(text: &str) -> Result<T, WrongText> {
+fn whole_number<T: std::str::FromStr>(text: &str, most: usize) -> Result<T, WrongText> {
     let wrong = || {
-        let hint = "write decimal digits and nothing else: `1000`";
+        let hint = format!("write 1 to {most} in decimal digits, and nothing else");
         WrongText::new(format!("`{text}` is not a whole number of 1 or more"), hint)
     };
     // A leading zero would be octal in older YAML: nobody should have to know which this is.
     if !text.bytes().all(|byte| byte.is_ascii_digit()) || text.starts_with('0') {
         return Err(wrong());
     }
-    text.parse().ok().ok_or_else(|| if text.is_empty() { wrong() } else { too_large(text) })
+    text.parse().ok().ok_or_else(|| if text.is_empty() { wrong() } else { too_large(text, most) })
 }
 
-fn too_large(text: &str) -> WrongText {
-    WrongText::new(format!("`{text}` is too large"), "write a smaller number")
+fn too_large(text: &str, most: usize) -> WrongText {
+    WrongText::new(format!("`{text}` is too large"), format!("write {most} or less"))
 }
 
 impl Written for Count {
     const FORM: &'static str = "a whole number";
 
+    fn form() -> Form {
+        Form::Number { least: 1, most: u32::MAX as usize }
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
-        whole_number(text).map(Self)
+        whole_number(text, u32::MAX as usize).map(Self)
     }
 }
 
@@ -117,9 +135,14 @@ pub(in super::super) const fn times(number: u32) -> Times {
 impl Written for Times {
     const FORM: &'static str = "a whole number";
 
+    fn form() -> Form {
+        Form::Number { least: 1, most: Self::MAX as usize }
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
-        let number: NonZeroU32 = whole_number(text)?;
-        if number.get() > Self::MAX { Err(too_large(text)) } else { Ok(Self(number)) }
+        let most = Self::MAX as usize;
+        let number: NonZeroU32 = whole_number(text, most)?;
+        if number.get() > Self::MAX { Err(too_large(text, most)) } else { Ok(Self(number)) }
     }
 }
 
@@ -130,9 +153,13 @@ pub struct Percent(pub u8);
 impl Written for Percent {
     const FORM: &'static str = "a number from 1 to 100";
 
+    fn form() -> Form {
+        Form::NumberOr { least: 1, most: 100, or: "[1-9][0-9]?%|100%" }
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         let number = text.strip_suffix('%').unwrap_or(text);
-        let share = whole_number(number).map(NonZeroU32::get).ok();
+        let share = whole_number(number, 100).map(NonZeroU32::get).ok();
         let share = share.and_then(|share| u8::try_from(share).ok()).filter(|share| *share <= 100);
         share.map(Self).ok_or_else(|| {
             let message = format!("`{text}` is not a number from 1 to 100");
@@ -158,12 +185,20 @@ impl Workers {
 impl Written for Workers {
     const FORM: &'static str = "a whole number, or `auto`";
 
+    fn form() -> Form {
+        Form::NumberOr { least: 1, most: Self::MAX, or: "auto" }
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        let count: NonZeroUsize = whole_number(text)?;
-        if count.get() > Self::MAX { Err(too_large(text)) } else { Ok(Self::Count(count)) }
+        let count: NonZeroUsize = whole_number(text, Self::MAX)?;
+        if count.get() > Self::MAX {
+            Err(too_large(text, Self::MAX))
+        } else {
+            Ok(Self::Count(count))
+        }
     }
 }
 

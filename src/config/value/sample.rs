@@ -1,6 +1,7 @@
 //! A share of requests.
 
 use super::super::failure::WrongText;
+use super::super::schema::Form;
 use super::Written;
 
 /// A share in percent, with up to four decimals: `0%` to `100%`. In millionths.
@@ -16,6 +17,10 @@ impl Sample {
 
 impl Written for Sample {
     const FORM: &'static str = "a percentage such as `10%`";
+
+    fn form() -> Form {
+        Form::Pattern("[0-9]{1,3}([.][0-9]{1,4})?%")
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         let number = text.strip_suffix('%').and_then(|number| decimal(number, 4, 100));

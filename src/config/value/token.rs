@@ -1,6 +1,7 @@
 //! What tokens are judged by: tenants, algorithms and types.
 
 use super::super::failure::WrongText;
+use super::super::schema::Form;
 use super::super::suggest::did_you_mean;
 use super::Written;
 use crate::authn::is_guid;
@@ -28,6 +29,10 @@ const TENANT_HINT: &str =
 impl Written for Tenant {
     const FORM: &'static str = "a tenant id, a domain, `organizations` or `common`";
 
+    fn form() -> Form {
+        Form::Pattern("organizations|common|[0-9a-fA-F-]{36}|[A-Za-z0-9-]+([.][A-Za-z0-9-]+)+")
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         match text {
             "organizations" => return Ok(Self::Organizations),
@@ -53,6 +58,10 @@ impl Written for Tenant {
 
 impl Written for TenantId {
     const FORM: &'static str = "a tenant id";
+
+    fn form() -> Form {
+        Form::Pattern("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         let id = guid(text).map(Self);
@@ -84,6 +93,10 @@ pub struct HeaderType(pub crate::authn::HeaderType);
 
 impl Written for HeaderType {
     const FORM: &'static str = "a type of token such as `at+jwt`";
+
+    fn form() -> Form {
+        Form::Scalar
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         crate::authn::HeaderType::named(text).map(Self).ok_or_else(|| {
@@ -126,6 +139,12 @@ impl Algorithm {
 impl Written for Algorithm {
     const FORM: &'static str = "an algorithm such as `RS256`";
 
+    fn form() -> Form {
+        Form::Words(&[
+            "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
+        ])
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         if let Some((_, algorithm)) = Self::ALL.iter().find(|(name, _)| *name == text) {
             return Ok(*algorithm);
@@ -146,6 +165,10 @@ pub struct SigningAlgorithm(pub Algorithm);
 
 impl Written for SigningAlgorithm {
     const FORM: &'static str = Algorithm::FORM;
+
+    fn form() -> Form {
+        Algorithm::form()
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         Algorithm::parse(text).map(Self).map_err(|wrong| {

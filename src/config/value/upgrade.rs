@@ -1,6 +1,7 @@
 //! What a connection may become, as `Upgrade` names it.
 
 use super::super::failure::WrongText;
+use super::super::schema::Form;
 use super::Written;
 
 /// A protocol of `upgrades`, in lower case: `websocket`, or another token with an optional version
@@ -10,6 +11,10 @@ pub struct Upgrade(pub String);
 
 impl Written for Upgrade {
     const FORM: &'static str = "a protocol such as `websocket`";
+
+    fn form() -> Form {
+        Form::Scalar
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         let lower = text.to_ascii_lowercase();

@@ -1,6 +1,7 @@
 //! How often a request is tried, and how many connections and waiting requests an upstream has.
 
 use super::super::failure::WrongText;
+use super::super::schema::Form;
 use super::Written;
 
 /// Tries of a request in all: 1 to [`Attempts::MAX`].
@@ -52,6 +53,10 @@ fn between(text: &str, least: usize, most: usize, hint: &str) -> Result<usize, W
 impl Written for Attempts {
     const FORM: &'static str = "a whole number";
 
+    fn form() -> Form {
+        Form::Number { least: 1, most: Self::MAX as usize }
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         let hint = "write 1 to 10, the first try counted: 1 tries once, 2 once more";
         let number = between(text, 1, Self::MAX as usize, hint)?;
@@ -61,6 +66,10 @@ impl Written for Attempts {
 
 impl Written for Share {
     const FORM: &'static str = "a percentage such as `20%`";
+
+    fn form() -> Form {
+        Form::Pattern("(0|[1-9][0-9]?|100)%")
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         let hint = "write `0%` to `100%`, in whole percent";
@@ -77,6 +86,10 @@ impl Written for Share {
 impl Written for UpstreamConnections {
     const FORM: &'static str = "a whole number";
 
+    fn form() -> Form {
+        Form::Number { least: 1, most: Self::MAX }
+    }
+
     fn parse(text: &str) -> Result<Self, WrongText> {
         between(text, 1, Self::MAX, "write 1 to 1000000").map(Self)
     }
@@ -84,6 +97,10 @@ impl Written for UpstreamConnections {
 
 impl Written for Pending {
     const FORM: &'static str = "a whole number";
+
+    fn form() -> Form {
+        Form::Number { least: 0, most: Self::MAX }
+    }
 
     fn parse(text: &str) -> Result<Self, WrongText> {
         between(text, 0, Self::MAX, "write 0 to 1000000; with 0 no request waits").map(Self)

@@ -2,6 +2,7 @@
 //! environment and signals, and judged by what it prints and how it exits.
 
 pub mod process;
+mod reference;
 mod commands;
 mod demo;
 mod online;

@@ -14,8 +14,8 @@ use crate::support::upstream::{Answer, Upstream};
 
 /// The phases of the gateway's own field, in order, each with its milliseconds.
 fn phases(reply: &Reply) -> Vec<(String, f64)> {
-    let fields = reply.headers.get_all("server-timing").iter();
-    let own = fields.last().map_or("", |value| value.to_str().unwrap());
+    let mut fields = reply.headers.get_all("server-timing").iter();
+    let own = fields.next_back().map_or("", |value| value.to_str().unwrap());
     let metric = |metric: &str| {
         let (name, duration) = metric.trim().split_once(";dur=").expect("a duration");
         (name.to_owned(), duration.parse().expect("a number"))

@@ -176,7 +176,9 @@ impl<'a> Resolver<'a, '_> {
     fn say_rewrite(&mut self, text: &Spanned<Text>, error: &RewriteError, pattern: &PathPattern) {
         let problem = Problem::error(text.place, with_sources(error));
         self.finding.problems.push(match error {
-            RewriteError::NotAPath { .. } | RewriteError::DotsBesideName(_) => problem,
+            RewriteError::NotAPath { .. } | RewriteError::DotsBesideName(_) => {
+                problem.hint("what the names stand for is put in: `/v1.0/{rest}`, `/orders/{id}`")
+            }
             RewriteError::Prefix(_)
             | RewriteError::NotAPrefix { .. }
             | RewriteError::UnknownName { .. }

@@ -157,6 +157,22 @@ class Metrics(unittest.TestCase):
         self.assertEqual(set(re.findall(r"`(OboGateway\w+)`", page)), alerts)
 
 
+class Moving(unittest.TestCase):
+    def test_settings_of_others_are_mapped_to_keys_that_are_there(self):
+        schema = (ROOT / "routes.schema.json").read_text(encoding="utf-8")
+        wrong, looked_at = [], 0
+        for page in (SOURCE / "moving").glob("*.md"):
+            for row in re.findall(r"^\| .* \|$", page.read_text(encoding="utf-8"), re.MULTILINE):
+                for code in re.findall(r"`([^`]+)`", row.split(" | ")[1] if row.count(" | ") > 1 else ""):
+                    # A key, and not the name of a claim, header or code.
+                    for key in re.findall(r"(?<![\w{/-])[a-z]+(?:_[a-z]+)+(?=[:.\s}]|$)", code):
+                        looked_at += 1
+                        if f'"{key}"' not in schema and not key.endswith(("_username", "_challenge")):
+                            wrong.append(f"{page.name}: `{key}`")
+        self.assertGreater(looked_at, 50)
+        self.assertEqual(wrong, [])
+
+
 class Tests(unittest.TestCase):
     def test_the_security_model_names_tests_that_are_there(self):
         text = (SOURCE / "security.md").read_text(encoding="utf-8")

@@ -1,7 +1,6 @@
 //! Holds the page of the book about refusals of providers to the tables beside this file:
 //! `docs/src/troubleshooting/providers.md` is made of them, and of nothing else.
-//!
-//! `INSTA_UPDATE=always cargo test --lib the_book` writes it anew.
+//! A test that fails leaves the page as it should be in `target/`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,20 +10,24 @@ use super::{Class, Row, error, number, suberror};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/src/troubleshooting/providers.md");
 
+/// Where it is left if the book says otherwise.
+const MADE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/providers.md");
+
 /// Entra's numbers have seven digits at most.
 const NUMBERS: u64 = 10_000_000;
 
 const HEAD: &str = "\
 # When a provider refuses: AADSTS numbers and errors
 
-<!-- Made of src/exchange/advice.rs by a test: `INSTA_UPDATE=always cargo test --lib the_book`. -->
+<!-- Made of src/exchange/advice.rs by its test: `cargo test --lib the_book`. -->
 
 What `reason` in the access log says of a token endpoint's answer, and what the caller gets. `exchange_failed` is yours
 to mend, and concerns everybody; the others concern one user or one tenant. In these sentences CLIENT is the gateway's `client_id`,
 PROVIDER the name in your file, TENANT the tenant that was asked, and SCOPES what the upstream's `token` asks for; the log
 has their values. What each code is, and what to look at, is said [by code](codes.md).
 
-A known number goes before a suberror, and both go before the bare `error`. An answer with `claims` is
+A known number goes before a suberror, and both go before the bare `error`; so do words by which Keycloak and Auth0 say that they
+refuse the gateway's own client (`exchange_failed`) while the `error` puts it down to the user. An answer with `claims` is
 `claims_challenge`, whatever else it says. An answer that is in none of these tables is judged by its status and its `error`; the log has
 both, and the provider's own words are left out, because they name people.
 ";
@@ -51,8 +54,8 @@ fn table(page: &mut String, what: &str, rows: impl IntoIterator<Item = (String, 
 /// The texts in the patterns of a function of `advice.rs`: what could be looked up there.
 fn words(function: &str) -> Vec<String> {
     let source = include_str!("../advice.rs");
-    let begin = source.find(&format!("fn {function}(")).unwrap();
-    let body = source[begin..].split("\n}\n").next().unwrap();
+    let (_, rest) = source.split_once(&format!("fn {function}(")).unwrap();
+    let (body, _) = rest.split_once("\n}\n").unwrap();
     let mut words = Vec::new();
     for line in body.lines().map(str::trim).filter(|line| line.starts_with('"')) {
         let patterns = line.split("=>").next().unwrap();
@@ -98,9 +101,10 @@ fn the_book_says_what_the_tables_say() {
     let page = page();
     assert!(page.contains("AADSTS7000222"), "numbers were found");
     assert!(page.contains("`bad_token`") && page.contains("`slow_down`"), "words were found");
-    if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
-        fs::write(PAGE, &page).unwrap();
+    if fs::read_to_string(PAGE).is_ok_and(|written| written == page) {
+        return;
     }
-    let written = fs::read_to_string(PAGE).unwrap();
-    assert!(written == page, "write it anew: INSTA_UPDATE=always cargo test --lib the_book");
+    fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/target")).unwrap();
+    fs::write(MADE, &page).unwrap();
+    panic!("take it over: cp {MADE} {PAGE}");
 }

@@ -5,7 +5,7 @@ use std::fs;
 use crate::cli::process::{run, run_with_input};
 use crate::support::registry;
 
-const ROUTES: &str = r#"
+const ROUTES: &str = r"
 providers:
   sso: { type: oidc, issuer: https://sso.example, audiences: [x], jwks_file: keys.json }
 upstreams: { a: { url: https://a.example } }
@@ -15,7 +15,7 @@ routes:
   - { name: pong, match: { path: /ping }, auth: none, respond: { status: 204 } }
 tests:
   - { request: { path: /open }, expect: { status: forward } }
-"#;
+";
 
 /// An Ed25519 key whose private half nobody here has (RFC 8037, Appendix A.2).
 const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;

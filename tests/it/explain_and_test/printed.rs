@@ -102,7 +102,7 @@ async fn explanations_for_people() {
         for secret in ["secret-of-the", "c2VjcmV0"] {
             assert!(!shown.contains(secret), "{name}: {shown}");
         }
-        let code = if explanation.passes() { 0 } else { 1 };
+        let code = i32::from(!explanation.passes());
         assert_golden(name, &format!("{shown}(exit {code})\n"));
     }
     assert_eq!(provider.count(Endpoint::Token), 0);

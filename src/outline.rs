@@ -15,6 +15,7 @@ use crate::authz::{Callers, Policy};
 use crate::exchange::{AppCallers, ExchangePlan, InNameOf, TokenPlan};
 use crate::forward::{AtTokenEnd, Upstream};
 use crate::route::{EncodedSlashes, RouteMatch};
+use crate::secret::names_a_credential;
 use crate::snapshot::{Action, Forward, Route, Snapshot};
 
 /// A configuration, in short.
@@ -257,13 +258,19 @@ impl RouteOutline {
 
 impl MatchOutline {
     fn of(matching: &RouteMatch) -> Self {
-        let text = |(name, value): &(HeaderName, String)| (name.to_string(), value.clone());
+        let shown = |name: &str, value: &str| {
+            // Some callers are told apart by a key that they show.
+            let value = if names_a_credential(name) { "***" } else { value };
+            (name.to_owned(), value.to_owned())
+        };
+        let header = |(name, value): &(HeaderName, String)| shown(name.as_str(), value);
+        let parameter = |(name, value): &(String, String)| shown(name, value);
         Self {
             path: matching.path.text().to_owned(),
             hosts: matching.hosts.iter().map(ToString::to_string).collect(),
             methods: matching.methods.iter().map(ToString::to_string).collect(),
-            headers: matching.headers.iter().map(text).collect(),
-            query: matching.query.iter().cloned().collect(),
+            headers: matching.headers.iter().map(header).collect(),
+            query: matching.query.iter().map(parameter).collect(),
             ignore_case: matching.ignore_case,
             keeps_encoded_slashes: matching.encoded_slashes == EncodedSlashes::Keep,
         }

@@ -152,6 +152,14 @@ impl fmt::Debug for SecretHeader {
     }
 }
 
+/// Whether a header or parameter of this name is likely to carry a credential: what is shown of a
+/// request or a file leaves its value out. Errs on the side of hiding.
+pub fn names_a_credential(name: &str) -> bool {
+    const PARTS: [&str; 7] = ["auth", "cookie", "key", "token", "secret", "passw", "signature"];
+    let name = name.to_ascii_lowercase();
+    name == "sig" || PARTS.iter().any(|part| name.contains(part))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@
 //! the misspelling does not print it.
 
 use super::listing::Listing;
+use crate::secret::names_a_credential;
 
 /// Whether a scalar under these keys, the outermost first, is a secret.
 pub(super) fn is_secret(path: &[String]) -> bool {
@@ -17,7 +18,9 @@ pub(super) fn is_secret(path: &[String]) -> bool {
         || matches!(last.as_str(), "credential" | "header")
         || last == "value" && parent == Some("header")
         || last == "url" && parent == Some("redis")
-        || header && carries_a_credential(last)
+        // Keys of vendors go by names of their own.
+        || above.ends_with(&["otlp".to_owned(), "headers".to_owned()])
+        || header && names_a_credential(last)
 }
 
 /// Whether `text` is a word of the file's language, which no secret is.
@@ -35,11 +38,6 @@ fn names_a_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     ["secret", "passw", "encryption_key", "api_key", "apikey"].iter().any(|part| key.contains(part))
         || is_like(&key, "client_secret", 3)
-}
-
-fn carries_a_credential(header: &str) -> bool {
-    let header = header.to_ascii_lowercase();
-    ["auth", "cookie", "key", "token", "secret"].iter().any(|part| header.contains(part))
 }
 
 fn is_like(key: &str, name: &str, edits: usize) -> bool {
@@ -103,7 +101,7 @@ fn behind_secret_key(line: &str) -> Option<(u32, &str)> {
 fn is_secret_word(word: &str) -> bool {
     let word = word.trim_start_matches('-');
     names_a_secret(word)
-        || carries_a_credential(word) && !matches!(word, "auth" | "token_endpoint" | "key_file")
+        || names_a_credential(word) && !matches!(word, "auth" | "token_endpoint" | "key_file")
         || matches!(word, "value" | "credential" | "header")
 }
 
@@ -129,6 +127,7 @@ mod tests {
             "cache/redis/url",
             "cache/redis/encryption_keys",
             "routes/request_headers/set/Authorization",
+            "telemetry/otlp/headers/x-honeycomb-team",
         ] {
             assert!(secret(path), "{path}");
         }

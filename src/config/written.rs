@@ -10,6 +10,7 @@ use serde_json::{Map, Value as Json};
 use super::hidden;
 use super::listing::{BLOT, Listing};
 use super::tree::{Entry as TreeEntry, Node, Scalar, Value};
+use crate::secret::names_a_credential;
 use crate::written::{Entry, Section, Written};
 
 /// The content of a file, before its routes have names.
@@ -140,9 +141,34 @@ fn scalar_shown(scalar: &Scalar, node: &Node, path: &[String], listing: &Listing
     let is_secret = hidden::is_secret(path) && !hidden::is_harmless(text);
     match listing.shown(node.place, text) {
         // What the listing knows it knows by place; what the gateway filled in has none.
-        shown if shown == text && (is_secret || hidden::has_password(text)) => BLOT.into(),
+        shown if shown == text && (is_secret || is_private(path, text)) => BLOT.into(),
         // Without a place there is no expression either.
         shown if shown == text && scalar.from_outside => "${…}".into(),
+        shown if shown == text => without_query(text).into(),
         shown => shown.into(),
+    }
+}
+
+/// What problems may show to whoever wrote the file, and the admin port does not: fields that may
+/// be API keys under any name, and whom tests are about.
+fn is_private(path: &[String], text: &str) -> bool {
+    let below = |section: &str, key: &str| {
+        path.first().is_some_and(|first| first == section) && path.iter().any(|it| it == key)
+    };
+    let is_condition = ["headers", "query"].iter().any(|kind| below("routes", kind));
+    let names_one = path.last().is_some_and(|name| names_a_credential(name));
+    hidden::has_password(text)
+        || below("routes", "request_headers")
+        || below("routes", "response_headers")
+        || is_condition && names_one
+        || below("tests", "claims")
+        || below("tests", "headers")
+}
+
+/// The text of a URL or path up to its query, which may have a key in it.
+fn without_query(text: &str) -> String {
+    match text.split_once('?') {
+        Some((before, _)) if before.contains('/') => format!("{before}?{BLOT}"),
+        Some(_) | None => text.to_owned(),
     }
 }

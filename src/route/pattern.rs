@@ -57,6 +57,9 @@ pub enum PatternError {
     /// The path does not begin with a slash.
     #[error("`{0}` does not begin with `/`; write `/{0}`")]
     NotAbsolute(String),
+    /// A whole URL.
+    #[error("`{0}` is a URL; write its path here, and its host in `hosts`")]
+    Url(String),
     /// A `{*name}` that is not the last segment.
     #[error(
         "`{0}` takes the rest of the path and can only be its last segment; write `{{name}}` for one segment"
@@ -116,7 +119,11 @@ impl PathPattern {
     /// What can't be a pattern, and what could never match.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let Some(relative) = text.strip_prefix('/') else {
-            return Err(PatternError::NotAbsolute(text.to_owned()));
+            return Err(if text.contains("://") {
+                PatternError::Url(text.to_owned())
+            } else {
+                PatternError::NotAbsolute(text.to_owned())
+            });
         };
         let mut pattern = Self { text: text.to_owned(), segments: Vec::new(), slash_at_end: false };
         let mut pieces = relative.split('/').peekable();

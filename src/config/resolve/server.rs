@@ -1,6 +1,6 @@
 //! `listeners`, `admin` and `server`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,10 +72,15 @@ pub(super) fn listeners(file: &RoutesFile, finding: &mut Finding<'_>) -> Vec<Lis
     let mut resolved = Vec::new();
     for listener in &listeners.0 {
         let address = listener.address.value.0;
-        let first = taken.iter().find(|(other, _)| *other == address && address.port() != 0);
-        if let Some((_, first)) = first {
-            let problem =
-                Problem::error(listener.address.place, format!("`{address}` is listened on twice"));
+        if let Some((other, first)) = taken.iter().find(|(other, _)| overlap(*other, address)) {
+            let message = if *other == address {
+                format!("`{address}` is listened on twice")
+            } else {
+                format!(
+                    "`{address}` and `{other}` can't both be listened on: one has the other in it"
+                )
+            };
+            let problem = Problem::error(listener.address.place, message);
             finding
                 .problems
                 .push(problem.related(*first, "first here").hint("remove one, or change its port"));
@@ -86,6 +91,17 @@ pub(super) fn listeners(file: &RoutesFile, finding: &mut Finding<'_>) -> Vec<Lis
         resolved.push(Listener { address, tls, proxy_protocol: listener.proxy_protocol, place });
     }
     resolved
+}
+
+/// Whether only one of the two can be had: an address of all interfaces takes its port on each of
+/// them, and that of IPv6 on those of IPv4 too.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let takes = |all: IpAddr, one: IpAddr| match all {
+        IpAddr::V4(all) => all.is_unspecified() && one.is_ipv4(),
+        IpAddr::V6(all) => all.is_unspecified(),
+    };
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    one.port() == other.port() && one.port() != 0 && (a == b || takes(a, b) || takes(b, a))
 }
 
 fn certificate(
@@ -193,10 +209,16 @@ fn refuse_callers(
     file: &RoutesFile,
     finding: &mut Finding<'_>,
 ) {
-    let listeners = file.listeners.iter().flat_map(|listeners| &listeners.0);
-    let mut same = listeners.filter(|it| it.address.value.0 == address && address.port() != 0);
-    let Some(listener) = same.next() else { return };
     let hint = "give the admin port an address of its own, so that callers can't reach it";
+    let by_default = file::Listener::DEFAULT_ADDRESS.parse().ok();
+    if let (None, Some(place), Some(listener)) = (&file.listeners, place, by_default)
+        && overlap(listener, address)
+    {
+        let message = format!("`{address}` is where callers are listened to by default");
+        finding.problems.push(Problem::error(place, message).hint(hint));
+    }
+    let mut listeners = file.listeners.iter().flat_map(|listeners| &listeners.0);
+    let Some(listener) = listeners.find(|it| overlap(it.address.value.0, address)) else { return };
     let at = listener.address.place;
     let problem = match place {
         Some(place) => {

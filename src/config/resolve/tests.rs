@@ -145,11 +145,11 @@ upstreams:
   u: { url: "http://127.0.0.1:1", token: { header: { name: x-key, value: hunter2-never-printed } } }
   v: { url: "http://127.0.0.1:2", token: { on_behalf_of: { scopes: [read] } } }
 routes:
-  - match: { path: "/a/{*rest}", hosts: ["*.example.com"], methods: [GET] }
+  - match: { path: "/a/{*rest}", hosts: ["*.example.com"], methods: [GET], query: { sig: hunter2-never-printed-either } }
     auth: none
     upstream: u
     rewrite: { strip_prefix: /a }
-    request_headers: { set: { x-team: "${SECRET}", x-note: "it is hunter2-never-printed", x-alias: *again } }
+    request_headers: { set: { x-team: "${SECRET}", x-note: "it is hunter2-never-printed", x-alias: *again, x-vendor: hunter2-never-printed-again } }
   - { name: b, match: { path: "/b/{id}" }, auth: { scopes: [read] }, upstream: v, rewrite: { path: "/x/{id}" } }
 "#;
     let folder = Folder::new();

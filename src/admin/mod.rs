@@ -6,8 +6,8 @@
 //! that serves callers. Whether the gateway is ready is asked of [`Readiness`], which is told from
 //! outside; what is done to the gateway as a whole, of [`Reloads`].
 //!
-//! A page for people has its place at `/`, open like health: it holds no data, and has to ask for
-//! the token itself, because a browser sends none when it is pointed here. It calls the API with
+//! A page for people is at `/` ([`page`]), open like health: it holds no data, and asks for the
+//! token itself, because a browser sends none when it is pointed here. It calls the API with
 //! `Authorization: Bearer`, and keeps the token no longer than its tab.
 
 mod readiness;
@@ -16,6 +16,7 @@ mod browsers;
 mod query;
 pub mod api;
 mod reloads;
+mod page;
 
 use std::sync::{Arc, Weak};
 
@@ -117,6 +118,7 @@ enum Open {
     Livez,
     Readyz,
     Metrics,
+    Page(page::File),
 }
 
 impl Admin {
@@ -129,12 +131,16 @@ impl Admin {
             "/livez" => Open::Livez,
             "/readyz" => Open::Readyz,
             "/metrics" => Open::Metrics,
-            _ => {
-                if let Some(refusal) = self.gate.refusal(&parts.headers) {
-                    return guarded(refusal);
+            path => {
+                if let Some(file) = page::File::at(path) {
+                    Open::Page(file)
+                } else {
+                    if let Some(refusal) = self.gate.refusal(&parts.headers) {
+                        return guarded(refusal);
+                    }
+                    let answer = self.behind_the_gate(&parts, body).await;
+                    return guarded(answer.unwrap_or_else(|rejection| refuse(&rejection)));
                 }
-                let answer = self.behind_the_gate(&parts, body).await;
-                return guarded(answer.unwrap_or_else(|rejection| refuse(&rejection)));
             }
         };
         if let Err(rejection) = allow(&parts.method, &[Method::GET, Method::HEAD]) {
@@ -144,6 +150,7 @@ impl Admin {
             Open::Livez => json_answer(StatusCode::OK, &json!({ "status": "alive" })),
             Open::Readyz => self.readyz(),
             Open::Metrics => self.metrics(&parts.headers),
+            Open::Page(file) => file.answer(),
         })
     }
 

@@ -153,3 +153,30 @@ async fn it_is_served_on_a_socket_of_its_own() {
     drain.finish(std::time::Duration::from_secs(5)).await;
     serving.await.unwrap();
 }
+
+#[tokio::test]
+async fn the_page_is_open_and_says_what_browsers_may_do_with_it() {
+    for admin in [admin(Some("s3cret"), LOOPBACK), admin(None, ANYWHERE)] {
+        for (path, media_type) in [
+            ("/", "text/html; charset=utf-8"),
+            ("/page/page.css", "text/css; charset=utf-8"),
+            ("/page/main.js", "text/javascript; charset=utf-8"),
+        ] {
+            let answer = ask(&admin, "GET", path, &[]).await;
+            assert_eq!(answer.status(), 200, "{path}");
+            assert_eq!(answer.headers()[header::CONTENT_TYPE], media_type);
+            let policy = answer.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+            assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
+            assert!(!policy.contains("unsafe"), "{policy}");
+            for (name, value) in GUARDS {
+                let said = &answer.headers()[&name];
+                assert!(name == header::CONTENT_SECURITY_POLICY || said == value, "{name}");
+            }
+            assert_eq!(ask(&admin, "POST", path, &[]).await.status(), 405, "{path}");
+        }
+        for path in ["/page/", "/page/page.html", "/page/../main.js", "/index.html"] {
+            let status = ask(&admin, "GET", path, &[]).await.status().as_u16();
+            assert!([401, 403].contains(&status), "{path}");
+        }
+    }
+}

@@ -207,7 +207,7 @@ fn guide(ports: &[u16; 5], services: &Services, arguments: &DemoArguments) -> St
         r#"{warning}
 
   gateway            {front}
-  admin              http://127.0.0.1:{admin}  (/livez, /readyz, /metrics)
+  admin              http://127.0.0.1:{admin}  (a page to look at; /livez, /readyz, /metrics)
   identity provider  {provider}
   Graph (stand-in)   {graph}
   ARM (stand-in)     {arm}

@@ -89,7 +89,7 @@ fn page(mut command: Command) -> std::io::Result<String> {
     let mut rest = Roff::new();
     rest.control("SH", ["COMMANDS"]);
     for sub in command.get_subcommands() {
-        subcommand(&mut rest, "obo-gateway", sub);
+        subcommand(&mut rest, "obo-gateway", &command, sub);
     }
     section(&mut rest, "EXIT STATUS", &EXIT_CODES);
     section(&mut rest, "SIGNALS", &SIGNALS);
@@ -116,12 +116,16 @@ fn ascii(page: &str) -> String {
     page.chars().map(letter).collect()
 }
 
-/// A command with its own arguments, and those below it.
-fn subcommand(page: &mut Roff, above: &str, command: &Command) {
-    let name = format!("{above} {}", command.get_name());
+/// A command with its own arguments, and those below it; not with what it has from `above`, where
+/// that is said.
+fn subcommand(page: &mut Roff, name_above: &str, above: &Command, command: &Command) {
+    let name = format!("{name_above} {}", command.get_name());
+    let is_from_above = |argument: &Arg| {
+        argument.is_global_set() && above.get_arguments().any(|it| it.get_id() == argument.get_id())
+    };
     let arguments: Vec<_> = command
         .get_arguments()
-        .filter(|it| !it.is_hide_set() && !it.is_global_set() && it.get_id() != "help")
+        .filter(|it| !it.is_hide_set() && !is_from_above(it) && it.get_id() != "help")
         .collect();
     let usage = arguments.iter().map(|it| match (form(it), it.is_required_set()) {
         (form, true) => form,
@@ -144,7 +148,7 @@ fn subcommand(page: &mut Roff, above: &str, command: &Command) {
         page.text([roman(help)]);
     }
     for below in command.get_subcommands().filter(|it| it.get_name() != "help") {
-        subcommand(page, &name, below);
+        subcommand(page, &name, command, below);
     }
 }
 

@@ -1,5 +1,5 @@
 //! What `explain` says of a request: a walk as plain data, in the stable form that programs read
-//! (README.md, "explain").
+//! (`docs/src/operations/explain.md`).
 
 use futures_util::future::join_all;
 use http::HeaderValue;

@@ -6,7 +6,7 @@
 //! - Where claims stand for a token, its signature is supposed to be good.
 //!
 //! It can't be misused to let a request pass. What comes of supposed claims is an
-//! [`Identity`](crate::identity::Identity), and no [`Authenticated`](crate::authn::Authenticated); of
+//! [`Identity`], and no [`Authenticated`](crate::authn::Authenticated); of
 //! that no [`Permit`](crate::authz::Permit) can be made, and without one neither an
 //! [`UpstreamCredential`](crate::exchange::UpstreamCredential) nor an
 //! [`UpstreamRequest`](crate::forward::UpstreamRequest). What a dry run foresees is data of other types,

@@ -6,6 +6,9 @@
 
 use crate::rejection::Code;
 
+#[cfg(test)]
+mod page;
+
 /// Who has to act on a refused exchange, and so what the caller is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {

@@ -49,7 +49,7 @@ pub struct Check {
     pub kind: Kind,
     /// The name in the routes file; of a listener its address.
     pub name: String,
-    /// What was tried; one of a fixed list, which README.md has.
+    /// What was tried; one of a fixed list, which `docs/src/operations/check-online.md` has.
     pub check: &'static str,
     /// What was found.
     pub detail: String,

@@ -9,7 +9,7 @@
 //! | `GET /api/v1/config` | [`Config`]: the file without its secrets, and the last reload |
 //! | `GET /api/v1/stats` | [`Stats`]: counters and histograms since the start |
 //! | `GET /api/v1/refusals` | [`LastRefusals`]: the last refusals with their reasons |
-//! | `GET /api/v1/schema` | the JSON Schema of all of these ([`schema`]) |
+//! | `GET /api/v1/schema` | the JSON Schema of all of these ([`mod@schema`]) |
 //! | `POST /api/v1/reload` | [`Reloaded`], or 422 with [`ReloadRefused`] |
 //!
 //! `routes`, `upstreams` and `stats` take `limit` (1,000; at most 10,000), `after` (the `next` of

@@ -1,8 +1,8 @@
-//! Routes files that users are given, in `examples/`, as `routes.yaml` and in README.md: each is
-//! good, without a warning, with the environment that it asks for.
+//! Routes files that users are given, in `examples/`, as `routes.yaml`, in README.md and in the book: each is
+//! good, and those of `examples/` without a warning, with the environment that it asks for.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::process::{Ended, Process, program};
 use crate::support::client_auth::Pair;
@@ -71,8 +71,7 @@ fn what_files_promise_in_their_tests_is_so() {
     let examples = fs::read_dir(root.join("examples")).unwrap();
     let mut files: Vec<_> = examples.map(|file| file.unwrap().path()).collect();
     files.push(root.join("routes.yaml"));
-    let has_tests =
-        |path: &&std::path::PathBuf| fs::read_to_string(path).unwrap().contains("\ntests:\n");
+    let has_tests = |path: &&PathBuf| fs::read_to_string(path).unwrap().contains("\ntests:\n");
     let with_tests: Vec<_> = files.iter().filter(has_tests).collect();
     assert!(with_tests.len() >= 3, "{with_tests:?}");
     for path in with_tests {
@@ -117,18 +116,41 @@ fn what_an_example_needs_is_said() {
     }
 }
 
-#[test]
-fn files_in_the_readme_are_good() {
-    let readme = readme();
-    let folder = tempfile::tempdir().unwrap();
-    let blocks = readme.split("\n```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
-    let mut number = 0;
-    for block in blocks {
-        number += 1;
-        let path = folder.path().join(format!("block-{number}.yaml"));
-        fs::write(&path, block).unwrap();
-        let checked = check(&path);
-        assert_eq!(checked.code, Some(0), "{block}\n{}", checked.stderr);
+/// The README, and each page of the book.
+fn documents() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut documents, mut folders) = (vec![root.join("README.md")], vec![root.join("docs/src")]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                documents.push(path);
+            }
+        }
     }
-    assert!(number > 0, "there are files in it");
+    let read = |path: PathBuf| (path.clone(), fs::read_to_string(path).unwrap());
+    documents.into_iter().map(read).collect()
+}
+
+/// A block marked `yaml` is a routes file; other YAML is marked `yaml,part`. Those that include a file of
+/// `examples/` are checked there.
+#[test]
+fn files_in_the_readme_and_the_book_are_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut number = 0;
+    for (document, text) in documents() {
+        let blocks =
+            text.split("\n```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+        for block in blocks.filter(|block| !block.starts_with("{{#include")) {
+            number += 1;
+            let path = folder.path().join(format!("block-{number}.yaml"));
+            fs::write(&path, block).unwrap();
+            let checked = check(&path);
+            let document = document.display();
+            assert_eq!(checked.code, Some(0), "{document}: {block}\n{}", checked.stderr);
+        }
+    }
+    assert!(number > 5, "there are files in them");
 }

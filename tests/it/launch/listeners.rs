@@ -96,7 +96,11 @@ async fn a_port_that_is_taken_refuses_the_whole_file() {
     let last = gateway.running().last_reload().unwrap();
     let last = serde_json::to_value(&*last).unwrap();
     assert_eq!((&last["outcome"], &last["cause"]), (&"failure".into(), &"SIGHUP".into()));
-    assert_eq!(last["problems"], problems);
+    assert_eq!(last["text"], problems);
+    assert_eq!(
+        (&last["problems"][0]["line"], &last["problems"][0]["column"]),
+        (&4.into(), &16.into())
+    );
     assert!(reloads(&gateway, 1).await[0].contains("routes.yaml:4:16"));
 
     // An address that the gateway itself has in another form is told as such.

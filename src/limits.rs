@@ -440,8 +440,9 @@ pub const MAX_SHOWN_REFUSALS: usize = 100;
 /// Largest body of a request to the admin port in bytes: none has anything to say in one.
 pub const MAX_ADMIN_BODY_BYTES: usize = 4 * 1024;
 
-/// Answers of the admin API that are made at a time, each on a thread of its own: an operator and
-/// a page or two look at once, and nobody can take the threads that files and names are read on.
+/// Answers of the admin API, and metrics, that are made at a time, each on a thread of its own: an
+/// operator, a scraper and a page or two look at once, and nobody can take the threads that files and
+/// names are read on.
 pub const MAX_ADMIN_ANSWERS: usize = 4;
 
 /// Requests to reload that may wait for the one that runs; each finds the file as it is then, so

@@ -85,6 +85,10 @@ impl Written {
 /// What a reload changed, by the names of the file, sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Changes {
+    /// Files that the routes file named before and names now, and that are not what they were:
+    /// certificates, keys, secrets. Told in the line for people only.
+    #[serde(skip)]
+    pub files: Vec<String>,
     /// Of `listeners`, by address.
     pub listeners: Difference,
     /// Of `providers`.
@@ -119,7 +123,7 @@ impl Changes {
         }
     }
 
-    /// Whether the file says what it said before.
+    /// Whether the routes file and the files it names say what they said before.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -128,7 +132,7 @@ impl Changes {
 /// Most names of one kind that are spelled out.
 const MAX_NAMES_SHOWN: usize = 10;
 
-/// `routes: added a, b, removed c; settings: changed cache`, or `nothing`.
+/// `files: changed /tls.crt; routes: added a, b, removed c; settings: changed cache`, or `nothing`.
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sections = [
@@ -139,7 +143,10 @@ impl fmt::Display for Changes {
             ("settings", &self.settings),
         ];
         let said = sections.iter().filter(|(_, difference)| **difference != Difference::default());
-        let said: Vec<String> = said.map(|(name, of)| format!("{name}: {of}")).collect();
+        let files =
+            (!self.files.is_empty()).then(|| format!("files: changed {}", shown(&self.files)));
+        let said = said.map(|(name, of)| format!("{name}: {of}"));
+        let said: Vec<String> = files.into_iter().chain(said).collect();
         f.write_str(if said.is_empty() { "nothing" } else { "" })?;
         f.write_str(&said.join("; "))
     }
@@ -200,6 +207,15 @@ mod tests {
             "listeners: removed 127.0.0.1:0 (2); providers: changed entra; \
              routes: added c, d, removed a; settings: added cache"
         );
+    }
+
+    #[test]
+    fn a_file_that_changed_alone_is_named() {
+        let mut changes = Changes { files: vec!["/tls.crt".to_owned()], ..Changes::default() };
+        assert_eq!(changes.to_string(), "files: changed /tls.crt");
+        assert!(!changes.is_empty());
+        changes.settings.changed.push("cache".to_owned());
+        assert_eq!(changes.to_string(), "files: changed /tls.crt; settings: changed cache");
     }
 
     #[test]

@@ -66,8 +66,34 @@ pub struct Shown {
     pub started: Instant,
     /// The same by the clock on the wall.
     pub started_at: Timestamp,
-    /// Answers of the API that are being made.
+    /// Answers that are being made: of the API, and metrics.
     pub making: Arc<Semaphore>,
+}
+
+impl Shown {
+    /// Makes an answer beside the threads that serve callers, a few at a time: it may be long.
+    ///
+    /// # Errors
+    ///
+    /// It panicked.
+    ///
+    /// # Cancel safety
+    ///
+    /// What has begun is made to its end, and dropped.
+    async fn beside<T: Send + 'static>(
+        &self,
+        make: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Rejection> {
+        let turn = Arc::clone(&self.making).acquire_owned().await;
+        let task = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            make()
+        });
+        task.await.map_err(|error| {
+            tracing::error!(%error, "an answer of the admin port was not made");
+            Rejection::internal("an answer of the admin port was not made")
+        })
+    }
 }
 
 /// A semaphore for [`Shown::making`].
@@ -149,7 +175,7 @@ impl Admin {
         guarded(match open {
             Open::Livez => json_answer(StatusCode::OK, &json!({ "status": "alive" })),
             Open::Readyz => self.readyz(),
-            Open::Metrics => self.metrics(&parts.headers),
+            Open::Metrics => self.metrics(&parts.headers).await,
             Open::Page(file) => file.answer(),
         })
     }
@@ -186,11 +212,14 @@ impl Admin {
         json_answer(StatusCode::SERVICE_UNAVAILABLE, &body)
     }
 
-    fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
+    async fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
         let exposition = Exposition::negotiate(accept);
-        let body = exposition.encode(&self.shown.metrics);
-        respond(StatusCode::OK, exposition.content_type(), body)
+        let metrics = self.shown.metrics.clone();
+        match self.shown.beside(move || exposition.encode(&metrics)).await {
+            Ok(body) => respond(StatusCode::OK, exposition.content_type(), body),
+            Err(rejection) => refuse(&rejection),
+        }
     }
 }
 

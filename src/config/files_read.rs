@@ -73,6 +73,12 @@ impl FilesRead {
         let other = later.0.iter().filter(|(path, look)| self.0.get(*path) != Some(look));
         gone.chain(other.map(|(path, _)| path)).map(PathBuf::as_path)
     }
+
+    /// The files that look otherwise than in `before`, and were read then too.
+    pub fn changed_since(&self, before: &Self) -> impl Iterator<Item = &Path> {
+        let known = self.0.iter().filter_map(|(path, now)| Some((path, now, *before.0.get(path)?)));
+        known.filter(|(_, now, then)| *now != then).map(|(path, _, _)| path.as_path())
+    }
 }
 
 /// Takes down what is read while a configuration is made; clones share the list.
@@ -148,5 +154,18 @@ mod tests {
         let both = one.clone().and(two.clone());
         assert_eq!(one.changed(&both).collect::<Vec<_>>(), [Path::new("/b")]);
         assert_eq!(both.changed(&both.now()).count(), 0);
+    }
+
+    #[test]
+    fn what_changed_since_was_there_before() {
+        let (mut before, mut now) = (FilesRead::default(), FilesRead::default());
+        for path in ["/gone", "/same", "/other"] {
+            before.note(path.into(), Look(None));
+        }
+        for (path, look) in [("/new", Path::new("/")), ("/same", Path::new("/no such file"))] {
+            now.note(path.into(), Look::at(look));
+        }
+        now.note("/other".into(), Look::at(Path::new("/")));
+        assert_eq!(now.changed_since(&before).collect::<Vec<_>>(), [Path::new("/other")]);
     }
 }

@@ -48,8 +48,8 @@ pub(super) struct Proof {
 }
 
 impl ClientCredential {
-    /// What is sent as proof, by name.
-    pub(super) fn key(&self) -> &'static str {
+    /// What of it is sent, in the words of the protocol.
+    pub(super) fn sent_as(&self) -> &'static str {
         match self {
             Self::ClientSecret(_) => "client_secret",
             Self::ClientSecretBasic(_) => "client_secret_basic",
@@ -59,8 +59,8 @@ impl ClientCredential {
         }
     }
 
-    /// What it is, for people.
-    pub fn name(&self) -> &'static str {
+    /// What it is, in words for people.
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::ClientSecret(_) | Self::ClientSecretBasic(_) => "client secret",
             Self::SigningKey(key) => match key.name() {

@@ -164,6 +164,7 @@ impl Running {
             admin: _,
         } = resolved;
         let mut changes = snapshot.written.changes_since(&self.gateway.snapshot().written);
+        changes.files = self.renewed_files();
         self.lasting.exchanger.set_max_entries(max_cached_tokens);
         self.lasting.exchanger.configure(&snapshot.providers);
         self.observer.set_access_log(access_log);
@@ -187,6 +188,17 @@ impl Running {
             }
         }
         changes
+    }
+
+    /// The files of the last reading, which is put in force now, that are not what they were; the
+    /// routes file itself is told of by what it says.
+    fn renewed_files(&self) -> Vec<String> {
+        let (files, routes) = (self.files(), self.origin.file());
+        let mut before = self.files_in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let renewed = files.changed_since(&before).filter(|path| routes.as_deref() != Some(*path));
+        let renewed = renewed.map(|path| path.display().to_string()).collect();
+        *before = files;
+        renewed
     }
 
     /// The files that the last reading was made of, as they looked then.

@@ -59,6 +59,8 @@ pub struct Running {
     pub(super) last_reload: Mutex<Option<Arc<LastReload>>>,
     /// What the last reading, good or bad, was made of.
     pub(super) files: Mutex<FilesRead>,
+    /// What the configuration in force was made of.
+    pub(super) files_in_force: Mutex<FilesRead>,
     certificates: Mutex<CertificateEnds>,
 }
 
@@ -127,6 +129,7 @@ impl Running {
             runtime: Handle::current(),
             reloading: Mutex::default(),
             last_reload: Mutex::default(),
+            files_in_force: Mutex::new(files.clone()),
             files: Mutex::new(files),
             certificates: Mutex::default(),
         });

@@ -44,6 +44,10 @@ async fn watch(running: Weak<Running>, every: Duration) {
 
 /// Acts on a change, if it is the one that is `pending`; else gives it back.
 fn look(running: &Running, pending: Option<&FilesRead>) -> Option<FilesRead> {
+    if running.readiness.is_ending() {
+        // What drains is not changed any more.
+        return None;
+    }
     running.warn_of_ends();
     let known = running.files();
     let now = known.now();

@@ -475,11 +475,12 @@ impl Drop for AccessRecord {
                 (sent, CLIENT_CLOSED_REQUEST)
             }
         };
-        self.count(took, counted);
-        self.leave_spans(took, counted);
+        // Whoever sees a refusal counted finds it among the last ones.
         if let Some(code) = self.refused {
             self.remember(code);
         }
+        self.count(took, counted);
+        self.leave_spans(took, counted);
         if let Some(wanted) = self.observer.wanted() {
             self.log(took, logged, wanted);
         }

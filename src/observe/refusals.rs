@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -138,7 +139,7 @@ impl Entry {
             client_id: identity.and_then(|identity| name(&identity.client_id)),
         };
         let reason = without_names(&refusal.reason, identity);
-        let path = refusal.path.as_deref().map(|path| without_names(path, identity));
+        let path = refusal.path.as_deref().map(|path| path_without_names(path, identity));
         let bare = (reason != refusal.reason || path != refusal.path).then_some((reason, path));
         Self { refusal, bare }
     }
@@ -192,6 +193,21 @@ fn without_names(text: &str, identity: Option<&Identity>) -> String {
         }
     }
     hide_mail_addresses(&text)
+}
+
+/// `path` without its segments that are what tells who the caller is, however they are escaped.
+fn path_without_names(path: &str, identity: Option<&Identity>) -> String {
+    let Some(identity) = identity else { return without_names(path, None) };
+    let personal = identity.claims.iter().filter(|(claim, _)| !says_nothing_of_a_person(claim));
+    let claims = personal.filter_map(|(_, value)| value.as_str());
+    let ids = [&identity.user, &identity.client_id].into_iter().flatten().map(String::as_str);
+    let names: Vec<&str> = claims.chain(ids).filter(|name| !name.is_empty()).collect();
+    let is_name = |segment: &str| {
+        let segment = percent_decode_str(segment).decode_utf8_lossy();
+        names.iter().any(|name| segment.eq_ignore_ascii_case(name))
+    };
+    let bare = path.split('/').map(|segment| if is_name(segment) { HIDDEN } else { segment });
+    without_names(&bare.collect::<Vec<_>>().join("/"), Some(identity))
 }
 
 /// Ids that are shorter would be found by chance.
@@ -320,6 +336,23 @@ mod tests {
         assert_eq!(hidden.path.as_deref(), Some("/users/(hidden)/(hidden)"));
         assert_eq!((&hidden.user, &hidden.client_id), (&None, &None));
         assert_eq!((hidden.status, hidden.code), (403, "caller_not_allowed"));
+    }
+
+    #[test]
+    fn a_segment_that_is_a_name_is_hidden_however_it_is_escaped() {
+        let mut alice = alice();
+        alice.user = Some("sso|al".to_owned());
+        for (path, bare) in [
+            ("/users/sso%7Cal/mail", "/users/(hidden)/mail"),
+            ("/users/SSO|AL", "/users/(hidden)"),
+            ("/by-name/Alice%20Liddell", "/by-name/(hidden)"),
+            ("/tea", "/(hidden)"),
+            ("/teapots/api:%2F%2Forders", "/teapots/api:%2F%2Forders"),
+            ("//", "//"),
+        ] {
+            assert_eq!(path_without_names(path, Some(&alice)), bare, "{path}");
+        }
+        assert_eq!(path_without_names("/users/sso%7Cal", None), "/users/sso%7Cal");
     }
 
     #[test]

@@ -241,7 +241,7 @@ fn tenants(provider: &Provider) -> Vec<Option<String>> {
 fn say_credential(client: &OAuthClient, tenant: Option<&str>, tried: &Tried, found: &mut Found) {
     const CHECK: &str = "credential";
     let place = tenant.map(|tenant| format!(" in tenant {tenant}")).unwrap_or_default();
-    let whose = format!("{} of client `{}`{place}", client.credential.name(), client.client_id);
+    let whose = format!("{} of client `{}`{place}", client.credential.kind(), client.client_id);
     let Tried { standing, came } = tried;
     match (standing, came) {
         (Standing::Accepted, Came::Token) => {

@@ -117,16 +117,8 @@ pub(super) async fn answer(
     shown: &Arc<Shown>,
 ) -> Result<Response<Body>, Rejection> {
     let Some(gateway) = shown.gateway.upgrade() else { return Ok(shutting_down()) };
-    let turn = Arc::clone(&shown.making).acquire_owned().await;
-    let shown = Arc::clone(shown);
-    let made = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        make(endpoint, &query, &gateway.snapshot(), &shown)
-    });
-    let made = made.await.map_err(|error| {
-        tracing::error!(%error, "an answer of the admin API was not made");
-        Rejection::internal("an answer of the admin API was not made")
-    })?;
+    let of = Arc::clone(shown);
+    let made = shown.beside(move || make(endpoint, &query, &gateway.snapshot(), &of)).await?;
     Ok(respond(StatusCode::OK, "application/json", made?))
 }
 

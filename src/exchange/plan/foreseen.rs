@@ -51,7 +51,7 @@ impl ExchangePlan {
             kind: if subject.is_some() { "on_behalf_of" } else { "client_credentials" },
             grant_type: particulars.grant.grant_type(),
             client_id: client.client_id.clone(),
-            credential: client.credential.key(),
+            credential: client.credential.sent_as(),
             scopes: requested.scopes.clone(),
             audiences: requested.audiences.clone(),
             resources: requested.resources.clone(),

@@ -106,6 +106,8 @@ async fn random_requests_over_sockets_leave_the_number_of_series_unchanged() {
     let (provider, upstream) = (Provider::start(), Upstream::start());
     let gateway =
         Gateway::start(&file(&provider, &upstream, "", "telemetry: { access_log: false }"));
+    // The age of its keys is a series too.
+    gateway.ready().await;
     // Every status that has a name, and one of each class that has none.
     for status in statuses().filter(|it| it.as_u16() >= 200) {
         if status.canonical_reason().is_some() || status.as_u16() % 100 == 99 {

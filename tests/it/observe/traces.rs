@@ -48,9 +48,9 @@ async fn a_request_is_a_tree_of_spans_and_its_upstream_a_part_of_it() {
                 .header("traceparent", format!("00-{TRACE}-{PARENT}-00"))
                 .header("tracestate", "vendor=1")
                 .header("authorization", bearer(&token));
+            let before = collector.spans().len();
             let reply = client.send(request, "").await;
             assert_eq!(reply.status, 200);
-            let before = collector.spans().len();
             let spans = collector.spans_when(before + 4).await.split_off(before);
             let shapes: Vec<_> = spans.iter().map(shape).collect();
             let expected = [

@@ -15,7 +15,10 @@ async fn a_busy_collector_is_asked_again() {
     for protocol in PROTOCOLS {
         let (provider, upstream) = (Provider::start(), Upstream::start());
         let collector = Collector::start();
-        let yaml = file(&provider, &upstream, "", &otlp(&collector.url(), protocol));
+        // Time passes here whether or not the collector has had its turn on the processor: no call may
+        // time out.
+        let keys = format!("{protocol}, timeout: 1h");
+        let yaml = file(&provider, &upstream, "", &otlp(&collector.url(), &keys));
         let gateway = Gateway::start_in_virtual_time(&yaml);
         let mut client = gateway.client().await;
         collector.is(Mood::Busy);

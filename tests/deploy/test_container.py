@@ -13,7 +13,7 @@ import tomllib
 import unittest
 from pathlib import Path
 
-from box import Box, end
+from box import Box, end, is_permitted
 from program import BINARY, DEPLOY, ROOT, TOOLS, run
 
 FILE = DEPLOY / "container" / "Containerfile"
@@ -78,6 +78,13 @@ class Built(unittest.TestCase):
         (stage / "image").mkdir()
         shutil.copy(ROOT / "LICENSE", stage / "image")
         shutil.copy(BINARY, stage / "image/obo-gateway")
+        try:
+            cls.buildah("from", "scratch")
+        except AssertionError as refused:
+            # Some sandboxes that tests run in take these rights even from root; what is not that fails.
+            if "not permitted" in str(refused) or "permission denied" in str(refused).lower():
+                raise unittest.SkipTest(f"buildah may not work here: {refused}") from refused
+            raise
         cls.buildah("build", "--quiet", "--isolation", "chroot", "--format", "docker", "--build-context", f"build={stage}",
                     "--target", "image", "--build-arg", "COMMIT=0123456789abcdef", "--file", FILE, "--tag", "image", ROOT)
         cls.config = json.loads(cls.buildah("inspect", "--type", "image", "image"))["Docker"]["config"]
@@ -117,6 +124,8 @@ class Built(unittest.TestCase):
         config.parent.mkdir(parents=True)
         config.write_text(ROUTES)
 
+        if not is_permitted():
+            self.skipTest("no network namespace may be made here, so the image is built and not started")
         box = Box(root, *map(int, self.config["User"].split(":")))
         self.addCleanup(box.close)
         gateway = box.start(start, environment)

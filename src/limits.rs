@@ -444,6 +444,16 @@ pub const MAX_ADMIN_BODY_BYTES: usize = 4 * 1024;
 /// a page or two look at once, and nobody can take the threads that files and names are read on.
 pub const MAX_ADMIN_ANSWERS: usize = 4;
 
+/// Renderings of `/metrics` at a time, each on a thread of its own: with many routes one takes
+/// long, and anybody who reaches the port may ask for it.
+pub const MAX_RENDERED_SCRAPES: usize = 2;
+
+/// Scrapes at a time, those that wait for a rendering included: some scrapers, each with a retry.
+pub const MAX_SCRAPES: usize = 32;
+
+/// What a scraper is told to wait for whom there is no place.
+pub const SCRAPE_RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// Requests to reload that may wait for the one that runs; each finds the file as it is then, so
 /// more say nothing new.
 pub const MAX_WAITING_RELOADS: usize = 8;

@@ -2,8 +2,8 @@
 //!
 //! Health and metrics are open to whoever reaches the port; everything else is behind
 //! `admin.token` ([`gate`]) and, where a browser might ask on behalf of somebody else's page,
-//! behind [`browsers`]. What the API says is in [`api`], and nothing of it is made on a thread
-//! that serves callers. Whether the gateway is ready is asked of [`Readiness`], which is told from
+//! behind [`browsers`]. What the API says is in [`api`]; nothing of it, nor of the metrics
+//! ([`scrapes`]), is made on a thread that serves callers. Whether the gateway is ready is asked of [`Readiness`], which is told from
 //! outside; what is done to the gateway as a whole, of [`Reloads`].
 //!
 //! A page for people is at `/` ([`page`]), open like health: it holds no data, and asks for the
@@ -16,6 +16,8 @@ mod browsers;
 mod query;
 pub mod api;
 mod reloads;
+mod scrapes;
+mod problem;
 mod page;
 
 use std::sync::{Arc, Weak};
@@ -32,7 +34,9 @@ use crate::accept::answer::answer;
 use crate::accept::{self, BoundListener, Drain, Server, Settings};
 use crate::admin::api::Endpoint;
 use crate::admin::gate::Gate;
+use crate::admin::problem::Problem;
 use crate::admin::query::Query;
+use crate::admin::scrapes::Scraped;
 use crate::body::{Body, BoxError};
 use crate::exchange::Exchanger;
 use crate::gateway::Gateway;
@@ -46,6 +50,7 @@ use crate::secret::Secret;
 
 pub use readiness::Readiness;
 pub use reloads::{Reload, Reloads};
+pub use scrapes::Scrapes;
 
 /// What the admin port shows; shared by all that follow each other.
 #[derive(Debug)]
@@ -68,6 +73,8 @@ pub struct Shown {
     pub started_at: Timestamp,
     /// Answers of the API that are being made.
     pub making: Arc<Semaphore>,
+    /// Renderings of the metrics.
+    pub scrapes: Arc<Scrapes>,
 }
 
 /// A semaphore for [`Shown::making`].
@@ -149,7 +156,7 @@ impl Admin {
         guarded(match open {
             Open::Livez => json_answer(StatusCode::OK, &json!({ "status": "alive" })),
             Open::Readyz => self.readyz(),
-            Open::Metrics => self.metrics(&parts.headers),
+            Open::Metrics => self.metrics(&parts.headers).await,
             Open::Page(file) => file.answer(),
         })
     }
@@ -186,11 +193,20 @@ impl Admin {
         json_answer(StatusCode::SERVICE_UNAVAILABLE, &body)
     }
 
-    fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
+    async fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
         let exposition = Exposition::negotiate(accept);
-        let body = exposition.encode(&self.shown.metrics);
-        respond(StatusCode::OK, exposition.content_type(), body)
+        match self.shown.scrapes.text(exposition, &self.shown.metrics).await {
+            Ok(Scraped::Text(text)) => respond(StatusCode::OK, exposition.content_type(), text),
+            Ok(Scraped::NoPlace) => Problem {
+                code: "too_many_scrapes",
+                title: "Too many scrapes at once",
+                detail: "Too many wait for the metrics already; ask again later.",
+                retry_after: limits::SCRAPE_RETRY_AFTER,
+            }
+            .answer(),
+            Err(rejection) => refuse(&rejection),
+        }
     }
 }
 

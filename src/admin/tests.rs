@@ -25,6 +25,7 @@ fn shown(readiness: Readiness) -> Arc<Shown> {
         started: Instant::now(),
         started_at: Timestamp(0),
         making: making(),
+        scrapes: Arc::default(),
     })
 }
 
@@ -179,4 +180,28 @@ async fn the_page_is_open_and_says_what_browsers_may_do_with_it() {
             assert!([401, 403].contains(&status), "{path}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_flood_of_scrapes_is_refused_and_nobody_else_waits_for_it() {
+    let admin = admin(None, LOOPBACK);
+    let held = admin.shown.scrapes.hold().await;
+    let mut waiting = Vec::new();
+    for _ in 0..limits::MAX_SCRAPES {
+        let mut scrape = Box::pin(ask(&admin, "GET", "/metrics", &[]));
+        assert!(futures_util::poll!(&mut scrape).is_pending());
+        waiting.push(scrape);
+    }
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(ask(&admin, "GET", path, &[]).await.status(), 200, "{path}");
+    }
+    let refused = ask(&admin, "GET", "/metrics", &[]).await;
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+    assert_eq!(body(refused).await["code"], "too_many_scrapes");
+    drop(held);
+    for scraped in futures_util::future::join_all(waiting).await {
+        assert_eq!(scraped.status(), 200);
+    }
+    assert_eq!(ask(&admin, "GET", "/metrics", &[]).await.status(), 200);
 }

@@ -107,6 +107,7 @@ impl Running {
             started: Instant::now(),
             started_at: Timestamp::now(),
             making: admin::making(),
+            scrapes: Arc::default(),
         });
         let running = Arc::new(Self {
             readiness,

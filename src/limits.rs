@@ -458,6 +458,13 @@ pub const SCRAPE_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// more say nothing new.
 pub const MAX_WAITING_RELOADS: usize = 8;
 
+/// How long a reload may take, the wait for the one before included, until it is said that it
+/// hangs: the largest file takes seconds, a mount that went away takes for ever.
+pub const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Time for the body of a request to the admin port: none has anything to say in one.
+pub const ADMIN_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What those are told to wait for whom there is no place: a reload takes less.
 pub const RELOAD_RETRY_AFTER: Duration = Duration::from_secs(1);
 

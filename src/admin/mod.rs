@@ -26,9 +26,10 @@ use http::header;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Limited};
+use hyper::ext::Protocol;
 use serde_json::json;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::accept::answer::answer;
 use crate::accept::{self, BoundListener, Drain, Server, Settings};
@@ -46,6 +47,7 @@ use crate::observe::request_id::{RequestId, X_REQUEST_ID};
 use crate::observe::timestamp::Timestamp;
 use crate::observe::{Metrics, Observer};
 use crate::rejection::{Code, Extra, Rejection};
+use crate::route::Condemned;
 use crate::secret::Secret;
 
 pub use readiness::Readiness;
@@ -134,6 +136,9 @@ impl Admin {
         B: http_body::Body<Error: Into<BoxError>>,
     {
         let (parts, body) = request.into_parts();
+        if let Err(rejection) = check(&parts) {
+            return guarded(refuse(&rejection));
+        }
         let open = match parts.uri.path() {
             "/livez" => Open::Livez,
             "/readyz" => Open::Readyz,
@@ -178,7 +183,8 @@ impl Admin {
             if !self.gate.asks_for_a_token() {
                 browsers::check_form(&parts.headers)?;
             }
-            read_nothing(body).await?;
+            let read = timeout(limits::ADMIN_BODY_TIMEOUT, read_nothing(body)).await;
+            read.unwrap_or_else(|_| Err(too_slow()))?;
             return self.shown.reloads.reload(&self.shown).await;
         }
         api::answer(endpoint, query, &self.shown).await
@@ -208,6 +214,23 @@ impl Admin {
             Err(rejection) => refuse(&rejection),
         }
     }
+}
+
+/// What no page takes: a head that can be read in two ways, and tunnels.
+fn check(parts: &Parts) -> Result<(), Rejection> {
+    if parts.extensions.get::<Condemned>().is_some() {
+        let detail = "The head of the request can be read in more than one way.";
+        return Err(Rejection::new(Code::BadRequest, detail, "").closing());
+    }
+    // Over HTTP/2 one for a WebSocket comes as a GET, with its protocol beside it.
+    if parts.method == Method::CONNECT || parts.extensions.get::<Protocol>().is_some() {
+        return allow(&Method::CONNECT, &[Method::GET, Method::HEAD]);
+    }
+    Ok(())
+}
+
+fn too_slow() -> Rejection {
+    Rejection::new(Code::RequestTimeout, "The body did not come in time; send none.", "").closing()
 }
 
 fn allow(method: &Method, allowed: &[Method]) -> Result<(), Rejection> {

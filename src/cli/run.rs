@@ -30,7 +30,12 @@ pub(super) struct File {
 
 impl File {
     pub(super) fn new(config: &str) -> Self {
-        Self { path: config.into(), stdin: OnceLock::new(), piped: OnceLock::new(), was_read: AtomicBool::new(false) }
+        Self {
+            path: config.into(),
+            stdin: OnceLock::new(),
+            piped: OnceLock::new(),
+            was_read: AtomicBool::new(false),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod admin_port;
 mod certificate_ends;
 mod keepers;
 mod listening;
+mod progress;
 mod provider_health;
 mod reload;
 mod running;
@@ -28,6 +29,7 @@ use crate::observe::sink::LogSink;
 use crate::snapshot::Snapshot;
 
 use self::listening::Unbound;
+use self::progress::Progress;
 
 pub use running::Running;
 pub use supervisor::{Supervisor, SupervisorError};
@@ -102,7 +104,7 @@ pub fn prepare_with_names(
     names: SharedResolver,
 ) -> Result<Prepared, Problems> {
     let lasting = Lasting::new(clock, metrics, names);
-    let (outcome, files) = read(origin.as_ref(), &lasting, None);
+    let (outcome, files) = read(origin.as_ref(), &lasting, None, &Progress::default());
     let (resolved, warnings) = outcome?;
     let supervisor = Supervisor::default();
     Ok(Prepared { origin, lasting, resolved, warnings, files, supervisor })
@@ -113,9 +115,12 @@ fn read(
     origin: &dyn Origin,
     lasting: &Lasting,
     previous: Option<&Snapshot>,
+    progress: &Progress,
 ) -> (Result<(Resolved, Problems), Problems>, FilesRead) {
     let mut files = FilesRead::default();
-    if let Some(path) = origin.file() {
+    let path = origin.file();
+    progress.reads_routes(path.clone());
+    if let Some(path) = path {
         let look = Look::at(&path);
         files.note(path, look);
     }
@@ -124,6 +129,7 @@ fn read(
         Err(problems) => return (Err(problems), files),
     };
     let environment = origin.environment(&source);
+    progress.reads_what_is_named(&environment);
     let reading = config::read(&source.text, &source.name, &environment);
     let resolved = resolve::resolve(reading, &environment, lasting, previous);
     (resolved, files.and(environment.files_read()))

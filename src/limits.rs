@@ -445,9 +445,26 @@ pub const MAX_ADMIN_BODY_BYTES: usize = 4 * 1024;
 /// names are read on.
 pub const MAX_ADMIN_ANSWERS: usize = 4;
 
+/// Renderings of `/metrics` at a time, each on a thread of its own: with many routes one takes
+/// long, and anybody who reaches the port may ask for it.
+pub const MAX_RENDERED_SCRAPES: usize = 2;
+
+/// Scrapes at a time, those that wait for a rendering included: some scrapers, each with a retry.
+pub const MAX_SCRAPES: usize = 32;
+
+/// What a scraper is told to wait for whom there is no place.
+pub const SCRAPE_RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// Requests to reload that may wait for the one that runs; each finds the file as it is then, so
 /// more say nothing new.
 pub const MAX_WAITING_RELOADS: usize = 8;
+
+/// How long a reload may take, the wait for the one before included, until it is said that it
+/// hangs: the largest file takes seconds, a mount that went away takes for ever.
+pub const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Time for the body of a request to the admin port: none has anything to say in one.
+pub const ADMIN_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What those are told to wait for whom there is no place: a reload takes less.
 pub const RELOAD_RETRY_AFTER: Duration = Duration::from_secs(1);

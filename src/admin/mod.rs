@@ -2,8 +2,8 @@
 //!
 //! Health and metrics are open to whoever reaches the port; everything else is behind
 //! `admin.token` ([`gate`]) and, where a browser might ask on behalf of somebody else's page,
-//! behind [`browsers`]. What the API says is in [`api`], and nothing of it is made on a thread
-//! that serves callers. Whether the gateway is ready is asked of [`Readiness`], which is told from
+//! behind [`browsers`]. What the API says is in [`api`]; nothing of it, nor of the metrics
+//! ([`scrapes`]), is made on a thread that serves callers. Whether the gateway is ready is asked of [`Readiness`], which is told from
 //! outside; what is done to the gateway as a whole, of [`Reloads`].
 //!
 //! A page for people is at `/` ([`page`]), open like health: it holds no data, and asks for the
@@ -16,6 +16,8 @@ mod browsers;
 mod query;
 pub mod api;
 mod reloads;
+mod scrapes;
+mod problem;
 mod page;
 
 use std::sync::{Arc, Weak};
@@ -24,15 +26,18 @@ use http::header;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Limited};
+use hyper::ext::Protocol;
 use serde_json::json;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::accept::answer::answer;
 use crate::accept::{self, BoundListener, Drain, Server, Settings};
 use crate::admin::api::Endpoint;
 use crate::admin::gate::Gate;
+use crate::admin::problem::Problem;
 use crate::admin::query::Query;
+use crate::admin::scrapes::Scraped;
 use crate::body::{Body, BoxError};
 use crate::exchange::Exchanger;
 use crate::gateway::Gateway;
@@ -42,10 +47,12 @@ use crate::observe::request_id::{RequestId, X_REQUEST_ID};
 use crate::observe::timestamp::Timestamp;
 use crate::observe::{Metrics, Observer};
 use crate::rejection::{Code, Extra, Rejection};
+use crate::route::Condemned;
 use crate::secret::Secret;
 
 pub use readiness::Readiness;
 pub use reloads::{Reload, Reloads};
+pub use scrapes::Scrapes;
 
 /// What the admin port shows; shared by all that follow each other.
 #[derive(Debug)]
@@ -66,8 +73,10 @@ pub struct Shown {
     pub started: Instant,
     /// The same by the clock on the wall.
     pub started_at: Timestamp,
-    /// Answers that are being made: of the API, and metrics.
+    /// Answers of the API that are being made.
     pub making: Arc<Semaphore>,
+    /// Renderings of the metrics.
+    pub scrapes: Arc<Scrapes>,
 }
 
 impl Shown {
@@ -153,6 +162,9 @@ impl Admin {
         B: http_body::Body<Error: Into<BoxError>>,
     {
         let (parts, body) = request.into_parts();
+        if let Err(rejection) = check(&parts) {
+            return guarded(refuse(&rejection));
+        }
         let open = match parts.uri.path() {
             "/livez" => Open::Livez,
             "/readyz" => Open::Readyz,
@@ -197,7 +209,8 @@ impl Admin {
             if !self.gate.asks_for_a_token() {
                 browsers::check_form(&parts.headers)?;
             }
-            read_nothing(body).await?;
+            let read = timeout(limits::ADMIN_BODY_TIMEOUT, read_nothing(body)).await;
+            read.unwrap_or_else(|_| Err(too_slow()))?;
             return self.shown.reloads.reload(&self.shown).await;
         }
         api::answer(endpoint, query, &self.shown).await
@@ -215,12 +228,35 @@ impl Admin {
     async fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
         let exposition = Exposition::negotiate(accept);
-        let metrics = self.shown.metrics.clone();
-        match self.shown.beside(move || exposition.encode(&metrics)).await {
-            Ok(body) => respond(StatusCode::OK, exposition.content_type(), body),
+        match self.shown.scrapes.text(exposition, &self.shown.metrics).await {
+            Ok(Scraped::Text(text)) => respond(StatusCode::OK, exposition.content_type(), text),
+            Ok(Scraped::NoPlace) => Problem {
+                code: "too_many_scrapes",
+                title: "Too many scrapes at once",
+                detail: "Too many wait for the metrics already; ask again later.",
+                retry_after: limits::SCRAPE_RETRY_AFTER,
+            }
+            .answer(),
             Err(rejection) => refuse(&rejection),
         }
     }
+}
+
+/// What no page takes: a head that can be read in two ways, and tunnels.
+fn check(parts: &Parts) -> Result<(), Rejection> {
+    if parts.extensions.get::<Condemned>().is_some() {
+        let detail = "The head of the request can be read in more than one way.";
+        return Err(Rejection::new(Code::BadRequest, detail, "").closing());
+    }
+    // Over HTTP/2 one for a WebSocket comes as a GET, with its protocol beside it.
+    if parts.method == Method::CONNECT || parts.extensions.get::<Protocol>().is_some() {
+        return allow(&Method::CONNECT, &[Method::GET, Method::HEAD]);
+    }
+    Ok(())
+}
+
+fn too_slow() -> Rejection {
+    Rejection::new(Code::RequestTimeout, "The body did not come in time; send none.", "").closing()
 }
 
 fn allow(method: &Method, allowed: &[Method]) -> Result<(), Rejection> {

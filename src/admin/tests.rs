@@ -5,8 +5,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::clock::SystemClock;
+use crate::last_reload::{LastReload, ReloadOutcome};
 use crate::observe::access_log::AccessLog;
 use crate::observe::sink::{LogFormat, LogSink};
+use crate::written::Changes;
 
 const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
 const ANYWHERE: [u8; 4] = [0, 0, 0, 0];
@@ -25,6 +27,7 @@ fn shown(readiness: Readiness) -> Arc<Shown> {
         started: Instant::now(),
         started_at: Timestamp(0),
         making: making(),
+        scrapes: Arc::default(),
     })
 }
 
@@ -179,4 +182,109 @@ async fn the_page_is_open_and_says_what_browsers_may_do_with_it() {
             assert!([401, 403].contains(&status), "{path}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_flood_of_scrapes_is_refused_and_nobody_else_waits_for_it() {
+    let admin = admin(None, LOOPBACK);
+    let held = admin.shown.scrapes.hold().await;
+    let mut waiting = Vec::new();
+    for _ in 0..limits::MAX_SCRAPES {
+        let mut scrape = Box::pin(ask(&admin, "GET", "/metrics", &[]));
+        assert!(futures_util::poll!(&mut scrape).is_pending());
+        waiting.push(scrape);
+    }
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(ask(&admin, "GET", path, &[]).await.status(), 200, "{path}");
+    }
+    let refused = ask(&admin, "GET", "/metrics", &[]).await;
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+    assert_eq!(body(refused).await["code"], "too_many_scrapes");
+    drop(held);
+    for scraped in futures_util::future::join_all(waiting).await {
+        assert_eq!(scraped.status(), 200);
+    }
+    assert_eq!(ask(&admin, "GET", "/metrics", &[]).await.status(), 200);
+}
+
+/// A reload that ends when it is told to.
+struct Hangs(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+
+impl Reload for Hangs {
+    fn reload(&self) -> Arc<LastReload> {
+        assert!(self.0.lock().unwrap().recv().is_err(), "told by the other end that is dropped");
+        Arc::new(LastReload {
+            at: String::new(),
+            cause: String::new(),
+            outcome: ReloadOutcome::Success,
+            problems: Vec::new(),
+            text: String::new(),
+            changes: Changes::default(),
+            needs_restart: Vec::new(),
+        })
+    }
+
+    fn last_reload(&self) -> Option<Arc<LastReload>> {
+        None
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_reload_that_hangs_is_told_so() {
+    let (end, ended) = std::sync::mpsc::channel();
+    let control: Arc<dyn Reload> = Arc::new(Hangs(std::sync::Mutex::new(ended)));
+    let admin = admin(None, LOOPBACK);
+    admin.shown.reloads.attend(Arc::downgrade(&control));
+    let reload = || Box::pin(ask(&admin, "POST", "/api/v1/reload", &[("host", "localhost")]));
+    let (mut first, mut second) = (reload(), reload());
+    assert!(futures_util::poll!(&mut first).is_pending());
+    assert!(futures_util::poll!(&mut second).is_pending());
+    tokio::time::advance(limits::RELOAD_PATIENCE + std::time::Duration::from_millis(1)).await;
+    for answer in [first.await, second.await] {
+        assert_eq!(answer.status(), 503);
+        assert_eq!(answer.headers()[header::RETRY_AFTER], "30");
+        assert_eq!(body(answer).await["code"], "reload_hangs");
+    }
+    drop(end);
+    assert_eq!(reload().await.status(), 200, "it ended, and nobody waits for it any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let admin = admin(None, LOOPBACK);
+    let never = futures_util::stream::pending::<Result<http_body::Frame<bytes::Bytes>, BoxError>>();
+    let request = Request::post("/api/v1/reload").header("host", "localhost");
+    let request = request.body(http_body_util::StreamBody::new(never)).unwrap();
+    let answer = admin.answer(request).await;
+    assert_eq!(answer.status(), 408);
+    assert_eq!(answer.headers()[header::CONNECTION], "close");
+}
+
+#[tokio::test]
+async fn tunnels_and_heads_that_can_be_read_in_two_ways_are_refused() {
+    let with_token = admin(Some("s3cret"), LOOPBACK);
+    for target in ["localhost:1", "/livez", "/api/v1/reload"] {
+        let answer = ask(&with_token, "CONNECT", target, &[]).await;
+        assert_eq!(answer.status(), 405, "{target}");
+        assert_eq!(answer.headers()[header::ALLOW], "GET, HEAD");
+    }
+    let mut extended = Request::get("/livez").body(Body::empty()).unwrap();
+    extended.extensions_mut().insert(Protocol::from_static("websocket"));
+    assert_eq!(with_token.answer(extended).await.status(), 405);
+
+    let listener = BoundListener::bind(SocketAddr::from((LOOPBACK, 0))).unwrap();
+    let address = listener.address();
+    let drain = Drain::default();
+    let shown = shown(Readiness::new(Vec::new));
+    let serving = tokio::spawn(serve(listener, None, shown, drain.clone()));
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = b"GET /livez HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\
+        transfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    drain.finish(std::time::Duration::from_secs(5)).await;
+    serving.await.unwrap();
 }

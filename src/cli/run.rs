@@ -1,7 +1,9 @@
 //! `run`: parse everything, then the runtime, then the sockets, then serve until a signal.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Runtime;
@@ -20,11 +22,20 @@ pub(super) struct File {
     path: PathBuf,
     /// What came from stdin, which can be read once only: a reload reads it again from here.
     stdin: OnceLock<Source>,
+    /// Whether it was a pipe at first (a process substitution), which can be read once only too.
+    piped: OnceLock<bool>,
+    /// Whether it was read before.
+    was_read: AtomicBool,
 }
 
 impl File {
     pub(super) fn new(config: &str) -> Self {
-        Self { path: config.into(), stdin: OnceLock::new() }
+        Self {
+            path: config.into(),
+            stdin: OnceLock::new(),
+            piped: OnceLock::new(),
+            was_read: AtomicBool::new(false),
+        }
     }
 }
 
@@ -33,7 +44,11 @@ impl Origin for File {
         if let Some(source) = self.stdin.get() {
             return Ok(source.clone());
         }
+        if self.was_read.load(Ordering::Relaxed) {
+            return Source::reopen(&self.path);
+        }
         let source = Source::open(&self.path)?;
+        self.was_read.store(true, Ordering::Relaxed);
         if self.path == Path::new("-") {
             self.stdin.get_or_init(|| source.clone());
         }
@@ -45,7 +60,9 @@ impl Origin for File {
     }
 
     fn file(&self) -> Option<PathBuf> {
-        (self.path != Path::new("-")).then(|| self.path.clone())
+        let is_other = || fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file());
+        let once_only = self.path == Path::new("-") || *self.piped.get_or_init(is_other);
+        (!once_only).then(|| self.path.clone())
     }
 }
 
@@ -154,5 +171,52 @@ pub(super) async fn until_signal(
             sink.flush();
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn what_became_a_pipe_is_refused_at_a_reload_and_a_file_again_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("routes.yaml");
+        fs::write(&path, "routes: []").unwrap();
+        let file = File::new(path.to_str().unwrap());
+        assert_eq!(file.file().as_deref(), Some(path.as_path()));
+        assert_eq!(file.source().unwrap().text, "routes: []");
+
+        fs::remove_file(&path).unwrap();
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        // Nobody writes into it: this would wait for ever.
+        let problems = file.source().err().unwrap().to_string();
+        assert!(problems.contains("it is not a regular file"), "{problems}");
+        assert!(problems.contains("a pipe can be read at the start only"), "{problems}");
+        assert!(file.file().is_some(), "watched, for when it is a file again");
+        let environment = Environment::of([("", ""); 0], folder.path());
+        let named = environment.read(Path::new("routes.yaml")).unwrap_err();
+        assert_eq!(named.to_string(), "it is not a regular file");
+        assert_eq!(environment.reading(), None);
+
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "routes: [] # 2").unwrap();
+        assert_eq!(file.source().unwrap().text, "routes: [] # 2");
+    }
+
+    #[test]
+    fn the_first_reading_may_be_of_a_pipe_which_is_not_watched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let file = File::new(path.to_str().unwrap());
+        assert_eq!(file.file(), None);
+        let (to, written) = (path.clone(), "routes: []");
+        let writer = std::thread::spawn(move || fs::write(to, written).unwrap());
+        assert_eq!(file.source().unwrap().text, written);
+        writer.join().unwrap();
+        assert!(file.source().is_err());
     }
 }

@@ -8,7 +8,7 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How a file looks from outside; another look is another content, or may be. Links are followed:
 /// Kubernetes changes a mounted secret by one that points elsewhere.
@@ -83,16 +83,45 @@ impl FilesRead {
 
 /// Takes down what is read while a configuration is made; clones share the list.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Recorder(Arc<Mutex<FilesRead>>);
+pub(super) struct Recorder(Arc<Mutex<Recorded>>);
+
+#[derive(Debug, Default)]
+struct Recorded {
+    files: FilesRead,
+    reading: Option<PathBuf>,
+}
+
+/// A file is being read until this is dropped.
+pub(super) struct ReadNow<'a>(&'a Recorder);
+
+impl Drop for ReadNow<'_> {
+    fn drop(&mut self) {
+        self.0.lock().reading = None;
+    }
+}
 
 impl Recorder {
     pub(super) fn note(&self, path: &Path, metadata: &io::Result<Metadata>) {
-        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        files.note(path.to_owned(), Look::of(metadata));
+        self.lock().files.note(path.to_owned(), Look::of(metadata));
+    }
+
+    /// Takes down that the file at `path` is read from now on.
+    pub(super) fn reading(&self, path: &Path) -> ReadNow<'_> {
+        self.lock().reading = Some(path.to_owned());
+        ReadNow(self)
+    }
+
+    /// The file that is being read.
+    pub(super) fn read_now(&self) -> Option<PathBuf> {
+        self.lock().reading.clone()
     }
 
     pub(super) fn files(&self) -> FilesRead {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().files.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Recorded> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

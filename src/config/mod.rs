@@ -21,6 +21,7 @@ mod listing;
 mod parse;
 mod problem;
 mod reader;
+mod regular;
 mod rule;
 mod source;
 mod spanned;
@@ -102,6 +103,28 @@ impl Source {
         };
         let bytes = bytes.map_err(|error| refused(&name, cannot_read(&error)))?;
         let base = path.parent().filter(|_| !is_stdin).unwrap_or(Path::new("")).to_owned();
+        Self::of(name, bytes, base)
+    }
+
+    /// Reads the routes file at `path` again. What is no regular file is refused: a pipe can be
+    /// read once only, and at the second time nobody may ever write into it.
+    ///
+    /// # Errors
+    ///
+    /// One problem: there is no such file, or it can't be read, or is no file, or no text.
+    pub fn reopen(path: &Path) -> Result<Self, Problems> {
+        let name = path.display().to_string();
+        let is_other = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
+        let bytes = regular::open(path).and_then(limited).map_err(|error| {
+            let problem = cannot_read(&error);
+            let hint = "a pipe can be read at the start only: restart, or keep the routes file on disk to reload it";
+            refused(&name, if is_other { problem.hint(hint) } else { problem })
+        })?;
+        let base = path.parent().unwrap_or(Path::new("")).to_owned();
+        Self::of(name, bytes, base)
+    }
+
+    fn of(name: String, bytes: Vec<u8>, base: PathBuf) -> Result<Self, Problems> {
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self { name, text, base }),
             Err(error) => {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use super::files_read::{FilesRead, Recorder};
+use super::regular;
 
 /// Largest file that a routes file may name, in bytes: keys, certificates and key sets are
 /// far smaller, and `/dev/zero` is not.
@@ -68,13 +69,10 @@ impl Environment {
     pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
         let path = self.path(path);
-        let metadata = fs::metadata(&path);
-        self.recorder.note(&path, &metadata);
-        // A pipe or a device may never end, and a reload would wait for it.
-        if !metadata?.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
-        }
-        fs::File::open(path)?.take(MAX_NAMED_FILE_BYTES + 1).read_to_end(&mut content)?;
+        let _reading = self.recorder.reading(&path);
+        self.recorder.note(&path, &fs::metadata(&path));
+        let file = regular::open(&path)?;
+        file.take(MAX_NAMED_FILE_BYTES + 1).read_to_end(&mut content)?;
         if u64::try_from(content.len()).is_ok_and(|length| length > MAX_NAMED_FILE_BYTES) {
             return Err(io::Error::new(
                 io::ErrorKind::FileTooLarge,
@@ -82,6 +80,11 @@ impl Environment {
             ));
         }
         Ok(content)
+    }
+
+    /// The file that is being read, on whichever thread.
+    pub fn reading(&self) -> Option<PathBuf> {
+        self.recorder.read_now()
     }
 
     /// The files that were read so far, and those that could not be.

@@ -47,6 +47,7 @@ impl Running {
     fn reload_and_tell(&self, cause: &str) -> (Result<Changes, Problems>, Arc<LastReload>) {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let _there = self.runtime.enter();
+        let _told_if_slow = self.progress.watch(cause, &self.runtime);
         self.told.reloading();
         let outcome = self.read_and_bind().map(|(resolved, bound, warnings)| {
             let needs_restart = self.needs_restart(&resolved);
@@ -113,7 +114,12 @@ impl Running {
     /// All that can fail.
     fn read_and_bind(&self) -> Result<(Resolved, Bound, Problems), Problems> {
         let before = self.gateway.snapshot();
-        let (outcome, files) = read(self.origin.as_ref(), &self.lasting, Some(&before));
+        let (outcome, files) = {
+            let progress = self.progress.as_ref();
+            let read = read(self.origin.as_ref(), &self.lasting, Some(&before), progress);
+            progress.has_read();
+            read
+        };
         let files = match &outcome {
             Ok(_) => files,
             // It may have missed files that the configuration in force was made of: they stay

@@ -11,6 +11,7 @@ use super::admin_port::{self, AdminPort};
 use super::certificate_ends::CertificateEnds;
 use super::keepers::Keepers;
 use super::listening::{self, Listeners, Unbound};
+use super::progress::Progress;
 use super::provider_health;
 use super::supervisor::{Sockets, Supervisor, Told};
 use super::{Origin, Prepared, StartError};
@@ -56,6 +57,8 @@ pub struct Running {
     pub(super) runtime: Handle,
     /// One reload at a time, so that the file that was read last is the one in force.
     pub(super) reloading: Mutex<()>,
+    /// What that one is at.
+    pub(super) progress: Arc<Progress>,
     pub(super) last_reload: Mutex<Option<Arc<LastReload>>>,
     /// What the last reading, good or bad, was made of.
     pub(super) files: Mutex<FilesRead>,
@@ -109,6 +112,7 @@ impl Running {
             started: Instant::now(),
             started_at: Timestamp::now(),
             making: admin::making(),
+            scrapes: Arc::default(),
         });
         let running = Arc::new(Self {
             readiness,
@@ -128,6 +132,7 @@ impl Running {
             told,
             runtime: Handle::current(),
             reloading: Mutex::default(),
+            progress: Arc::default(),
             last_reload: Mutex::default(),
             files_in_force: Mutex::new(files.clone()),
             files: Mutex::new(files),

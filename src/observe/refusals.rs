@@ -134,12 +134,22 @@ impl Entry {
             route: refused.route.cloned(),
             status: answer.status.as_u16(),
             code: answer.name,
-            reason: cut(refused.reason, MAX_REASON),
+            reason: cut(&with_method_cut(refused.reason, refused.method), MAX_REASON),
             user: identity.and_then(|identity| name(&identity.user)),
             client_id: identity.and_then(|identity| name(&identity.client_id)),
         };
-        let reason = without_names(&refusal.reason, identity);
-        let path = refusal.path.as_deref().map(|path| path_without_names(path, identity));
+        let reason = plain(&without_names(&refusal.reason, identity), MAX_REASON);
+        let path = refusal.path.as_deref();
+        let path = path.map(|path| plain(&path_without_names(path, identity), MAX_PATH));
+        // Not before: what is looked for is the name as it came.
+        let refusal = Refusal {
+            method: refusal.method.map(|method| plain(&method, MAX_METHOD)),
+            path: refusal.path.map(|path| plain(&path, MAX_PATH)),
+            reason: plain(&refusal.reason, MAX_REASON),
+            user: refusal.user.map(|user| plain(&user, MAX_NAME)),
+            client_id: refusal.client_id.map(|id| plain(&id, MAX_NAME)),
+            ..refusal
+        };
         let bare = (reason != refusal.reason || path != refusal.path).then_some((reason, path));
         Self { refusal, bare }
     }
@@ -174,6 +184,35 @@ fn cut(text: &str, max: usize) -> String {
     }
     let head = text.get(..text.floor_char_boundary(max)).unwrap_or_default();
     format!("{head}…")
+}
+
+/// `reason` with a long `method` in it cut off, as where it stands alone.
+fn with_method_cut(reason: &str, method: Option<&str>) -> String {
+    match method {
+        Some(method) if method.len() > MAX_METHOD => {
+            reason.replace(method, &cut(method, MAX_METHOD))
+        }
+        Some(_) | None => reason.to_owned(),
+    }
+}
+
+/// `text` without what a terminal obeys or what turns the direction of text; at most `max` bytes.
+fn plain(text: &str, max: usize) -> String {
+    let is_mark = text.ends_with('…');
+    let text: String =
+        text.chars().map(|c| if is_obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    // What was cut off already has its sign.
+    cut(&text, if is_mark { max + '…'.len_utf8() } else { max })
+}
+
+/// Control characters, and those that are not seen: marks of direction, joiners, separators of
+/// lines, tags.
+fn is_obeyed(c: char) -> bool {
+    let unseen = matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e007f}');
+    c.is_control() || unseen
 }
 
 /// `text` without what tells who the caller is: the values of the token's claims where they are
@@ -377,5 +416,26 @@ mod tests {
         refusals.note(&Refused { method: Some(&long), ..refused(&long, &long, None) });
         let size = serde_json::to_string(&refusals.last(Names::Shown, 0)).unwrap().len();
         assert!(size < 4096, "{size}");
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_shown_and_long_methods_are_cut_everywhere() {
+        let refusals = Refusals::default();
+        let mut alice = alice();
+        alice.claims.insert("name".to_owned(), "Al\u{202e}ice".into());
+        let method = "M".repeat(300);
+        let reason = format!("`Al\u{202e}ice` \u{9b}31m \u{1b}[0m, method {method} refused: zoë");
+        let mut one = refused(&reason, "/a\u{85}b\u{2066}c\u{200f}/é", Some(&alice));
+        one.method = Some(&method);
+        refusals.note(&one);
+        for names in [Names::Shown, Names::Hidden] {
+            let shown = &refusals.last(names, 0)[0];
+            assert_eq!(shown.path.as_deref(), Some("/a\u{fffd}b\u{fffd}c\u{fffd}/é"));
+            let cut = format!("{}…", "M".repeat(MAX_METHOD));
+            assert_eq!(shown.method.as_ref(), Some(&cut));
+            let rest = format!(" \u{fffd}31m \u{fffd}[0m, method {cut} refused: zoë");
+            let name = if names == Names::Shown { "`Al\u{fffd}ice`" } else { HIDDEN };
+            assert_eq!(shown.reason, format!("{name}{rest}"));
+        }
     }
 }

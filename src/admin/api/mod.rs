@@ -33,15 +33,15 @@ mod stats;
 mod upstreams;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::header::RETRY_AFTER;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use serde::Serialize;
 
+use crate::admin::problem::Problem;
 use crate::admin::query::{Parameter, Query};
 use crate::admin::{Shown, respond};
 use crate::body::Body;
-use crate::observe::request_id::{RequestId, X_REQUEST_ID};
 use crate::rejection::Rejection;
 use crate::snapshot::Snapshot;
 
@@ -143,21 +143,13 @@ fn make(
 
 /// There is nothing to ask or to change any more.
 fn shutting_down() -> Response<Body> {
-    let id = RequestId::new();
-    let problem = serde_json::json!({
-        "type": "urn:obo-gateway:problem:shutting_down",
-        "title": "The gateway is shutting down",
-        "status": StatusCode::SERVICE_UNAVAILABLE.as_u16(),
-        "detail": "Nothing is changed any more; ask the one that comes after it.",
-        "code": "shutting_down",
-        "request_id": id.as_str(),
-    });
-    let (status, body) = (StatusCode::SERVICE_UNAVAILABLE, problem.to_string());
-    let mut response = respond(status, "application/problem+json", body);
-    let headers = response.headers_mut();
-    headers.insert(X_REQUEST_ID, id.header().clone());
-    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    response
+    Problem {
+        code: "shutting_down",
+        title: "The gateway is shutting down",
+        detail: "Nothing is changed any more; ask the one that comes after it.",
+        retry_after: Duration::from_secs(1),
+    }
+    .answer()
 }
 
 fn json(answer: &impl Serialize) -> Result<Vec<u8>, Rejection> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::time::timeout;
 
+use crate::admin::problem::Problem;
 use crate::admin::reloads::Reloads;
 use crate::admin::{Shown, respond};
 use crate::body::Body;
@@ -67,6 +69,14 @@ impl Reloads {
             let busy = Rejection::new(Code::RateLimited, "Too many reloads wait already.", "");
             return Err(busy.with(Extra::RetryAfter(limits::RELOAD_RETRY_AFTER)));
         };
+        let waited = timeout(limits::RELOAD_PATIENCE, self.in_turn(shown)).await;
+        waited.unwrap_or_else(|_| Ok(HANGS.answer()))
+    }
+
+    /// # Cancel safety
+    ///
+    /// A reload that has begun goes on, and those after it wait for it.
+    async fn in_turn(&self, shown: &Arc<Shown>) -> Result<Response<Body>, Rejection> {
         // One at a time, and on no thread that serves: files may hang.
         let turn = self.turn().await;
         if shown.readiness.is_ending() {
@@ -84,6 +94,14 @@ impl Reloads {
         told(&done)
     }
 }
+
+/// The log says what it waits for: a path is nothing for who may not see the machine.
+const HANGS: Problem = Problem {
+    code: "reload_hangs",
+    title: "The reload has not ended",
+    detail: "It, or the one before it, goes on; the log says which file it waits for.",
+    retry_after: limits::RELOAD_PATIENCE,
+};
 
 fn told(done: &LastReload) -> Result<Response<Body>, Rejection> {
     match done.outcome {

@@ -226,11 +226,16 @@ fn other(considered: &Considered<'_, Route>, chosen: Option<&Route>) -> Other {
             format!("its `methods` are {}", listed(texts(&matching.methods)))
         }
         Lack::Headers => {
-            let wanted = matching.headers.iter().map(|(name, value)| format!("{name}: {value}"));
+            let wanted = matching.headers.iter().map(|(name, value)| {
+                format!("{name}: {}", hidden::value(name.as_str(), value.clone()))
+            });
             format!("its `headers` ask for {}", listed(wanted.collect()))
         }
         Lack::Query => {
-            let wanted = matching.query.iter().map(|(name, value)| format!("{name}={value}"));
+            let wanted = matching
+                .query
+                .iter()
+                .map(|(name, value)| format!("{name}={}", hidden::value(name, value.clone())));
             format!("its `query` asks for {}", listed(wanted.collect()))
         }
     };

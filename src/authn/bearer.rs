@@ -77,16 +77,21 @@ pub(super) fn token(headers: &HeaderMap) -> Result<(Scheme, InboundToken), Rejec
             "what follows the scheme in the Authorization header is not one token (RFC 6750 §2.1)",
         ));
     }
-    if token.len() > limits::MAX_TOKEN_BYTES {
-        return Err(refusal::invalid(format!(
-            "it has {} bytes, and {} is the most that is read",
-            token.len(),
-            limits::MAX_TOKEN_BYTES
-        )));
-    }
+    check_length(token.len())?;
     InboundToken::new(value.clone(), value.len() - token.len())
         .map(|token| (scheme, token))
         .ok_or_else(|| refusal::malformed("the Authorization header is not text"))
+}
+
+/// Refuses a token of more bytes than are read.
+pub(super) fn check_length(bytes: usize) -> Result<(), Rejection> {
+    if bytes <= limits::MAX_TOKEN_BYTES {
+        return Ok(());
+    }
+    Err(refusal::invalid(format!(
+        "it has {bytes} bytes, and {} is the most that is read",
+        limits::MAX_TOKEN_BYTES
+    )))
 }
 
 /// The scheme for the log, if it is one: clients that forget the scheme put the token itself in

@@ -230,13 +230,9 @@ impl Provider {
     ///
     /// As of [`Self::keep_keys`].
     pub async fn load_once(&self) {
-        let refresh = self.settings.metadata_refresh;
         let keys = async {
             if self.settings.jwks.is_none() {
-                tokio::select! {
-                    () = self.store.tried() => {}
-                    () = self.store.keep(self.name(), refresh, || self.fetch_keys()) => {}
-                }
+                self.store.fill_once(self.name(), self.fetch_keys()).await;
             }
         };
         let endpoints = async {

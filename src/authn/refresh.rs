@@ -41,7 +41,8 @@ pub(super) struct Published {
 /// How far the fetching is. Locked for moments only, and not at all by requests whose key is known.
 #[derive(Debug, Default)]
 struct Progress {
-    /// The task that fetches is gone (dropped, or it has panicked); there is no second one.
+    /// The task that fetches is gone (dropped, or it has panicked), and there is no second one; or
+    /// there is to be one fetch only. No other can be asked for.
     ended: bool,
     /// A fetch is going on, or was asked for and is about to begin.
     in_flight: bool,
@@ -124,16 +125,6 @@ impl KeyStore {
     /// Why the last fetch failed; `None` if it did not.
     pub(super) fn failure(&self) -> Option<Arc<str>> {
         self.progress.borrow().failure.clone()
-    }
-
-    /// Waits for the end of the first fetch, good or bad; at once for keys from a file.
-    pub(super) async fn tried(&self) {
-        let mut progress = self.progress.subscribe();
-        let is_over = |progress: &Progress| progress.finished > 0;
-        if self.published().is_none() && progress.wait_for(is_over).await.is_err() {
-            // The store is gone: can't be, as it is borrowed here.
-            tracing::debug!("the keys of a provider that is gone were waited for");
-        }
     }
 
     /// How long until an unknown `kid` may cause the next fetch.
@@ -269,8 +260,36 @@ impl KeyStore {
         }
     }
 
+    /// Fetches the keys once, if there are none, for who asks one question and is gone: what they lack
+    /// afterwards is not published, and why they can't be had is the failure of that fetch.
+    ///
+    /// # Cancel safety
+    ///
+    /// As of [`Self::keep`].
+    pub(super) async fn fill_once<Fut>(&self, name: &str, fetch: Fut)
+    where
+        Fut: Future<Output = Result<KeySet, String>>,
+    {
+        if self.published().is_some() {
+            return;
+        }
+        let flight = Flight::begin(self);
+        self.progress.send_modify(|progress| progress.ended = true);
+        match fetch.await {
+            Ok(keys) => {
+                log_loaded(name, &keys, true);
+                self.publish(keys);
+                flight.end(None);
+            }
+            Err(failure) => {
+                log_failed(name, &failure, 0, None);
+                flight.end(Some(failure.into()));
+            }
+        }
+    }
+
     fn publish(&self, keys: KeySet) {
-        // Only the one task of `keep` publishes, so that nothing comes between load and store.
+        // Only the one task that fetches publishes, so that nothing comes between load and store.
         let before = self.published();
         let generation =
             before.map_or(0, |before| before.generation + u64::from(!keys.keeps(&before.keys)));

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use http::HeaderName;
 
 use super::run::File;
 use crate::clock::SystemClock;
@@ -24,8 +25,8 @@ pub(super) struct ExplainArguments {
     url: String,
 
     /// A header of the request: 'Name: value'
-    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = header)]
-    headers: Vec<(String, String)>,
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    headers: Vec<String>,
 
     /// Judge the token in this file; `-` is stdin
     #[arg(long, value_name = "FILE")]
@@ -47,12 +48,19 @@ pub(super) enum Format {
 
 fn header(text: &str) -> Result<(String, String), &'static str> {
     // What is wrong is not repeated: it may be a secret.
-    let (name, value) = text.split_once(':').ok_or("write 'Name: value'")?;
-    Ok((name.trim().to_owned(), value.trim().to_owned()))
+    let wrong = "--header: write 'Name: value', with nothing but the name before the colon";
+    let (name, value) = text.split_once(':').ok_or(wrong)?;
+    HeaderName::try_from(name).map_err(|_nothing_more| wrong)?;
+    Ok((name.to_owned(), value.trim().to_owned()))
 }
 
 pub(super) fn main(config: &str, arguments: &ExplainArguments) -> ExitCode {
     let ExplainArguments { method, url, headers, token_file, format } = arguments;
+    // Not by clap, which would repeat them.
+    let headers = match headers.iter().map(|text| header(text)).collect::<Result<Vec<_>, _>>() {
+        Ok(headers) => headers,
+        Err(wrong) => return super::usage_error(wrong),
+    };
     if config == "-" && token_file.as_deref() == Some(Path::new("-")) {
         return super::usage_error("the routes file and the token can't both come from stdin");
     }
@@ -61,7 +69,7 @@ pub(super) fn main(config: &str, arguments: &ExplainArguments) -> ExitCode {
         return super::usage_error("--token-file and an `Authorization` header exclude each other");
     }
     // Wrong usage is said before anything is read; what stands for the host makes no difference.
-    if let Err(wrong) = Asking::new(method, url, headers, "localhost") {
+    if let Err(wrong) = Asking::new(method, url, &headers, "localhost") {
         return super::usage_error(&wrong.to_string());
     }
     let prepared =
@@ -75,7 +83,7 @@ pub(super) fn main(config: &str, arguments: &ExplainArguments) -> ExitCode {
     };
     let snapshot = &prepared.resolved().snapshot;
     let host = default_host(snapshot.public_url.as_deref());
-    let asking = Asking::new(method, url, headers, &host).map_err(|wrong| wrong.to_string());
+    let asking = Asking::new(method, url, &headers, &host).map_err(|wrong| wrong.to_string());
     let asking = match token_file {
         None => asking,
         Some(path) => asking.and_then(|asking| {

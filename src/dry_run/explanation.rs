@@ -6,7 +6,7 @@ use http::HeaderValue;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Asking, End, Walk, Whose, walk};
+use super::{Asking, End, Walk, Whose, hidden, walk};
 use crate::authn::Requirement;
 use crate::authn::supposition::Check;
 use crate::exchange;
@@ -52,7 +52,7 @@ pub(super) struct AskedFor {
     pub(super) path: Option<String>,
     /// The path as it came.
     pub(super) path_as_it_came: String,
-    /// As it came.
+    /// As it came, with `***` for values that may be secrets.
     pub(super) query: Option<String>,
 }
 
@@ -169,7 +169,7 @@ impl AskedFor {
             host: target.and_then(|target| target.host()).map(str::to_owned),
             path: target.map(|target| target.path().to_owned()),
             path_as_it_came: parts.uri.path().to_owned(),
-            query: parts.uri.query().map(str::to_owned),
+            query: parts.uri.query().map(hidden::query),
         }
     }
 }
@@ -181,7 +181,7 @@ impl Decision {
             End::Answered(answered) => Self::Answer {
                 by: answered.kind,
                 status: answered.status.as_u16(),
-                location: answered.location.clone(),
+                location: answered.location.as_deref().map(hidden::url),
                 reason: answered.why_not.map(str::to_owned),
             },
             End::Refused(rejection) => {
@@ -226,11 +226,16 @@ fn other(considered: &Considered<'_, Route>, chosen: Option<&Route>) -> Other {
             format!("its `methods` are {}", listed(texts(&matching.methods)))
         }
         Lack::Headers => {
-            let wanted = matching.headers.iter().map(|(name, value)| format!("{name}: {value}"));
+            let wanted = matching.headers.iter().map(|(name, value)| {
+                format!("{name}: {}", hidden::value(name.as_str(), value.clone()))
+            });
             format!("its `headers` ask for {}", listed(wanted.collect()))
         }
         Lack::Query => {
-            let wanted = matching.query.iter().map(|(name, value)| format!("{name}={value}"));
+            let wanted = matching
+                .query
+                .iter()
+                .map(|(name, value)| format!("{name}={}", hidden::value(name, value.clone())));
             format!("its `query` asks for {}", listed(wanted.collect()))
         }
     };
@@ -259,8 +264,12 @@ fn to_upstream(
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let mut headers: Vec<(String, String)> = Vec::new();
     for (field, value) in &sent.headers {
-        let hidden = sent.hidden.contains(field);
-        let value = if hidden { "***".to_owned() } else { text(value) };
+        let is_hidden = sent.hidden.contains(field);
+        let value = if is_hidden {
+            hidden::VALUE.to_owned()
+        } else {
+            hidden::value(field.as_str(), text(value))
+        };
         headers.push((field.to_string(), value));
     }
     headers.sort();
@@ -268,7 +277,7 @@ fn to_upstream(
         name: name.to_string(),
         urls: urls(name),
         method: asking.parts().method.to_string(),
-        path: sent.path.as_str().to_owned(),
+        path: hidden::url(sent.path.as_str()),
         host: sent.host.as_ref().map(text),
         headers,
     }

@@ -15,6 +15,7 @@
 mod asking;
 mod expectation;
 mod explanation;
+mod hidden;
 mod policy;
 mod run;
 mod text;
@@ -28,6 +29,7 @@ use crate::authz;
 use crate::body::Body;
 use crate::exchange;
 use crate::forward;
+use crate::forward::upgrade::Asked;
 use crate::identity::Identity;
 use crate::preflight;
 use crate::public_url::PublicUrl;
@@ -216,6 +218,7 @@ impl<'s> Walk<'s> {
         if identity.is_none() && !matches!(found.route.requirement, Requirement::Open) {
             return Ok(());
         }
+        Asked::judge(&asking.request(), &forward.forwarding.upgrades)?;
         let credential = exchange::foresee(&forward.token, identity)?;
         let credential = &*self.credential.insert(credential);
         let of = forward::Asking {

@@ -90,16 +90,19 @@ impl Asked {
         if request.extensions().get::<OnUpgrade>().is_none() {
             return Ok(None);
         }
-        let Some(to) = wanted(request, allowed)? else { return Ok(None) };
-        if has_body(request.headers()) {
-            return Err(refuse(
-                "A request for an upgrade can't have a body.",
-                "the request asks for an upgrade and has a body",
-            ));
-        }
+        let Some(to) = judged(request, allowed)? else { return Ok(None) };
         let version = request.version();
         let Some(caller) = request.extensions_mut().remove::<OnUpgrade>() else { return Ok(None) };
         Ok(Some(Box::new(Self { to, caller, version })))
+    }
+
+    /// What [`Self::of`] says of a request without a connection: for dry runs.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::of`].
+    pub fn judge<B>(request: &Request<B>, allowed: &Upgrades) -> Result<(), Rejection> {
+        judged(request, allowed).map(drop)
     }
 
     /// For a route that forwards nothing: there `Upgrade` is passed over, but an answer of success
@@ -121,6 +124,17 @@ pub fn is_for_websocket<B>(request: &Request<B>) -> bool {
     let extensions = request.extensions();
     extensions.get::<OnUpgrade>().is_some()
         && (extensions.get::<Protocol>().is_some() || names(request.headers(), &UPGRADE, WEBSOCKET))
+}
+
+fn judged<B>(request: &Request<B>, allowed: &Upgrades) -> Result<Option<Becomes>, Rejection> {
+    let Some(to) = wanted(request, allowed)? else { return Ok(None) };
+    if has_body(request.headers()) {
+        return Err(refuse(
+            "A request for an upgrade can't have a body.",
+            "the request asks for an upgrade and has a body",
+        ));
+    }
+    Ok(Some(to))
 }
 
 fn wanted<B>(request: &Request<B>, allowed: &Upgrades) -> Result<Option<Becomes>, Rejection> {

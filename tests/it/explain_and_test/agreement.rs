@@ -78,6 +78,7 @@ async fn what_is_explained_is_what_happens() {
         Some(user().claim("cnf", json!({"jkt": "x"}))),
         Some(app()),
         Some(app().claim("oid", "x")),
+        Some(user().header("kid", "nobody-publishes-this")),
         Some(app().claim("oid", "x").claim("azp", "stranger")),
     ];
     let targets = [
@@ -161,6 +162,54 @@ async fn what_is_explained_is_what_happens() {
         let stable = |text: &str| text.split(" s ago; next").next().unwrap().to_owned();
         assert_eq!(stable(event["reason"].as_str().unwrap()), stable(&reason), "{event:?}");
     }
+}
+
+#[tokio::test]
+async fn handshakes_are_judged_as_they_are_met() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let more = format!(
+        "  - {{ name: none, match: {{ path: /none }}, auth: none, upgrades: [], upstream: plain }}\n\
+         \x20 - {{ name: all, match: {{ path: /all }}, auth: none, upstream: plain }}\n"
+    );
+    let yaml = routes(&provider, &upstream) + &more;
+    let gateway = Gateway::start(&yaml);
+    gateway.ready().await;
+    let prepared = prepare(&yaml);
+    let shake = [("connection", "upgrade"), ("upgrade", "websocket")];
+    let (version, key) =
+        (("sec-websocket-version", "13"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="));
+    let old = ("sec-websocket-version", "12");
+    let with = |more: &[(&'static str, &'static str)]| [&shake[..], more].concat();
+    for (method, target, fields, is_refused) in [
+        ("GET", "/none", with(&[version, key]), true),
+        ("GET", "/all", with(&[version]), true),
+        ("GET", "/all", with(&[key]), true),
+        ("GET", "/all", with(&[old, key]), true),
+        ("POST", "/all", with(&[version, key]), true),
+        ("GET", "/old/7", with(&[old]), false),
+        ("GET", "/all", vec![("upgrade", "websocket")], false),
+        ("GET", "/none", vec![("connection", "upgrade"), ("upgrade", "other")], false),
+    ] {
+        let url = format!("http://{}{target}", gateway.address());
+        let explained = explain(&prepared, asking(method, &url, &fields, None)).await;
+        let explained = serde_json::to_value(&explained).unwrap();
+        let mut request = Request::builder().method(method).uri(target);
+        for (name, value) in &fields {
+            request = request.header(*name, *value);
+        }
+        let reply = gateway.client().await.send(request, "").await;
+        let decision = &explained["decision"];
+        let what = format!("{method} {target} {fields:?}: {explained:#}");
+        assert_eq!(reply.status == 400, is_refused, "{what}");
+        assert_eq!(decision["kind"] == "refuse", is_refused, "{what}");
+        if is_refused {
+            let (status, code) = reply.outcome();
+            assert_eq!((json!(status), json!(code)), came(decision), "{what}");
+        }
+    }
+    let url = format!("http://{}/all", gateway.address());
+    let good = explain(&prepared, asking("GET", &url, &with(&[version, key]), None)).await;
+    assert!(good.passes(), "{good}");
 }
 
 fn came(decision: &Value) -> (Value, Value) {

@@ -66,7 +66,11 @@ fn wrong_usage_is_2_and_repeats_no_secret() {
         &["GET", "open"],
         &["GET", "/open#x"],
         &["GET", "/open", "-H", "hunter2"],
+        &["GET", "/open", "-H", "Authorization Bearer hunter2"],
+        &["GET", "/open", "-H", "Authorization Bearer hunter2:"],
         &["GET", "/open", "-H", "a b: hunter2"],
+        &["GET", "/open", "-H", "x-v : hunter2"],
+        &["GET", "/open", "-H", " x-v: hunter2"],
         &["GET", "/open", "--format", "yaml"],
         &["GET", "/open", "--token-file", "/nonexistent"],
         &["GET", "/open", "--token-file", token],
@@ -74,9 +78,7 @@ fn wrong_usage_is_2_and_repeats_no_secret() {
     ] {
         let ended = run(&[&["explain", "-c", &path], arguments].concat());
         assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{arguments:?} {ended:?}");
-        let repeats = ended.stderr.contains("hunter2");
-        // What stands there without a colon is named by clap itself, and is no value.
-        assert!(!repeats || arguments.contains(&"hunter2"), "{arguments:?} {ended:?}");
+        assert!(!ended.stderr.contains("hunter2"), "{arguments:?} {ended:?}");
     }
     let both = run_with_input(&["explain", "-c", "-", "GET", "/", "--token-file", "-"], ROUTES);
     assert_eq!(both.code, Some(2), "{both:?}");

@@ -135,6 +135,42 @@ async fn without_keys_the_signature_is_not_checked_and_that_is_said() {
     assert!(shown.contains("ok       scopes: wanted"), "{shown}");
     assert!(shown.contains("GET /base/me"), "{shown}");
     assert!(shown.contains("it is refused with 503 provider_unavailable"), "{shown}");
+    // Why is said, and not that nobody goes on to fetch them.
+    assert!(shown.contains("have not been loaded yet ("), "{shown}");
+    assert!(!shown.contains("has ended"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_published_is_no_outage() {
+    let provider = Provider::start();
+    let prepared = prepare(&routes(&provider));
+    let token = Token::entra_v2(&provider.entra_issuer()).header("kid", "unknown").build();
+    let explanation = explain(&prepared, asking("GET", "/inner", &[], Some(&token))).await;
+    let shown = explanation.to_string();
+    assert!(shown.contains("it is refused with 401 token_invalid"), "{shown}");
+    assert!(shown.contains("which provider `entra` does not publish"), "{shown}");
+}
+
+#[tokio::test]
+async fn secrets_in_other_places_are_not_printed() {
+    let provider = Provider::start();
+    let prepared = prepare(&routes(&provider));
+    let fields = [
+        ("x-forwarded-access-token", "hunter2"),
+        ("x-signature", "hunter2"),
+        ("x-other", "Bearer hunter2"),
+        ("x-plain", "shown"),
+    ];
+    let token = Token::entra_v2(&provider.entra_issuer()).build();
+    for url in ["/inner?a=b&access_token=hunter2", "/old/7?a=b&access_token=hunter2"] {
+        let explanation = explain(&prepared, asking("GET", url, &fields, Some(&token))).await;
+        let json = serde_json::to_string(&explanation).unwrap();
+        for shown in [explanation.to_string(), json] {
+            assert!(!shown.contains("hunter2"), "{shown}");
+            assert!(shown.contains("a=b&access_token=***"), "{shown}");
+            assert_eq!(shown.contains("x-plain"), url.starts_with("/inner"), "{shown}");
+        }
+    }
 }
 
 #[tokio::test]

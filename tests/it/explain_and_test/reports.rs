@@ -123,6 +123,21 @@ async fn failures_say_where_what_was_expected_and_what_came() {
 }
 
 #[tokio::test]
+async fn claims_of_a_token_that_is_too_long_are_refused() {
+    // 12 KiB of claims make a token of 16 KiB.
+    for (length, expected) in [(11_000, "status: forward"), (12_288, "code: token_invalid")] {
+        let long = "a".repeat(length);
+        let (shown, _) = report(&format!(
+            "tests:\n  - request: {{ path: /orders/7 }}\n    \
+             token: {{ provider: sso, claims: {{ scope: any, long: {long} }} }}\n    \
+             expect: {{ {expected} }}\n"
+        ))
+        .await;
+        assert!(shown.contains("1 passed, 0 failed"), "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_without_tests_says_so() {
     let (shown, _) = report("").await;
     assert!(shown.starts_with("routes.yaml: there are no `tests:` in it\n"), "{shown}");

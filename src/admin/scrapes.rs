@@ -35,7 +35,7 @@ struct Text {
     format: Exposition,
     /// Its number among those that began.
     number: u64,
-    text: Bytes,
+    content: Bytes,
 }
 
 /// What becomes of a scrape.
@@ -55,20 +55,19 @@ impl Scrapes {
         let Ok(place) = self.places.try_acquire() else { return Ok(Scraped::NoPlace) };
         let came = self.lock().begun;
         let turn = Arc::clone(&self.making).acquire_owned().await;
-        let text = match self.begun_after(came, format) {
-            Some(text) => text,
-            None => {
-                let (this, metrics) = (Arc::clone(self), metrics.clone());
-                let made = tokio::task::spawn_blocking(move || {
-                    // Held until it is done, also if nobody waits any more.
-                    let _turn = turn;
-                    this.render(format, &metrics)
-                });
-                made.await.map_err(|error| {
-                    tracing::error!(%error, "the metrics were not rendered");
-                    Rejection::internal("the metrics were not rendered")
-                })?
-            }
+        let text = if let Some(text) = self.begun_after(came, format) {
+            text
+        } else {
+            let (this, metrics) = (Arc::clone(self), metrics.clone());
+            let made = tokio::task::spawn_blocking(move || {
+                // Held until it is done, also if nobody waits any more.
+                let _turn = turn;
+                this.render(format, &metrics)
+            });
+            made.await.map_err(|error| {
+                tracing::error!(%error, "the metrics were not rendered");
+                Rejection::internal("the metrics were not rendered")
+            })?
         };
         drop(place);
         if self.places.available_permits() == limits::MAX_SCRAPES {
@@ -88,7 +87,7 @@ impl Scrapes {
     fn begun_after(&self, came: u64, format: Exposition) -> Option<Bytes> {
         let texts = self.lock();
         let text = texts.last.iter().find(|text| text.format == format && text.number > came)?;
-        Some(text.text.clone())
+        Some(text.content.clone())
     }
 
     fn render(&self, format: Exposition, metrics: &Metrics) -> Bytes {
@@ -102,7 +101,7 @@ impl Scrapes {
         // Of two at once the one that began later says more.
         if !texts.last.iter().any(|other| other.format == format && other.number > number) {
             texts.last.retain(|other| other.format != format);
-            texts.last.push(Text { format, number, text: text.clone() });
+            texts.last.push(Text { format, number, content: text.clone() });
         }
         text
     }

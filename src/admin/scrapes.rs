@@ -35,7 +35,7 @@ struct Text {
     format: Exposition,
     /// Its number among those that began.
     number: u64,
-    body: Bytes,
+    content: Bytes,
 }
 
 /// What becomes of a scrape.
@@ -87,7 +87,7 @@ impl Scrapes {
     fn begun_after(&self, came: u64, format: Exposition) -> Option<Bytes> {
         let texts = self.lock();
         let text = texts.last.iter().find(|text| text.format == format && text.number > came)?;
-        Some(text.body.clone())
+        Some(text.content.clone())
     }
 
     fn render(&self, format: Exposition, metrics: &Metrics) -> Bytes {
@@ -101,7 +101,7 @@ impl Scrapes {
         // Of two at once the one that began later says more.
         if !texts.last.iter().any(|other| other.format == format && other.number > number) {
             texts.last.retain(|other| other.format != format);
-            texts.last.push(Text { format, number, body: text.clone() });
+            texts.last.push(Text { format, number, content: text.clone() });
         }
         text
     }

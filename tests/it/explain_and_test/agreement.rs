@@ -167,9 +167,10 @@ async fn what_is_explained_is_what_happens() {
 #[tokio::test]
 async fn handshakes_are_judged_as_they_are_met() {
     let (provider, upstream) = (Provider::start(), Upstream::start());
-    let more = "  - { name: none, match: { path: /none }, auth: none, upgrades: [], upstream: plain }\n\
+    let more =
+        "  - { name: none, match: { path: /none }, auth: none, upgrades: [], upstream: plain }\n\
         \x20 - { name: all, match: { path: /all }, auth: none, upstream: plain }\n"
-        .to_owned();
+            .to_owned();
     let yaml = routes(&provider, &upstream) + &more;
     let gateway = Gateway::start(&yaml);
     gateway.ready().await;

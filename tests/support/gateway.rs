@@ -43,6 +43,7 @@ pub struct Gateway {
     admin: Option<SocketAddr>,
     clock: ManualClock,
     log: Capture,
+    sink: LogSink,
     running: Arc<launch::Running>,
     runtime: tokio::runtime::Handle,
     file: RoutesFile,
@@ -151,6 +152,7 @@ impl Gateway {
             variables: variables.to_vec(),
         };
         let options = Options::new(&file, &clock, &log, names)?;
+        let sink = options.sink.clone();
         let (stop, stopped) = oneshot::channel();
         let (started, outcome) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
@@ -168,6 +170,7 @@ impl Gateway {
             name,
             clock,
             log,
+            sink,
             running,
             runtime,
             stop: Some(stop),
@@ -201,8 +204,9 @@ impl Gateway {
         &self.clock
     }
 
-    /// What it logged.
+    /// What it logged up to now: lines are written behind what they tell of.
     pub fn log(&self) -> &Capture {
+        self.sink.flush();
         &self.log
     }
 

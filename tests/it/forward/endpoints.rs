@@ -31,8 +31,13 @@ pub(super) fn lines(gateway: &Gateway, text: &str) -> usize {
 
 /// Waits until a line of the log has `text`.
 pub(super) async fn logged(gateway: &Gateway, text: &str) {
+    logged_times(gateway, text, 1).await;
+}
+
+/// Waits until so many lines of the log have `text`: they are written behind what they tell of.
+pub(super) async fn logged_times(gateway: &Gateway, text: &str, times: usize) {
     let there = async {
-        while lines(gateway, text) == 0 {
+        while lines(gateway, text) < times {
             // The log tells of nothing; the interval only spares the processor.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

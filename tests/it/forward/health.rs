@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Request, Version};
 
-use super::endpoints::{balanced, counts, lines, logged};
+use super::endpoints::{balanced, counts, lines, logged, logged_times};
 use super::{event, open};
 use crate::support::gateway::Gateway;
 use crate::support::raw_upstream::{RawUpstream, Then};
@@ -89,6 +89,8 @@ async fn an_endpoint_whose_checks_fail_takes_no_requests_until_they_do_not() {
     }
     assert_eq!(requests(b), before + 2);
     // One line for each change.
+    logged(&gateway, DOWN).await;
+    logged(&gateway, UP).await;
     assert_eq!((lines(&gateway, DOWN), lines(&gateway, UP)), (1, 1));
 }
 
@@ -286,7 +288,7 @@ async fn an_endpoint_that_fails_requests_in_a_row_is_left_alone_and_comes_back()
         assert_eq!(client.get("/x").await.status, 200);
     }
     assert_eq!(b.count(), 8);
-    logged(&gateway, EJECTED).await;
+    logged_times(&gateway, EJECTED, 2).await;
     assert_eq!(lines(&gateway, EJECTED), 2);
 }
 

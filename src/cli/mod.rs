@@ -20,6 +20,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -216,7 +217,7 @@ pub fn main() -> ExitCode {
     if let Err(error) = log::init(&global.log_level, &sink) {
         return usage_error(&format!("--log-level `{}`: {error}", global.log_level));
     }
-    match command.unwrap_or(Command::Run) {
+    let code = match command.unwrap_or(Command::Run) {
         Command::Run => run::main(&global.config, &sink, metrics),
         Command::Check(arguments) => check::main(&global.config, &arguments),
         Command::Explain(arguments) => explain::main(&global.config, &arguments),
@@ -228,7 +229,8 @@ pub fn main() -> ExitCode {
         Command::Schema { format } => schema::main(format),
         Command::Man => man::main::<CommandLine>(),
         Command::Completions { shell } => completions::main::<CommandLine>(shell),
-    }
+    };
+    if RESULT_LOST.load(Ordering::Relaxed) { ExitCode::FAILURE } else { code }
 }
 
 fn usage_error(text: &str) -> ExitCode {
@@ -241,9 +243,19 @@ fn failure(text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Prints a result. A reader that went away is not our failure.
+/// Whether a result could not be printed: whoever asked for it has less than they think.
+static RESULT_LOST: AtomicBool = AtomicBool::new(false);
+
+/// Prints a result. A reader that went away is not our failure; a full disk is.
 fn to_stdout(text: &str) {
-    io::stdout().lock().write_all(text.as_bytes()).unwrap_or_default();
+    let mut stdout = io::stdout().lock();
+    let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    if let Err(error) = printed
+        && error.kind() != io::ErrorKind::BrokenPipe
+        && !RESULT_LOST.swap(true, Ordering::Relaxed)
+    {
+        to_stderr(&format!("error: the result can't be written to stdout: {error}\n"));
+    }
 }
 
 /// Prints a result for programs, on lines.

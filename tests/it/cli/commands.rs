@@ -157,3 +157,14 @@ fn the_development_provider_binds_loopback_only() {
         assert!(ended.stderr.contains("is not a loopback address"), "{ended:?}");
     }
 }
+
+#[test]
+fn a_result_that_finds_no_room_is_a_failure() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    for command in [&["schema"][..], &["man"], &["completions", "bash"]] {
+        let ended = program(command).stdout(full.try_clone().unwrap()).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(1), "{command:?}: {said}");
+        assert!(said.contains("error: the result can't be written to stdout"), "{said}");
+    }
+}

@@ -110,11 +110,12 @@ impl Activity {
 
     /// A write waits for the caller, or has gone through.
     pub(crate) fn writes(&self, waiting: bool) {
-        if self.writing.swap(waiting, Ordering::AcqRel)
-            && !waiting
-            && self.requests() == 0
-            && self.phase.load(Ordering::Relaxed) == IDLE
-        {
+        // Only the connection's own task says so, and mostly what was said before.
+        if self.writing.load(Ordering::Relaxed) == waiting {
+            return;
+        }
+        self.writing.store(waiting, Ordering::Release);
+        if !waiting && self.requests() == 0 && self.phase.load(Ordering::Relaxed) == IDLE {
             // It is only now that the caller has its answer, and the time between requests begins.
             self.enter(IDLE);
         }

@@ -21,7 +21,7 @@ use crate::accept::drain::Drain;
 use crate::accept::frames::Frames;
 use crate::accept::framing::{self, Reader};
 use crate::accept::proxied;
-use crate::accept::service::{Handler, service};
+use crate::accept::service::{Handler, Serving, service};
 use crate::accept::slots::Slot;
 use crate::accept::streams::{Link, Streams};
 use crate::accept::tls::Tls;
@@ -148,14 +148,14 @@ where
     let watched = Watched::new(stream, ahead, Arc::clone(&activity), reading, patience, slot);
     let interim = (protocol == Protocol::Http1).then(Interim::default);
     let io = TokioIo::new(watched.with_interim(interim.clone()));
-    let service = service(
-        handler.clone(),
+    let service = service(Serving {
+        handler: handler.clone(),
         peer,
-        Arc::clone(&activity),
+        activity: Arc::clone(&activity),
         verdict,
         interim,
-        server.drain.clone(),
-    );
+        drain: server.drain.clone(),
+    });
     let broken = match protocol {
         Protocol::Http1 => {
             let connection = http1(settings).serve_connection(io, service).with_upgrades();
@@ -202,7 +202,6 @@ async fn detect<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<(Protocol, B
 fn http1(settings: &Settings) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
         // Both times are `activity.rs`'s: the parser's one time would also end idle connections.
         .header_read_timeout(None)
         .max_header_size(settings.max_header_bytes)

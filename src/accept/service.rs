@@ -3,13 +3,12 @@
 
 use std::convert::Infallible;
 use std::mem;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
@@ -36,7 +35,8 @@ pub trait Handler: Clone + Send + Sync + 'static {
     type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
 
     /// Answers one request; it does not fail. `interim` is the way for what is said before the
-    /// answer, to a caller who can be told.
+    /// answer, to a caller who can be told. Nothing happens before the future is polled: there a
+    /// panic costs one request.
     fn handle(
         self,
         request: Request<Incoming>,
@@ -62,70 +62,130 @@ where
         peer: Peer,
         _interim: Option<Interim>,
     ) -> impl Future<Output = Response<B>> + Send {
-        self(request, peer)
+        async move { self(request, peer).await }
     }
 }
 
-/// `handler` for the requests of one connection.
+/// What the requests of one connection have in common.
+pub(crate) struct Serving<H> {
+    pub(crate) handler: H,
+    pub(crate) peer: Peer,
+    pub(crate) activity: Arc<Activity>,
+    /// A connection of HTTP/1.1 has who judges its framing.
+    pub(crate) verdict: Option<Arc<Verdict>>,
+    pub(crate) interim: Option<Interim>,
+    pub(crate) drain: Drain,
+}
+
+/// Answers the requests of one connection.
 pub(crate) fn service<H: Handler>(
-    handler: H,
-    peer: Peer,
-    activity: Arc<Activity>,
-    verdict: Option<Arc<Verdict>>,
-    interim: Option<Interim>,
-    drain: Drain,
+    serving: Serving<H>,
 ) -> impl HttpService<Incoming, ResBody = Answer<H::Body>, Error = Infallible, Future: Send + 'static>
 {
-    // A connection of HTTP/1.1 has who judges its framing.
-    let multiplexed = verdict.is_none();
+    let serving = Arc::new(serving);
     service_fn(move |mut request: Request<Incoming>| {
-        if let Some(Err(fault)) = verdict.as_ref().map(|verdict| verdict.next()) {
+        if let Some(Err(fault)) = serving.verdict.as_ref().map(|verdict| verdict.next()) {
             request.extensions_mut().insert(Condemned(fault));
         }
-        if multiplexed {
+        if serving.is_multiplexed() {
             upgrade::as_get(&mut request);
         }
-        let for_websocket = is_for_websocket(&request);
-        // HTTP/1.0 has no informational answers (RFC 9110 §15.2).
-        let interim = interim.clone().filter(|_| request.version() == Version::HTTP_11);
-        let answering = activity.request();
-        let handler = handler.clone();
-        let verdict = verdict.clone();
-        let drain = drain.clone();
-        async move {
-            let asks_for_head = request.method() == Method::HEAD;
-            let version = request.version();
-            let way = interim.clone();
-            let answered = async move { handler.handle(request, peer, way).await };
-            let response = match AssertUnwindSafe(answered).catch_unwind().await {
-                Ok(response) => response.map(Either::Left),
-                Err(_panic) => {
-                    tracing::error!("a request panicked; it was answered with 500");
-                    answer::panic(version).map(Either::Right)
-                }
-            };
-            if let Some(interim) = interim {
-                // From here on nothing may come between.
-                interim.clear();
-            }
-            let (mut head, body) = response.into_parts();
-            if let Some(stream) = Tunnel::take(&mut head.extensions) {
-                let whole = upgrade::Whole { verdict, multiplexed, answering };
-                upgrade::carry(stream, whole, &drain);
-                let answer = Answer::new(body, asks_for_head, multiplexed, None);
-                return Ok(Response::from_parts(head, answer));
-            }
-            if for_websocket && version < Version::HTTP_2 {
-                // What may follow was meant for a WebSocket: it is not to be read as a request.
-                head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            if asks_for_head {
-                keep_length(&mut head.headers, &body);
-            }
-            let answer = Answer::new(body, asks_for_head, multiplexed, Some(answering));
-            Ok(Response::from_parts(head, answer))
-        }
+        let asked = Asked {
+            asks_for_head: request.method() == Method::HEAD,
+            version: request.version(),
+            for_websocket: is_for_websocket(&request),
+        };
+        let answering = Some(serving.activity.request());
+        let way = serving.interim(asked).cloned();
+        let handling = serving.handler.clone().handle(request, serving.peer, way);
+        Handling { handling, serving: Arc::clone(&serving), asked, answering }
     })
+}
+
+impl<H: Handler> Serving<H> {
+    fn is_multiplexed(&self) -> bool {
+        self.verdict.is_none()
+    }
+
+    /// The way for what is said before an answer: HTTP/1.0 has no such thing (RFC 9110 §15.2).
+    fn interim(&self, asked: Asked) -> Option<&Interim> {
+        self.interim.as_ref().filter(|_| asked.version == Version::HTTP_11)
+    }
+
+    /// The answer as the parser takes it; `None` for a request that panicked.
+    fn complete(
+        &self,
+        asked: Asked,
+        answering: Option<Answering>,
+        answered: Option<Response<H::Body>>,
+    ) -> Response<Answer<H::Body>> {
+        let multiplexed = self.is_multiplexed();
+        let response = if let Some(response) = answered {
+            response.map(Either::Left)
+        } else {
+            tracing::error!("a request panicked; it was answered with 500");
+            answer::panic(asked.version).map(Either::Right)
+        };
+        if let Some(interim) = self.interim(asked) {
+            // From here on nothing may come between.
+            interim.clear();
+        }
+        let (mut head, body) = response.into_parts();
+        if let Some(stream) = Tunnel::take(&mut head.extensions) {
+            let whole = upgrade::Whole { verdict: self.verdict.clone(), multiplexed, answering };
+            upgrade::carry(stream, whole, &self.drain);
+            let answer = Answer::new(body, asked.asks_for_head, multiplexed, None);
+            return Response::from_parts(head, answer);
+        }
+        if asked.for_websocket && asked.version < Version::HTTP_2 {
+            // What may follow was meant for a WebSocket: it is not to be read as a request.
+            head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if asked.asks_for_head {
+            keep_length(&mut head.headers, &body);
+        }
+        let answer = Answer::new(body, asked.asks_for_head, multiplexed, answering);
+        Response::from_parts(head, answer)
+    }
+}
+
+/// What an answer depends on besides what the handler says.
+#[derive(Clone, Copy)]
+struct Asked {
+    asks_for_head: bool,
+    version: Version,
+    for_websocket: bool,
+}
+
+pin_project_lite::pin_project! {
+    /// One request. Not an `async` block: what that captures and what it awaits has a place
+    /// each, and a handler's future is large and would be copied from one into the other.
+    struct Handling<H, F> {
+        #[pin]
+        handling: F,
+        serving: Arc<Serving<H>>,
+        asked: Asked,
+        // Until it is answered.
+        answering: Option<Answering>,
+    }
+}
+
+impl<H, F> Future for Handling<H, F>
+where
+    H: Handler,
+    F: Future<Output = Response<H::Body>>,
+{
+    type Output = Result<Response<Answer<H::Body>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let polled = catch_unwind(AssertUnwindSafe(|| this.handling.poll(cx)));
+        let answered = match polled {
+            Ok(polled) => Some(ready!(polled)),
+            Err(_panic) => None,
+        };
+        Poll::Ready(Ok(this.serving.complete(*this.asked, this.answering.take(), answered)))
+    }
 }
 
 /// Says how long the body would be that an answer to HEAD does not have (RFC 9110 §9.3.2).

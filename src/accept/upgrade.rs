@@ -35,7 +35,7 @@ pub(super) struct Whole {
     /// Whether there are others beside it, and a task that counts them at the end.
     pub(super) multiplexed: bool,
     /// The request is being answered until the stream ends.
-    pub(super) answering: Answering,
+    pub(super) answering: Option<Answering>,
 }
 
 /// Carries a stream in a task of its own, which the drain waits for.

@@ -420,6 +420,10 @@ pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a connection that is to close may take for its last bytes (the 408, the GOAWAY).
 pub const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long a connection of HTTP/1.1 is between two requests before it gives back the parser and its
+/// buffers (over 16 KiB): a caller with more requests comes sooner, one who waits for a person later.
+pub const REST_AFTER: Duration = Duration::from_millis(250);
+
 /// Connections to the admin port at a time: scrapers, probes and a few people, and room for
 /// them beside somebody who opens connections and says nothing.
 pub const MAX_ADMIN_CONNECTIONS: usize = 1024;

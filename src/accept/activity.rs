@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::accept::Settings;
+use crate::limits;
 use crate::observe::request_id::RequestId;
 
 /// The first head is due, and nothing but bytes of it has come.
@@ -41,6 +42,10 @@ pub(crate) struct Activity {
     /// `accepted`; 0 for none.
     fields_since: AtomicU64,
     heard: AtomicBool,
+    /// Over HTTP/1.1: all that came were whole messages.
+    between: AtomicBool,
+    /// Our side has said that it writes no more.
+    shut: AtomicBool,
     /// Of the answer to a head that was given up.
     overdue: OnceLock<RequestId>,
     /// Why the caller is told to go away: it floods us.
@@ -69,6 +74,8 @@ impl Activity {
             multiplexed: AtomicBool::new(false),
             fields_since: AtomicU64::new(0),
             heard: AtomicBool::new(false),
+            between: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
             overdue: OnceLock::new(),
             flood: OnceLock::new(),
         }
@@ -90,6 +97,16 @@ impl Activity {
         if idle && !self.multiplexed.load(Ordering::Relaxed) {
             self.enter(HEAD);
         }
+    }
+
+    /// Bytes of HTTP/1.1 came; whether all that came so far were whole messages.
+    pub(crate) fn reads_between(&self, between: bool) {
+        self.between.store(between, Ordering::Relaxed);
+    }
+
+    /// The stream is being closed.
+    pub(crate) fn shuts(&self) {
+        self.shut.store(true, Ordering::Relaxed);
     }
 
     /// Bytes of HTTP/2 came; since when the fields of a request are to end, if they are.
@@ -160,9 +177,31 @@ impl Activity {
 
     /// Whether it has been between requests for so long.
     pub(crate) fn rests(&self, now: Instant, long: Duration) -> bool {
-        let since = self.accepted + Duration::from_millis(self.since.load(Ordering::Relaxed));
         let idle = self.phase.load(Ordering::Relaxed) == IDLE;
-        idle && !self.is_busy() && since + long <= now
+        idle && !self.is_busy() && self.phase_began() + long <= now
+    }
+
+    /// Whether it is between two requests of HTTP/1.1, has been for some time, and nothing of either
+    /// is anywhere but in what lasts as long as the connection.
+    pub(crate) fn may_rest(&self, now: Instant) -> bool {
+        let whole = self.between.load(Ordering::Relaxed) && !self.shut.load(Ordering::Relaxed);
+        whole && self.rests(now, limits::REST_AFTER)
+    }
+
+    /// When to look whether it may rest: the longer it is there, the less often while it is used.
+    pub(crate) fn rest_look(&self, now: Instant) -> Instant {
+        let rests_at = self.phase_began() + limits::REST_AFTER;
+        let idle = self.phase.load(Ordering::Relaxed) == IDLE && !self.is_busy();
+        if idle && rests_at > now {
+            return rests_at;
+        }
+        now + now.saturating_duration_since(self.accepted).max(limits::REST_AFTER)
+    }
+
+    /// When the phase, which nothing interrupts, is over.
+    pub(crate) fn due(&self, settings: &Settings) -> Instant {
+        let idle = self.phase.load(Ordering::Relaxed) == IDLE;
+        self.phase_began() + if idle { settings.idle_timeout } else { settings.header_timeout }
     }
 
     pub(crate) fn judge(&self, now: Instant, settings: &Settings) -> Verdict {
@@ -181,14 +220,17 @@ impl Activity {
         if self.is_busy() {
             return Verdict::LookAgain(soon);
         }
-        let since = self.accepted + Duration::from_millis(self.since.load(Ordering::Relaxed));
         let idle = self.phase.load(Ordering::Relaxed) == IDLE;
-        let end = since + if idle { settings.idle_timeout } else { settings.header_timeout };
+        let end = self.due(settings);
         match (end <= now, idle) {
             (true, true) => Verdict::Idle,
             (true, false) => Verdict::Overdue,
             (false, _) => Verdict::LookAgain(end.min(soon)),
         }
+    }
+
+    fn phase_began(&self) -> Instant {
+        self.accepted + Duration::from_millis(self.since.load(Ordering::Relaxed))
     }
 
     fn enter(&self, phase: u8) {

@@ -3,12 +3,14 @@
 //!
 //! It decides when a connection has to go. What a request means is the handler's.
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use hyper::server::conn::{http1, http2};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1::UpgradeableConnection, http2};
 use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -20,6 +22,7 @@ use crate::accept::answer;
 use crate::accept::drain::Drain;
 use crate::accept::frames::Frames;
 use crate::accept::framing::{self, Reader};
+use crate::accept::http1;
 use crate::accept::proxied;
 use crate::accept::service::{Handler, Serving, service};
 use crate::accept::slots::Slot;
@@ -27,6 +30,7 @@ use crate::accept::streams::{Link, Streams};
 use crate::accept::tls::Tls;
 use crate::accept::watched::{Reading, Watched};
 use crate::accept::{Server, Settings};
+use crate::body::BoxError;
 use crate::interim::Interim;
 use crate::limits;
 use crate::peer::{CertificateDigest, Peer};
@@ -94,11 +98,12 @@ pub(crate) async fn serve<H: Handler>(
         let Some(tls) = tls else {
             return speak(server, &settings, begun, (stream, None), peer, slot, handler).await;
         };
-        let handshake = timeout_at(head_due, tls.acceptor().accept(stream));
+        // On the heap, as the session is: the connection needs neither place while it rests.
+        let handshake = timeout_at(head_due, Box::pin(tls.acceptor().accept(stream)));
         let Some(handshake) = unless_closing(&server.drain, handshake).await else {
             return Ok(());
         };
-        let stream = handshake??;
+        let stream = Box::new(handshake??);
         // Also of a resumed session, whose first handshake showed it; it was verified there.
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         peer.certificate = shown.map(|certificate| CertificateDigest::of(certificate));
@@ -147,7 +152,7 @@ where
     let patience = settings.body_idle_timeout;
     let watched = Watched::new(stream, ahead, Arc::clone(&activity), reading, patience, slot);
     let interim = (protocol == Protocol::Http1).then(Interim::default);
-    let io = TokioIo::new(watched.with_interim(interim.clone()));
+    let watched = watched.with_interim(interim.clone());
     let service = service(Serving {
         handler: handler.clone(),
         peer,
@@ -157,15 +162,17 @@ where
         drain: server.drain.clone(),
     });
     let broken = match protocol {
-        Protocol::Http1 => {
-            let connection = http1(settings).serve_connection(io, service).with_upgrades();
-            drive(connection, &activity, None, settings, &server.drain).await
-        }
+        Protocol::Http1 => http1::speak(watched, service, &activity, settings, &server.drain).await,
         Protocol::Http2 => {
             activity.multiplexed();
             let streams = Streams::new(begun);
-            let connection = http2(settings, streams.clone()).serve_connection(io, service);
-            drive(connection, &activity, Some(&streams), settings, &server.drain).await
+            let http2 = http2(settings, streams.clone());
+            let mut connection = Box::pin(http2.serve_connection(TokioIo::new(watched), service));
+            let connection = connection.as_mut();
+            match drive(connection, &activity, Some(&streams), settings, &server.drain).await {
+                Driven::Ended(broken) => broken,
+                Driven::Rests => None,
+            }
         }
     };
     if let Some(unread) = answer::unread(&activity, broken.as_ref()) {
@@ -199,19 +206,6 @@ async fn detect<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<(Protocol, B
     Ok((Protocol::Http1, first.freeze()))
 }
 
-fn http1(settings: &Settings) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        // Both times are `activity.rs`'s: the parser's one time would also end idle connections.
-        .header_read_timeout(None)
-        .max_header_size(settings.max_header_bytes)
-        // A head that is allowed must fit.
-        .max_buf_size(settings.max_header_bytes.max(limits::CONNECTION_BUFFER_BYTES));
-    // The number of fields is left at the parser's 100, which is `MAX_HEADER_FIELDS`: to set it
-    // costs an allocation per request.
-    builder
-}
-
 fn http2(settings: &Settings, streams: Streams) -> http2::Builder<Streams> {
     let mut builder = http2::Builder::new(streams);
     builder
@@ -229,15 +223,15 @@ fn http2(settings: &Settings, streams: Streams) -> http2::Builder<Streams> {
 }
 
 /// A connection that can be told to end after what is in flight.
-trait Ending: Future<Output = hyper::Result<()>> {
+pub(super) trait Ending: Future<Output = hyper::Result<()>> {
     fn end(self: Pin<&mut Self>);
 }
 
-impl<I, S> Ending for http1::UpgradeableConnection<I, S>
+impl<I, S> Ending for UpgradeableConnection<I, S>
 where
-    S: HttpService<hyper::body::Incoming, Error = std::convert::Infallible>,
+    S: HttpService<Incoming, Error = Infallible>,
     S::ResBody: 'static,
-    <S::ResBody as http_body::Body>::Error: Into<crate::body::BoxError>,
+    <S::ResBody as http_body::Body>::Error: Into<BoxError>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
     fn end(self: Pin<&mut Self>) {
@@ -247,9 +241,9 @@ where
 
 impl<I, S, E> Ending for http2::Connection<I, S, E>
 where
-    S: HttpService<hyper::body::Incoming, Error = std::convert::Infallible>,
+    S: HttpService<Incoming, Error = Infallible>,
     S::ResBody: 'static,
-    <S::ResBody as http_body::Body>::Error: Into<crate::body::BoxError>,
+    <S::ResBody as http_body::Body>::Error: Into<BoxError>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
     E: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
 {
@@ -258,15 +252,23 @@ where
     }
 }
 
-/// Sees to it that a connection ends when it has to; with what broke it, if anything did.
-async fn drive<C: Ending>(
-    connection: C,
+/// Why a connection is not driven any more.
+#[derive(Debug)]
+pub(super) enum Driven {
+    /// It has ended; with what broke it, if anything did.
+    Ended(Option<hyper::Error>),
+    /// It has been between two requests of HTTP/1.1 for some time.
+    Rests,
+}
+
+/// Sees to it that a connection ends when it has to.
+pub(super) async fn drive<C: Ending>(
+    mut connection: Pin<&mut C>,
     activity: &Activity,
     streams: Option<&Streams>,
     settings: &Settings,
     drain: &Drain,
-) -> Option<hyper::Error> {
-    let mut connection = pin!(connection);
+) -> Driven {
     let mut look = pin!(sleep_until(Instant::now() + settings.header_timeout));
     look_first(activity, settings, look.as_mut());
     let mut ends_by: Option<Instant> = None;
@@ -281,11 +283,11 @@ async fn drive<C: Ending>(
                 if let Some(error) = &broken {
                     tracing::debug!(%error, "a connection broke");
                 }
-                return broken;
+                return Driven::Ended(broken);
             }
             () = drain.cutting() => {
                 drain.cut_off(activity.requests());
-                return None;
+                return Driven::Ended(None);
             }
             () = drain.closing(), if !told => {
                 told = true;
@@ -302,7 +304,7 @@ async fn drive<C: Ending>(
                 let now = Instant::now();
                 if ends_by.is_some_and(|by| by <= now) {
                     if !activity.is_busy() {
-                        return None;
+                        return Driven::Ended(None);
                     }
                     // A request that was on its way is answered; its last bytes are not cut off.
                     ends_by = None;
@@ -317,8 +319,12 @@ async fn drive<C: Ending>(
                 };
                 let due = streams.and_then(|streams| streams.end_stalled(now, patience, link));
                 match activity.judge(now, settings) {
+                    Verdict::LookAgain(_) if !told && activity.may_rest(now) => {
+                        return Driven::Rests;
+                    }
                     Verdict::LookAgain(at) => {
-                        look.as_mut().reset(due.map_or(at, |due| due.min(at)));
+                        let at = due.map_or(at, |due| due.min(at));
+                        look.as_mut().reset(at.min(activity.rest_look(now)));
                     }
                     Verdict::Idle => {
                         told = true;
@@ -327,7 +333,7 @@ async fn drive<C: Ending>(
                         look.as_mut().reset(now + limits::CLOSING_TIMEOUT);
                     }
                     // Not a byte of a head: there is nobody to tell.
-                    Verdict::Overdue if !activity.head_has_begun() => return None,
+                    Verdict::Overdue if !activity.head_has_begun() => return Driven::Ended(None),
                     Verdict::Overdue => {
                         activity.give_up_head();
                         ends_by.get_or_insert(now + limits::CLOSING_TIMEOUT);
@@ -342,7 +348,7 @@ async fn drive<C: Ending>(
 /// The first look: the head may be due sooner than in a whole `header_timeout`.
 fn look_first(activity: &Activity, settings: &Settings, look: Pin<&mut tokio::time::Sleep>) {
     match activity.judge(Instant::now(), settings) {
-        Verdict::LookAgain(at) => look.reset(at),
+        Verdict::LookAgain(at) => look.reset(at.min(activity.rest_look(Instant::now()))),
         Verdict::Idle | Verdict::Overdue => look.reset(Instant::now()),
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Reader {
     partial: Vec<u8>,
     max_head: usize,
     message: u64,
+    /// Nothing came behind the last message.
+    between: bool,
     /// How many bytes of the last read stand in front of a fault in a body.
     sound: usize,
 }
@@ -50,7 +52,14 @@ pub(super) struct Reader {
 impl Reader {
     /// Takes heads of at most `max_head` bytes.
     pub(super) fn new(max_head: usize) -> Self {
-        Self { state: State::Head, partial: Vec::new(), max_head, message: 0, sound: 0 }
+        Self {
+            state: State::Head,
+            partial: Vec::new(),
+            max_head,
+            message: 0,
+            between: true,
+            sound: 0,
+        }
     }
 
     /// Reads on.
@@ -84,6 +93,11 @@ impl Reader {
         Ok(())
     }
 
+    /// Whether all that came were whole messages.
+    pub(super) fn is_between(&self) -> bool {
+        self.between
+    }
+
     /// How many bytes of the last read stand in front of the fault that it found in a body.
     pub(super) fn sound(&self) -> usize {
         self.sound
@@ -97,6 +111,7 @@ impl Reader {
 
     fn next_message(&mut self) {
         self.state = State::Head;
+        self.between = true;
         self.message += 1;
     }
 
@@ -108,6 +123,7 @@ impl Reader {
 
     /// Takes the head from the beginning of `bytes`, once it is whole; returns what is behind it.
     fn head<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], Found> {
+        self.between = false;
         if self.partial.is_empty() {
             // Empty lines in front of a request are passed over (RFC 9112 §2.2).
             let skip = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();

@@ -21,6 +21,7 @@ pub(crate) mod answer;
 mod watched;
 mod upgrade;
 mod service;
+mod http1;
 mod connection;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;

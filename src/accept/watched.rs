@@ -6,6 +6,7 @@
 //! The parser closes without a word when it is given up; the caller is to learn why.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -24,6 +25,9 @@ use crate::accept::slots::Slot;
 use crate::idle_timer::IdleTimer;
 use crate::interim::Interim;
 use crate::limits::CLOSING_TIMEOUT;
+
+/// Most heads are smaller, and then read at once.
+pub(super) const LOOK_AHEAD_BYTES: usize = 4096;
 
 /// A stream that is watched. It holds the connection's slot, so that an upgraded connection,
 /// whose parser is gone, still counts.
@@ -111,7 +115,9 @@ impl<S> Watched<S> {
         }
         match &mut self.reading {
             Reading::Http1(reader, verdict) => {
-                if let Err(found) = reader.read(bytes)
+                let read = reader.read(bytes);
+                self.activity.reads_between(reader.is_between());
+                if let Err(found) = read
                     && let Err(broken) = verdict.take(&found)
                 {
                     let sound = reader.sound();
@@ -219,6 +225,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Ready when there is something for the parser: bytes, or the end of them. Takes no memory
+    /// while there is nothing.
+    pub(super) fn poll_look_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.ahead.has_remaining() {
+            return Poll::Ready(());
+        }
+        let mut bytes = [MaybeUninit::uninit(); LOOK_AHEAD_BYTES];
+        let mut buffer = ReadBuf::uninit(&mut bytes);
+        match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+            Ok(()) => self.ahead = Bytes::copy_from_slice(buffer.filled()),
+            Err(error) => self.broken = Some(error),
+        }
+        Poll::Ready(())
+    }
+}
+
 impl<S: AsyncWrite + Unpin> Watched<S> {
     /// Between two messages of the parser: writes the informational answers that wait.
     fn interject(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -307,6 +330,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.activity.shuts();
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -24,6 +24,7 @@ use crate::accept::frames::Frames;
 use crate::accept::framing::{self, Reader};
 use crate::accept::http1;
 use crate::accept::proxied;
+use crate::accept::seldom::Seldom;
 use crate::accept::service::{Handler, Serving, service};
 use crate::accept::slots::Slot;
 use crate::accept::streams::{Link, Streams};
@@ -275,6 +276,8 @@ pub(super) async fn drive<C: Ending>(
     // When a look last found that the caller does not keep up with what is written.
     let mut clogged: Option<Instant> = None;
     let mut told = false;
+    let mut cutting = pin!(Seldom::new(drain.cutting()));
+    let mut closing = pin!(Seldom::new(drain.closing()));
     loop {
         tokio::select! {
             biased;
@@ -285,11 +288,11 @@ pub(super) async fn drive<C: Ending>(
                 }
                 return Driven::Ended(broken);
             }
-            () = drain.cutting() => {
+            () = &mut cutting => {
                 drain.cut_off(activity.requests());
                 return Driven::Ended(None);
             }
-            () = drain.closing(), if !told => {
+            () = &mut closing, if !told => {
                 told = true;
                 connection.as_mut().end();
                 // HTTP/2 ends when the caller answers the farewell. Who has been at rest has

@@ -18,6 +18,7 @@ mod framing;
 mod frames;
 mod interim;
 pub(crate) mod answer;
+mod seldom;
 mod watched;
 mod upgrade;
 mod service;

@@ -89,13 +89,14 @@ fn system_store() -> Arc<RootCertStore> {
 pub fn certificate_fault<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e CertificateError> {
     let mut next = Some(error);
     while let Some(error) = next {
-        // What the system's error holds is not its source, but that one's source is.
-        let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let tls = inside.and_then(|inside| inside.downcast_ref::<rustls::Error>());
-        if let Some(rustls::Error::InvalidCertificate(fault)) = tls {
+        if let Some(rustls::Error::InvalidCertificate(fault)) = error.downcast_ref() {
             return Some(fault);
         }
-        next = error.source();
+        // What the system's error holds is not its source, but that one's source is.
+        next = match error.downcast_ref::<io::Error>() {
+            Some(outer) => outer.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+            None => error.source(),
+        };
     }
     None
 }

@@ -220,7 +220,7 @@ fn events(stderr: &str) -> Vec<Value> {
 #[test]
 fn a_start_that_fails_says_so_in_the_form_of_the_log() {
     let file = File::new(
-        "upstreams: { a: { url: \"http://127.0.0.1:1\" } }\nroutes:\n  - { match: { path: /a }, auht: none, upstream: b }\n",
+        "upstreams: { a: { url: \"http://127.0.0.1:1\" } }\nroutes:\n  - { match: { path: /a }, auht: none, upstream: b }\nservr: {}\n",
     );
     let path = file.path().display().to_string();
     let place = format!("{path}:3:28: error: ");

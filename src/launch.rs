@@ -154,9 +154,14 @@ impl Prepared {
         &self.resolved
     }
 
-    /// What requests meet, and the policy tests that hold it to that.
-    pub fn tests(&mut self) -> (&Snapshot, &mut [PolicyTest]) {
-        (&self.resolved.snapshot, &mut self.resolved.tests)
+    /// What requests meet, and the policy tests that hold it to that. Which tenant a domain is, is made up
+    /// for them: what is tested is not served any more.
+    pub fn into_tests(self) -> (Snapshot, Vec<PolicyTest>) {
+        let Resolved { snapshot, tests, .. } = self.resolved;
+        for (number, provider) in (1..).zip(&snapshot.providers) {
+            provider.suppose_tenant(number);
+        }
+        (snapshot, tests)
     }
 
     /// What is not wrong with it, but should be known.

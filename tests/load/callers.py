@@ -111,13 +111,17 @@ class Load:
             shared = Way(self, kind)
             for _ in range(SHARING):
                 way = shared if kind.protocol is Http2 else Way(self, kind)
-                self.tasks.append(asyncio.create_task(self.caller(len(self.tasks), way)))
+                caller = self.caller(len(self.tasks), way)
+                self.tasks.append(asyncio.create_task(caller, name=kind.name))
 
     async def told_to_go(self):
         """Waits until each caller has been told to go."""
         _, left = await asyncio.wait(self.tasks, timeout=PATIENCE)
         if left:
-            raise Failed(f"{len(left)} callers got no answer, or were not told to go, in {PATIENCE} s")
+            kinds = ", ".join(sorted({task.get_name() for task in left}))
+            raise Failed(
+                f"{len(left)} callers ({kinds}) got no answer, or were not told to go, in {PATIENCE} s"
+            )
         for task in self.tasks:
             task.result()
 
@@ -222,4 +226,6 @@ async def connect(port, protocol, told, secure=False):
     _, connection = await asyncio.get_running_loop().create_connection(
         lambda: protocol(told), "127.0.0.1", port, ssl=CONTEXTS[protocol] if secure else None
     )
+    if not connection.usable:
+        raise ConnectionResetError("closed as soon as it was open")
     return connection

@@ -39,7 +39,7 @@ async def ask(port, path, method="GET"):
 async def connects(port):
     try:
         connection = await connect(port, Http1, UNCOUNTED)
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):
         return False
     connection.retire()
     return True

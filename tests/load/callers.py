@@ -61,10 +61,15 @@ class Phase:
     def __init__(self, name, world):
         self.name, self.world = name, world
         self.latencies = []
-        self.began, self.cpu_before = time.monotonic(), world.cpu()
+        self.before = self.clocks()
+
+    def clocks(self):
+        """The time, and the processor time of the gateway and of the callers, in seconds."""
+        return time.monotonic(), self.world.cpu(), time.process_time()
 
     def end(self):
-        self.took, self.cpu = time.monotonic() - self.began, self.world.cpu() - self.cpu_before
+        spent = (now - before for now, before in zip(self.clocks(), self.before))
+        self.took, self.gateway, self.own = spent
 
     def rate(self):
         return len(self.latencies) / self.took
@@ -78,7 +83,8 @@ class Phase:
         count = len(self.latencies)
         return (
             f"{self.name}: {count} requests, {self.rate():.0f}/s, p50 {self.percentile(0.5):.2f} ms, "
-            f"p99 {self.percentile(0.99):.2f} ms, gateway {self.cpu * 1e6 / max(count, 1):.0f} us of CPU a request"
+            f"p99 {self.percentile(0.99):.2f} ms, CPU a request: gateway "
+            f"{self.gateway * 1e6 / max(count, 1):.0f} us, callers {self.own * 1e6 / max(count, 1):.0f} us"
         )
 
 
@@ -186,7 +192,8 @@ class Way:
             except Crossed as crossed:
                 if not visiting and not self.load.turned:
                     raise Failed(f"{crossed}; and nothing is to be closed here") from crossed
-                self.load.told[f"{self.kind.protocol.__name__} request crossed with a close"] += 1
+                since = "reused" if connection.heard else "new"
+                self.load.told[f"crossed on a {since} {self.kind.protocol.__name__} connection"] += 1
 
     async def usable(self):
         async with self.opening:

@@ -14,6 +14,7 @@ class Http1(asyncio.Protocol):
     def __init__(self, told):
         self.told = told
         self.usable = True
+        self.heard = False
         self.answer = None
 
     def connection_made(self, transport):
@@ -37,6 +38,7 @@ class Http1(asyncio.Protocol):
             self.transport.close()
 
     def data_received(self, data):
+        self.heard = True
         self.read += data
         if self.answer is None:
             self.transport.abort()

@@ -190,6 +190,9 @@ class Way:
                 await answer.ended
                 return answer
             except Crossed as crossed:
+                # That it is gone is said here; `usable` need not say it again.
+                if self.connection is connection:
+                    self.connection = None
                 if not visiting and not self.load.turned:
                     raise Failed(f"{crossed}; and nothing is to be closed here") from crossed
                 since = "reused" if connection.heard else "new"
@@ -200,7 +203,12 @@ class Way:
             if self.connection and self.wants_another() and not self.load.turned:
                 # It ends with the last answer on it.
                 self.connection.retire()
-            if self.connection is None or not self.connection.usable:
+                self.connection = None
+            if self.connection and not self.connection.usable:
+                self.connection = None
+                if not self.visiting and not self.load.turned:
+                    raise Failed("told to go, though this listener stays")
+            if self.connection is None:
                 if self.load.turned:
                     raise Over
                 self.connection, self.asked = await self.open(), 0

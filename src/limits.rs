@@ -464,8 +464,8 @@ pub const MAX_SCRAPES: usize = 32;
 /// What a scraper is told to wait for whom there is no place.
 pub const SCRAPE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Requests to reload that may wait for the one that runs; each finds the file as it is then, so
-/// more say nothing new.
+/// Requests to reload that may wait for the one that runs; they share the one after it, and more say
+/// nothing new.
 pub const MAX_WAITING_RELOADS: usize = 8;
 
 /// How long a reload may take, the wait for the one before included, until it is said that it

@@ -191,7 +191,7 @@ mod tests {
         let awaited = part.awaits();
         let begun = tokio::time::Instant::now();
         tokio::spawn(async move {
-            tokio::time::sleep(5 * S).await;
+            sleep(5 * S).await;
             drop(awaited);
         });
         assert_eq!(whole.finish(30 * S).await, CutOff::default());

@@ -184,8 +184,7 @@ mod tests {
         // A machine without IPv6 can't show it.
         let Ok(listener) = BoundListener::bind("[::]:0".parse().unwrap()) else { return };
         let to = SocketAddr::from(([127, 0, 0, 1], listener.address().port()));
-        let (client, accepted) =
-            tokio::join!(tokio::net::TcpStream::connect(to), listener.accept());
+        let (client, accepted) = tokio::join!(TcpStream::connect(to), listener.accept());
         assert_eq!(accepted.unwrap().1, client.unwrap().local_addr().unwrap());
     }
 }

@@ -55,7 +55,7 @@ impl Running {
     pub fn ask(
         self: &Arc<Self>,
         cause: &str,
-    ) -> impl Future<Output = Option<Arc<LastReload>>> + Send + 'static {
+    ) -> impl Future<Output = Option<Arc<LastReload>>> + Send + use<> {
         let (mut told, reloader) = self.asked.ask(cause);
         if reloader == Reloader::IsNeeded {
             let running = Arc::clone(self);

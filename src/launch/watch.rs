@@ -41,7 +41,7 @@ async fn watch(running: Weak<Running>, every: Duration) {
         };
         // Nothing is held meanwhile: a disk that hangs holds up nobody else, those included who ask for
         // a reload.
-        let Some(now) = look(known.clone(), |known| known.now()).await else { continue };
+        let Some(now) = look(known.clone(), FilesRead::now).await else { continue };
         let changed: Vec<_> = known.changed(&now).map(Path::display).collect();
         if changed.is_empty() {
             pending = None;

@@ -68,6 +68,10 @@ pub(super) async fn drive<C: Ending>(
     let mut told = false;
     // Once the end has begun: when it is asked again whether a request is on its way.
     let mut leaves_at: Option<Instant> = None;
+    if drain.has_begun() {
+        // Its first answer may be there before anything else is looked at.
+        activity.close();
+    }
     // HTTP/2 has a farewell behind which requests that were on their way are still answered. But one
     // that comes in the end would hear it before it had asked for anything.
     let says_farewell = streams.is_some() && !drain.has_begun() || drain.moment().is_zero();

@@ -158,6 +158,7 @@ async fn it_takes_a_post_without_a_body() {
 async fn what_drains_is_not_changed_any_more_but_still_shown() {
     let (provider, upstream) = (Provider::start(), Upstream::start());
     let gateway = start(&provider, &upstream, "");
+    gateway.ready().await;
     let held = Gate::new();
     upstream.answer({
         let held = held.clone();

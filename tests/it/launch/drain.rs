@@ -217,7 +217,7 @@ async fn a_listener_that_a_reload_removes_ends_as_gently() {
 #[tokio::test]
 async fn what_is_cut_off_is_logged_and_counted_as_such_over_both_versions() {
     let upstream = Upstream::start();
-    let server = "server: { shutdown_grace: 60s }";
+    let server = "server: { shutdown_grace: 20s }";
     let gateway = Gateway::start_in_virtual_time(&file(&[ANY], &upstream, server));
     let held = Gate::new();
     upstream.answer({
@@ -251,7 +251,7 @@ async fn what_is_cut_off_is_logged_and_counted_as_such_over_both_versions() {
         }
     }
     let drained = begin(&gateway).await;
-    gateway.pass(Duration::from_secs(60)).await;
+    gateway.pass(Duration::from_secs(20)).await;
     let cut_off = within("the drain", drained).await.unwrap();
     assert_eq!((cut_off.connections, cut_off.requests), (3, 4));
     assert!(http1.is_closed().await);

@@ -17,8 +17,8 @@ use tokio::time::sleep_until;
 
 use crate::accept::Settings;
 use crate::accept::activity::Activity;
-use crate::accept::connection::{Driven, drive};
 use crate::accept::drain::Drain;
+use crate::accept::drive::{Driven, drive};
 use crate::accept::watched::Watched;
 use crate::body::BoxError;
 use crate::limits;
@@ -46,14 +46,13 @@ where
             () = sleep_until(activity.due(settings)) => {}
         }
         let connection = parser(settings).serve_connection(TokioIo::new(watched), service);
-        let mut connection = Box::new(connection.with_upgrades());
-        let driven = drive(Pin::new(&mut *connection), activity, None, settings, drain).await;
-        match driven {
+        let connection = Box::pin(connection.with_upgrades());
+        let rests = match drive(connection, activity, None, settings, drain).await {
             Driven::Ended(broken) => return broken,
-            Driven::Rests => {}
-        }
+            Driven::Rests(connection) => *Pin::into_inner(connection),
+        };
         // Nothing was upgraded, and no byte is in the parser: it would not rest.
-        let parts = connection.into_parts().filter(|parts| parts.read_buf.is_empty())?;
+        let parts = rests.into_parts().filter(|parts| parts.read_buf.is_empty())?;
         (watched, service) = (parts.io.into_inner(), parts.service);
     }
 }

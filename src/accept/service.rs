@@ -137,8 +137,9 @@ impl<H: Handler> Serving<H> {
             let answer = Answer::new(body, asked.asks_for_head, multiplexed, None);
             return Response::from_parts(head, answer);
         }
-        if asked.for_websocket && asked.version < Version::HTTP_2 {
-            // What may follow was meant for a WebSocket: it is not to be read as a request.
+        let is_last = answering.as_ref().is_some_and(Answering::is_last);
+        // What may follow was meant for a WebSocket: it is not to be read as a request.
+        if asked.version < Version::HTTP_2 && (asked.for_websocket || is_last) {
             head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if asked.asks_for_head {

@@ -146,13 +146,7 @@ pub(super) async fn drive<C: Ending>(
                     }
                 }
                 let patience = settings.body_idle_timeout;
-                if activity.is_writing() {
-                    clogged = Some(now);
-                }
-                let link = match clogged {
-                    Some(at) if now < at + patience => Link::Clogged,
-                    Some(_) | None => Link::Flows,
-                };
+                let link = link(activity, &mut clogged, now, patience);
                 let due = streams.and_then(|streams| streams.end_stalled(now, patience, link));
                 match activity.judge(now, settings) {
                     Verdict::LookAgain(_) if !told && activity.may_rest(now) => {
@@ -207,6 +201,22 @@ async fn cut_off<C: Ending>(
     }
     let gone = tunnels.saturating_sub(activity.tunnels());
     drain.cut_off(activity.requests() + gone);
+}
+
+/// How the caller keeps up with what is written; `clogged` is when it last did not.
+fn link(
+    activity: &Activity,
+    clogged: &mut Option<Instant>,
+    now: Instant,
+    patience: Duration,
+) -> Link {
+    if activity.is_writing() {
+        *clogged = Some(now);
+    }
+    match *clogged {
+        Some(at) if now < at + patience => Link::Clogged,
+        Some(_) | None => Link::Flows,
+    }
 }
 
 /// Looks at `at`, unless it does so before.

@@ -184,7 +184,7 @@ mod tests {
             self.asked.load(Ordering::Relaxed) == LOOK_AHEAD_BYTES
         }
 
-        async fn is_over(mut self) {
+        async fn ends(mut self) {
             assert_eq!(self.stream.read(&mut [0]).await.unwrap(), 0);
             assert!(self.task.await.unwrap().is_none());
         }
@@ -213,7 +213,7 @@ mod tests {
         sleep(60 * S).await;
         assert!(caller.rests());
         let idle = Instant::now();
-        caller.is_over().await;
+        caller.ends().await;
         assert_eq!((idle.elapsed() + S / 2).as_secs(), 15, "`idle_timeout` is 75 s");
     }
 
@@ -245,7 +245,7 @@ mod tests {
             } else {
                 caller.drain.begin();
             }
-            caller.is_over().await;
+            caller.ends().await;
             assert!(before.elapsed() < S);
         }
     }

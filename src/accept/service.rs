@@ -56,13 +56,13 @@ where
 {
     type Body = B;
 
-    fn handle(
+    async fn handle(
         self,
         request: Request<Incoming>,
         peer: Peer,
         _interim: Option<Interim>,
-    ) -> impl Future<Output = Response<B>> + Send {
-        async move { self(request, peer).await }
+    ) -> Response<B> {
+        self(request, peer).await
     }
 }
 
@@ -97,8 +97,8 @@ pub(crate) fn service<H: Handler>(
         };
         let answering = Some(serving.activity.request());
         let way = serving.interim(asked).cloned();
-        let handling = serving.handler.clone().handle(request, serving.peer, way);
-        Handling { handling, serving: Arc::clone(&serving), asked, answering }
+        let future = serving.handler.clone().handle(request, serving.peer, way);
+        Handling { future, serving: Arc::clone(&serving), asked, answering }
     })
 }
 
@@ -163,7 +163,7 @@ pin_project_lite::pin_project! {
     /// each, and a handler's future is large and would be copied from one into the other.
     struct Handling<H, F> {
         #[pin]
-        handling: F,
+        future: F,
         serving: Arc<Serving<H>>,
         asked: Asked,
         // Until it is answered.
@@ -180,7 +180,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let polled = catch_unwind(AssertUnwindSafe(|| this.handling.poll(cx)));
+        let polled = catch_unwind(AssertUnwindSafe(|| this.future.poll(cx)));
         let answered = match polled {
             Ok(polled) => Some(ready!(polled)),
             Err(_panic) => None,

@@ -246,7 +246,8 @@ mod tests {
                 caller.drain.begin();
             }
             caller.ends().await;
-            assert!(before.elapsed() < S);
+            // Who is told has a moment for a request that is on its way.
+            assert!(before.elapsed() <= limits::DRAIN_MOMENT + S / 2);
         }
     }
 }

@@ -54,6 +54,41 @@ pub enum Field {
     BytesOut,
 }
 
+impl Field {
+    /// Its name, as a key of JSON behind another one.
+    pub(super) fn json_key(self) -> &'static str {
+        match self {
+            Self::Time => ",\"time\":",
+            Self::RequestId => ",\"request_id\":",
+            Self::TraceId => ",\"trace_id\":",
+            Self::ClientIp => ",\"client_ip\":",
+            Self::Method => ",\"method\":",
+            Self::Host => ",\"host\":",
+            Self::Path => ",\"path\":",
+            Self::Status => ",\"status\":",
+            Self::Code => ",\"code\":",
+            Self::Reason => ",\"reason\":",
+            Self::Route => ",\"route\":",
+            Self::Upstream => ",\"upstream\":",
+            Self::Endpoint => ",\"endpoint\":",
+            Self::User => ",\"user\":",
+            Self::ClientId => ",\"client_id\":",
+            Self::Tenant => ",\"tenant\":",
+            Self::TokenCache => ",\"token_cache\":",
+            Self::DurationMs => ",\"duration_ms\":",
+            Self::UpstreamMs => ",\"upstream_ms\":",
+            Self::ExchangeMs => ",\"exchange_ms\":",
+            Self::BytesIn => ",\"bytes_in\":",
+            Self::BytesOut => ",\"bytes_out\":",
+        }
+    }
+
+    /// Its name.
+    pub(super) fn name(self) -> &'static str {
+        self.json_key().trim_start_matches(",\"").trim_end_matches("\":")
+    }
+}
+
 /// Some of the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FieldSet(u32);
@@ -65,6 +100,10 @@ impl FieldSet {
     /// These fields.
     pub fn of(fields: impl IntoIterator<Item = Field>) -> Self {
         Self(fields.into_iter().fold(0, |set, field| set | 1 << field as u32))
+    }
+
+    pub(super) fn without(self, field: Field) -> Self {
+        Self(self.0 & !(1 << field as u32))
     }
 
     pub(super) fn has(self, field: Field) -> bool {

@@ -36,6 +36,11 @@ impl RequestId {
         &self.0
     }
 
+    /// As bytes, all of them ASCII.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
     /// As text.
     pub fn as_str(&self) -> &str {
         // Both constructors take ASCII only.

@@ -98,7 +98,7 @@ impl AccessRecord {
         let reason = cut_short.map(|(_, reason)| reason.as_str());
         let event = Event {
             time: self.time,
-            request_id: self.request_id().as_str(),
+            request_id: self.request_id().as_bytes(),
             trace_id: self.trace_id.as_ref().map(TraceId::as_str),
             client_ip: self.client_ip,
             method: Some(self.method.as_str()),

@@ -97,7 +97,7 @@ impl Observer {
         let reason = rejection.reason();
         let event = Event {
             time: Timestamp::now(),
-            request_id: request_id.as_str(),
+            request_id: request_id.as_bytes(),
             trace_id: None,
             client_ip: peer.address.ip().to_canonical(),
             method: None,
@@ -131,11 +131,11 @@ impl Observer {
 pub(super) fn write_line(event: &Event<'_>, wanted: FieldSet, sink: &LogSink) {
     thread_local! {
         /// Kept from line to line, so that a line allocates nothing.
-        static LINE: RefCell<String> = const { RefCell::new(String::new()) };
+        static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
     LINE.with_borrow_mut(|line| {
         line.clear();
         event.write(sink.format(), wanted, line);
-        sink.line(line.as_bytes());
+        sink.line(line);
     });
 }

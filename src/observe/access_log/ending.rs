@@ -47,6 +47,8 @@ impl Drop for AccessRecord {
         if let Some(wanted) = self.observer.wanted() {
             self.log(took, logged, wanted);
         }
+        // Last: whoever sees nothing in flight finds everything counted.
+        self.observer.metrics().request_ended();
     }
 }
 

@@ -18,7 +18,7 @@ use super::byte_counter::ByteCounter;
 use super::observer::Observer;
 use crate::identity::Identity;
 use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
-use crate::observe::metrics::{CacheResult, Counted};
+use crate::observe::metrics::CacheResult;
 use crate::observe::phases::{Phase, Phases, Told};
 use crate::observe::recorded_body::RecordedBody;
 use crate::observe::request_id::RequestId;
@@ -29,6 +29,8 @@ use crate::peer::Peer;
 use crate::rejection::{Code, Rejection};
 
 /// What is gathered of one request. Dropping it ends the request.
+///
+/// It is large and goes from hand to hand, so there is none outside a box.
 pub struct AccessRecord {
     pub(super) observer: Arc<Observer>,
     pub(super) time: Timestamp,
@@ -47,7 +49,6 @@ pub struct AccessRecord {
     pub(in crate::observe) refused: Option<Code>,
     pub(super) answered: Option<Answered>,
     pub(super) ending: Ending,
-    _in_flight: Counted,
     /// The caller's address; the peer's until somebody who knows the trusted proxies says otherwise.
     pub client_ip: IpAddr,
     /// The route; `None` as long as none was found.
@@ -93,8 +94,9 @@ impl AccessRecord {
         request: &Request<B>,
         peer: &Peer,
         request_id: RequestId,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        observer.metrics().request_started();
+        Box::new(Self {
             time: Timestamp::now(),
             started: Instant::now(),
             request_id,
@@ -110,7 +112,6 @@ impl AccessRecord {
             refused: None,
             answered: None,
             ending: Ending::Open,
-            _in_flight: observer.metrics().request_started(),
             observer: Arc::clone(observer),
             route: None,
             upstream: None,
@@ -120,7 +121,7 @@ impl AccessRecord {
             upstream_took: None,
             exchange_took: None,
             reason: None,
-        }
+        })
     }
 
     /// The request's id.
@@ -183,7 +184,10 @@ impl AccessRecord {
 
     /// The answer is ready: the record goes with its body, and ends with it. The status of a
     /// refusal is the refusal's, also where the caller is told another way (gRPC).
-    pub fn complete<B: Body>(mut self, response: Response<B>) -> Response<RecordedBody<B>> {
+    pub fn complete<B: Body>(
+        mut self: Box<Self>,
+        response: Response<B>,
+    ) -> Response<RecordedBody<B>> {
         let status = self.refused.map_or(response.status(), |code| code.answer().status);
         self.answered = Some(Answered { status, after: self.started.elapsed() });
         let without_body = self.method == Method::HEAD
@@ -203,7 +207,7 @@ impl AccessRecord {
 
     /// The stream behind the answer has ended; so many bytes came from the caller and from the
     /// upstream.
-    pub(crate) fn stream_ended(mut self, up: u64, down: u64, why: Option<String>) {
+    pub(crate) fn stream_ended(mut self: Box<Self>, up: u64, down: u64, why: Option<String>) {
         self.ending = Ending::Whole;
         self.bytes_in().set(up);
         self.bytes_out = down;
@@ -213,12 +217,12 @@ impl AccessRecord {
     }
 
     /// The answer's body was taken whole.
-    pub(crate) fn taken_whole(mut self) {
+    pub(crate) fn taken_whole(mut self: Box<Self>) {
         self.ending = Ending::Whole;
     }
 
     /// The answer's body broke off, and not because of the caller.
-    pub(crate) fn broke_off(mut self, why: String) {
+    pub(crate) fn broke_off(mut self: Box<Self>, why: String) {
         self.ending = Ending::Broken;
         self.reason.get_or_insert(Cow::Owned(why));
     }

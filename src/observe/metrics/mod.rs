@@ -68,10 +68,14 @@ impl Metrics {
         Arc::clone(&self.0.upstreams.entry(name).or_insert(made))
     }
 
-    /// Counts a request as in flight until the guard is dropped.
-    #[must_use = "dropping it ends the request"]
-    pub fn request_started(&self) -> Counted {
-        Counted::up(&self.0.in_flight)
+    /// Counts a request as in flight; its record counts it down when it ends.
+    pub(super) fn request_started(&self) {
+        self.0.in_flight.inc();
+    }
+
+    /// Counts it as in flight no more.
+    pub(super) fn request_ended(&self) {
+        self.0.in_flight.dec();
     }
 
     /// Counts a connection as open until the guard is dropped.
@@ -221,8 +225,9 @@ mod tests {
         let upstream = metrics.upstream("graph");
         upstream.answered(Duration::from_millis(3));
         upstream.retried();
-        let _request = metrics.request_started();
-        drop(metrics.request_started());
+        metrics.request_started();
+        metrics.request_started();
+        metrics.request_ended();
         let _connection = metrics.connection_opened();
         metrics.auth_failed(graph.name(), Code::TokenMissing);
         metrics.token_cache("graph", CacheResult::Hit);

@@ -46,7 +46,7 @@ pub(super) struct Stream {
     pub(super) idle: Option<Duration>,
     /// For either side to take what is due to it.
     pub(super) stall: Duration,
-    pub(super) record: Option<AccessRecord>,
+    pub(super) record: Option<Box<AccessRecord>>,
 }
 
 /// What is spoken on it.
@@ -74,7 +74,7 @@ impl Tunnel {
     /// begins behind the answer.
     pub fn complete(
         mut response: Response<Body>,
-        mut record: AccessRecord,
+        mut record: Box<AccessRecord>,
     ) -> Response<RecordedBody<Body>> {
         let Some(tunnel) = response.extensions_mut().remove::<Self>() else {
             return record.complete(response);

@@ -97,7 +97,7 @@ const FORBIDDEN: u8 = 16;
 
 /// The kind of each byte; 0 of most, the last one among them.
 #[allow(clippy::indexing_slicing, reason = "the compiler does it, and there are 256 bytes")]
-const KINDS: [u8; 256] = {
+static KINDS: [u8; 256] = {
     let mut kinds = [0; 256];
     let mut byte: u8 = 0;
     while byte < u8::MAX {

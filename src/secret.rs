@@ -91,15 +91,19 @@ impl InboundToken {
     /// ASCII text begins there.
     pub fn new(mut header: HeaderValue, start: usize) -> Option<Self> {
         header.set_sensitive(true);
-        let token = header.to_str().ok()?.get(start..).filter(|token| !token.is_empty())?;
-        let digest = TokenDigest::of(token.as_bytes());
+        let token = header.as_bytes().get(start..)?;
+        if token.is_empty() || !token.is_ascii() {
+            return None;
+        }
+        let digest = TokenDigest::of(token);
         Some(Self { header, start, digest })
     }
 
     /// The compact serialisation, for verification and for the `assertion` of an exchange.
     pub fn expose(&self) -> &str {
         // `new` saw that text begins at `start`.
-        self.header.to_str().ok().and_then(|text| text.get(self.start..)).unwrap_or_default()
+        let token = self.header.as_bytes().get(self.start..).unwrap_or_default();
+        str::from_utf8(token).unwrap_or_default()
     }
 
     /// The whole `Authorization` value, for an upstream that is given the token as it came.
@@ -182,7 +186,10 @@ mod tests {
         let token = InboundToken::new(HeaderValue::from_static("Bearer abc"), 7).expect("text");
         assert_eq!(token.expose(), "abc");
         assert_eq!(token.digest(), TokenDigest::of(b"abc"));
-        assert!(InboundToken::new(HeaderValue::from_static("Bearer "), 7).is_none());
+        for (value, start) in [(&b"Bearer "[..], 7), (b"Bearer abc", 11), (b"Bearer \xe9", 7)] {
+            let value = HeaderValue::from_bytes(value).expect("a field value");
+            assert!(InboundToken::new(value, start).is_none());
+        }
     }
 
     #[test]

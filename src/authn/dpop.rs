@@ -121,9 +121,8 @@ impl<'a> Proof<'a> {
     /// The claims, once the signature held.
     fn claims(&self) -> Result<Map<String, Value>, Rejection> {
         let flawed = |flaw| refuse(format!("its `jwk` can't be used: {flaw}"));
-        self.key.check().map_err(flawed)?;
-        let key = self.key.verifying().map_err(flawed)?;
-        if !token::signature_holds(self.signed, self.signature, &key, self.algorithm) {
+        let key = self.key.verifier(self.algorithm).map_err(flawed)?;
+        if !token::signature_holds(self.signed, self.signature, &key) {
             return Err(refuse("its signature is not one of its `jwk`"));
         }
         object(self.payload, "payload")

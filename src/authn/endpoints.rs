@@ -107,13 +107,13 @@ impl EndpointStore {
         &self,
         tenant: Option<&str>,
         settings: &ProviderSettings,
-        failure: Option<Arc<str>>,
+        failure: impl FnOnce() -> Option<Arc<str>>,
     ) -> Result<Arc<Endpoints>, NoEndpoints> {
         let provider = || Arc::clone(&settings.name);
         if self.of_tenants.is_empty() {
             return self.one().ok_or_else(|| {
                 let own = self.failure.load_full().map(|why| format!(" ({why})"));
-                let why = own.or_else(|| failure.map(|why| format!(" ({why})")));
+                let why = own.or_else(|| failure().map(|why| format!(" ({why})")));
                 NoEndpoints::NotLoaded { provider: provider(), why: why.unwrap_or_default() }
             });
         }
@@ -233,7 +233,7 @@ mod tests {
     }
 
     fn token(settings: &ProviderSettings, tenant: Option<&str>) -> Result<String, NoEndpoints> {
-        let endpoints = EndpointStore::new(settings).of(tenant, settings, None)?;
+        let endpoints = EndpointStore::new(settings).of(tenant, settings, || None)?;
         Ok(endpoints.token.clone().unwrap())
     }
 
@@ -262,7 +262,7 @@ mod tests {
         };
         store.discovered(found, None, &several());
         assert_eq!(store.one(), None);
-        let token = store.of(Some(ONE), &several(), None).unwrap().token.clone().unwrap();
+        let token = store.of(Some(ONE), &several(), || None).unwrap().token.clone().unwrap();
         assert!(token.contains(ONE), "{token}");
     }
 
@@ -280,10 +280,10 @@ mod tests {
     fn a_domains_endpoints_are_those_of_the_tenant_that_it_turned_out_to_be() {
         let domain = settings(Tenants::Domain("contoso.example".to_owned()));
         let store = EndpointStore::new(&domain);
-        let none = store.of(Some(ONE), &domain, Some(Arc::from("no answer"))).unwrap_err();
+        let none = store.of(Some(ONE), &domain, || Some(Arc::from("no answer"))).unwrap_err();
         assert!(none.to_string().ends_with("loaded yet (no answer)"), "{none}");
         store.discovered(Endpoints::default(), Some(ONE), &domain);
-        let endpoints = store.of(None, &domain, None).unwrap();
+        let endpoints = store.of(None, &domain, || None).unwrap();
         let at = |name: &str| {
             Some(format!("https://login.microsoftonline.com/{ONE}/oauth2/v2.0/{name}"))
         };

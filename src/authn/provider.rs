@@ -171,7 +171,7 @@ impl Provider {
     ///
     /// They are not known yet, or the caller is of none of several tenants.
     pub fn endpoints_for(&self, tenant: Option<&str>) -> Result<Arc<Endpoints>, NoEndpoints> {
-        self.endpoints.of(tenant, &self.settings, self.store.failure())
+        self.endpoints.of(tenant, &self.settings, || self.store.failure())
     }
 
     /// Whether its keys have been loaded once.

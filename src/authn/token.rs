@@ -6,7 +6,6 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::DecodingKey;
 use serde_json::{Map, Value};
 
 use crate::limits;
@@ -16,7 +15,7 @@ use crate::secret::InboundToken;
 use super::algorithm::Algorithm;
 use super::header_type::HeaderType;
 use super::json;
-use super::keys::Key;
+use super::keys::{Key, Verifier};
 use super::refusal::{self, shown};
 
 /// A token whose signature has not been checked: nothing in it may be believed yet.
@@ -104,15 +103,15 @@ impl<'a> Unverified<'a> {
     /// `token_invalid` if the key is not for the token's algorithm or the signature is wrong.
     pub(super) fn verify(self, key: &Key) -> Result<VerifiedClaims, Rejection> {
         let algorithm = self.header.algorithm;
-        if !key.permits(algorithm) {
+        let Some(verifier) = key.verifier(algorithm) else {
             return Err(refusal::invalid(format!(
                 "its `alg` is {}, and key {} ({}) is not for that",
                 algorithm,
                 shown(key.kid()),
                 key.describe()
             )));
-        }
-        if signature_holds(self.signed, self.signature, key.verifying(), self.algorithm()) {
+        };
+        if signature_holds(self.signed, self.signature, verifier) {
             return Ok(VerifiedClaims { claims: self.claims });
         }
         Err(refusal::invalid(format!(
@@ -124,32 +123,10 @@ impl<'a> Unverified<'a> {
     }
 }
 
-/// Whether `signature` (in base64url) is one of `key` over `signed`. The key has to be of the
-/// kind that `algorithm` asks for.
-pub(super) fn signature_holds(
-    signed: &str,
-    signature: &str,
-    key: &DecodingKey,
-    algorithm: Algorithm,
-) -> bool {
-    let algorithm = verifier(algorithm);
-    // An error is a signature that is no base64url, or that has the wrong length.
-    jsonwebtoken::crypto::verify(signature, signed.as_bytes(), key, algorithm).unwrap_or(false)
-}
-
-/// The algorithm as the verifier names it.
-fn verifier(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
-    match algorithm {
-        Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
-        Algorithm::Rs384 => jsonwebtoken::Algorithm::RS384,
-        Algorithm::Rs512 => jsonwebtoken::Algorithm::RS512,
-        Algorithm::Ps256 => jsonwebtoken::Algorithm::PS256,
-        Algorithm::Ps384 => jsonwebtoken::Algorithm::PS384,
-        Algorithm::Ps512 => jsonwebtoken::Algorithm::PS512,
-        Algorithm::Es256 => jsonwebtoken::Algorithm::ES256,
-        Algorithm::Es384 => jsonwebtoken::Algorithm::ES384,
-        Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
-    }
+/// Whether `signature`, which has to be base64url, is one over `signed`.
+pub(super) fn signature_holds(signed: &str, signature: &str, verifier: &Verifier) -> bool {
+    let signature = URL_SAFE_NO_PAD.decode(signature);
+    signature.is_ok_and(|signature| verifier.holds(signed.as_bytes(), &signature))
 }
 
 /// Base64url without padding; stray bits at the end are refused, so that one token has one spelling.

@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 use serde_json::{Map, Value};
 
 use crate::clock::{SharedClock, UnixTime};
@@ -31,7 +32,9 @@ const ENTRY_OVERHEAD: usize = 512;
 /// A bounded cache of verified tokens, shared by all routes and kept across reloads.
 #[derive(Debug)]
 pub struct VerifiedTokens {
-    entries: DashMap<Key, Entry>,
+    /// The hash is quick, keyed at random, and of digests: nobody can make tokens, and have them
+    /// signed, that meet in it.
+    entries: DashMap<Key, Entry, RandomState>,
     order: Mutex<Order>,
     clock: SharedClock,
     max_entries: usize,
@@ -68,7 +71,7 @@ impl VerifiedTokens {
 
     /// A cache of at most `max_entries` tokens that are charged at most `max_bytes` bytes.
     pub(super) fn within(clock: SharedClock, max_entries: usize, max_bytes: usize) -> Self {
-        let (entries, order) = (DashMap::new(), Mutex::default());
+        let (entries, order) = (DashMap::default(), Mutex::default());
         Self { entries, order, clock, max_entries, max_bytes }
     }
 

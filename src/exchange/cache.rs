@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 
 use super::refused::Refused;
 use super::renewal;
@@ -127,7 +128,8 @@ pub struct CacheUsage {
 
 /// The cache.
 pub(super) struct TokenCache {
-    tokens: DashMap<Key, Entry>,
+    /// The hash is quick, keyed at random, and of digests: nobody can choose keys that meet in it.
+    tokens: DashMap<Key, Entry, RandomState>,
     order: Mutex<Order>,
     max_entries: AtomicUsize,
     max_bytes: usize,
@@ -149,7 +151,7 @@ impl TokenCache {
     /// A cache of at most `max_entries` tokens and `max_bytes` bytes of them.
     pub(super) fn new(max_entries: usize, max_bytes: usize) -> Self {
         Self {
-            tokens: DashMap::new(),
+            tokens: DashMap::default(),
             order: Mutex::default(),
             max_entries: AtomicUsize::new(max_entries),
             max_bytes,

@@ -113,8 +113,9 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         // The colons of an IPv6 address stand before the bracket.
-        let after_address = text.rfind(']').unwrap_or(0);
-        let colon = text.get(after_address..)?.find(':').map(|at| after_address + at);
+        let after_address = if text.starts_with('[') { text.rfind(']')? } else { 0 };
+        let port = text.get(after_address..)?.bytes().position(|byte| byte == b':');
+        let colon = port.map(|at| after_address + at);
         let (host, port) = match colon {
             None => (text, None),
             Some(at) => {

@@ -50,22 +50,27 @@ pub(super) enum PathFault {
 
 /// Brings `path` to its one spelling.
 pub(super) fn canonicalise(path: &str) -> Result<Canonical, PathFault> {
-    let seen = scan(path)?;
+    let mut seen = scan(path)?;
     let mut canonical = Canonical::default();
+    if seen.is_plain() {
+        return Ok(canonical);
+    }
     let mut text = Cow::Borrowed(path);
-    if seen.escape {
+    if seen.has(ESCAPE) {
         let decoded = decode_unreserved(path)?;
-        canonical.doubtful = decoded.text.contains('%');
         canonical.encoded_slashes = decoded.encoded_slashes;
+        // Dots may have come out of escapes.
+        seen = scan(&decoded.text)?;
         text = Cow::Owned(decoded.text);
     }
-    if seen.parameter || seen.escape {
-        canonical.doubtful |= seen.parameter;
-        if text.split('/').any(hides_dots) {
-            return Err(PathFault::HiddenDots);
-        }
+    canonical.doubtful = seen.has(ESCAPE | PARAMETER);
+    // A dot that stands for itself is in no escape any more: what hides is at the beginning of a
+    // segment, or of what stands behind an encoded slash.
+    let may_hide_dots = seen.is_behind_slash(DOT) || canonical.encoded_slashes;
+    if canonical.doubtful && may_hide_dots && text.split('/').any(hides_dots) {
+        return Err(PathFault::HiddenDots);
     }
-    if seen.dots_or_empty || seen.escape {
+    if seen.is_behind_slash(SLASH | DOT) {
         text = Cow::Owned(resolve(&text));
     }
     if let Cow::Owned(text) = text
@@ -76,32 +81,78 @@ pub(super) fn canonicalise(path: &str) -> Result<Canonical, PathFault> {
     Ok(canonical)
 }
 
-/// What one pass over the bytes finds; a path with none of it is canonical as it came.
-#[derive(Default)]
+/// What one pass over the bytes finds: the kinds of bytes, and the kinds of those behind a slash.
 struct Seen {
-    escape: bool,
-    parameter: bool,
-    dots_or_empty: bool,
+    kinds: u8,
+    behind_slash: u8,
+}
+
+/// The kinds of bytes that a path is not plain with, as bits.
+const SLASH: u8 = 1;
+/// Behind a slash, the beginning of what may be a dot segment; `resolve` looks closer.
+const DOT: u8 = 2;
+const ESCAPE: u8 = 4;
+const PARAMETER: u8 = 8;
+const FORBIDDEN: u8 = 16;
+
+/// The kind of each byte; 0 of most, the last one among them.
+#[allow(clippy::indexing_slicing, reason = "the compiler does it, and there are 256 bytes")]
+static KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut byte: u8 = 0;
+    while byte < u8::MAX {
+        kinds[byte as usize] = match byte {
+            b'/' => SLASH,
+            b'.' => DOT,
+            b'%' => ESCAPE,
+            b';' => PARAMETER,
+            0..=b' ' | 0x7F | b'\\' | b'#' | b'?' => FORBIDDEN,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
+impl Seen {
+    fn has(&self, kind: u8) -> bool {
+        self.kinds & kind != 0
+    }
+
+    fn is_behind_slash(&self, kind: u8) -> bool {
+        self.behind_slash & kind != 0
+    }
+
+    /// Whether the path is canonical as it came.
+    fn is_plain(&self) -> bool {
+        !self.has(ESCAPE | PARAMETER) && !self.is_behind_slash(SLASH | DOT)
+    }
 }
 
 fn scan(path: &str) -> Result<Seen, PathFault> {
     if !path.starts_with('/') {
         return Err(PathFault::NotAbsolute);
     }
-    let mut seen = Seen::default();
+    let mut seen = Seen { kinds: 0, behind_slash: 0 };
     let mut previous = 0;
-    for (at, byte) in path.bytes().enumerate() {
-        match byte {
-            // A segment that begins with a dot may be a dot segment; `resolve` looks closer.
-            b'/' | b'.' => seen.dots_or_empty |= previous == b'/',
-            b'%' => seen.escape = true,
-            b';' => seen.parameter = true,
-            0..=b' ' | 0x7F | b'\\' | b'#' | b'?' => return Err(PathFault::Byte { byte, at }),
-            _ => {}
-        }
-        previous = byte;
+    for byte in path.bytes() {
+        let kind = kind(byte);
+        seen.kinds |= kind;
+        // All bits behind a slash, and none behind another byte.
+        seen.behind_slash |= kind & (previous & SLASH).wrapping_neg();
+        previous = kind;
+    }
+    if seen.has(FORBIDDEN)
+        && let Some((at, byte)) =
+            path.bytes().enumerate().find(|(_, byte)| kind(*byte) == FORBIDDEN)
+    {
+        return Err(PathFault::Byte { byte, at });
     }
     Ok(seen)
+}
+
+fn kind(byte: u8) -> u8 {
+    KINDS.get(usize::from(byte)).copied().unwrap_or(FORBIDDEN)
 }
 
 struct Decoded {
@@ -112,13 +163,11 @@ struct Decoded {
 /// Decodes the escapes of unreserved characters; the others stay byte for byte.
 fn decode_unreserved(path: &str) -> Result<Decoded, PathFault> {
     let mut text = String::with_capacity(path.len());
-    // Everything decoded, only to see whether it is UTF-8.
-    let mut octets = Vec::with_capacity(path.len());
     let mut encoded_slashes = false;
+    let mut beyond_ascii = false;
     let mut rest = path;
     while let Some((plain, after)) = rest.split_once('%') {
         text.push_str(plain);
-        octets.extend_from_slice(plain.as_bytes());
         let at = path.len() - after.len() - 1;
         let (byte, digits, tail) = escape(after).ok_or(PathFault::Escape { at })?;
         match byte {
@@ -128,26 +177,29 @@ fn decode_unreserved(path: &str) -> Result<Decoded, PathFault> {
             0..0x20 | 0x7F => return Err(PathFault::Control { at }),
             _ => {
                 encoded_slashes |= matches!(byte, b'/' | b'\\');
+                beyond_ascii |= !byte.is_ascii();
                 text.push('%');
                 text.push_str(digits);
             }
         }
-        octets.push(byte);
         rest = tail;
     }
     text.push_str(rest);
-    octets.extend_from_slice(rest.as_bytes());
-    str::from_utf8(&octets).map_err(|_error| PathFault::Utf8)?;
+    // Octets of ASCII among the characters of a text leave it one.
+    if beyond_ascii && str::from_utf8(&octets(&text)).is_err() {
+        return Err(PathFault::Utf8);
+    }
     Ok(Decoded { text, encoded_slashes })
 }
 
 /// The octet of an escape, its two digits, and what follows, for the text behind a `%`.
 fn escape(after: &str) -> Option<(u8, &str, &str)> {
     let (digits, tail) = after.split_at_checked(2)?;
-    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
+    let mut octet = 0;
+    for digit in digits.chars() {
+        octet = octet * 16 + u8::try_from(digit.to_digit(16)?).ok()?;
     }
-    Some((u8::from_str_radix(digits, 16).ok()?, digits, tail))
+    Some((octet, digits, tail))
 }
 
 /// `text` with every escape decoded once; malformed ones stay as they are.
@@ -155,6 +207,14 @@ pub(super) fn decode_once(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
     }
+    Cow::Owned(match String::from_utf8(octets(text)) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    })
+}
+
+/// The octets that `text` stands for; those of malformed escapes are their own.
+fn octets(text: &str) -> Vec<u8> {
     let mut octets = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((plain, after)) = rest.split_once('%') {
@@ -165,10 +225,7 @@ pub(super) fn decode_once(text: &str) -> Cow<'_, str> {
         rest = tail;
     }
     octets.extend_from_slice(rest.as_bytes());
-    Cow::Owned(match String::from_utf8(octets) {
-        Ok(text) => text,
-        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-    })
+    octets
 }
 
 /// Whether a reader that decodes, takes `\` for `/` or drops parameters finds a dot segment

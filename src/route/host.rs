@@ -101,9 +101,7 @@ pub(super) fn canonical_host(text: &str) -> Result<Cow<'_, str>, HostFault> {
         let address: Ipv6Addr = address.parse().map_err(|_error| HostFault::Name)?;
         return Ok(Cow::Owned(format!("[{address}]")));
     }
-    if text.contains(':') {
-        return Err(HostFault::Colon);
-    }
+    let fault = || if text.contains(':') { HostFault::Colon } else { HostFault::Name };
     let name = text.strip_suffix('.').unwrap_or(text);
     if name.is_empty() {
         return Err(HostFault::Empty);
@@ -111,21 +109,21 @@ pub(super) fn canonical_host(text: &str) -> Result<Cow<'_, str>, HostFault> {
     let (mut label, mut upper) = (0_usize, false);
     for byte in name.bytes() {
         match byte {
-            b'.' if label == 0 => return Err(HostFault::Name),
+            b'.' if label == 0 => return Err(fault()),
             b'.' => label = 0,
             b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => label += 1,
             b'A'..=b'Z' => {
                 label += 1;
                 upper = true;
             }
-            _ => return Err(HostFault::Name),
+            _ => return Err(fault()),
         }
         if label > MAX_HOST_LABEL_BYTES {
-            return Err(HostFault::Name);
+            return Err(fault());
         }
     }
     if label == 0 || name.len() > MAX_HOST_BYTES {
-        return Err(HostFault::Name);
+        return Err(fault());
     }
     Ok(if upper { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) })
 }

@@ -15,9 +15,22 @@ use crate::route::canonical::{decode_once, resolve};
 /// Stands in a reading for an encoded slash that is not read as one: no file has it in a path.
 const KEPT_SLASH: &str = "\u{F8FF}";
 
-/// The readings of `path`, decoded and resolved, none twice; at most 64. `None` where decoding
+/// What some reader takes for more than itself, where it comes out of an escape or was never one;
+/// a slash is looked for apart.
+const OF_MEANING: [char; 6] = [';', '%', '\\', '?', '#', '\0'];
+
+/// The readings of `path`, which is canonical, decoded and resolved, none twice; at most 64. `None` where decoding
 /// on and on leaves what is not UTF-8.
 pub(super) fn lax_readings(path: &str) -> Option<Vec<String>> {
+    let decoded = decode_once(path);
+    // Nothing that any reader takes for more than itself: all that there is to do is decoded.
+    if !decoded.contains(OF_MEANING) && !has_encoded_slash(path) {
+        return Some(vec![decoded.into_owned()]);
+    }
+    all_readings(path)
+}
+
+fn all_readings(path: &str) -> Option<Vec<String>> {
     let mut texts = vec![path.to_owned()];
     branch(&mut texts, |text| {
         let kept = text.replace("%2F", KEPT_SLASH).replace("%2f", KEPT_SLASH);
@@ -36,6 +49,10 @@ pub(super) fn lax_readings(path: &str) -> Option<Vec<String>> {
     texts.sort_unstable();
     texts.dedup();
     Some(texts)
+}
+
+fn has_encoded_slash(path: &str) -> bool {
+    path.contains("%2F") || path.contains("%2f")
 }
 
 /// Adds what `change` makes of each text.
@@ -114,6 +131,28 @@ mod tests {
     fn a_plain_path_has_one_reading_and_the_worst_has_few() {
         assert_eq!(lax_readings("/a/b").unwrap(), ["/a/b"]);
         assert!(lax_readings("/a;b%3Bc%253Bd%5C%2Fe%3Ff%252541").unwrap().len() <= 64);
+    }
+
+    #[test]
+    fn the_short_way_leads_where_the_long_one_does() {
+        for path in [
+            "/",
+            "/a/b/",
+            "/a%20b",
+            "/My%20Documents/%C3%A9t%C3%A9.txt",
+            "/a%2eb/c",
+            "/a%3Ab/%7E/",
+            "/\u{e9}%20",
+            "/a%2Fb",
+            "/a%5Cb",
+            "/a%25b",
+            "/a;b",
+            "/a%3bb",
+            "/a%3F",
+            "/a%23",
+        ] {
+            assert_eq!(lax_readings(path), all_readings(path), "{path}");
+        }
     }
 
     #[test]

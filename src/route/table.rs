@@ -11,6 +11,7 @@ mod considered;
 
 use std::collections::{BTreeSet, HashMap};
 
+use foldhash::fast::RandomState;
 use http::header::HeaderName;
 use http::{HeaderMap, Method};
 
@@ -70,8 +71,8 @@ pub struct Ambiguity {
 #[derive(Debug)]
 pub struct RouteTable<T> {
     entries: Vec<(RouteMatch, T)>,
-    exact: HashMap<Box<str>, Node>,
-    below: HashMap<Box<str>, Node>,
+    exact: HashMap<Box<str>, Node, RandomState>,
+    below: HashMap<Box<str>, Node, RandomState>,
     any: Node,
     spelling: Spelling,
     /// Some literal of a table that is folded has letters beyond ASCII.
@@ -104,8 +105,8 @@ impl<T> RouteTable<T> {
                 .any(|segment| matches!(segment, Segment::Literal(text) if !text.is_ascii()));
         let mut table = Self {
             entries,
-            exact: HashMap::new(),
-            below: HashMap::new(),
+            exact: HashMap::default(),
+            below: HashMap::default(),
             any: Node::default(),
             spelling,
             folds_letters,

@@ -6,9 +6,14 @@
 //! visits a node at most once, and never more nodes than the patterns that share the path's
 //! beginning have. It knows entries only by their number: whether one takes the request is
 //! asked of the caller, and a no sends the search on to the next.
+//!
+//! What is hashed is looked for and never kept: the keys are the file's own, so that nobody who
+//! sends paths can have them meet, and the hash need not be one that resists that.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
 
 use crate::route::canonical::decode_once;
 use crate::route::captures::Captures;
@@ -38,7 +43,7 @@ pub(super) type Leaf = Vec<usize>;
 /// A node: what has been read of the path stands above it.
 #[derive(Debug, Default)]
 pub(super) struct Node {
-    literals: HashMap<Box<str>, Node>,
+    literals: HashMap<Box<str>, Node, RandomState>,
     name: Option<Box<Node>>,
     /// Patterns that end here.
     here: Leaf,
@@ -126,7 +131,9 @@ impl<'p> Search<'p> {
                 return found;
             }
         } else {
-            let segment = relative.split('/').next().unwrap_or_default();
+            // Segments are short: looking at each byte is quicker than a search for one.
+            let length = relative.bytes().position(|byte| byte == b'/');
+            let segment = length.and_then(|it| relative.get(..it)).unwrap_or(relative);
             let begin = at + 1;
             let end = begin + segment.len();
             if !node.literals.is_empty()

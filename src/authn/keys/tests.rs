@@ -92,6 +92,34 @@ fn a_key_that_no_allowed_algorithm_fits_is_dropped() {
 }
 
 #[test]
+fn a_key_checks_signatures_of_the_algorithm_that_is_asked_for_and_no_other() {
+    for signer in [Signer::rsa("k"), Signer::p256("k"), Signer::p384("k"), Signer::ed25519("k")] {
+        let (set, _) = read(vec![signer.jwk()]).unwrap();
+        let key = set.key("k").unwrap();
+        let fitting = || Algorithm::ALL.into_iter().filter(|algorithm| key.permits(*algorithm));
+        for signed_with in fitting() {
+            let signature = signer.sign(signed_with, b"message");
+            for algorithm in fitting() {
+                let verifier = key.verifier(algorithm).unwrap();
+                let holds = verifier.holds(b"message", &signature);
+                assert_eq!(holds, algorithm == signed_with, "{signed_with} as {algorithm}");
+                assert!(!verifier.holds(b"massage", &signature), "{algorithm}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_checks_nothing_that_its_provider_may_not_use() {
+    let text = json!({"keys": [Signer::rsa("k").jwk()]}).to_string();
+    let (set, _) = KeySet::read(text.as_bytes(), &[Algorithm::Es256, Algorithm::Ps256]).unwrap();
+    for algorithm in Algorithm::ALL {
+        let permits = set.key("k").unwrap().permits(algorithm);
+        assert_eq!(permits, algorithm == Algorithm::Ps256, "{algorithm}");
+    }
+}
+
+#[test]
 fn rsa_numbers_have_their_bounds() {
     let modulus = |bits: usize| {
         let mut number = vec![0xff; bits.div_ceil(8)];

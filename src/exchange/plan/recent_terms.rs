@@ -4,10 +4,11 @@
 //! again. It decides which are kept; it refuses to know what terms are made of. A look-up locks
 //! one shard for reading and allocates nothing.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 
 use crate::authn::Endpoints;
 use crate::exchange::grant::Grant;
@@ -28,7 +29,7 @@ pub(super) struct Particulars<'a> {
 pub(super) struct RecentTerms {
     /// Keyed at random, so that no caller can choose whose terms it pushes out.
     slots: RandomState,
-    by_slot: DashMap<u64, Remembered>,
+    by_slot: DashMap<u64, Remembered, RandomState>,
 }
 
 struct Remembered {

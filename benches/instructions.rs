@@ -41,6 +41,7 @@ const ROUTES: usize = 10_000;
 
 #[derive(Parser)]
 #[command(name = "instructions", about = "Instructions of route look-up and canonicalisation")]
+#[expect(clippy::struct_excessive_bools, reason = "flags, most of them of other programs")]
 struct Arguments {
     /// Count with callgrind, and fail if any count is more than 3 % above the recorded one
     #[arg(long)]
@@ -73,7 +74,9 @@ fn main() -> ExitCode {
     }
     if !arguments.compare {
         if !arguments.list {
-            case_names().iter().for_each(|name| run(name, 10, 1));
+            for name in case_names() {
+                run(name, 10, 1);
+            }
         }
         return ExitCode::SUCCESS;
     }

@@ -172,20 +172,13 @@ impl Contestant {
     /// # Errors
     ///
     /// If an answer was wrong, the upstream saw another number of requests than there were answers,
-    /// or the provider other than `exchanged` exchanges.
-    fn fail_unless_exact(
-        &self,
-        world: &World,
-        before: &Before,
-        exchanged: usize,
-    ) -> Result<(), Failure> {
+    /// or the provider other than `due` exchanges.
+    fn fail_unless_exact(&self, world: &World, before: &Before, due: usize) -> Result<(), Failure> {
         self.load.fail_if_wrong()?;
         let exchanges = world.provider.exchanges() - before.exchanges;
         let name = self.proxy.name();
-        if exchanges != exchanged {
-            return Err(
-                format!("`{name}` made {exchanges} exchanges where {exchanged} were due").into()
-            );
+        if exchanges != due {
+            return Err(format!("`{name}` made {exchanges} exchanges where {due} were due").into());
         }
         let arrived = world.upstream.requests() - before.arrived;
         let answered = self.load.answered() - before.answered;
@@ -201,7 +194,9 @@ impl Contestant {
 
 fn lanes(settings: &Settings, case: Case) -> Lanes {
     match (case.transport(), case.payload()) {
-        (Transport::TlsHttp2, _) => HTTP2_LANES,
+        (Transport::TlsHttp2, _) => {
+            Lanes { connections: HTTP2_LANES.connections.min(settings.connections), ..HTTP2_LANES }
+        }
         (_, Payload::Small) => Lanes { connections: settings.connections, streams: 1 },
         (_, Payload::Down) => Lanes { connections: DOWN_CONNECTIONS, streams: 1 },
         (_, Payload::Up) => Lanes { connections: UP_CONNECTIONS, streams: 1 },

@@ -3,7 +3,7 @@
 
 use crate::case::{Case, Proxy};
 use crate::contest::{Contestant, say_round};
-use crate::report::{self, Bound, Round, Rounds, Section, median};
+use crate::report::{Bound, Round, Rounds, Section, median};
 use crate::settings::Settings;
 use crate::{Failure, World};
 
@@ -43,9 +43,10 @@ pub(crate) async fn run(
             row.again.push(again);
         }
     }
-    let about = match case {
-        Case::FirstSight => "A token is checked and exchanged",
-        _ => "A token is checked",
+    let about = if case == Case::FirstSight {
+        "A token is checked and exchanged"
+    } else {
+        "A token is checked"
     };
     let head = vec!["proxy", "CPU us/req, first", "min-max", "again", "added", "req/s, first"];
     let about = format!(
@@ -69,6 +70,5 @@ pub(crate) async fn run(
         let what = format!("CPU that first sight adds, {} to {}", first.name(), last.name());
         section.judge(what, ratio, Bound::AtMost(1.1));
     }
-    report::progress(&format!("{}: done", case.name()));
     Ok(section)
 }

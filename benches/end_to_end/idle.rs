@@ -38,10 +38,10 @@ pub(crate) async fn run(
         contestant.warm_up(settings, world).await?;
         let pid = contestant.seat.pid();
         let before = process::memory_kib_of(pid)?;
-        let mut held = contestant.load.hold(count).await?;
+        let mut connections = contestant.load.hold(count).await?;
         tokio::time::sleep(SETTLE.min(settings.round * 5)).await;
         let after = process::memory_kib_of(pid)?;
-        for (number, connection) in held.iter_mut().enumerate() {
+        for (number, connection) in connections.iter_mut().enumerate() {
             if !connection.is_open().await {
                 return Err(format!(
                     "`{}` did not keep idle connection {number} of {count}",
@@ -50,7 +50,7 @@ pub(crate) async fn run(
                 .into());
             }
         }
-        drop(held);
+        drop(connections);
         contestant.finish().await?;
         let each = to_float(after.saturating_sub(before)) / to_float(count as u64);
         section.rows.push(vec![

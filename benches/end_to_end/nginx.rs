@@ -1,5 +1,5 @@
 //! nginx with a token cache in Lua: the strongest that one can make of Debian's packages, and more
-//! than people run. RS256 is checked by OpenSSL through LuaJIT's FFI, once a token; what goes on in its
+//! than people run. RS256 is checked by OpenSSL through the FFI of `LuaJIT`, once a token; what goes on in its
 //! place is exchanged once, as by the gateway, and kept in an LRU cache under the whole token.
 //!
 //! No log, no metrics.

@@ -31,30 +31,34 @@ impl Written {
         admin: SocketAddr,
         addresses: Addresses,
     ) -> String {
-        let mut text = format!("listeners:\n  - address: {address}\n");
-        if let Some(CertificateFiles { chain, key }) = &self.tls {
+        let tls = self.tls.as_ref().map(|CertificateFiles { chain, key }| {
             let (chain, key) = (chain.display(), key.display());
-            text.push_str(&format!("    tls: {{ cert_file: {chain}, key_file: {key} }}\n"));
-        }
-        // Idle connections are to be there until they were counted.
-        text.push_str(&format!(
-            "admin:\n  address: {admin}\nserver:\n  workers: {}\n  idle_timeout: 1h\n",
-            self.workers
-        ));
-        if let Some(entries) = self.cache_entries {
-            text.push_str(&format!("cache:\n  max_entries: {entries}\n"));
-        }
-        let upstream = addresses.upstream;
-        text.push_str("telemetry:\n  access_log: true\n");
-        if self.has_no_providers {
-            let plain = Route::Plain.name();
-            text.push_str(&format!(
-                "upstreams:\n  {plain}:\n    url: http://{upstream}\nroutes:\n{}",
-                open_route(plain, plain),
-            ));
+            format!("    tls: {{ cert_file: {chain}, key_file: {key} }}\n")
+        });
+        let cache = self.cache_entries.map(|most| format!("cache:\n  max_entries: {most}\n"));
+        let served = if self.has_no_providers {
+            let (plain, upstream) = (Route::Plain.name(), addresses.upstream);
+            let open = open_route(plain, plain);
+            format!("upstreams:\n  {plain}:\n    url: http://{upstream}\nroutes:\n{open}")
         } else {
-            text.push_str(&with_providers(addresses));
-        }
+            with_providers(addresses)
+        };
+        // Idle connections are to be there until they were counted.
+        let mut text = format!(
+            "listeners:
+  - address: {address}
+{tls}admin:
+  address: {admin}
+server:
+  workers: {workers}
+  idle_timeout: 1h
+{cache}telemetry:
+  access_log: true
+{served}",
+            tls = tls.unwrap_or_default(),
+            workers = self.workers,
+            cache = cache.unwrap_or_default(),
+        );
         self.write_more_routes(&mut text);
         text
     }

@@ -19,7 +19,7 @@ use crate::users::{CLIENT_SECRET, Users};
 use crate::{Failure, bare_proxy, envoy, load, nginx, report};
 
 /// A debug build on a busy machine is ready in a second.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
 const READY_POLL: Duration = Duration::from_millis(1);
 /// How much of the end of a failed proxy's log is shown, in lines.
 const SHOWN_LINES: usize = 40;

@@ -31,7 +31,7 @@ use plan::Planned;
 /// No answer takes longer, on loopback; one that does is a proxy that hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Users each once are at most some seconds of work for one core, with a debug build some more.
-const ALL_TIMEOUT: Duration = Duration::from_secs(180);
+const ALL_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// How much of a wrong answer is shown.
 const SHOWN_BYTES: usize = 800;

@@ -80,21 +80,16 @@ impl Asked {
             Bearer::Inbound => Some(format!("Bearer {}", user.inbound)),
             Bearer::Outbound => Some(format!("Bearer {}", user.outbound)),
         };
-        let length = match self.payload {
-            Payload::Small | Payload::Down => None,
-            Payload::Up => Some(body.len()),
+        let (method, length) = match self.payload {
+            Payload::Small | Payload::Down => ("GET", String::new()),
+            Payload::Up => ("POST", format!("content-length: {}\r\n", body.len())),
         };
-        let method = if length.is_some() { "POST" } else { "GET" };
-        let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nuser-agent: bench\r\naccept: */*\r\n"
+        let token = authorization.as_ref().map(|value| format!("authorization: {value}\r\n"));
+        let token = token.unwrap_or_default();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nuser-agent: bench\r\naccept: */*\r\n\
+             {token}{length}\r\n"
         );
-        if let Some(value) = &authorization {
-            head.push_str(&format!("authorization: {value}\r\n"));
-        }
-        if let Some(length) = length {
-            head.push_str(&format!("content-length: {length}\r\n"));
-        }
-        head.push_str("\r\n");
         let request = match self.transport {
             Transport::Clear | Transport::TlsHttp1 => None,
             Transport::TlsHttp2 => {

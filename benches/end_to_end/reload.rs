@@ -1,5 +1,7 @@
 //! How long a reload of many routes takes, and how long requests wait meanwhile.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::case::{Case, Proxy, Transport};
@@ -35,11 +37,15 @@ pub(crate) async fn run(settings: &Settings, world: &World) -> Result<Section, F
     let (mut took, mut quiet, mut busy) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=settings.rounds {
         report::progress(&format!("reload: round {round} of {}", settings.rounds));
-        quiet.push(longest_ms(&load.probe(settings.round, PAUSE).await?));
+        let is_reloading = Rc::new(Cell::new(false));
+        quiet.push(longest_ms(&load.probe(settings.round, PAUSE, &is_reloading).await?));
         written.generation = round;
         seat.rewrite(&written, world.addresses)?;
-        let (latencies, time) =
-            tokio::try_join!(load.probe(settings.round, PAUSE), reload(settings, &seat))?;
+        is_reloading.set(true);
+        let (latencies, time) = tokio::try_join!(
+            load.probe(settings.round, PAUSE, &is_reloading),
+            reload(settings, &seat, &is_reloading)
+        )?;
         busy.push(longest_ms(&latencies));
         took.push(time.as_secs_f64() * 1e3);
     }
@@ -72,18 +78,25 @@ pub(crate) async fn run(settings: &Settings, world: &World) -> Result<Section, F
 }
 
 /// Has the file read while probes are under way; gives how long that took.
-async fn reload(settings: &Settings, seat: &Seat) -> Result<Duration, Failure> {
+async fn reload(
+    settings: &Settings,
+    seat: &Seat,
+    is_reloading: &Cell<bool>,
+) -> Result<Duration, Failure> {
     tokio::time::sleep(settings.round / 4).await;
     let admin = seat.admin;
     let request = format!(
         "POST /api/v1/reload HTTP/1.1\r\nhost: {admin}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
     );
     let began = Instant::now();
-    let (status, body) = load::send(admin, &request).await?;
+    let answer = load::send(admin, &request).await;
+    let took = began.elapsed();
+    is_reloading.set(false);
+    let (status, body) = answer?;
     if status != 200 {
         return Err(format!("a reload was answered with {status}: {body}").into());
     }
-    Ok(began.elapsed())
+    Ok(took)
 }
 
 fn longest_ms(latencies: &[Duration]) -> f64 {

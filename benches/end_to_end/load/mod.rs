@@ -28,8 +28,9 @@ pub(crate) use plan::{Asked, Bearer};
 
 use plan::Planned;
 
-/// No answer takes longer, on loopback; one that does is a proxy that hangs.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// No answer takes longer, on loopback; one that does is a proxy that hangs. Readiness, metrics and
+/// reloads of debug builds on busy machines are asked for under it, too.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// Users each once are at most some seconds of work for one core, with a debug build some more.
 const ALL_TIMEOUT: Duration = Duration::from_mins(3);
 

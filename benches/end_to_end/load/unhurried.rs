@@ -1,6 +1,7 @@
 //! Loads that are not about how much: connections that stay and do nothing, connections that come
 //! and go, and probes that look in now and then.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -37,15 +38,28 @@ impl Load {
     /// Makes `count` connections, sends one request on each, and holds them.
     pub(crate) async fn hold(&self, count: usize) -> Result<Vec<Held>, Failure> {
         self.state.phase.set(Phase::Unmeasured);
-        let mut held = Vec::with_capacity(count);
-        for number in 0..count {
-            let mut stream = open(&self.to).await?;
-            let planned = self.state.plan.get(number % self.users()).ok_or("no users")?;
-            ask(&self.state, &mut stream, &mut BytesMut::new(), planned, Instant::now()).await?;
-            held.push(Held(stream));
+        let mut lanes = JoinSet::new();
+        for lane in 0..self.lanes.connections {
+            let (state, to) = (Rc::clone(&self.state), self.to.clone());
+            let numbers = (lane..count).step_by(self.lanes.connections);
+            lanes.spawn_local(async move {
+                let mut held = Vec::new();
+                for number in numbers {
+                    let planned = state.plan.get(number % state.plan.len()).ok_or("no users")?;
+                    let mut stream = open(&to).await?;
+                    let mut buffer = BytesMut::new();
+                    ask(&state, &mut stream, &mut buffer, planned, Instant::now()).await?;
+                    held.push(Held(stream));
+                }
+                Ok::<_, Failure>(held)
+            });
+        }
+        let mut all = Vec::with_capacity(count);
+        while let Some(held) = lanes.join_next().await {
+            all.extend(held??);
         }
         self.fail_if_wrong()?;
-        Ok(held)
+        Ok(all)
     }
 
     /// For `duration`, connections with a few requests each, for users of a `window` that depends on
@@ -75,22 +89,25 @@ impl Load {
         join(connections).await
     }
 
-    /// One request every `pause` on each connection for `duration`; gives their latencies.
+    /// One request every `pause` on each connection, for `duration` and for as long as `goes_on`;
+    /// gives their latencies.
     pub(crate) async fn probe(
         &self,
         duration: Duration,
         pause: Duration,
+        goes_on: &Rc<Cell<bool>>,
     ) -> Result<Vec<Duration>, Failure> {
         self.state.phase.set(Phase::Measured);
         let mut connections = JoinSet::new();
         for number in 0..self.lanes.connections {
             let (state, to) = (Rc::clone(&self.state), self.to.clone());
+            let goes_on = Rc::clone(goes_on);
             connections.spawn_local(async move {
                 let mut stream = open(&to).await?;
                 let mut buffer = BytesMut::new();
                 let planned = state.plan.get(number % state.plan.len()).ok_or("no users")?;
                 let began = Instant::now();
-                while began.elapsed() < duration {
+                while began.elapsed() < duration || goes_on.get() {
                     ask(&state, &mut stream, &mut buffer, planned, Instant::now()).await?;
                     tokio::time::sleep(pause).await;
                 }

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::admin_port::{self, AdminPort};
+use super::asked::Asked;
 use super::certificate_ends::CertificateEnds;
 use super::keepers::Keepers;
 use super::listening::{self, Listeners, Unbound};
@@ -55,6 +56,8 @@ pub struct Running {
     pub(super) told: Told,
     /// Where everything that serves runs; a reload may be called from elsewhere.
     pub(super) runtime: Handle,
+    /// Who waits for a reload.
+    pub(super) asked: Asked,
     /// One reload at a time, so that the file that was read last is the one in force.
     pub(super) reloading: Mutex<()>,
     /// What that one is at.
@@ -70,7 +73,7 @@ pub struct Running {
 impl Running {
     /// Binds all sockets of what was `prepared`, and serves them.
     pub(super) fn start(prepared: Prepared, sink: LogSink) -> Result<Arc<Self>, StartError> {
-        let Prepared { origin, lasting, resolved, warnings: _, files, supervisor } = prepared;
+        let Prepared { origin, lasting, resolved, warnings, files, supervisor } = prepared;
         let Resolved {
             snapshot,
             certificates,
@@ -89,7 +92,8 @@ impl Running {
         let admin_port = AdminPort::default();
         let bound = bind(&Listeners::default(), listeners, &admin_port, admin, &mut sockets);
         sockets.warn_of_rest();
-        let (planned, admin) = bound.map_err(StartError)?;
+        let (planned, admin) =
+            bound.map_err(|unbound| StartError { file: warnings.file().to_owned(), unbound })?;
 
         let observer = Arc::new(Observer::new(lasting.metrics.clone(), sink, access_log));
         let keepers = Keepers::default();
@@ -131,6 +135,7 @@ impl Running {
             sockets: Mutex::new(sockets),
             told,
             runtime: Handle::current(),
+            asked: Asked::default(),
             reloading: Mutex::default(),
             progress: Arc::default(),
             last_reload: Mutex::default(),

@@ -17,6 +17,7 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use crate::identity::Identity;
+use crate::observe::cut_off;
 use crate::observe::event::Event;
 use crate::observe::field::FieldSet;
 use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
@@ -465,6 +466,12 @@ impl Drop for AccessRecord {
                 self.refused = Some(Code::Internal);
                 self.reason = Some(Cow::Borrowed("a panic while the request was answered"));
                 (Some(StatusCode::INTERNAL_SERVER_ERROR), 500)
+            }
+            (Ending::Open, sent) if cut_off::is_cut() => {
+                self.reason.get_or_insert(Cow::Borrowed(cut_off::REASON));
+                // Where nobody was told any, the one that says whose end it is.
+                let status = sent.unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+                (Some(status), status.as_u16())
             }
             (Ending::Whole | Ending::Broken | Ending::Open, sent) => {
                 let why = match sent {

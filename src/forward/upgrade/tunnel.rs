@@ -25,6 +25,7 @@ use crate::chain::with_sources;
 use crate::idle_timer::IdleTimer;
 use crate::limits;
 use crate::observe::access_log::AccessRecord;
+use crate::observe::cut_off;
 use crate::observe::recorded_body::RecordedBody;
 
 /// A stream that begins behind the answer whose extension it is. Dropped, it closes both sides.
@@ -174,9 +175,7 @@ impl Why {
                 "no byte either way for {} s: `timeouts.stream` of the upstream",
                 patience.as_secs()
             )),
-            Self::CutOff => {
-                Some("cut off: the gateway ended, and `shutdown_grace` was over".to_owned())
-            }
+            Self::CutOff => Some(cut_off::REASON.to_owned()),
         }
     }
 }

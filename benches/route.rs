@@ -5,43 +5,16 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench fails loudly and has no callers")]
 
+#[path = "route/table.rs"]
+mod table;
+
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use http::{HeaderMap, Method, Request};
-use obo_gateway::route::{
-    EncodedSlashes, HostPattern, PathPattern, RouteMatch, RouteTable, Target,
-};
+use http::HeaderMap;
+use obo_gateway::route::Target;
 
-fn request(path: &str) -> Request<()> {
-    Request::builder().uri(path).header("host", "api.example.com").body(()).unwrap()
-}
-
-fn target(path: &str) -> Target {
-    Target::parse(&request(path)).unwrap()
-}
-
-/// Services with five routes each, every other one for one host.
-fn table(routes: usize) -> RouteTable<usize> {
-    let shapes = ["", "/items", "/items/{id}", "/items/{id}/parts/{part}", "/files/{*rest}"];
-    let entries = (0..routes).map(|index| {
-        let (service, shape) = (index / shapes.len(), shapes.get(index % shapes.len()).unwrap());
-        let matching = RouteMatch {
-            path: PathPattern::parse(&format!("/service-{service}{shape}")).unwrap(),
-            hosts: match service % 2 {
-                0 => vec![HostPattern::parse("api.example.com").unwrap()],
-                _ => vec![],
-            },
-            methods: vec![Method::GET, Method::POST],
-            headers: vec![],
-            query: vec![],
-            ignore_case: false,
-            encoded_slashes: EncodedSlashes::Reject,
-        };
-        (matching, index)
-    });
-    RouteTable::build(entries.collect()).unwrap()
-}
+use crate::table::{ROUTES_OF_A_SERVICE, request, table, target};
 
 fn canonicalise(c: &mut Criterion) {
     let mut group = c.benchmark_group("target");
@@ -61,7 +34,7 @@ fn find(c: &mut Criterion) {
     let headers = HeaderMap::new();
     for routes in [10, 1_000, 10_000] {
         let table = table(routes);
-        let last = routes / 5 - 1;
+        let last = routes / ROUTES_OF_A_SERVICE - 1;
         for (name, path) in [
             ("named", format!("/service-{last}/items/4711/parts/12")),
             ("rest", format!("/service-{last}/files/a/b/c/d/e/f.txt")),

@@ -13,7 +13,7 @@ use crate::Failure;
 const TICK: Duration = Duration::from_millis(10);
 
 /// CPU time of all threads of a process, ended ones included.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CpuTime {
     pub(crate) user: Duration,
     pub(crate) system: Duration,
@@ -55,11 +55,32 @@ impl Sub for CpuTime {
 
 /// The largest resident size of process `pid` so far, in KiB.
 pub(crate) fn peak_memory_kib(pid: u32) -> Result<u64, Failure> {
+    memory_kib(pid, "VmHWM:")
+}
+
+/// The resident size of process `pid`, in KiB.
+pub(crate) fn memory_kib_of(pid: u32) -> Result<u64, Failure> {
+    memory_kib(pid, "VmRSS:")
+}
+
+fn memory_kib(pid: u32, line: &str) -> Result<u64, Failure> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).map_err(|error| format!("`{path}`: {error}"))?;
-    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let value = status.lines().find_map(|found| found.strip_prefix(line));
     let value = value.and_then(|value| value.trim().strip_suffix(" kB"));
-    Ok(value.ok_or_else(|| format!("`{path}` has no VmHWM"))?.parse()?)
+    Ok(value.ok_or_else(|| format!("`{path}` has no {line}"))?.parse()?)
+}
+
+/// How many files this process, and one that it starts, can have open.
+pub(crate) fn open_files_limit() -> Result<usize, Failure> {
+    let limits = fs::read_to_string("/proc/self/limits")?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_ascii_whitespace().next());
+    match soft {
+        Some("unlimited") => Ok(usize::MAX),
+        Some(soft) => Ok(soft.parse()?),
+        None => Err("`/proc/self/limits` does not say how many files can be open".into()),
+    }
 }
 
 /// Moves this process to `core`; threads and processes it starts from now on are there too.

@@ -5,19 +5,22 @@
 
 use std::fs::{File, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use tempfile::TempDir;
 
-use crate::settings::{Case, Proxy, Settings};
-use crate::users::{CLIENT_ID, CLIENT_SECRET, INBOUND_SCOPE, TENANT, UPSTREAM_SCOPE};
-use crate::{Failure, bare_proxy, load, report};
+use crate::case::{Proxy, Route};
+use crate::routes_file::Written;
+use crate::settings::Settings;
+use crate::users::{CLIENT_SECRET, Users};
+use crate::{Failure, bare_proxy, envoy, load, nginx, report};
 
 /// A debug build on a busy machine is ready in a second.
-const READY_TIMEOUT: Duration = Duration::from_secs(20);
-const READY_POLL: Duration = Duration::from_millis(20);
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
+const READY_POLL: Duration = Duration::from_millis(1);
 /// How much of the end of a failed proxy's log is shown, in lines.
 const SHOWN_LINES: usize = 40;
 
@@ -35,12 +38,20 @@ impl Addresses {
     }
 }
 
+/// Which proxy, and how it is set up.
+pub(crate) struct Sitting {
+    pub(crate) proxy: Proxy,
+    pub(crate) written: Written,
+}
+
 /// A running proxy.
 pub(crate) struct Seat {
     proxy: Proxy,
     pub(crate) address: SocketAddr,
-    /// Where `/readyz` is; of the bare proxy it is the upstream's, through the proxy.
-    ready: SocketAddr,
+    /// Where `/readyz` is; of proxies without an admin port it is the upstream's, through the proxy.
+    pub(crate) admin: SocketAddr,
+    /// From before the process was made to ready.
+    pub(crate) ready_after: Duration,
     child: Child,
     /// Its stderr. Opened to append, so that it can be emptied while it is written.
     log: File,
@@ -48,20 +59,23 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Starts `proxy` and waits until it is ready.
+    /// Starts a proxy and waits until it is ready.
     pub(crate) async fn start(
         settings: &Settings,
-        proxy: Proxy,
+        sitting: &Sitting,
         addresses: Addresses,
+        users: &Users,
     ) -> Result<Self, Failure> {
         let dir = tempfile::tempdir()?;
+        let proxy = sitting.proxy;
         let (address, admin) = two_free_addresses()?;
         let log = OpenOptions::new().create(true).append(true).open(dir.path().join("log"))?;
-        let mut command = command(settings);
+        let mut command = command(settings, sitting.written.workers);
+        let mut ready = admin;
         match proxy {
             Proxy::Gateway => {
-                let routes = dir.path().join("routes.yaml");
-                fs::write(&routes, routes_file(address, admin, addresses))?;
+                let routes = dir.path().join(ROUTES_FILE);
+                fs::write(&routes, sitting.written.text(address, admin, addresses))?;
                 command.arg(&settings.gateway).arg("run").arg("-c").arg(&routes);
                 command.env("BENCH_SECRET", CLIENT_SECRET);
                 for name in ["OBO_GATEWAY_CONFIG", "OBO_GATEWAY_LOG", "RUST_LOG"] {
@@ -70,26 +84,46 @@ impl Seat {
             }
             Proxy::Bare => {
                 command.arg(std::env::current_exe()?).arg(bare_proxy::COMMAND);
-                command.arg(address.to_string()).arg(addresses.upstream.to_string());
-                command.arg(addresses.authority());
+                command.arg(address.to_string()).arg(admin.to_string());
+                command.arg(addresses.upstream.to_string()).arg(addresses.authority());
+                if let Some(files) = &sitting.written.tls {
+                    command.arg(&files.chain).arg(&files.key);
+                }
+            }
+            Proxy::Nginx => {
+                ready = address;
+                let program = installed(settings.nginx.as_deref(), "nginx")?;
+                nginx::prepare(&mut command, program, dir.path(), address, addresses, users)?;
+            }
+            Proxy::Envoy => {
+                ready = address;
+                let program = installed(settings.envoy.as_deref(), "envoy")?;
+                envoy::prepare(&mut command, program, dir.path(), address, addresses, users)?;
             }
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.try_clone()?);
+        let began = Instant::now();
         let child = command
             .spawn()
             .map_err(|error| format!("`setpriv` (package util-linux) can't be run: {error}"))?;
-        let ready = match proxy {
-            Proxy::Gateway => admin,
-            Proxy::Bare => address,
-        };
-        let mut seat = Self { proxy, address, ready, child, log, dir };
+        let ready_after = Duration::ZERO;
+        let mut seat = Self { proxy, address, admin: ready, ready_after, child, log, dir };
         seat.wait_until_ready().await?;
+        seat.ready_after = began.elapsed();
         Ok(seat)
     }
 
     /// The proxy's process: the wrappers replace themselves by it.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Puts another routes file in place of the gateway's.
+    pub(crate) fn rewrite(&self, written: &Written, addresses: Addresses) -> io::Result<()> {
+        let text = written.text(self.address, self.admin, addresses);
+        let next = self.dir.path().join("next.yaml");
+        fs::write(&next, text)?;
+        fs::rename(next, self.dir.path().join(ROUTES_FILE))
     }
 
     /// Forgets what was logged.
@@ -105,23 +139,36 @@ impl Seat {
             Proxy::Gateway if self.log.metadata()?.len() == 0 => {
                 Err("the gateway wrote no access log in a round".into())
             }
-            Proxy::Gateway | Proxy::Bare => Ok(()),
+            Proxy::Gateway | Proxy::Bare | Proxy::Nginx | Proxy::Envoy => Ok(()),
         }
     }
 
-    /// The requests of the case's route in the proxy's metrics; `None` if it has none.
-    pub(crate) async fn requests_counted(&self, case: Case) -> Result<Option<u64>, Failure> {
+    /// # Errors
+    ///
+    /// If the proxy counts the requests of each route, and others of `route` than `answered` with 200.
+    pub(crate) async fn fail_if_miscounted(
+        &self,
+        route: Route,
+        answered: u64,
+    ) -> Result<(), Failure> {
         match self.proxy {
-            Proxy::Bare => Ok(None),
+            Proxy::Bare | Proxy::Nginx | Proxy::Envoy => Ok(()),
             Proxy::Gateway => {
-                let (_, text) = load::get(self.ready, "/metrics").await?;
-                let route = format!("route=\"{}\"", case.name());
+                let (_, text) = load::get(self.admin, "/metrics").await?;
+                let route = format!("route=\"{}\"", route.name());
                 let counts = text
                     .lines()
                     .filter(|line| line.starts_with("obo_gateway_requests_total{"))
-                    .filter(|line| line.contains(&route))
+                    .filter(|line| line.contains(&route) && line.contains("status=\"200\""))
                     .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-                Ok(Some(counts.sum()))
+                let counted: u64 = counts.sum();
+                if counted == answered {
+                    return Ok(());
+                }
+                Err(format!(
+                    "the gateway answered {answered} requests of {route}, but its metrics count {counted}"
+                )
+                .into())
             }
         }
     }
@@ -129,10 +176,10 @@ impl Seat {
     async fn wait_until_ready(&mut self) -> Result<(), Failure> {
         let began = Instant::now();
         loop {
-            let answer = match load::get(self.ready, "/readyz").await {
+            let answer = match load::get(self.admin, "/readyz").await {
                 Ok((200, _)) => return Ok(()),
                 Ok((status, body)) => format!("`/readyz` answers {status}: {body}"),
-                Err(error) => format!("`/readyz` on {}: {error}", self.ready),
+                Err(error) => format!("`/readyz` on {}: {error}", self.admin),
             };
             if let Some(status) = self.child.try_wait()? {
                 return Err(self.failed(&format!("ended before it was ready ({status})")));
@@ -161,14 +208,28 @@ impl Drop for Seat {
     }
 }
 
-/// Starts on the proxy's core and dies with this process, also when that is killed.
-fn command(settings: &Settings) -> Command {
+const ROUTES_FILE: &str = "routes.yaml";
+
+/// Starts on the proxy's core, or on both for two workers, and dies with this process, also when
+/// that is killed.
+fn command(settings: &Settings, workers: usize) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
     if let Some(cores) = settings.cores {
-        command.args(["taskset", "-c", &cores.proxy.to_string()]);
+        let list = if workers > 1 {
+            format!("{},{}", cores.proxy, cores.load)
+        } else {
+            cores.proxy.to_string()
+        };
+        command.args(["taskset", "-c", &list]);
     }
     command
+}
+
+fn installed<'a>(program: Option<&'a Path>, name: &str) -> Result<&'a Path, Failure> {
+    program.ok_or_else(|| {
+        format!("where is {name}? Give `--{name} PATH`; `benches/run --install` installs it").into()
+    })
 }
 
 /// Two ports that were free a moment ago; both are held until both are known.
@@ -176,47 +237,4 @@ fn two_free_addresses() -> io::Result<(SocketAddr, SocketAddr)> {
     let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let second = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok((first.local_addr()?, second.local_addr()?))
-}
-
-/// What an operator would write, with metrics and access log on. Routes are named as cases are.
-fn routes_file(address: SocketAddr, admin: SocketAddr, addresses: Addresses) -> String {
-    let authority = addresses.authority();
-    let upstream = addresses.upstream;
-    let (plain, swap) = (Case::Plain.name(), Case::Swap.name());
-    format!(
-        "listeners:
-  - address: {address}
-admin:
-  address: {admin}
-server:
-  workers: 1
-providers:
-  entra:
-    type: entra
-    tenant: {TENANT}
-    authority: {authority}
-    client_id: {CLIENT_ID}
-    credential:
-      client_secret: ${{BENCH_SECRET}}
-upstreams:
-  {plain}:
-    url: http://{upstream}
-  {swap}:
-    url: http://{upstream}
-    token:
-      on_behalf_of:
-        scopes: [\"{UPSTREAM_SCOPE}\"]
-routes:
-  - name: {plain}
-    match: {{ path: \"/{plain}/{{*rest}}\" }}
-    auth: none
-    upstream: {plain}
-  - name: {swap}
-    match: {{ path: \"/{swap}/{{*rest}}\" }}
-    auth: {{ providers: [entra], scopes: [{INBOUND_SCOPE}] }}
-    upstream: {swap}
-telemetry:
-  access_log: true
-"
-    )
 }

@@ -27,8 +27,8 @@ pub(crate) const INBOUND_SCOPE: &str = "access_as_user";
 pub(crate) const UPSTREAM_SCOPE: &str = "api://bench-upstream/.default";
 
 const KID: &str = "bench-signing-key-2048-bits";
-/// No token expires in a run.
-const LIFETIME_SECONDS: u64 = 4 * 60 * 60;
+/// How long a token is good that is not to expire in a run.
+pub(crate) const LIFETIME_SECONDS: u64 = 4 * 60 * 60;
 /// Brings an inbound token to about 1.5 KiB, as the roles and groups of real ones do.
 const GROUPS: usize = 1;
 /// Raw bytes of the parts of an outbound token, together 1.7 KiB in base64url.
@@ -40,6 +40,8 @@ pub(crate) struct Users {
     by_inbound: HashMap<String, usize>,
     /// The key set that the provider publishes.
     pub(crate) jwks: Value,
+    /// The same key as PEM.
+    pub(crate) public_key_pem: String,
 }
 
 /// One user.
@@ -51,8 +53,13 @@ pub(crate) struct User {
 }
 
 impl Users {
-    /// Makes a key and the tokens of `count` users, issued by the tenant at `authority`.
-    pub(crate) fn make(authority: &str, count: usize) -> Result<Self, Failure> {
+    /// Makes a key and the tokens of `count` users, issued by the tenant at `authority`; the one of
+    /// number n is good for `lifetime_seconds(n)`.
+    pub(crate) fn make(
+        authority: &str,
+        count: usize,
+        lifetime_seconds: impl Fn(usize) -> u64,
+    ) -> Result<Self, Failure> {
         let issuer = issuer(authority);
         let pair = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?;
         let signing = EncodingKey::from_rsa_pem(pair.serialize_pem().as_bytes())?;
@@ -75,7 +82,8 @@ impl Users {
         let mut random = fastrand::Rng::new();
         let mut users = Vec::with_capacity(count);
         for number in 0..count {
-            let claims = claims(&issuer, number, now, &mut random);
+            let expires_at = now + lifetime_seconds(number);
+            let claims = claims(&issuer, number, now, expires_at, &mut random);
             let inbound = jsonwebtoken::encode(&header, &claims, &signing)?;
             let outbound = OUTBOUND_PARTS
                 .map(|length| {
@@ -88,7 +96,7 @@ impl Users {
         }
         let by_inbound =
             users.iter().enumerate().map(|(number, user)| (user.inbound.clone(), number)).collect();
-        Ok(Self { all: users, by_inbound, jwks })
+        Ok(Self { all: users, by_inbound, jwks, public_key_pem: pair.public_key_pem() })
     }
 
     /// The user of that number.
@@ -99,6 +107,16 @@ impl Users {
     /// The user who calls with `token`.
     pub(crate) fn calling_with(&self, token: &str) -> Option<&User> {
         self.by_inbound.get(token).and_then(|number| self.numbered(*number))
+    }
+
+    /// A token that looks like a user's and is signed by nobody.
+    pub(crate) fn forged(&self) -> Option<String> {
+        let token = &self.numbered(0)?.inbound;
+        let (signed, signature) = token.rsplit_once('.')?;
+        // Base64url of other bits, and of as many.
+        let (first, rest) = signature.split_at_checked(1)?;
+        let first = if first == "A" { "B" } else { "A" };
+        Some(format!("{signed}.{first}{rest}"))
     }
 
     /// All of them, in the order of their numbers.
@@ -113,7 +131,13 @@ pub(crate) fn issuer(authority: &str) -> String {
 }
 
 /// The claims of an Entra v2 access token, in kind and in length.
-fn claims(issuer: &str, number: usize, now: u64, random: &mut fastrand::Rng) -> Value {
+fn claims(
+    issuer: &str,
+    number: usize,
+    now: u64,
+    expires_at: u64,
+    random: &mut fastrand::Rng,
+) -> Value {
     let oid = guid(random);
     let groups: Vec<String> = std::iter::repeat_with(|| guid(random)).take(GROUPS).collect();
     json!({
@@ -121,7 +145,7 @@ fn claims(issuer: &str, number: usize, now: u64, random: &mut fastrand::Rng) -> 
         "iss": issuer,
         "iat": now,
         "nbf": now,
-        "exp": now + LIFETIME_SECONDS,
+        "exp": expires_at,
         "aio": format!("AXQAi/8{:0>60x}", random.u128(..)),
         "azp": "30000000-0000-4000-8000-000000000003",
         "azpacr": "0",

@@ -10,6 +10,7 @@ mod claims;
 mod client;
 mod dial;
 mod endpoint;
+mod exclusive;
 mod expect;
 mod failed_try;
 mod first_frame;

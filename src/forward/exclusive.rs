@@ -86,6 +86,11 @@ impl Exclusive {
         self.sender.is_ready()
     }
 
+    /// The same, of one whose answer has just ended: then nothing is new to be seen.
+    pub(super) fn is_free(&mut self) -> bool {
+        self.sender.is_ready() || self.takes_request()
+    }
+
     /// Runs it by a task of its own from now on.
     pub(super) fn run_by_itself(&mut self) {
         self.run = match std::mem::replace(&mut self.run, Run::Nobody) {
@@ -119,5 +124,78 @@ pub(super) fn spawn(
 fn tell(outcome: hyper::Result<()>) {
     if let Err(error) = outcome {
         tracing::debug!(%error, "connection to an upstream ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::FutureExt as _;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+
+    async fn connection() -> (Exclusive, DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let (sender, connection) = http1::handshake(TokioIo::new(ours)).await.unwrap();
+        (Exclusive::new(sender, connection), theirs)
+    }
+
+    async fn head(theirs: &mut DuplexStream) -> Vec<u8> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(theirs.read_u8().await.unwrap());
+        }
+        head
+    }
+
+    #[tokio::test]
+    async fn its_user_runs_it_and_it_is_lent_until_the_other_side_closes_it() {
+        let (mut exclusive, mut theirs) = connection().await;
+        for _ in 0..2 {
+            let mut answer = pin!(exclusive.send(Request::new(Body::empty())));
+            let mut answer =
+                pin!(poll_fn(|cx| { exclusive.poll_for(cx, |cx| answer.as_mut().poll(cx)) }));
+            assert!(answer.as_mut().now_or_never().is_none());
+            assert!(head(&mut theirs).await.starts_with(b"GET / HTTP/1.1\r\n"));
+            theirs.write_all(ANSWER).await.unwrap();
+            answer.await.unwrap();
+            assert!(exclusive.is_free() && exclusive.takes_request());
+        }
+        drop(theirs);
+        assert!(!exclusive.takes_request());
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_answer_is_due_is_not_lent() {
+        let (mut exclusive, _theirs) = connection().await;
+        let _answer = exclusive.send(Request::new(Body::empty()));
+        assert!(!exclusive.is_free() && !exclusive.takes_request());
+    }
+
+    #[tokio::test]
+    async fn a_task_runs_it_where_nobody_polls_and_ends_when_it_is_dropped() {
+        let (mut exclusive, mut theirs) = connection().await;
+        let _answer = exclusive.send(Request::new(Body::empty()));
+        assert!(head(&mut theirs).now_or_never().is_none(), "nobody runs it");
+        exclusive.run_by_itself();
+        head(&mut theirs).await;
+        drop(exclusive);
+        assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn one_that_was_left_ends_behind_its_answer() {
+        let (mut exclusive, mut theirs) = connection().await;
+        let answer = exclusive.send(Request::new(Body::empty()));
+        exclusive.leave();
+        head(&mut theirs).await;
+        theirs.write_all(ANSWER).await.unwrap();
+        answer.await.unwrap();
+        assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
     }
 }

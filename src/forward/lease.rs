@@ -107,7 +107,7 @@ impl Lease {
     pub(super) fn give_back(self) {
         if let Connection::Http1 { mut exclusive, pool } = self.connection
             && let Some(pool) = pool.upgrade()
-            && exclusive.takes_request()
+            && exclusive.is_free()
         {
             pool.keep(exclusive);
         }

@@ -212,10 +212,7 @@ struct Stalled(Duration);
 struct CutShort;
 
 impl Download {
-    fn poll_incoming(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let mut incoming = Pin::new(&mut self.incoming);
         match &mut self.lease.lease {
             Some(lease) => lease.poll_for(cx, |cx| incoming.as_mut().poll_frame(cx)),

@@ -144,5 +144,5 @@ where
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;
     let exclusive = Exclusive::new(sender, connection);
     let connection = Connection::Http1 { exclusive, pool: Arc::downgrade(pool) };
-    Ok(Lease { connection, reused: false })
+    Ok(Lease::new(connection))
 }

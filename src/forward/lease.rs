@@ -12,6 +12,7 @@ use hyper::client::conn::{TrySendError, http2};
 use hyper::{Request, Response};
 use tokio::task::unconstrained;
 
+use super::alarm::Alarm;
 use super::exclusive::Exclusive;
 use super::pool::Pool;
 use super::shared::Stream;
@@ -31,6 +32,8 @@ pub(super) struct Lease {
     pub(super) connection: Connection,
     /// Whether it carried a request before: then it may be stale.
     pub(super) reused: bool,
+    /// Of whoever waits for an answer over it.
+    pub(super) alarm: Alarm,
 }
 
 pub(super) enum Connection {
@@ -44,6 +47,11 @@ pub(super) enum Connection {
 }
 
 impl Lease {
+    /// That of a new connection.
+    pub(super) fn new(connection: Connection) -> Self {
+        Self { connection, reused: false, alarm: Alarm::default() }
+    }
+
     pub(super) fn is_http2(&self) -> bool {
         matches!(self.connection, Connection::Http2(_) | Connection::Alone(_))
     }
@@ -109,18 +117,18 @@ impl Lease {
             && let Some(pool) = pool.upgrade()
             && exclusive.is_free()
         {
-            pool.keep(exclusive);
+            pool.keep(exclusive, self.alarm);
         }
     }
 
     /// The lease of a connection of HTTP/1.1 that no pool knows.
     pub(super) fn of_http1(exclusive: Exclusive) -> Self {
-        Self { connection: Connection::Http1 { exclusive, pool: Weak::new() }, reused: false }
+        Self::new(Connection::Http1 { exclusive, pool: Weak::new() })
     }
 
     /// The lease of a connection of HTTP/2 that no pool knows.
     pub(super) fn of_http2(sender: http2::SendRequest<Body>) -> Self {
-        Self { connection: Connection::Alone(sender), reused: false }
+        Self::new(Connection::Alone(sender))
     }
 
     /// Leaves the connection to itself: the answer has ended, and the request is still on its

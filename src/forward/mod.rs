@@ -2,6 +2,7 @@
 //! sends it and hands on the answer. Whether it may be sent was decided before: it takes a
 //! [`Permit`](crate::authz::Permit) to get here.
 
+mod alarm;
 mod alone;
 mod attempt;
 mod balance;

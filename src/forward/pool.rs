@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::endpoint::Origin;
 use super::exclusive::Exclusive;
 use super::lease::{Connection, Lease, Wanted};
@@ -42,6 +43,7 @@ struct Kept {
 
 struct Idle {
     exclusive: Exclusive,
+    alarm: Alarm,
     since: Instant,
 }
 
@@ -97,7 +99,7 @@ impl Pool {
     pub(super) fn share(self: &Arc<Self>, made: Made) -> Lease {
         let stream = lock(&self.http2).share(made);
         self.see_to_reaping(&mut lock(&self.kept));
-        Lease { connection: Connection::Http2(stream), reused: false }
+        Lease::new(Connection::Http2(stream))
     }
 
     /// A connection that is there, or room for a new one, in the order in which requests came.
@@ -139,10 +141,10 @@ impl Pool {
         }
         loop {
             // The one used last is the one least likely to have been closed.
-            let Idle { mut exclusive, since } = lock(&self.kept).idle.pop_back()?;
+            let Idle { mut exclusive, alarm, since } = lock(&self.kept).idle.pop_back()?;
             if since.elapsed() < self.patience && exclusive.takes_request() {
                 let connection = Connection::Http1 { exclusive, pool: Arc::downgrade(self) };
-                return Some(Lease { connection, reused: true });
+                return Some(Lease { connection, reused: true, alarm });
             }
         }
     }
@@ -154,7 +156,7 @@ impl Pool {
             Wanted::NewerThan(failed) => Some(failed),
         };
         let stream = lock(&self.http2).lend(than)?;
-        Some(Lease { connection: Connection::Http2(stream), reused: true })
+        Some(Lease { reused: true, ..Lease::new(Connection::Http2(stream)) })
     }
 
     /// Closes a connection that nobody uses, so that there is room for another; whether there
@@ -165,12 +167,12 @@ impl Pool {
     }
 
     /// Takes back a connection that one request had for itself, for the next.
-    pub(super) fn keep(self: &Arc<Self>, exclusive: Exclusive) {
+    pub(super) fn keep(self: &Arc<Self>, exclusive: Exclusive, alarm: Alarm) {
         let mut kept = lock(&self.kept);
         if kept.idle.len() >= limits::MAX_IDLE_UPSTREAM_CONNECTIONS {
             return;
         }
-        kept.idle.push_back(Idle { exclusive, since: Instant::now() });
+        kept.idle.push_back(Idle { exclusive, alarm, since: Instant::now() });
         self.see_to_reaping(&mut kept);
         drop(kept);
         self.limit.given_back();

@@ -24,6 +24,7 @@ use crate::config::resolve::{self, Lasting, Resolved};
 use crate::config::{self, Environment, FilesRead, Look, Problems, Source};
 use crate::dry_run::PolicyTest;
 use crate::forward::{SharedResolver, SystemResolver};
+use crate::last_reload::FoundProblem;
 use crate::observe::Metrics;
 use crate::observe::sink::LogSink;
 use crate::snapshot::Snapshot;
@@ -31,6 +32,7 @@ use crate::snapshot::Snapshot;
 use self::listening::Unbound;
 use self::progress::Progress;
 
+pub use reload::found;
 pub use running::Running;
 pub use supervisor::{Supervisor, SupervisorError};
 
@@ -65,11 +67,15 @@ pub struct Prepared {
 
 /// Why a gateway did not start: sockets that can't be listened on, in the order of the file.
 #[derive(Debug)]
-pub struct StartError(Vec<Unbound>);
+pub struct StartError {
+    /// The routes file that names them.
+    file: String,
+    unbound: Vec<Unbound>,
+}
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, unbound) in self.0.iter().enumerate() {
+        for (index, unbound) in self.unbound.iter().enumerate() {
             let between = if index > 0 { "\nerror: " } else { "" };
             write!(f, "{between}{}", with_sources(&unbound.error))?;
         }
@@ -78,6 +84,13 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+impl StartError {
+    /// Each of them, for the log.
+    pub fn problems(&self) -> Vec<FoundProblem> {
+        self.unbound.iter().map(|unbound| unbound.found(&self.file)).collect()
+    }
+}
 
 /// Reads the routes file and everything that it names.
 ///
@@ -141,9 +154,14 @@ impl Prepared {
         &self.resolved
     }
 
-    /// What requests meet, and the policy tests that hold it to that.
-    pub fn tests(&mut self) -> (&Snapshot, &mut [PolicyTest]) {
-        (&self.resolved.snapshot, &mut self.resolved.tests)
+    /// What requests meet, and the policy tests that hold it to that. Which tenant a domain is, is made up
+    /// for them: what is tested is not served any more.
+    pub fn into_tests(self) -> (Snapshot, Vec<PolicyTest>) {
+        let Resolved { snapshot, tests, .. } = self.resolved;
+        for (number, provider) in (1..).zip(&snapshot.providers) {
+            provider.suppose_tenant(number);
+        }
+        (snapshot, tests)
     }
 
     /// What is not wrong with it, but should be known.

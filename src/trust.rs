@@ -1,11 +1,13 @@
 //! Which certificates of servers the gateway believes: the system's web roots, or a CA file
 //! and nothing else. There is no way to turn verification off.
 
+use std::error::Error;
+use std::io;
 use std::sync::{Arc, OnceLock};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 /// The roots that a connection to a provider or an upstream trusts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,6 +83,22 @@ fn system_store() -> Arc<RootCertStore> {
         Arc::new(store)
     });
     Arc::clone(store)
+}
+
+/// What is wrong with the certificate of a server, if that is why `error` came.
+pub fn certificate_fault<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e CertificateError> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(rustls::Error::InvalidCertificate(fault)) = error.downcast_ref() {
+            return Some(fault);
+        }
+        // What the system's error holds is not its source, but that one's source is.
+        next = match error.downcast_ref::<io::Error>() {
+            Some(outer) => outer.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 #[cfg(test)]

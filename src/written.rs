@@ -85,9 +85,8 @@ impl Written {
 /// What a reload changed, by the names of the file, sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Changes {
-    /// Files that the routes file named before and names now, and that are not what they were:
-    /// certificates, keys, secrets. Told in the line for people only.
-    #[serde(skip)]
+    /// Paths of files that the routes file named before and names now, and that are not what they
+    /// were: certificates, keys, secrets.
     pub files: Vec<String>,
     /// Of `listeners`, by address.
     pub listeners: Difference,

@@ -1,15 +1,17 @@
 //! `healthcheck`: asks `/readyz` of the configured admin address, for containers that have no
-//! curl. Says on stdout what came, and exits with 0 only for "ready".
+//! curl. Says on stdout what came, and exits with 0 only for "ready", said as a gateway says it: what another
+//! program answers at that address is no answer.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::run::File;
@@ -43,10 +45,20 @@ pub(super) fn main(config: &str) -> ExitCode {
     };
     let asked = runtime.block_on(async { tokio::time::timeout(TIMEOUT, ask(address)).await });
     match asked {
-        Ok(Ok((ready, answer))) => {
-            super::to_stdout(&format!("{answer}\n"));
-            if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
+        Ok(Ok((status, answer))) => match standing(status, &answer) {
+            Some(Standing::Ready) => {
+                super::to_stdout(&format!("{answer}\n"));
+                ExitCode::SUCCESS
+            }
+            Some(Standing::NotReady) => {
+                super::to_stdout(&format!("{answer}\n"));
+                ExitCode::FAILURE
+            }
+            None => super::failure(&format!(
+                "`http://{address}/readyz` answered {}, and not as a gateway does: another program listens there; compare `admin.address` with that of the gateway that runs",
+                status.as_u16()
+            )),
+        },
         Ok(Err(error)) => super::failure(&format!(
             "`http://{address}/readyz` can't be asked: {}",
             with_sources(error.as_ref())
@@ -78,14 +90,58 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Whether it is ready, and what it says.
-async fn ask(address: SocketAddr) -> Result<(bool, String), BoxError> {
+/// What a gateway says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Ready,
+    NotReady,
+}
+
+/// What an answer says; `None` if it is not a gateway's.
+fn standing(status: StatusCode, answer: &str) -> Option<Standing> {
+    let said: Value = serde_json::from_str(answer).ok()?;
+    match (status, said.get("status")?.as_str()?) {
+        (StatusCode::OK, "ready") => Some(Standing::Ready),
+        (StatusCode::SERVICE_UNAVAILABLE, "not_ready") => Some(Standing::NotReady),
+        _ => None,
+    }
+}
+
+/// What it says.
+async fn ask(address: SocketAddr) -> Result<(StatusCode, String), BoxError> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = Request::get("/readyz").header(http::header::HOST, address.to_string());
     let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
-    let ready = response.status().is_success();
+    let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await?.to_bytes();
-    Ok((ready, String::from_utf8_lossy(&body).into_owned()))
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_gateways_own_words_count() {
+        let said =
+            |status: u16, answer: &str| standing(StatusCode::from_u16(status).unwrap(), answer);
+        assert_eq!(said(200, r#"{"status":"ready"}"#), Some(Standing::Ready));
+        let waiting = r#"{"status":"not_ready","reasons":["no keys yet"]}"#;
+        assert_eq!(said(503, waiting), Some(Standing::NotReady));
+        for (status, answer) in [
+            (200, ""),
+            (200, "ok"),
+            (200, "{}"),
+            (200, r#"{"status":"up"}"#),
+            (200, waiting),
+            (204, ""),
+            (404, r#"{"status":404}"#),
+            (503, r#"{"status":"ready"}"#),
+            (503, "Service Unavailable"),
+        ] {
+            assert_eq!(said(status, answer), None, "{status} {answer}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod man;
 mod routes;
 mod run;
 mod schema;
+mod start_log;
 mod test;
 
 use std::io::{self, IsTerminal, Write};
@@ -22,7 +23,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{
+    ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
 
 use crate::observe::sink::LogSink;
 use crate::observe::{Metrics, log, sink};
@@ -174,14 +178,10 @@ enum DevIdpCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("whose").required(true).args(["user", "client"]))]
 struct DevTokenArguments {
     /// Whose token: alice, bob, mfa, noconsent or blocked
-    #[arg(
-        long,
-        value_name = "NAME",
-        required_unless_present = "client",
-        conflicts_with = "client"
-    )]
+    #[arg(long, value_name = "NAME")]
     user: Option<String>,
 
     /// The token of an application by itself: daemon
@@ -203,7 +203,14 @@ struct DevTokenArguments {
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    let CommandLine { global, command } = CommandLine::parse();
+    let mut matches = CommandLine::command().get_matches();
+    if let Some(why) = unheeded(&matches) {
+        return usage_error(why);
+    }
+    let CommandLine { global, command } = match CommandLine::from_arg_matches_mut(&mut matches) {
+        Ok(line) => line,
+        Err(error) => error.format(&mut CommandLine::command()).exit(),
+    };
     let format = match global.log_format {
         Some(LogFormat::Text) => sink::LogFormat::Text,
         None if io::stderr().is_terminal() => sink::LogFormat::Text,
@@ -231,6 +238,16 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => completions::main::<CommandLine>(shell),
     };
     if RESULT_LOST.load(Ordering::Relaxed) { ExitCode::FAILURE } else { code }
+}
+
+/// What was asked for on the command line that its command would not heed. The environment is not for one
+/// command alone, and may well be set.
+fn unheeded(matches: &ArgMatches) -> Option<&'static str> {
+    let is_demo = matches.subcommand_name() == Some("demo");
+    let names_a_file = matches.value_source("config") == Some(ValueSource::CommandLine);
+    (is_demo && names_a_file).then_some(
+        "`demo` shows the routes file that is built in: leave `--config` out, or serve your file with `obo-gateway run`",
+    )
 }
 
 fn usage_error(text: &str) -> ExitCode {

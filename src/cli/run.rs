@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::start_log;
 use crate::chain::with_sources;
 use crate::clock::SystemClock;
 use crate::config::{Environment, Problems, Source};
@@ -69,22 +70,22 @@ impl Origin for File {
 pub(super) fn main(config: &str, sink: &LogSink, metrics: Metrics) -> ExitCode {
     let supervisor = match Supervisor::of_process() {
         Ok(supervisor) => supervisor,
-        Err(error) => return super::failure(&with_sources(&error)),
+        Err(error) => return start_log::failure(&with_sources(&error), sink),
     };
     let prepared =
         match launch::prepare(Box::new(File::new(config)), Arc::new(SystemClock), metrics) {
             Ok(prepared) => prepared.under(supervisor),
             Err(problems) => {
-                super::to_stderr(&problems.to_string());
+                start_log::problems(&problems, sink);
                 return ExitCode::FAILURE;
             }
         };
     if !prepared.warnings().is_empty() {
-        super::to_stderr(&prepared.warnings().to_string());
+        start_log::problems(prepared.warnings(), sink);
     }
     let runtime = match runtime(prepared.resolved().server.workers) {
         Ok(runtime) => runtime,
-        Err(error) => return super::failure(&format!("no runtime: {error}")),
+        Err(error) => return start_log::failure(&format!("no runtime: {error}"), sink),
     };
     let code = runtime.block_on(serve(prepared, sink));
     sink.close();
@@ -111,8 +112,8 @@ async fn serve(prepared: Prepared, sink: &LogSink) -> ExitCode {
     let started = prepared.start(sink.clone());
     match (started, signals) {
         (Ok(running), Ok(signals)) => until_signal(running, signals, sink).await,
-        (Err(error), _) => super::failure(&with_sources(&error)),
-        (_, Err(error)) => super::failure(&format!("signals can't be handled: {error}")),
+        (Err(error), _) => start_log::not_started(&error, sink),
+        (_, Err(error)) => start_log::failure(&format!("signals can't be handled: {error}"), sink),
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) struct TestArguments {
 pub(super) fn main(config: &str, arguments: &TestArguments) -> ExitCode {
     let prepared =
         launch::prepare(Box::new(File::new(config)), Arc::new(SystemClock), Metrics::default());
-    let mut prepared = match prepared {
+    let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(problems) => {
             super::to_stderr(&problems.to_string());
@@ -33,8 +33,8 @@ pub(super) fn main(config: &str, arguments: &TestArguments) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return super::failure(&format!("no runtime: {error}")),
     };
-    let (snapshot, tests) = prepared.tests();
-    let report = runtime.block_on(dry_run::run(snapshot, tests));
+    let (snapshot, mut tests) = prepared.into_tests();
+    let report = runtime.block_on(dry_run::run(&snapshot, &mut tests));
     let file = if config == "-" { "<stdin>" } else { config };
     match arguments.format {
         Format::Text => super::to_stdout(&report.shown(file).to_string()),

@@ -139,6 +139,12 @@ impl Reader<'_> {
                     "begin with `routes:` at the left margin; `obo-gateway demo` shows a file that works{known}"
                 )
             }
+            // An element of a list.
+            (A_MAPPING, _) if self.key.is_none() => {
+                format!(
+                    "write its keys behind one `- ` below `{name}:`, as in `- key: value`, each on a line of its own{known}"
+                )
+            }
             (A_MAPPING, Value::List(_)) => {
                 format!("write its keys below `{name}:`, without `-` and brackets{known}")
             }
@@ -156,6 +162,12 @@ impl Reader<'_> {
                 "write `[one, another]`, or each on a line of its own behind `- `".to_owned()
             }
             (TRUE_OR_FALSE, _) => "write one of these two words".to_owned(),
+            (form, Value::Scalar(word))
+                if form.starts_with(ONE_KEY) && form.contains(&format!("`{}`", word.text)) =>
+            {
+                let behind = if SWITCHES.contains(&&*word.text) { "true" } else { "…" };
+                format!("write `{name}: {{ {}: {behind} }}`", word.text)
+            }
             (form, _) if form.starts_with(ONE_KEY) => {
                 format!("write one of these keys below `{name}:`, with its own value behind it")
             }
@@ -180,9 +192,35 @@ impl Reader<'_> {
     pub(super) fn unknown_key(self, entry: &Entry, known: &[&'static str]) {
         let known = known.iter().copied().filter(|key| !key.starts_with('$'));
         let problem = Problem::error(entry.key.place, format!("unknown key `{}`", entry.key.text))
-            .hint(did_you_mean(&entry.key.text, "keys here", known));
+            .hint(match below(&entry.key.text, known.clone()) {
+                Some(parent) => format!("it belongs below `{parent}:`"),
+                None => did_you_mean(&entry.key.text, "keys here", known),
+            });
         self.pass.say(&entry.value, problem);
     }
+}
+
+/// Keys that are all that there is to say: with `true` behind them.
+const SWITCHES: [&str; 2] = ["none", "passthrough"];
+
+/// Keys that are written beside the key below which they belong, with that one.
+const BELOW: [(&str, &str); 10] = [
+    ("client_secret", "credential"),
+    ("client_secret_post", "credential"),
+    ("certificate", "credential"),
+    ("federated_token_file", "credential"),
+    ("private_key", "credential"),
+    ("strip_prefix", "rewrite"),
+    ("on_behalf_of", "token"),
+    ("client_credentials", "token"),
+    ("passthrough", "token"),
+    ("server_name", "tls"),
+];
+
+/// The one of the keys that are `known` here below which `key` belongs.
+fn below<'k>(key: &str, mut known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let (_, parent) = BELOW.iter().find(|(own, _)| *own == key)?;
+    known.find(|own| own == parent)
 }
 
 /// `yes` and its like are words of older YAML for what is meant.

@@ -21,7 +21,6 @@ mod listing;
 mod parse;
 mod problem;
 mod reader;
-mod regular;
 mod rule;
 mod source;
 mod spanned;
@@ -34,6 +33,8 @@ mod written;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
+
+use crate::regular_file;
 
 pub use failure::WrongText;
 pub use file::RoutesFile;
@@ -115,7 +116,7 @@ impl Source {
     pub fn reopen(path: &Path) -> Result<Self, Problems> {
         let name = path.display().to_string();
         let is_other = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
-        let bytes = regular::open(path).and_then(limited).map_err(|error| {
+        let bytes = regular_file::open(path).and_then(limited).map_err(|error| {
             let problem = cannot_read(&error);
             let hint = "a pipe can be read at the start only: restart, or keep the routes file on disk to reload it";
             refused(&name, if is_other { problem.hint(hint) } else { problem })

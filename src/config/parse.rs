@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde_yaml::granit_parser::{self, Event, Parser, ScalarStyle, Span, StrInput, Tag};
+use serde_yaml::granit_parser::{
+    self, Event, Parser, ScalarStyle, Span, StrInput, StructureStyle, Tag,
+};
 
 use super::hidden;
 use super::problem::{Place, Problem, Problems};
@@ -125,8 +127,21 @@ impl<'t> Builder<'t> {
         Ok(root)
     }
 
-    #[allow(clippy::wildcard_enum_match_arm, reason = "the parser's enum may grow")]
     fn node(&mut self, event: Event<'t>, span: &Span, depth: usize) -> Result<Arc<Node>, Stop> {
+        let in_brackets = matches!(
+            event,
+            Event::SequenceStart(StructureStyle::Flow, ..)
+                | Event::MappingStart(StructureStyle::Flow, ..)
+        );
+        let node = self.node_of(event, span, depth);
+        let bracket = start(span);
+        node.map_err(|Stop(problem)| {
+            Stop(if in_brackets { syntax::in_bracket(problem, bracket) } else { problem })
+        })
+    }
+
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the parser's enum may grow")]
+    fn node_of(&mut self, event: Event<'t>, span: &Span, depth: usize) -> Result<Arc<Node>, Stop> {
         if depth > MAX_DEPTH {
             return Err(Stop(
                 Problem::error(

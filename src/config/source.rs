@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use super::files_read::{FilesRead, Recorder};
-use super::regular;
+use crate::regular_file;
 
 /// Largest file that a routes file may name, in bytes: keys, certificates and key sets are
 /// far smaller, and `/dev/zero` is not.
@@ -71,7 +71,7 @@ impl Environment {
         let path = self.path(path);
         let _reading = self.recorder.reading(&path);
         self.recorder.note(&path, &fs::metadata(&path));
-        let file = regular::open(&path)?;
+        let file = regular_file::open(&path)?;
         file.take(MAX_NAMED_FILE_BYTES + 1).read_to_end(&mut content)?;
         if u64::try_from(content.len()).is_ok_and(|length| length > MAX_NAMED_FILE_BYTES) {
             return Err(io::Error::new(

@@ -1,7 +1,8 @@
 //! The nearest known name to one that is unknown.
 
 /// The one of `known` that `word` most likely meant, if any is near enough: one edit for every
-/// three characters, a swap of neighbours being one, case and `-` for `_` being none.
+/// three characters, a swap of neighbours being one, case and `-` for `_` being none. Whoever errs twice or
+/// more still begins with the right letter: `bearer` is no slip of `header`.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.to_ascii_lowercase().replace('-', "_");
     let (word, limit) = (plain(word), word.chars().count().div_ceil(3).min(3));
@@ -9,6 +10,9 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .into_iter()
         .map(|name| (strsim::osa_distance(&word, &plain(name)), name))
         .filter(|(distance, name)| *distance <= limit && *distance < name.chars().count())
+        .filter(|(distance, name)| {
+            *distance < 2 || plain(name).chars().next() == word.chars().next()
+        })
         .min()
         .map(|(_, name)| name)
 }
@@ -46,6 +50,8 @@ mod tests {
         assert_eq!(nearest("strip-prefix", known), Some("strip_prefix"));
         assert_eq!(nearest("Graph", known), Some("graph"));
         assert_eq!(nearest("storage", known), None);
+        assert_eq!(nearest("bearer", ["header"]), None);
+        assert_eq!(nearest("haedr", ["header"]), Some("header"));
         assert_eq!(nearest("x", known), None);
     }
 

@@ -13,6 +13,23 @@ pub(super) fn problem(error: &ScanError) -> Problem {
     Problem::error(place, message).hint(hint)
 }
 
+const MISSING: &str = "a `,` or the closing bracket is missing before this";
+const UNCLOSED: &str = "a bracket is opened and never closed";
+
+/// The same problem with the innermost `bracket` that is open where it was found: one that is not closed is
+/// noticed lines behind it.
+pub(super) fn in_bracket(problem: Problem, bracket: Place) -> Problem {
+    match (problem.message.as_str(), problem.place) {
+        _ if problem.related.is_some() => problem,
+        (MISSING, _) => problem.related(bracket, "the bracket that is open here"),
+        (UNCLOSED, Some(end)) => {
+            let problem = Problem { place: Some(bracket), ..problem };
+            problem.related(end, "it is still open here")
+        }
+        _ => problem,
+    }
+}
+
 /// A line or column number of the parser.
 pub(super) fn number(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
@@ -39,15 +56,13 @@ fn explain(kind: &ErrorKind) -> (String, &'static str) {
             "begin a new line for each key, close what is open before, and quote a value that has `: ` in it",
         ),
         ErrorKind::ExpectedFlowMappingSeparator | ErrorKind::ExpectedFlowSequenceSeparator => said(
-            "a `,` or the closing bracket is missing before this",
+            MISSING,
             "inside `{ }` and `[ ]`, quote values that hold brackets or commas: `\"${NAME}\"`, `\"/graph/{*rest}\"`",
         ),
         ErrorKind::UnexpectedEofFlowSequence
         | ErrorKind::UnexpectedEofFlowMapping
         | ErrorKind::UnexpectedEofImplicitFlowMapping
-        | ErrorKind::UnclosedFlowCollection { .. } => {
-            said("a bracket is opened and never closed", "close it with `]` or `}`")
-        }
+        | ErrorKind::UnclosedFlowCollection { .. } => said(UNCLOSED, "close it with `]` or `}`"),
         ErrorKind::MisplacedFlowCollectionEnd | ErrorKind::MismatchedFlowCollectionEnd { .. } => {
             said("this bracket closes nothing", "remove it, or open one before")
         }

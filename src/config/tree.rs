@@ -71,13 +71,33 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// The keys of the mapping under the root's `section`.
+    /// The names under the root's `section`: the keys of its mapping. Where something else stands there, which
+    /// is said of the section, those that are meant, so that nothing follows from their absence.
     pub(super) fn names_under(&self, section: &str) -> Vec<String> {
-        let entries = |node: &'_ Node| match &node.value {
-            Value::Mapping(entries) => entries.iter().map(|it| it.key.text.clone()).collect(),
-            Value::Scalar(_) | Value::List(_) | Value::Broken => Vec::new(),
-        };
         let Value::Mapping(root) = &self.root.value else { return Vec::new() };
-        root.iter().find(|it| it.key.text == section).map_or_else(Vec::new, |it| entries(&it.value))
+        let Some(entry) = root.iter().find(|it| it.key.text == section) else { return Vec::new() };
+        match &entry.value.value {
+            Value::Mapping(entries) => entries.iter().map(|it| it.key.text.clone()).collect(),
+            Value::List(elements) => elements.iter().filter_map(|it| meant_name(it)).collect(),
+            Value::Scalar(_) => meant_name(&entry.value).into_iter().collect(),
+            Value::Broken => Vec::new(),
+        }
+    }
+}
+
+/// The name that an element of a list is meant to give: `- name`, `- name: …` or `- { name: NAME, … }`.
+fn meant_name(node: &Node) -> Option<String> {
+    match &node.value {
+        Value::Scalar(word) => (!word.is_null).then(|| word.text.clone()),
+        Value::Mapping(entries) => {
+            let named = entries.iter().find(|it| it.key.text == "name");
+            match named.map(|it| &it.value.value) {
+                Some(Value::Scalar(name)) => Some(name.text.clone()),
+                Some(Value::List(_) | Value::Mapping(_) | Value::Broken) | None => {
+                    entries.first().map(|it| it.key.text.clone())
+                }
+            }
+        }
+        Value::List(_) | Value::Broken => None,
     }
 }

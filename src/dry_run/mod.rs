@@ -13,6 +13,7 @@
 //! with `***` where a token or secret would be.
 
 mod asking;
+mod conditions;
 mod expectation;
 mod explanation;
 mod hidden;
@@ -146,6 +147,11 @@ impl<'s> Walk<'s> {
             Whose::Caller(identity) => Some(identity),
             Whose::AnyUser(_) | Whose::Nobody => None,
         }
+    }
+
+    /// Whether it is the question of a browser, which shows nothing of who the route lets in.
+    pub(crate) fn is_preflight(&self) -> bool {
+        matches!(&self.end, End::Answered(answered) if answered.kind == "preflight")
     }
 
     /// Whether its caller met every rule of the route.

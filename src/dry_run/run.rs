@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::expectation::{At, Expectation, Expected, ExpectedToken, PolicyTest};
 use super::policy::{Rule, rules};
-use super::{Bearer, End, Walk, walk};
+use super::{Bearer, End, Walk, conditions, walk};
 use crate::authn::Requirement;
 use crate::authn::supposition;
 use crate::exchange::Foreseen;
@@ -49,12 +49,12 @@ pub struct Failure {
     pub reason: Option<String>,
 }
 
-/// A route, or a rule of its `auth`, that no test reaches.
+/// A route, or a condition or rule of it, that no test reaches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unreached {
     /// The route.
     pub route: String,
-    /// The key of `auth`; `None` for the route as a whole.
+    /// The key of `match` or `auth`; `None` for the route as a whole.
     pub rule: Option<&'static str>,
     /// What is missing, in a sentence without its subject.
     pub missing: String,
@@ -218,16 +218,21 @@ fn sorted(token: &ExpectedToken) -> ExpectedToken {
     token
 }
 
-/// What of `route` none of `walks` reaches.
+/// What of `route` none of `walks` reaches: only what decided something is reached.
 fn unreached(route: &Route, walks: &[Walk<'_>]) -> Vec<Unreached> {
     let name = route.metrics.name();
     let missing = |rule, missing: String| Unreached { route: name.to_string(), rule, missing };
-    let own: Vec<&Walk<'_>> =
-        walks.iter().filter(|it| it.route.is_some_and(|it| std::ptr::eq(it, route))).collect();
+    let takes = |walk: &&Walk<'_>| {
+        walk.route.is_some_and(|it| std::ptr::eq(it, route)) && !walk.is_preflight()
+    };
+    let own: Vec<&Walk<'_>> = walks.iter().filter(takes).collect();
     if own.is_empty() {
         return vec![missing(None, "no test takes it".to_owned())];
     }
     let mut found = Vec::new();
+    for (key, what) in conditions::unreached(route, walks, &own) {
+        found.push(missing(Some(key), what));
+    }
     if matches!(route.requirement, Requirement::Open) {
         return found;
     }
@@ -241,22 +246,34 @@ fn unreached(route: &Route, walks: &[Walk<'_>]) -> Vec<Unreached> {
     if !own.iter().any(|walk| walk.caller().is_some() && walk.passes_rules()) {
         found.push(missing(Some("auth"), "no test is let in".to_owned()));
     }
-    for Rule { key, policy, values } in rules(&route.policy) {
+    let all = rules(&route.policy);
+    for (index, Rule { key, policy, values }) in all.iter().enumerate() {
         for (value, alone) in values {
+            // Who has two of several shows of neither that it would be enough.
             let lets_in = |walk: &&Walk<'_>| {
-                walk.passes_rules() && walk.caller().is_some_and(|it| Rule::is_met(&alone, it))
+                let others = || values.iter().filter(|(_, other)| other != alone);
+                walk.passes_rules()
+                    && walk.caller().is_some_and(|it| {
+                        Rule::is_met(alone, it) && !others().any(|(_, of)| Rule::is_met(of, it))
+                    })
             };
             if !own.iter().any(lets_in) {
-                found.push(missing(Some(key), format!("no test is let in with {value}")));
+                let alone = if values.len() > 1 { " alone" } else { "" };
+                found.push(missing(Some(*key), format!("no test is let in with {value}{alone}")));
             }
         }
+        // Behind one that is not met a rule is not asked any more.
+        let before = all.get(..index).unwrap_or_default();
         let denies = |walk: &&Walk<'_>| {
             is_refused_with(walk, &[Code::CallerNotAllowed, Code::InsufficientScope])
-                && walk.caller().is_some_and(|it| !Rule::is_met(&policy, it))
+                && walk.caller().is_some_and(|it| {
+                    !Rule::is_met(policy, it)
+                        && before.iter().all(|rule| Rule::is_met(&rule.policy, it))
+                })
         };
         if !own.iter().any(denies) {
             let of = policy.claims.keys().next().map(|it| format!(" of {it}")).unwrap_or_default();
-            found.push(missing(Some(key), format!("no test is refused by it{of}")));
+            found.push(missing(Some(*key), format!("no test is refused by it{of}")));
         }
     }
     found

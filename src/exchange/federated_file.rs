@@ -4,7 +4,6 @@
 //! It is read for each exchange: that takes a fraction of a millisecond beside a call of a
 //! hundred, and a token that was rotated is used at once.
 
-use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +16,7 @@ use super::failure::ExchangeError;
 use crate::authn::json;
 use crate::clock::UnixTime;
 use crate::limits;
+use crate::regular_file;
 use crate::secret::Secret;
 
 /// `federated_token_file` of a credential.
@@ -88,11 +88,7 @@ impl FederatedFile {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    // A pipe may never be opened, nor a device ever end.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let file = File::open(path)?;
+    let file = regular_file::open(path)?;
     let mut text = String::new();
     let most = limits::MAX_TOKEN_BYTES as u64;
     file.take(most + 1).read_to_string(&mut text)?;
@@ -165,6 +161,8 @@ fn expires_at(claims: &str) -> Option<UnixTime> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const NOW: UnixTime = UnixTime(1_767_225_600);

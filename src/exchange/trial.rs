@@ -264,7 +264,12 @@ impl Trial {
 
 impl Tried {
     fn unasked(error: &ExchangeError) -> Self {
-        let told = Told { what: error.reason().to_owned(), hint: None };
+        // Ours have the remedy behind the cause.
+        let (what, hint) = match error.reason().split_once("; ") {
+            Some((what, hint)) => (what, Some(hint.to_owned())),
+            None => (error.reason(), None),
+        };
+        let told = Told { what: what.to_owned(), hint };
         Self { standing: Standing::Unknown, came: Came::Nothing(told) }
     }
 }

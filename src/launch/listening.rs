@@ -18,6 +18,7 @@ use crate::config::Problem;
 use crate::config::resolve::Listener;
 use crate::gateway::Gateway;
 use crate::interim::Interim;
+use crate::last_reload::{FoundProblem, Severity};
 use crate::observe::Metrics;
 use crate::observe::recorded_body::RecordedBody;
 use crate::peer::Peer;
@@ -161,6 +162,27 @@ pub(super) struct Unbound {
 }
 
 impl Unbound {
+    /// As it is told where nothing was served before; `file` is the routes file.
+    pub(super) fn found(&self, file: &str) -> FoundProblem {
+        let text = crate::chain::with_sources(&self.error);
+        let (message, hint) = match text.split_once("; ") {
+            Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+            None => (text, None),
+        };
+        // A default stands nowhere in the file.
+        let place = Some(self.place).filter(|place| place.line > 0);
+        FoundProblem {
+            file: file.to_owned(),
+            line: place.map(|place| place.line),
+            column: place.map(|place| place.column),
+            length: place.map(|place| place.length),
+            severity: Severity::Error,
+            message,
+            related: None,
+            hint,
+        }
+    }
+
     /// As a problem of the file, where the gateway itself listens on `own`.
     pub(super) fn problem(&self, own: &[SocketAddr]) -> Problem {
         let overlapped = match &self.error {

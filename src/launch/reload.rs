@@ -223,8 +223,8 @@ impl Reload for Running {
     }
 }
 
-/// All of `problems`, by place.
-fn found(problems: &Problems) -> Vec<FoundProblem> {
+/// All of `problems`, by place, as plain data.
+pub fn found(problems: &Problems) -> Vec<FoundProblem> {
     let of = |problem: &Problem| FoundProblem {
         file: problems.file().to_owned(),
         line: problem.place.map(|place| place.line),

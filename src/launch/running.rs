@@ -70,7 +70,7 @@ pub struct Running {
 impl Running {
     /// Binds all sockets of what was `prepared`, and serves them.
     pub(super) fn start(prepared: Prepared, sink: LogSink) -> Result<Arc<Self>, StartError> {
-        let Prepared { origin, lasting, resolved, warnings: _, files, supervisor } = prepared;
+        let Prepared { origin, lasting, resolved, warnings, files, supervisor } = prepared;
         let Resolved {
             snapshot,
             certificates,
@@ -89,7 +89,8 @@ impl Running {
         let admin_port = AdminPort::default();
         let bound = bind(&Listeners::default(), listeners, &admin_port, admin, &mut sockets);
         sockets.warn_of_rest();
-        let (planned, admin) = bound.map_err(StartError)?;
+        let (planned, admin) =
+            bound.map_err(|unbound| StartError { file: warnings.file().to_owned(), unbound })?;
 
         let observer = Arc::new(Observer::new(lasting.metrics.clone(), sink, access_log));
         let keepers = Keepers::default();

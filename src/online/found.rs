@@ -28,13 +28,14 @@ impl Found {
         self.add(Outcome::Warn, check, detail, Some(hint.into()));
     }
 
+    /// What does not work, always with what to do about it.
     pub(super) fn fail(
         &mut self,
         check: &'static str,
         detail: impl Into<String>,
-        hint: Option<String>,
+        hint: impl Into<String>,
     ) {
-        self.add(Outcome::Fail, check, detail, hint);
+        self.add(Outcome::Fail, check, detail, Some(hint.into()));
     }
 
     pub(super) fn add(

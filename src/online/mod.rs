@@ -139,7 +139,7 @@ fn too_late(found: &mut Found) {
         "not done within {} s: what is missing here was not tried to its end",
         limits::ONLINE_TIME.as_secs()
     );
-    found.fail("time", detail, Some("see which of the checks above is slow".to_owned()));
+    found.fail("time", detail, "see which of the checks above is slow");
 }
 
 /// Where the gateway listens.

@@ -42,7 +42,7 @@ pub(super) async fn check(
             found.ok("discovery", format!("{place} is there and names the configured issuer"));
         }
         Some(Err(failure)) => {
-            found.fail("discovery", &*failure.what, Some(failure.hint.to_owned()));
+            found.fail("discovery", &*failure.what, failure.hint);
         }
     }
     match &keys {
@@ -51,7 +51,7 @@ pub(super) async fn check(
             answered |= keys.at.is_some();
             say_keys(keys, found);
         }
-        Some(Err(failure)) => found.fail("keys", &*failure.what, Some(failure.hint.to_owned())),
+        Some(Err(failure)) => found.fail("keys", &*failure.what, failure.hint),
     }
     match ahead {
         Some(ahead) => say_clock(ahead, provider.settings().clock_skew, found),
@@ -105,7 +105,7 @@ fn say_clock(ahead: i64, allowed: Duration, found: &mut Found) {
     };
     let hint = "synchronise this machine's clock (NTP): tokens are judged by it";
     if seconds > allowed.saturating_add(CLOCK_ROUNDING) {
-        found.fail("clock", detail, Some(hint.to_owned()));
+        found.fail("clock", detail, hint);
     } else if seconds > CLOCK_NOTICE.as_secs() {
         found.warn("clock", detail, hint);
     } else {
@@ -126,7 +126,7 @@ fn say_federated(
     let FederatedToken { issuer, subject, audiences, expires_at } = match looked {
         Ok(token) => token,
         Err(why) => {
-            return found.fail(CHECK, format!("`{path}` {why}"), Some(projected.to_owned()));
+            return found.fail(CHECK, format!("`{path}` {why}"), projected);
         }
     };
     let now = clock.now();
@@ -134,18 +134,14 @@ fn say_federated(
     let said = format!("`{path}`: iss {iss}, sub {sub}, aud {}", shown(&audiences.join(" ")));
     if expires_at < now {
         let ago = now.since(expires_at).as_secs();
-        return found.fail(
-            CHECK,
-            format!("{said}; expired {ago} s ago"),
-            Some(projected.to_owned()),
-        );
+        return found.fail(CHECK, format!("{said}; expired {ago} s ago"), projected);
     }
     let left = expires_at.since(now).as_secs() / 60;
     let said = format!("{said}; expires in {left} min");
     let wanted = exchange_audience(&provider.settings().kind);
     if !issuer.starts_with("https://") {
         let hint = "Entra fetches the issuer's keys over https: see who issues the token";
-        return found.fail(CHECK, said, Some(hint.to_owned()));
+        return found.fail(CHECK, said, hint);
     }
     match wanted {
         Some(wanted) if !audiences.iter().any(|audience| audience == wanted) => {
@@ -280,6 +276,10 @@ fn say_credential(client: &OAuthClient, tenant: Option<&str>, tried: &Tried, fou
     }
 }
 
-pub(super) fn hint(told: &Told) -> Option<String> {
-    told.hint.clone()
+/// What to do about a token that was not given; what came may say nothing of that.
+pub(super) fn hint(told: &Told) -> String {
+    told.hint.clone().unwrap_or_else(|| {
+        "see that this machine may call its token endpoint, and what its log says of this moment"
+            .to_owned()
+    })
 }

@@ -44,11 +44,16 @@ pub(super) fn of_provider(trial: &Trial, tried: &Tried, found: &mut Found) {
 /// Has the machine give the token of an upstream.
 pub(super) async fn of_machine(plan: &ManagedIdentityPlan, found: &mut Found) {
     const CHECK: &str = "managed_identity";
+    const MACHINE: &str =
+        "see that the machine has a managed identity, and that this user may ask for its tokens";
     match plan.try_out().await {
         Ok(()) => {
             found.ok(CHECK, format!("the machine gives a token for `{}`", plan.resource()));
         }
-        Err(why) => found.fail(CHECK, why, None),
+        Err(why) => {
+            let (what, hint) = why.split_once("; ").unwrap_or((&why, MACHINE));
+            found.fail(CHECK, what, hint);
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn check(
             Err(why) => {
                 let hint = "correct the host in its `url`, or see what the resolver of this machine says of it";
                 let detail = format!("`{}` has no address: {why}", name.label);
-                found.fail("name", detail, Some(hint.to_owned()));
+                found.fail("name", detail, hint);
                 continue;
             }
         };
@@ -41,7 +41,7 @@ pub(super) async fn check(
                 let detail =
                     format!("`{}` is {address}, where the gateway itself listens", name.label);
                 let hint = "each request would come back until something breaks: correct its `url`, or the address of the listener";
-                found.fail("loop", detail, Some(hint.to_owned()));
+                found.fail("loop", detail, hint);
             } else {
                 to_try.push((name, *address));
             }
@@ -87,14 +87,16 @@ fn say_connected(
         }
         Err(Refused { in_handshake: true, what, hint }) => {
             found.ok("connect", address.to_string());
-            found.fail("tls", format!("{address}: {what}"), hint.clone());
+            let hint = hint.as_deref().unwrap_or(
+                "see that it speaks TLS at that port, and what its own log says of this moment",
+            );
+            found.fail("tls", format!("{address}: {what}"), hint);
         }
         Err(Refused { in_handshake: false, what, hint }) => {
-            let hint = hint.clone().unwrap_or_else(|| {
-                "see that it runs, that the port is right, and that this machine may connect to it"
-                    .to_owned()
-            });
-            found.fail("connect", format!("{address}: {what}"), Some(hint));
+            let hint = hint.as_deref().unwrap_or(
+                "see that it runs, that the port is right, and that this machine may connect to it",
+            );
+            found.fail("connect", format!("{address}: {what}"), hint);
         }
     }
 }
@@ -136,7 +138,7 @@ fn say_health(
         Err(refused) => refused.what.clone(),
     };
     let hint = "with `health_check` it takes no requests while this is so: correct `health_check.path`, or mend the service";
-    found.fail("health", format!("{address}: `{path}` {what}"), Some(hint.to_owned()));
+    found.fail("health", format!("{address}: `{path}` {what}"), hint);
 }
 
 /// Whether the gateway listens at `address`: at it alone, or at all addresses of this machine.

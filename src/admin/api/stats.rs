@@ -50,8 +50,10 @@ pub struct Stats {
     pub routes_total: usize,
     /// What to ask for `after` to get the routes that found no room here.
     pub next: Option<String>,
-    /// By upstream, sorted by name: the first `limit`.
+    /// By upstream, sorted by name: the first `limit`; `/api/v1/upstreams` has all in pages.
     pub upstreams: Vec<UpstreamStats>,
+    /// How many upstreams the file has.
+    pub upstreams_total: usize,
     /// By provider, in the order of the file.
     pub providers: Vec<ProviderStats>,
 }
@@ -94,6 +96,7 @@ impl Stats {
         let routes = query.page(of_file.collect(), |route| route.metrics.name());
         let mut names: Vec<_> = snapshot.upstreams.iter().map(|it| it.name()).collect();
         names.sort_unstable();
+        let upstreams_total = names.len();
         let upstream = |name: &Arc<str>| UpstreamStats {
             upstream: Arc::clone(name),
             totals: metrics.upstream(name).totals(),
@@ -125,6 +128,7 @@ impl Stats {
             routes_total: routes.total,
             next: routes.next,
             upstreams: names.into_iter().take(query.limit).map(upstream).collect(),
+            upstreams_total,
             providers: snapshot.providers.iter().map(|it| provider(it.name())).collect(),
         }
     }

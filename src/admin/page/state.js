@@ -122,12 +122,12 @@ function changed({ stats, config, restarted }) {
   return [...parts, `Last reload at ${ago(last.at)} (${last.cause}): ${what}.`].join(" ");
 }
 
-/** `routes: added a, removed b; upstreams: changed c` */
-export function summary(changes) {
+/** `files: changed /tls.crt; routes: added a, removed b; upstreams: changed c` */
+export function summary({ files, ...sections }) {
   const parts = [];
-  for (const [what, difference] of Object.entries(changes)) {
+  const some = (names) => `${names.slice(0, 5).join(", ")}${names.length > 5 ? ` and ${names.length - 5} more` : ""}`;
+  for (const [what, difference] of Object.entries({ files: { changed: files }, ...sections })) {
     const named = Object.entries(difference).filter(([, names]) => names.length > 0);
-    const some = (names) => `${names.slice(0, 5).join(", ")}${names.length > 5 ? ` and ${names.length - 5} more` : ""}`;
     if (named.length > 0) parts.push(`${what}: ${named.map(([how, names]) => `${how} ${some(names)}`).join(", ")}`);
   }
   return parts.join("; ") || "nothing";

@@ -92,6 +92,19 @@ impl Provider {
         matches!(self.settings.kind, Issuing::Entra { tenants: Tenants::Domain(_), .. })
     }
 
+    /// The id of the tenant that its domain turned out to be.
+    pub(in crate::authn) fn learned_tenant(&self) -> Option<&str> {
+        self.learned.get().map(String::as_str)
+    }
+
+    /// Takes a made-up tenant for that of its domain, of which only the network knows which it is: for
+    /// policy tests, of a configuration that is never served. `number` tells several such providers apart.
+    pub(crate) fn suppose_tenant(&self, number: usize) {
+        if self.is_domain() {
+            self.learned.get_or_init(|| format!("00000000-0000-0000-0000-{number:012}"));
+        }
+    }
+
     /// Takes the tenant that a domain turned out to be; it must be the same each time.
     pub(super) fn learn(&self, tenant: &str) -> Result<(), MetadataError> {
         let known = self.learned.get_or_init(|| {

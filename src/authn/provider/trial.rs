@@ -8,6 +8,7 @@
 use std::time::UNIX_EPOCH;
 
 use http::header::{AGE, DATE};
+use rustls::CertificateError;
 use url::Url;
 
 use crate::authn::discovery::MetadataError;
@@ -17,6 +18,7 @@ use crate::authn::keys::Dropped;
 use crate::authn::refusal::shown;
 use crate::chain::with_sources;
 use crate::clock::UnixTime;
+use crate::trust::certificate_fault;
 
 use super::{FetchFailure, Provider};
 
@@ -109,12 +111,32 @@ impl Provider {
     }
 }
 
+const UNREACHED: &str = "see that this machine may call it (name, firewall; a proxy of the environment is not used), and that it speaks TLS there if its URL says `https`";
+
+fn of_certificate(fault: &CertificateError) -> &'static str {
+    use CertificateError::{
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
+        NotValidYet, NotValidYetContext, UnknownIssuer,
+    };
+    if matches!(fault, UnknownIssuer | BadSignature) {
+        "its certificate is of no CA that is believed: set `ca_file` of the provider to the one that issued it, and see that it sends those in between"
+    } else if matches!(fault, NotValidForName | NotValidForNameContext { .. }) {
+        "its certificate has another name: call it by the one it has, in `issuer` (at Entra in `authority`), or in `metadata_url` or `jwks_uri` where those are set; if that is another server, see what the name leads to"
+    } else if matches!(fault, Expired | ExpiredContext { .. }) {
+        "its certificate has expired: it needs a new one, if the gateway's clock is right"
+    } else if matches!(fault, NotValidYet | NotValidYetContext { .. }) {
+        "its certificate is not valid yet: compare its clock and the gateway's"
+    } else {
+        "its certificate can't be used: it needs another"
+    }
+}
+
 impl Failure {
     fn of(failure: &FetchFailure) -> Self {
         let hint = match failure {
             FetchFailure::Call { source, .. } => match source {
-                FetchError::Connect(_) => {
-                    "see that this machine may call it (name, firewall; a proxy of the environment is not used), and that `ca_file` is the CA of its certificate, if that is no public one"
+                FetchError::Connect(error) => {
+                    certificate_fault(error).map_or(UNREACHED, of_certificate)
                 }
                 FetchError::Timeout => {
                     "see why it is slow; `timeout` of the provider bounds a call"

@@ -22,8 +22,8 @@ pub(crate) fn with_defaults(provider: &Provider, given: Map<String, Value>) -> M
         Issuing::Entra { tenants, .. } => {
             let own = match tenants {
                 Tenants::One(tenant) => Some(tenant.as_str()),
-                // Only its metadata says which it is.
-                Tenants::Domain(_) => None,
+                // Only its metadata says which it is; policy tests have one that is made up.
+                Tenants::Domain(_) => provider.learned_tenant(),
                 Tenants::Several { allowed, .. } => allowed.first().map(String::as_str),
             };
             let named = given.get("tid").and_then(Value::as_str).map(str::to_ascii_lowercase);

@@ -49,6 +49,12 @@ fn duration(text: &str) -> Result<Duration, WrongText> {
             "m" => 60,
             "h" => 60 * 60,
             "" => return Err(wrong(format!("give it a unit: `{number}s`, `{number}ms`"))),
+            _ if ["ms", "s", "m", "h"].contains(&unit.trim()) => {
+                return Err(wrong(format!(
+                    "no space or line break stands in it: `{number}{}`",
+                    unit.trim()
+                )));
+            }
             _ => return Err(wrong(
                 "the units are `ms`, `s`, `m` and `h`, one of them, right behind the number: `90s`"
                     .into(),

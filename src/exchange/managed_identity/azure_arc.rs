@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::AskError;
 use crate::authn::fetch::{Fetched, Fetcher};
 use crate::limits;
+use crate::regular_file;
 use crate::secret::SecretHeader;
 
 /// Where the agent puts its keys on Linux.
@@ -105,7 +106,8 @@ fn key(file: &Path, directory: &Path) -> Result<SecretHeader, ChallengeError> {
     }
     let mut text = String::new();
     let most = limits::MAX_ARC_KEY_BYTES;
-    let read = fs::File::open(file).and_then(|open| open.take(most + 1).read_to_string(&mut text));
+    let opened = regular_file::open_itself(file);
+    let read = opened.and_then(|file| file.take(most + 1).read_to_string(&mut text));
     let form = || ChallengeError::Form(directory.to_owned());
     let length = match read {
         Ok(length) => length as u64,

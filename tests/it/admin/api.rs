@@ -208,6 +208,12 @@ async fn many_routes_come_in_pages() {
         let all = admin.get(&format!("{target}?limit=10000")).await;
         assert_eq!(all[list].as_array().unwrap().len(), 2346);
     }
+    // Of upstreams the first are told, and that there are more.
+    for (limit, told) in [(1, 1), (2, 2), (3, 2)] {
+        let stats = admin.get(&format!("stats?limit={limit}")).await;
+        assert_eq!(stats["upstreams"].as_array().unwrap().len(), told);
+        assert_eq!(stats["upstreams_total"], 2);
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{API_KEY, GRAPH, OPEN, file, start};
 use crate::support::admin::Admin;
 use crate::support::gate::Gate;
+use crate::support::gateway::Gateway;
 use crate::support::provider::Provider;
 use crate::support::upstream::{Answer, Upstream};
 use crate::support::within;
@@ -49,6 +50,28 @@ async fn a_good_file_is_in_force_and_the_answer_says_what_changed() {
             .text()
             .contains("the admin API: the routes file was read again and is in force")
     );
+}
+
+#[tokio::test]
+async fn a_file_that_changed_alone_is_named() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("said");
+    std::fs::write(&path, "before").unwrap();
+    let said = format!(
+        "{{ name: said, match: {{ path: /said }}, auth: none, respond: {{ status: 200, body: \"${{file:{}}}\" }} }}",
+        path.display()
+    );
+    let gateway = Gateway::start(&file(&provider, &upstream, "", &[GRAPH, &said]));
+    let mut admin = Admin::of(&gateway).await;
+    let unchanged = admin.reload().await.json();
+    assert_eq!(unchanged["changes"]["files"], json!([]));
+
+    std::fs::write(&path, "behind").unwrap();
+    let answer = admin.reload().await.json();
+    assert_eq!(answer["changes"]["files"], json!([path]));
+    let config = admin.get("config").await;
+    assert_eq!(config["last_reload"]["changes"], answer["changes"]);
 }
 
 #[tokio::test]

@@ -69,6 +69,8 @@ fn a_format_without_a_report_is_wrong_usage() {
         &["check", "--online", "--format", "xml"],
         &["dev-idp", "token"],
         &["dev-idp", "token", "--user", "alice", "--client", "daemon"],
+        &["demo", "--config", "routes.yaml"],
+        &["-c", "-", "demo"],
         &["dev-idp", "token", "--user", "alice", "--expires-in", "soon"],
         &["dev-idp", "token", "--user", "alice", "--tls"],
         &["dev-idp", "token", "--user", "alice", "--ca-file", "x"],
@@ -77,6 +79,10 @@ fn a_format_without_a_report_is_wrong_usage() {
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?} {ended:?}");
         assert!(ended.stderr.starts_with("error: "), "{ended:?}");
     }
+    let whose = run(&["dev-idp", "token"]);
+    assert!(whose.stderr.contains("<--user <NAME>|--client <NAME>>"), "{whose:?}");
+    let demo = run(&["demo", "-c", "routes.yaml"]);
+    assert!(demo.stderr.contains("the routes file that is built in"), "{demo:?}");
 }
 
 /// A running development provider, and where it is.

@@ -5,6 +5,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
+
 use super::process::{Process, answer, get, program, run, send};
 
 /// A routes file in a folder of its own.
@@ -210,6 +212,54 @@ fn a_port_in_use_is_named() {
     }
 }
 
+/// The events of a log, which is one of JSON.
+fn events(stderr: &str) -> Vec<Value> {
+    stderr.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+#[test]
+fn a_start_that_fails_says_so_in_the_form_of_the_log() {
+    let file = File::new(
+        "upstreams: { a: { url: \"http://127.0.0.1:1\" } }\nroutes:\n  - { match: { path: /a }, auht: none, upstream: b }\nservr: {}\n",
+    );
+    let path = file.path().display().to_string();
+    let place = format!("{path}:3:28: error: ");
+    for arguments in [&["-c", &path, "--log-format", "json"][..], &["run", "-c", &path]] {
+        let ended = run(arguments);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+        let events = events(&ended.stderr);
+        assert!(events.len() >= 2, "{events:?}");
+        let found = |it: &&Value| it["message"].as_str().unwrap().starts_with(&place);
+        let event = events.iter().find(found).unwrap_or_else(|| panic!("{events:?}"));
+        let at = (&event["level"], &event["line"], &event["column"]);
+        assert_eq!(at, (&json!("ERROR"), &json!(3), &json!(28)));
+        assert_eq!(event["file"], json!(path));
+        assert!(event["hint"].as_str().unwrap().contains("`auth`"), "{event}");
+    }
+    let text = run(&["-c", &path, "--log-format", "text"]);
+    assert!(text.stderr.starts_with(&path) && text.stderr.contains("\nhint: "), "{text:?}");
+    let quiet = run(&["-c", &path, "--log-format", "json", "--log-level", "off"]);
+    assert!(quiet.stderr.starts_with(&path), "{quiet:?}");
+    let checked = run(&["check", "-c", &path, "--log-format", "json"]);
+    assert!(checked.stderr.starts_with(&path), "{checked:?}");
+}
+
+#[test]
+fn a_port_in_use_is_an_event_with_its_place() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let file = File::new(&answering("one").replacen("127.0.0.1:0", &address, 1));
+    let path = file.path().display().to_string();
+    let ended = run(&["-c", &path, "--log-format", "json"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let events = events(&ended.stderr);
+    let event = events.iter().find(|it| it["level"] == "ERROR").unwrap();
+    assert_eq!((&event["file"], &event["line"]), (&json!(path), &json!(1)));
+    assert!(event["hint"].as_str().unwrap().contains("choose another port"), "{event}");
+    let text = run(&["-c", &path, "--log-format", "text"]);
+    assert!(text.stderr.contains("\nerror: can't listen on") || text.stderr.starts_with("error: "));
+}
+
 #[test]
 fn the_log_level_is_heeded() {
     let file = File::new(&answering("one"));
@@ -257,6 +307,19 @@ fn healthcheck_asks_the_admin_port() {
     assert_eq!(up.code, Some(0), "{up:?}");
     process.signal("TERM");
     process.ended();
+
+    // Another program took the port, and finds everything good.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap();
+    let at_other = File::new(&text.replace(&free.to_string(), &address.to_string()));
+    let stranger = std::thread::spawn(move || {
+        let mut stream = next_request(&other);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+    });
+    let strange = run(&["healthcheck", "-c", at_other.path().to_str().unwrap()]);
+    stranger.join().unwrap();
+    assert_eq!(strange.code, Some(1), "{strange:?}");
+    assert!(strange.stderr.contains("another program listens there"), "{strange:?}");
 
     // A provider whose keys can't be had: up, and not ready.
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

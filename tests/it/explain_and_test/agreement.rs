@@ -214,9 +214,10 @@ async fn handshakes_are_judged_as_they_are_met() {
 /// A reason that tells how long ago something was (`expired 7 s ago (exp 5, now 12, …)`) without its
 /// numbers: between what is explained and what happens a second may begin.
 fn without_times(reason: &str) -> String {
-    match reason.contains(" s ago") {
-        true => reason.replace(|c: char| c.is_ascii_digit(), ""),
-        false => reason.to_owned(),
+    if reason.contains(" s ago") {
+        reason.replace(|c: char| c.is_ascii_digit(), "")
+    } else {
+        reason.to_owned()
     }
 }
 

@@ -39,9 +39,8 @@ routes:
 
 async fn report(tests: &str) -> (String, serde_json::Value) {
     let provider = Provider::start();
-    let mut prepared = prepare(&routes(&provider, tests));
-    let (snapshot, tests) = prepared.tests();
-    let report = dry_run::run(snapshot, tests).await;
+    let (snapshot, mut tests) = prepare(&routes(&provider, tests)).into_tests();
+    let report = dry_run::run(&snapshot, &mut tests).await;
     let calls = [Endpoint::Discovery, Endpoint::Keys, Endpoint::Token].map(|it| provider.count(it));
     assert_eq!(calls, [0, 0, 0], "no network");
     let shown = report.shown("routes.yaml").to_string();
@@ -135,6 +134,112 @@ async fn claims_of_a_token_that_is_too_long_are_refused() {
         .await;
         assert!(shown.contains("1 passed, 0 failed"), "{shown}");
     }
+}
+
+/// What no test of `file` reaches.
+async fn unreached(file: &str) -> Vec<String> {
+    let (snapshot, mut tests) = prepare(file).into_tests();
+    let report = dry_run::run(&snapshot, &mut tests).await;
+    assert_eq!(report.failed(), 0, "{}", report.shown("routes.yaml"));
+    let said = |it: &dry_run::Unreached| format!("{}: {}", it.rule.unwrap_or("-"), it.missing);
+    report.unreached.iter().map(said).collect()
+}
+
+const CONDITIONS: &str = r#"
+routes:
+  - name: a
+    match:
+      path: /a
+      hosts: [api.example.com, "*.example.com"]
+      methods: [GET, POST]
+      headers: { x-v: "2" }
+      query: { beta: "1" }
+    auth: none
+    respond: { status: 204 }
+tests:
+  - { request: { url: "https://api.example.com/a?beta=1", headers: { x-v: "2" } }, expect: { route: a } }
+"#;
+
+#[tokio::test]
+async fn a_condition_is_reached_where_it_decides() {
+    let one = unreached(CONDITIONS).await;
+    let expected = [
+        "hosts: no test comes for *.example.com",
+        "methods: no test comes with POST",
+        "hosts: no test is passed over for its host",
+        "methods: no test is passed over for its method",
+        "headers: no test is passed over for its headers",
+        "query: no test is passed over for its query",
+    ];
+    assert_eq!(one, expected);
+    // What lacks two things was passed over for neither.
+    let two = "  - { request: { method: PUT, url: \"https://api.example.com/a\" }, expect: { status: 405 } }\n";
+    assert_eq!(unreached(&format!("{CONDITIONS}{two}")).await, expected);
+    let request = |method, url, version, expected| {
+        format!(
+            "  - {{ request: {{ method: {method}, url: \"{url}\", headers: {{ x-v: \"{version}\" }} }}, expect: {{ {expected} }} }}\n"
+        )
+    };
+    let all = [
+        request("POST", "https://b.example.com/a?beta=1", 2, "route: a"),
+        request("PUT", "https://b.example.com/a?beta=1", 2, "status: 405"),
+        request("GET", "https://example.org/a?beta=1", 2, "status: 404"),
+        request("GET", "https://b.example.com/a?beta=1", 1, "status: 404"),
+        request("GET", "https://b.example.com/a", 2, "status: 404"),
+    ];
+    assert_eq!(unreached(&format!("{CONDITIONS}{}", all.concat())).await, [""; 0]);
+}
+
+const RULES: &str = r#"
+providers:
+  sso: { type: oidc, issuer: https://sso.example, audiences: [x] }
+routes:
+  - { name: a, match: { path: /a }, auth: { scopes: [s1, s2], clients: [c] }, respond: { status: 204 } }
+tests:
+  - { request: { path: /a }, expect: { code: token_missing } }
+  - { request: { path: /a }, token: { claims: { scp: "s1 s2", client_id: c } }, expect: { status: 204 } }
+  - { request: { path: /a }, token: { claims: { scp: other, client_id: stranger } }, expect: { code: caller_not_allowed } }
+"#;
+
+#[tokio::test]
+async fn a_rule_is_reached_where_it_decides() {
+    let first = unreached(RULES).await;
+    let expected = [
+        "scopes: no test is let in with s1 alone",
+        "scopes: no test is let in with s2 alone",
+        "scopes: no test is refused by it",
+    ];
+    assert_eq!(first, expected);
+    let test = |scope, expected| {
+        format!(
+            "  - {{ request: {{ path: /a }}, token: {{ claims: {{ scp: {scope}, client_id: c }} }}, expect: {{ {expected} }} }}\n"
+        )
+    };
+    let all = [
+        test("s1", "status: 204"),
+        test("s2", "status: 204"),
+        test("other", "code: insufficient_scope"),
+    ];
+    assert_eq!(unreached(&format!("{RULES}{}", all.concat())).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn the_tenant_of_a_domain_is_made_up() {
+    let file = r#"
+providers:
+  one: { type: entra, tenant: one.example, client_id: a, credential: { client_secret: s } }
+  two: { type: entra, tenant: two.example, client_id: a, credential: { client_secret: s } }
+upstreams: { graph: { url: https://graph.example, token: { on_behalf_of: { scopes: [read] } } } }
+routes:
+  - { name: a, match: { path: /a }, auth: { providers: [one], scopes: [s] }, upstream: graph }
+tests:
+  - { request: { path: /a }, expect: { code: token_missing } }
+  - { request: { path: /a }, token: { provider: one, claims: { scp: s } }, expect: { status: forward, token: { on_behalf_of: [read] } } }
+  - { request: { path: /a }, token: { provider: one, claims: { scp: t } }, expect: { code: insufficient_scope } }
+  - { request: { path: /a }, token: { provider: two, claims: { scp: s } }, expect: { code: token_invalid } }
+  - { request: { path: /a }, token: { provider: one, claims: { scp: s, tid: 11111111-2222-3333-4444-555555555555 } }, expect: { code: token_invalid } }
+"#;
+    assert_eq!(unreached(file).await, [""; 0]);
 }
 
 #[tokio::test]

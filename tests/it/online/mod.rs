@@ -47,6 +47,9 @@ async fn tried_in(variables: &[(String, String)], names: &Names, yaml: &str) -> 
     let prepared = launch::prepare_with_names(Box::new(file), Arc::clone(&clock), metrics, names)
         .unwrap_or_else(|problems| panic!("the file is not good:\n{problems}"));
     let report = within("all tries", online::check(prepared.resolved(), &clock)).await;
+    for check in report.0.iter().filter(|check| check.outcome == Outcome::Fail) {
+        assert!(check.hint.is_some(), "no hint:\n{}", report.text());
+    }
     registry::assert_clean("the table", report.text().as_bytes());
     registry::assert_clean("the JSON", report.json().unwrap().as_bytes());
     report

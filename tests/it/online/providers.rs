@@ -11,6 +11,7 @@ use super::{SECRET, all, entra, file, one, says, tried};
 use crate::support::keys;
 use crate::support::obo::{Answer, file_before_routes};
 use crate::support::provider::{Endpoint, Provider, Reply};
+use crate::support::tls_upstream::{self, Authority, Purpose, Settings};
 use crate::support::token::{CLIENT_ID, TENANT};
 use crate::support::upstream::Upstream;
 
@@ -47,6 +48,28 @@ async fn the_table_of_a_good_file() {
         assert!(fields.contains(&("scope".into(), scope)), "{fields:?}");
     }
     assert_eq!((scopes.len(), upstream.count()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_certificate_that_can_t_be_believed_is_told_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
+    let issue = |name, years| authority.issue_in(Purpose::Server, name, years);
+    for (issued, words) in [
+        (issue("other.internal", (2020, 2099)), ["has another name", "`issuer`"]),
+        (issue("localhost", (2020, 2021)), ["has expired", "clock"]),
+        (stranger.issue(Purpose::Server, "localhost"), ["no CA that is believed", "`ca_file`"]),
+    ] {
+        let server = tls_upstream::start(&issued, &Settings::default());
+        let report = tried(&file(&format!(
+            "providers: {{ sso: {{ type: oidc, issuer: \"https://localhost:{}\", audiences: [a], ca_file: \"{}/ca.pem\" }} }}",
+            server.address().port(),
+            folder.path().display(),
+        )))
+        .await;
+        says(&report, "discovery", Fail, &words);
+    }
 }
 
 #[tokio::test]

@@ -7,8 +7,11 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
+use futures_util::task::AtomicWaker;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper::{Request, Response};
@@ -26,7 +29,7 @@ pub(super) struct Exclusive {
 /// Who runs it.
 enum Run {
     /// Its user.
-    User(Running),
+    User(Running, Arc<Bell>),
     /// A task, as long as this is held.
     Task(AbortHandle),
     /// Nobody: it has ended, or was left to its task.
@@ -35,13 +38,32 @@ enum Run {
 
 type Running = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
+/// What the connection wakes: its user, while that waits. What the user itself does to it, by taking what
+/// came or by sending, would wake it for nothing; and between requests nobody is woken or held.
+#[derive(Default)]
+struct Bell {
+    rang: AtomicBool,
+    user: AtomicWaker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rang.store(true, Ordering::Release);
+        self.user.wake();
+    }
+}
+
 impl Exclusive {
     /// `connection`, over which `sender` sends.
     pub(super) fn new(
         sender: http1::SendRequest<Body>,
         connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
     ) -> Self {
-        Self { sender, run: Run::User(Box::pin(connection)) }
+        Self { sender, run: Run::User(Box::pin(connection), Arc::default()) }
     }
 
     /// Sends a request. The answer is polled with [`Self::poll_for`].
@@ -59,26 +81,39 @@ impl Exclusive {
         cx: &mut Context<'_>,
         mut coming: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        let Run::User(connection) = &mut self.run else { return coming(cx) };
-        // It comes when the connection is run, which is done here: that would only wake ourselves.
+        let Run::User(connection, bell) = &mut self.run else { return coming(cx) };
+        bell.user.take();
+        // It comes when the connection is run, which is done here.
         let mut silent = Context::from_waker(Waker::noop());
         let came = coming(&mut silent);
         if came.is_ready() {
             return came;
         }
-        if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
+        bell.rang.store(false, Ordering::Release);
+        let bell = Arc::clone(bell);
+        let waker = Waker::from(Arc::clone(&bell));
+        if let Poll::Ready(outcome) = connection.as_mut().poll(&mut Context::from_waker(&waker)) {
             self.run = Run::Nobody;
             tell(outcome);
         }
-        coming(&mut silent)
+        let came = coming(&mut silent);
+        if came.is_pending() {
+            bell.user.register(cx.waker());
+            // Before somebody was there to hear it.
+            if bell.rang.load(Ordering::Acquire) {
+                cx.waker().wake_by_ref();
+            }
+        }
+        came
     }
 
     /// Whether it can be lent: it is open, and done with the request before, as far as can be seen now.
     pub(super) fn takes_request(&mut self) -> bool {
-        if let Run::User(connection) = &mut self.run {
-            // Nobody waits for it. It has a look in any case, whatever else this task has done.
-            let mut silent = Context::from_waker(Waker::noop());
-            if let Poll::Ready(outcome) = pin!(unconstrained(connection)).poll(&mut silent) {
+        if let Run::User(connection, bell) = &mut self.run {
+            let waker = Waker::from(Arc::clone(bell));
+            // It has a look in any case, whatever else this task has done.
+            let looked = pin!(unconstrained(connection)).poll(&mut Context::from_waker(&waker));
+            if let Poll::Ready(outcome) = looked {
                 self.run = Run::Nobody;
                 tell(outcome);
             }
@@ -94,7 +129,7 @@ impl Exclusive {
     /// Runs it by a task of its own from now on.
     pub(super) fn run_by_itself(&mut self) {
         self.run = match std::mem::replace(&mut self.run, Run::Nobody) {
-            Run::User(connection) => Run::Task(spawn(connection)),
+            Run::User(connection, _bell) => Run::Task(spawn(connection)),
             other @ (Run::Task(_) | Run::Nobody) => other,
         };
     }

@@ -303,6 +303,7 @@ impl<'s> Met<'s> {
 
 /// The id that a trusted proxy gave the request, else a new one.
 fn request_id<B>(request: &Request<B>, peer: &Peer, trusted: &TrustedProxies) -> RequestId {
-    let given = request.headers().get(X_REQUEST_ID).filter(|_| trusted.trust(peer.address.ip()));
+    let is_trusted = trusted.trust(peer.address.ip());
+    let given = is_trusted.then(|| request.headers().get(X_REQUEST_ID)).flatten();
     given.and_then(RequestId::trusted).unwrap_or_default()
 }

@@ -4,6 +4,7 @@
 //! It decides the order of start, reload and drain. What a request meets is `gateway.rs`.
 
 mod admin_port;
+mod asked;
 mod certificate_ends;
 mod keepers;
 mod listening;

@@ -249,6 +249,10 @@ pub const MAX_ENDPOINTS_SAID: usize = 16;
 /// Access-log bytes that wait for the writer; what does not fit is dropped and counted.
 pub const MAX_BUFFERED_LOG_BYTES: usize = 8 * 1024 * 1024;
 
+/// Of the room for them, bytes that are kept from batch to batch, twice: what 50,000 requests a second
+/// leave in [`LOG_BATCH_PAUSE`]. Given back, they would be asked for again at once, page by page.
+pub const KEPT_LOG_BYTES: usize = 256 * 1024;
+
 /// Bytes of a connection that was upgraded that wait to be taken, in each direction; while none
 /// waits none is held. Flow control of HTTP/2 and TLS have buffers of their own.
 pub const UPGRADE_BUFFER_BYTES: usize = 16 * 1024;
@@ -424,6 +428,15 @@ pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a connection that is to close may take for its last bytes (the 408, the GOAWAY).
 pub const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What a connection without a request is given when the end begins, for a request that is on its way:
+/// a round trip to the other side of the world is 0.3 s, and one who learns of the end that late would
+/// lose it. A connection that was waiting to be accepted has as long for each step to its first request.
+pub const DRAIN_MOMENT: Duration = Duration::from_secs(1);
+
+/// Sockets that a supervisor may pass in (`LISTEN_FDS`): one for each address, of which even large
+/// machines have tens. Each is looked up one after the other at the start.
+pub const MAX_PASSED_SOCKETS: usize = 1024;
+
 /// Connections to the admin port at a time: scrapers, probes and a few people, and room for
 /// them beside somebody who opens connections and says nothing.
 pub const MAX_ADMIN_CONNECTIONS: usize = 1024;
@@ -459,8 +472,8 @@ pub const MAX_SCRAPES: usize = 32;
 /// What a scraper is told to wait for whom there is no place.
 pub const SCRAPE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Requests to reload that may wait for the one that runs; each finds the file as it is then, so
-/// more say nothing new.
+/// Requests to reload that may wait for the one that runs; they share the one after it, and more say
+/// nothing new.
 pub const MAX_WAITING_RELOADS: usize = 8;
 
 /// How long a reload may take, the wait for the one before included, until it is said that it

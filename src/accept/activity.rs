@@ -41,6 +41,10 @@ pub(crate) struct Activity {
     /// `accepted`; 0 for none.
     fields_since: AtomicU64,
     heard: AtomicBool,
+    /// Each answer from now on is the last one.
+    closing: AtomicBool,
+    /// Requests that have become streams which outlive their answers.
+    tunnels: AtomicUsize,
     /// Of the answer to a head that was given up.
     overdue: OnceLock<RequestId>,
     /// Why the caller is told to go away: it floods us.
@@ -69,6 +73,8 @@ impl Activity {
             multiplexed: AtomicBool::new(false),
             fields_since: AtomicU64::new(0),
             heard: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            tunnels: AtomicUsize::new(0),
             overdue: OnceLock::new(),
             flood: OnceLock::new(),
         }
@@ -140,11 +146,28 @@ impl Activity {
     /// A request's head has come whole; it is being answered until the guard is dropped.
     pub(crate) fn request(self: &Arc<Self>) -> Answering {
         self.requests.fetch_add(1, Ordering::AcqRel);
-        Answering(Arc::clone(self))
+        Answering { activity: Arc::clone(self), is_tunnel: false }
     }
 
     pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::Acquire)
+    }
+
+    /// Of those, the ones that have become streams of their own.
+    pub(crate) fn tunnels(&self) -> usize {
+        self.tunnels.load(Ordering::Acquire)
+    }
+
+    /// The connection is to end: its next answer is the last one.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing has ever come.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == FIRST_HEAD
+            && !self.heard.load(Ordering::Relaxed)
+            && !self.is_busy()
     }
 
     /// The head is given up; the stream answers it ([`super::watched`]).
@@ -204,13 +227,34 @@ impl Activity {
 
 /// A request that is being answered, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Answering(Arc<Activity>);
+pub(crate) struct Answering {
+    activity: Arc<Activity>,
+    is_tunnel: bool,
+}
+
+impl Answering {
+    /// Whether no further request of the connection is answered.
+    pub(crate) fn is_last(&self) -> bool {
+        self.activity.closing.load(Ordering::Relaxed)
+    }
+
+    /// What is behind its answer is a stream of its own.
+    pub(crate) fn tunnels(&mut self) {
+        if !self.is_tunnel {
+            self.is_tunnel = true;
+            self.activity.tunnels.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
 
 impl Drop for Answering {
     fn drop(&mut self) {
+        if self.is_tunnel {
+            self.activity.tunnels.fetch_sub(1, Ordering::AcqRel);
+        }
         // Before the count falls, so that nobody sees an old phase without a request.
-        self.0.enter(IDLE);
-        self.0.requests.fetch_sub(1, Ordering::AcqRel);
+        self.activity.enter(IDLE);
+        self.activity.requests.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -1,29 +1,27 @@
-//! One connection from its first byte to its last: TLS, which HTTP it speaks, its limits and
-//! its end.
+//! One connection from its first byte to its last: TLS, which HTTP it speaks, and its limits.
 //!
-//! It decides when a connection has to go. What a request means is the handler's.
+//! When it has to go is decided by [`super::drive`], what a request means by the handler.
 
 use std::io;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use hyper::server::conn::{http1, http2};
-use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use crate::accept::activity::{Activity, Verdict};
+use crate::accept::activity::Activity;
 use crate::accept::answer;
 use crate::accept::drain::Drain;
+use crate::accept::drive::drive;
 use crate::accept::frames::Frames;
 use crate::accept::framing::{self, Reader};
 use crate::accept::proxied;
 use crate::accept::service::{Handler, service};
 use crate::accept::slots::Slot;
-use crate::accept::streams::{Link, Streams};
+use crate::accept::streams::Streams;
 use crate::accept::tls::Tls;
 use crate::accept::watched::{Reading, Watched};
 use crate::accept::{Server, Settings};
@@ -79,7 +77,7 @@ pub(crate) async fn serve<H: Handler>(
         let head_due = begun + settings.header_timeout;
         if front == Front::Proxy {
             let header = timeout_at(head_due, proxied::source(&mut stream));
-            let Some(source) = unless_closing(&server.drain, header).await else {
+            let Some(source) = unless_leaving(&server.drain, header).await else {
                 return Ok(());
             };
             let source = source?;
@@ -95,7 +93,7 @@ pub(crate) async fn serve<H: Handler>(
             return speak(server, &settings, begun, (stream, None), peer, slot, handler).await;
         };
         let handshake = timeout_at(head_due, tls.acceptor().accept(stream));
-        let Some(handshake) = unless_closing(&server.drain, handshake).await else {
+        let Some(handshake) = unless_leaving(&server.drain, handshake).await else {
             return Ok(());
         };
         let stream = handshake??;
@@ -133,7 +131,7 @@ where
         (protocol, Bytes::new())
     } else {
         let first_bytes = timeout_at(begun + settings.header_timeout, detect(&mut stream));
-        match unless_closing(&server.drain, first_bytes).await {
+        match unless_leaving(&server.drain, first_bytes).await {
             Some(detected) => detected??,
             None => return Ok(()),
         }
@@ -163,7 +161,7 @@ where
         }
         Protocol::Http2 => {
             activity.multiplexed();
-            let streams = Streams::new(begun);
+            let streams = Streams::new(begun, server.drain.awaits());
             let connection = http2(settings, streams.clone()).serve_connection(io, service);
             drive(connection, &activity, Some(&streams), settings, &server.drain).await
         }
@@ -174,12 +172,13 @@ where
     Ok(())
 }
 
-/// `None` as soon as the end has begun: there is no request yet that would have to be answered.
-async fn unless_closing<F: Future>(drain: &Drain, future: F) -> Option<F::Output> {
+/// `None` where the end has begun, and this took longer than the moment that a connection without a
+/// request has then.
+async fn unless_leaving<F: Future>(drain: &Drain, future: F) -> Option<F::Output> {
     tokio::select! {
         biased;
-        () = drain.closing() => None,
         done = future => Some(done),
+        () = drain.leaving() => None,
     }
 }
 
@@ -227,123 +226,4 @@ fn http2(settings: &Settings, streams: Streams) -> http2::Builder<Streams> {
         .keep_alive_interval(limits::H2_PING_INTERVAL)
         .keep_alive_timeout(limits::H2_PING_TIMEOUT);
     builder
-}
-
-/// A connection that can be told to end after what is in flight.
-trait Ending: Future<Output = hyper::Result<()>> {
-    fn end(self: Pin<&mut Self>);
-}
-
-impl<I, S> Ending for http1::UpgradeableConnection<I, S>
-where
-    S: HttpService<hyper::body::Incoming, Error = std::convert::Infallible>,
-    S::ResBody: 'static,
-    <S::ResBody as http_body::Body>::Error: Into<crate::body::BoxError>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-{
-    fn end(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-impl<I, S, E> Ending for http2::Connection<I, S, E>
-where
-    S: HttpService<hyper::body::Incoming, Error = std::convert::Infallible>,
-    S::ResBody: 'static,
-    <S::ResBody as http_body::Body>::Error: Into<crate::body::BoxError>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
-{
-    fn end(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-/// Sees to it that a connection ends when it has to; with what broke it, if anything did.
-async fn drive<C: Ending>(
-    connection: C,
-    activity: &Activity,
-    streams: Option<&Streams>,
-    settings: &Settings,
-    drain: &Drain,
-) -> Option<hyper::Error> {
-    let mut connection = pin!(connection);
-    let mut look = pin!(sleep_until(Instant::now() + settings.header_timeout));
-    look_first(activity, settings, look.as_mut());
-    let mut ends_by: Option<Instant> = None;
-    // When a look last found that the caller does not keep up with what is written.
-    let mut clogged: Option<Instant> = None;
-    let mut told = false;
-    loop {
-        tokio::select! {
-            biased;
-            ended = &mut connection => {
-                let broken = ended.err();
-                if let Some(error) = &broken {
-                    tracing::debug!(%error, "a connection broke");
-                }
-                return broken;
-            }
-            () = drain.cutting() => {
-                drain.cut_off(activity.requests());
-                return None;
-            }
-            () = drain.closing(), if !told => {
-                told = true;
-                connection.as_mut().end();
-                // HTTP/2 ends when the caller answers the farewell. Who has been at rest has
-                // nothing to wait for, and may have vanished: it must not use up the grace.
-                let now = Instant::now();
-                if activity.rests(now, limits::CLOSING_TIMEOUT) {
-                    ends_by = Some(now + limits::CLOSING_TIMEOUT);
-                    look.as_mut().reset(now + limits::CLOSING_TIMEOUT);
-                }
-            }
-            () = &mut look => {
-                let now = Instant::now();
-                if ends_by.is_some_and(|by| by <= now) {
-                    if !activity.is_busy() {
-                        return None;
-                    }
-                    // A request that was on its way is answered; its last bytes are not cut off.
-                    ends_by = None;
-                }
-                let patience = settings.body_idle_timeout;
-                if activity.is_writing() {
-                    clogged = Some(now);
-                }
-                let link = match clogged {
-                    Some(at) if now < at + patience => Link::Clogged,
-                    Some(_) | None => Link::Flows,
-                };
-                let due = streams.and_then(|streams| streams.end_stalled(now, patience, link));
-                match activity.judge(now, settings) {
-                    Verdict::LookAgain(at) => {
-                        look.as_mut().reset(due.map_or(at, |due| due.min(at)));
-                    }
-                    Verdict::Idle => {
-                        told = true;
-                        connection.as_mut().end();
-                        ends_by.get_or_insert(now + limits::CLOSING_TIMEOUT);
-                        look.as_mut().reset(now + limits::CLOSING_TIMEOUT);
-                    }
-                    // Not a byte of a head: there is nobody to tell.
-                    Verdict::Overdue if !activity.head_has_begun() => return None,
-                    Verdict::Overdue => {
-                        activity.give_up_head();
-                        ends_by.get_or_insert(now + limits::CLOSING_TIMEOUT);
-                        look.as_mut().reset(now + limits::CLOSING_TIMEOUT);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The first look: the head may be due sooner than in a whole `header_timeout`.
-fn look_first(activity: &Activity, settings: &Settings, look: Pin<&mut tokio::time::Sleep>) {
-    match activity.judge(Instant::now(), settings) {
-        Verdict::LookAgain(at) => look.reset(at),
-        Verdict::Idle | Verdict::Overdue => look.reset(Instant::now()),
-    }
 }

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::limits::CLOSING_TIMEOUT;
+use crate::limits::{CLOSING_TIMEOUT, DRAIN_MOMENT};
 
 /// Ends what serves connections; clones end the same.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,7 @@ pub struct Drain(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
+    haste: Haste,
     closing: CancellationToken,
     cutting: CancellationToken,
     tasks: TaskTracker,
@@ -28,6 +29,16 @@ struct Inner {
     requests: AtomicUsize,
     /// What this is a part of; there what happens here is waited for and counted too.
     whole: Option<Drain>,
+}
+
+/// What those are given who are connected when the end begins and have no request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Haste {
+    /// A moment: a request may be on its way.
+    #[default]
+    None,
+    /// Nothing: who was let in once is to be out.
+    AtOnce,
 }
 
 /// What did not end in time.
@@ -47,10 +58,16 @@ pub(crate) struct Awaited {
 }
 
 impl Drain {
+    /// One that gives connections without a request no time, also not for one on its way.
+    pub fn at_once() -> Self {
+        Self(Arc::new(Inner { haste: Haste::AtOnce, ..Inner::default() }))
+    }
+
     /// The end of a part, which may come before that of the whole, and not after it.
     #[must_use]
     pub fn part(&self) -> Self {
         Self(Arc::new(Inner {
+            haste: self.0.haste,
             closing: self.0.closing.child_token(),
             cutting: self.0.cutting.child_token(),
             whole: Some(self.clone()),
@@ -59,7 +76,7 @@ impl Drain {
     }
 
     /// Nothing new is accepted from now on, connections are told to end (`Connection: close`,
-    /// GOAWAY), and those without a request close.
+    /// GOAWAY), and those without a request close after a moment.
     pub fn begin(&self) {
         self.0.closing.cancel();
     }
@@ -94,6 +111,26 @@ impl Drain {
     /// Waits for the end of the grace.
     pub(crate) fn cutting(&self) -> WaitForCancellationFuture<'_> {
         self.0.cutting.cancelled()
+    }
+
+    /// What a connection without a request has, once the end has begun.
+    pub(crate) fn moment(&self) -> Duration {
+        match self.0.haste {
+            Haste::None => DRAIN_MOMENT,
+            Haste::AtOnce => Duration::ZERO,
+        }
+    }
+
+    /// Waits until the end has begun and that moment is over, or the grace.
+    pub(crate) async fn leaving(&self) {
+        self.closing().await;
+        if self.moment().is_zero() {
+            return;
+        }
+        tokio::select! {
+            () = sleep(self.moment()) => {}
+            () = self.cutting() => {}
+        }
     }
 
     /// From now on the end waits for what holds this.
@@ -154,10 +191,25 @@ mod tests {
         let awaited = part.awaits();
         let begun = tokio::time::Instant::now();
         tokio::spawn(async move {
-            tokio::time::sleep(5 * S).await;
+            sleep(5 * S).await;
             drop(awaited);
         });
         assert_eq!(whole.finish(30 * S).await, CutOff::default());
         assert_eq!(begun.elapsed(), 5 * S);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_moment_is_short_and_the_grace_may_be_shorter() {
+        for (drain, grace, moment) in [
+            (Drain::default(), 30 * S, DRAIN_MOMENT),
+            (Drain::default(), S / 10, S / 10),
+            (Drain::at_once().part(), 30 * S, Duration::ZERO),
+        ] {
+            let begun = tokio::time::Instant::now();
+            let leaves = drain.clone();
+            drain.spawn(async move { leaves.leaving().await });
+            assert_eq!(drain.finish(grace).await, CutOff::default());
+            assert_eq!(begun.elapsed(), moment);
+        }
     }
 }

@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::limits::LISTEN_BACKLOG;
 
@@ -105,10 +105,27 @@ impl BoundListener {
     /// # Cancel safety
     ///
     /// No connection is lost.
-    pub(crate) async fn accept(&self) -> io::Result<(tokio::net::TcpStream, SocketAddr)> {
+    pub(crate) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, address) = self.socket.accept().await?;
-        Ok((stream, SocketAddr::new(address.ip().to_canonical(), address.port())))
+        Ok((stream, canonical(address)))
     }
+
+    /// The same of one that waits already; `None` if none does. It asks the system itself: the
+    /// runtime may not have heard of it yet.
+    pub(crate) fn accept_waiting(&self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+        let (socket, address) = match SockRef::from(&*self.socket).accept() {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let address = address.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+        socket.set_nonblocking(true)?;
+        Ok(Some((TcpStream::from_std(socket.into())?, canonical(address))))
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 impl OthersListener {
@@ -153,12 +170,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_waits_is_accepted_and_nobody_is_waited_for() {
+        let listener = BoundListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert!(listener.accept_waiting().unwrap().is_none());
+        let waiting = std::net::TcpStream::connect(listener.address()).unwrap();
+        let (_stream, address) = listener.accept_waiting().unwrap().unwrap();
+        assert_eq!(address, waiting.local_addr().unwrap());
+        assert!(listener.accept_waiting().unwrap().is_none());
+    }
+
+    #[tokio::test]
     async fn all_of_ipv6_takes_ipv4_too() {
         // A machine without IPv6 can't show it.
         let Ok(listener) = BoundListener::bind("[::]:0".parse().unwrap()) else { return };
         let to = SocketAddr::from(([127, 0, 0, 1], listener.address().port()));
-        let (client, accepted) =
-            tokio::join!(tokio::net::TcpStream::connect(to), listener.accept());
+        let (client, accepted) = tokio::join!(TcpStream::connect(to), listener.accept());
         assert_eq!(accepted.unwrap().1, client.unwrap().local_addr().unwrap());
     }
 }

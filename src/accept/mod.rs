@@ -21,21 +21,24 @@ pub(crate) mod answer;
 mod watched;
 mod upgrade;
 mod service;
+mod drive;
 mod connection;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::accept::connection::{Accepted, Front};
 use crate::accept::door::Manner;
 use crate::accept::slots::Slots;
-use crate::limits::ACCEPT_FAILURE_PAUSE;
+use crate::limits::{ACCEPT_FAILURE_PAUSE, LISTEN_BACKLOG};
 use crate::observe::Metrics;
 use crate::peer::Peer;
 
@@ -119,8 +122,8 @@ pub async fn serve<H: Handler>(
     serve_through(server, listener, door, handler).await;
 }
 
-/// Accepts connections of `listener` until the drain begins; then the socket is closed. The
-/// connections go on by themselves: [`Drain::finish`] waits for them.
+/// Accepts connections of `listener` until the drain begins, and those that wait then; after that the
+/// socket is closed. The connections go on by themselves: [`Drain::finish`] waits for them.
 pub async fn serve_through<H: Handler>(
     server: Arc<Server>,
     listener: BoundListener,
@@ -137,16 +140,11 @@ pub async fn serve_through<H: Handler>(
         };
         let accepted = tokio::select! {
             biased;
-            () = server.drain.closing() => return,
+            () = server.drain.closing() => break,
             accepted = next => accepted,
         };
         match accepted {
-            Ok((stream, address)) => {
-                let Manner { tls, front } = door.manner().as_ref().clone();
-                let peer = Peer { address, tls: tls.is_some(), certificate: None };
-                let slot = server.slots.take(&server.metrics);
-                spawn(&server, Accepted { stream, peer, front, slot }, tls, handler.clone());
-            }
+            Ok((stream, address)) => spawn(&server, stream, address, &door, handler.clone()),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 let pause_over = |said: Instant| said.elapsed() >= Duration::from_secs(10);
@@ -162,9 +160,52 @@ pub async fn serve_through<H: Handler>(
             }
         }
     }
+    if !server.drain.moment().is_zero() {
+        tokio::select! {
+            () = accept_rest(&server, &listener, &door, &handler) => {}
+            // Those without a request leave within one moment; they make room in the next one.
+            () = sleep(2 * server.drain.moment()) => {}
+            () = server.drain.cutting() => {}
+        }
+    }
 }
 
-fn spawn<H: Handler>(server: &Arc<Server>, accepted: Accepted, tls: Option<Arc<Tls>>, handler: H) {
+/// Accepts those who wait already: for them the connection is there, and their first request may be on
+/// its way. Who comes on and on is not waited for.
+async fn accept_rest<H: Handler>(
+    server: &Arc<Server>,
+    listener: &BoundListener,
+    door: &Door,
+    handler: &H,
+) {
+    for _waiting in 0..LISTEN_BACKLOG {
+        server.slots.room(|| server.settings.load().max_connections).await;
+        match listener.accept_waiting() {
+            Ok(Some((stream, address))) => spawn(server, stream, address, door, handler.clone()),
+            Err(error) if is_of_one_connection(&error) => {}
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(
+                    listener = %listener.address(), %error,
+                    "connections that waited when the end began can't be accepted any more"
+                );
+                return;
+            }
+        }
+    }
+}
+
+fn spawn<H: Handler>(
+    server: &Arc<Server>,
+    stream: TcpStream,
+    address: SocketAddr,
+    door: &Door,
+    handler: H,
+) {
+    let Manner { tls, front } = door.manner().as_ref().clone();
+    let peer = Peer { address, tls: tls.is_some(), certificate: None };
+    let slot = server.slots.take(&server.metrics);
+    let accepted = Accepted { stream, peer, front, slot };
     let of_connection = Arc::clone(server);
     server.drain.spawn(async move {
         connection::serve(&of_connection, tls.as_deref(), accepted, handler).await;

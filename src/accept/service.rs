@@ -115,8 +115,8 @@ pub(crate) fn service<H: Handler>(
                 let answer = Answer::new(body, asks_for_head, multiplexed, None);
                 return Ok(Response::from_parts(head, answer));
             }
-            if for_websocket && version < Version::HTTP_2 {
-                // What may follow was meant for a WebSocket: it is not to be read as a request.
+            // What may follow was meant for a WebSocket: it is not to be read as a request.
+            if version < Version::HTTP_2 && (for_websocket || answering.is_last()) {
                 head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             if asks_for_head {

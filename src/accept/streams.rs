@@ -4,11 +4,12 @@
 //! polled, so no timer in the body could end it. But hyper has us run the future of each stream,
 //! and after each poll of that it is known whether a piece of the answer is left that waits for the
 //! caller. Only such a stream is kept in mind; the connection's one timer looks at those, and what
-//! has waited for too long is dropped, which resets the stream. The others go on.
+//! has waited for too long is dropped, which resets the stream. The others go on. When the connection
+//! is cut off, all of them are.
 
 use std::cell::Cell;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,6 +17,9 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
 use tokio::time::Instant;
+
+use crate::accept::drain::Awaited;
+use crate::observe::cut_off;
 
 /// Not waiting for the caller.
 const MOVES: u64 = 0;
@@ -55,6 +59,9 @@ pub(super) struct Streams(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     begun: Instant,
+    /// The streams are dropped by tasks of their own, behind the connection's.
+    cut: AtomicBool,
+    _awaited: Awaited,
     /// Those that have ever waited for the caller; some are gone.
     waiting: Mutex<Vec<Weak<Waiting>>>,
 }
@@ -77,8 +84,15 @@ pub(super) enum Link {
 }
 
 impl Streams {
-    pub(super) fn new(begun: Instant) -> Self {
-        Self(Arc::new(Shared { begun, waiting: Mutex::default() }))
+    /// Those of a connection that has `begun`; `awaited` until the last of them is gone.
+    pub(super) fn new(begun: Instant, awaited: Awaited) -> Self {
+        let cut = AtomicBool::new(false);
+        Self(Arc::new(Shared { begun, cut, _awaited: awaited, waiting: Mutex::default() }))
+    }
+
+    /// They end with the connection, which is dropped next: by us, not by the caller.
+    pub(super) fn cut(&self) {
+        self.0.cut.store(true, Ordering::Release);
     }
 
     /// Ends those of which the caller took nothing for `patience`; with when the next one is due.
@@ -170,6 +184,9 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
+        if this.of.0.cut.load(Ordering::Acquire) {
+            cut_off::during(|| this.running.set(None));
+        }
         let Some(running) = this.running.as_mut().as_pin_mut() else { return Poll::Ready(()) };
         TURN.set(*this.turn);
         if running.poll(cx).is_ready() {
@@ -211,6 +228,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::accept::drain::Drain;
 
     const S: Duration = Duration::from_secs(1);
 
@@ -237,7 +255,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_a_stream_whose_caller_takes_nothing_is_ended() {
-        let streams = Streams::new(Instant::now());
+        let streams = Streams::new(Instant::now(), Drain::default().awaits());
         let look = |link| streams.end_stalled(Instant::now(), 30 * S, link);
         let (stalled, mut stalled_done) = stream(&streams);
         let (moving, mut moving_done) = stream(&streams);
@@ -266,5 +284,33 @@ mod tests {
         settle().await;
         assert!(moving.is_closed() && !silent.is_closed());
         assert_eq!(look(Link::Flows), None, "the silent one waits for nobody");
+    }
+
+    #[tokio::test]
+    async fn what_is_cut_is_dropped_as_such_and_awaited() {
+        struct Dropped(Arc<AtomicBool>);
+        impl Drop for Dropped {
+            fn drop(&mut self) {
+                self.0.store(cut_off::is_cut(), Ordering::Release);
+            }
+        }
+        for is_cut in [false, true] {
+            let drain = Drain::default();
+            let streams = Streams::new(Instant::now(), drain.awaits());
+            let (ends, end) = tokio::sync::oneshot::channel::<()>();
+            let seen = Arc::new(AtomicBool::new(!is_cut));
+            let held = Dropped(Arc::clone(&seen));
+            streams.execute(async move {
+                end.await.unwrap_or_default();
+                drop(held);
+            });
+            settle().await;
+            if is_cut {
+                streams.cut();
+            }
+            drop((ends, streams));
+            drain.finish(60 * S).await;
+            assert_eq!(seen.load(Ordering::Acquire), is_cut);
+        }
     }
 }

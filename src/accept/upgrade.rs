@@ -39,7 +39,8 @@ pub(super) struct Whole {
 }
 
 /// Carries a stream in a task of its own, which the drain waits for.
-pub(super) fn carry(stream: Running, of: Whole, drain: &Drain) {
+pub(super) fn carry(stream: Running, mut of: Whole, drain: &Drain) {
+    of.answering.tunnels();
     if let Some(verdict) = &of.verdict {
         verdict.upgraded();
     }

@@ -1,26 +1,27 @@
 //! Who can have the configuration read again, which is told from outside, and who waits for it.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock, Weak};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::last_reload::LastReload;
 use crate::limits;
 
 /// Who can read the configuration again.
 pub trait Reload: Send + Sync {
-    /// Reads it, and puts it in force if it is good. Blocks.
-    fn reload(&self) -> Arc<LastReload>;
+    /// Has it read, and put in force if it is good: once for all who ask before that begins. Gives
+    /// nothing if it is not done.
+    fn reload(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Option<Arc<LastReload>>> + Send>>;
 
     /// What became of the last reload, whoever asked for it; `None` before the first.
     fn last_reload(&self) -> Option<Arc<LastReload>>;
 }
 
-/// The way to who reloads, one at a time.
+/// The way to who reloads, and how many may wait for that.
 pub struct Reloads {
     control: OnceLock<Weak<dyn Reload>>,
-    running: Arc<Semaphore>,
     waiting: Semaphore,
 }
 
@@ -39,20 +40,12 @@ impl Reloads {
     pub(super) fn queue(&self) -> Option<SemaphorePermit<'_>> {
         self.waiting.try_acquire().ok()
     }
-
-    /// Waits for the one that runs.
-    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.running).acquire_owned().await.ok()
-    }
 }
 
 impl Default for Reloads {
     fn default() -> Self {
-        Self {
-            control: OnceLock::new(),
-            running: Arc::new(Semaphore::new(1)),
-            waiting: Semaphore::new(limits::MAX_WAITING_RELOADS + 1),
-        }
+        let waiting = Semaphore::new(limits::MAX_WAITING_RELOADS + 1);
+        Self { control: OnceLock::new(), waiting }
     }
 }
 

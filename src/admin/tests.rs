@@ -209,19 +209,23 @@ async fn a_flood_of_scrapes_is_refused_and_nobody_else_waits_for_it() {
 }
 
 /// A reload that ends when it is told to.
-struct Hangs(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+struct Hangs(tokio::sync::watch::Receiver<bool>);
 
 impl Reload for Hangs {
-    fn reload(&self) -> Arc<LastReload> {
-        assert!(self.0.lock().unwrap().recv().is_err(), "told by the other end that is dropped");
-        Arc::new(LastReload {
-            at: String::new(),
-            cause: String::new(),
-            outcome: ReloadOutcome::Success,
-            problems: Vec::new(),
-            text: String::new(),
-            changes: Changes::default(),
-            needs_restart: Vec::new(),
+    fn reload(
+        self: Arc<Self>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Option<Arc<LastReload>>> + Send>> {
+        Box::pin(async move {
+            self.0.clone().wait_for(|ends| *ends).await.unwrap();
+            Some(Arc::new(LastReload {
+                at: String::new(),
+                cause: String::new(),
+                outcome: ReloadOutcome::Success,
+                problems: Vec::new(),
+                text: String::new(),
+                changes: Changes::default(),
+                needs_restart: Vec::new(),
+            }))
         })
     }
 
@@ -232,8 +236,8 @@ impl Reload for Hangs {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_reload_that_hangs_is_told_so() {
-    let (end, ended) = std::sync::mpsc::channel();
-    let control: Arc<dyn Reload> = Arc::new(Hangs(std::sync::Mutex::new(ended)));
+    let (end, ended) = tokio::sync::watch::channel(false);
+    let control: Arc<dyn Reload> = Arc::new(Hangs(ended));
     let admin = admin(None, LOOPBACK);
     admin.shown.reloads.attend(Arc::downgrade(&control));
     let reload = || Box::pin(ask(&admin, "POST", "/api/v1/reload", &[("host", "localhost")]));
@@ -246,7 +250,7 @@ async fn who_waits_for_a_reload_that_hangs_is_told_so() {
         assert_eq!(answer.headers()[header::RETRY_AFTER], "30");
         assert_eq!(body(answer).await["code"], "reload_hangs");
     }
-    drop(end);
+    end.send_replace(true);
     assert_eq!(reload().await.status(), 200, "it ended, and nobody waits for it any more");
 }
 

@@ -162,8 +162,7 @@ pub(super) async fn until_signal(
     tokio::spawn(running.watch(limits::FILE_POLL_INTERVAL));
     while matches!(signals.next().await, Told::Reload) {
         // Files may hang (a mount that went away): the signals are heard all the same.
-        let running = Arc::clone(&running);
-        tokio::task::spawn_blocking(move || running.reload_after("SIGHUP"));
+        drop(running.ask("SIGHUP"));
     }
     tokio::select! {
         _ = running.drain() => ExitCode::SUCCESS,

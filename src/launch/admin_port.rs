@@ -13,10 +13,16 @@ use crate::admin;
 use crate::config::resolve::Admin;
 
 /// The admin port, if there is one.
-#[derive(Default)]
 pub(super) struct AdminPort {
     open: Mutex<Option<Open>>,
     drain: Drain,
+}
+
+impl Default for AdminPort {
+    fn default() -> Self {
+        // A token that was taken back opens nothing, also not for a request that was on its way.
+        Self { open: Mutex::default(), drain: Drain::at_once() }
+    }
 }
 
 struct Open {

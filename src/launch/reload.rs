@@ -3,8 +3,10 @@
 //!
 //! What of a configuration is kept is decided by `config::resolve`, of sockets by the listeners.
 
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 
+use super::asked::Reloader;
 use super::listening::Unbound;
 use super::running::{self, Running};
 use super::{admin_port, listening, read};
@@ -42,6 +44,30 @@ impl Running {
     /// All that is wrong with the file; the configuration in force stays.
     pub fn reload_after(&self, cause: &str) -> Result<Changes, Problems> {
         self.reload_and_tell(cause).0
+    }
+
+    /// Has that done after `cause`, elsewhere, by one reload for all who ask before it begins; gives
+    /// what became of it. Nothing, once the gateway ends: what drains is not changed any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// It is done whether or not anybody waits.
+    pub fn ask(
+        self: &Arc<Self>,
+        cause: &str,
+    ) -> impl Future<Output = Option<Arc<LastReload>>> + Send + use<> {
+        let (mut told, reloader) = self.asked.ask(cause);
+        if reloader == Reloader::IsNeeded {
+            let running = Arc::clone(self);
+            // Files may hang: nobody who serves, and nobody who asks, is held up.
+            self.runtime.spawn_blocking(move || {
+                running.asked.reload(|cause| {
+                    let ends = running.readiness.is_ending();
+                    (!ends).then(|| running.reload_and_tell(cause).1)
+                });
+            });
+        }
+        async move { told.wait_for(Option::is_some).await.ok()?.clone() }
     }
 
     fn reload_and_tell(&self, cause: &str) -> (Result<Changes, Problems>, Arc<LastReload>) {
@@ -214,8 +240,8 @@ impl Running {
 }
 
 impl Reload for Running {
-    fn reload(&self) -> Arc<LastReload> {
-        self.reload_and_tell(ASKED_FOR).1
+    fn reload(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Option<Arc<LastReload>>> + Send>> {
+        Box::pin(self.ask(ASKED_FOR))
     }
 
     fn last_reload(&self) -> Option<Arc<LastReload>> {

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::admin_port::{self, AdminPort};
+use super::asked::Asked;
 use super::certificate_ends::CertificateEnds;
 use super::keepers::Keepers;
 use super::listening::{self, Listeners, Unbound};
@@ -55,6 +56,8 @@ pub struct Running {
     pub(super) told: Told,
     /// Where everything that serves runs; a reload may be called from elsewhere.
     pub(super) runtime: Handle,
+    /// Who waits for a reload.
+    pub(super) asked: Asked,
     /// One reload at a time, so that the file that was read last is the one in force.
     pub(super) reloading: Mutex<()>,
     /// What that one is at.
@@ -132,6 +135,7 @@ impl Running {
             sockets: Mutex::new(sockets),
             told,
             runtime: Handle::current(),
+            asked: Asked::default(),
             reloading: Mutex::default(),
             progress: Arc::default(),
             last_reload: Mutex::default(),

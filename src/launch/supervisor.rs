@@ -17,6 +17,7 @@ use sd_notify::NotifyState;
 use socket2::SockRef;
 
 use crate::accept::BoundListener;
+use crate::limits;
 
 /// The supervisor of this process, if it has one.
 #[derive(Debug, Default)]
@@ -58,9 +59,12 @@ pub enum SupervisorError {
         #[source]
         source: Option<io::Error>,
     },
-    /// There is nobody at the other end.
-    #[error("`NOTIFY_SOCKET` is set, and nobody can be told there")]
-    Unreachable(#[source] io::Error),
+    /// More than anybody has.
+    #[error(
+        "`LISTEN_FDS` is {0}, and at most {most} sockets can be passed in: whoever starts the gateway sets it to how many `ListenStream=` there are",
+        most = limits::MAX_PASSED_SOCKETS
+    )]
+    TooMany(usize),
 }
 
 /// The first that is passed in (`SD_LISTEN_FDS_START`).
@@ -77,6 +81,7 @@ impl Supervisor {
     pub fn of_process() -> Result<Self, SupervisorError> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
+        check_count()?;
         let mut passed = ListenFd::from_env();
         let mut sockets = Vec::new();
         for index in 0..passed.len() {
@@ -102,7 +107,7 @@ impl Supervisor {
             }
         }
         let told = match std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) {
-            Some(path) => Told(Some(connected(&path).map_err(SupervisorError::Unreachable)?)),
+            Some(path) => Told::at(&path),
             None => Told(None),
         };
         Ok(Self { sockets: Sockets(sockets), told })
@@ -112,6 +117,20 @@ impl Supervisor {
     pub(super) fn watchdog() -> Option<Duration> {
         // Half the time after which it gives us up, as `sd_watchdog_enabled(3)` recommends.
         sd_notify::watchdog_enabled().map(|patience| patience / 2).filter(|it| !it.is_zero())
+    }
+}
+
+/// All that are said to be there are asked for before one of them is looked at.
+#[allow(clippy::disallowed_methods, reason = "no settings: how we were started")]
+fn check_count() -> Result<(), SupervisorError> {
+    let count = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok());
+    let Some(count) = count.filter(|count| *count > limits::MAX_PASSED_SOCKETS) else {
+        return Ok(());
+    };
+    match std::env::var_os("LISTEN_PID") {
+        // Inherited from a process that they were meant for.
+        Some(id) if !id.is_empty() && id != *std::process::id().to_string() => Ok(()),
+        Some(_) | None => Err(SupervisorError::TooMany(count)),
     }
 }
 
@@ -148,6 +167,18 @@ impl Sockets {
 }
 
 impl Told {
+    /// Whoever listens at `path`, if anybody does: those who are served need no supervisor.
+    fn at(path: &OsStr) -> Self {
+        let connected = connected(path);
+        if let Err(error) = &connected {
+            tracing::warn!(
+                %error,
+                "`NOTIFY_SOCKET` is `{}`, and nobody can be told there: the supervisor, if there is one, hears nothing of the start, reloads and the end", path.display()
+            );
+        }
+        Self(connected.ok())
+    }
+
     /// All sockets are bound and served.
     pub(super) fn ready(&self, status: &str) {
         self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);

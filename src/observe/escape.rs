@@ -1,6 +1,6 @@
 //! Makes values that callers send harmless in a log: no value can end its line or its field.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 use crate::limits::MAX_LOGGED_VALUE_BYTES;
 
@@ -9,43 +9,44 @@ use crate::limits::MAX_LOGGED_VALUE_BYTES;
 /// Beyond what JSON asks for, everything that is neither visible ASCII, a space, a letter nor
 /// a digit is escaped: control characters of all kinds, line separators, and what turns the
 /// direction of text on a terminal.
-pub(crate) fn push_quoted(out: &mut String, value: &str) {
-    out.push('"');
+pub(crate) fn push_quoted(out: &mut Vec<u8>, value: &str) {
+    out.push(b'"');
     let kept = shortened(value);
     let plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
     // No early end, so that many bytes are compared at once: nearly every value is plain.
     if kept.bytes().fold(true, |all, byte| all & plain(byte)) {
-        out.push_str(kept);
+        out.extend_from_slice(kept.as_bytes());
     } else {
         push_escaped_text(out, kept);
     }
     if kept.len() < value.len() {
-        out.push_str("...");
+        out.extend_from_slice(b"...");
     }
-    out.push('"');
+    out.push(b'"');
 }
 
-fn push_escaped_text(out: &mut String, text: &str) {
+fn push_escaped_text(out: &mut Vec<u8>, text: &str) {
     for c in text.chars() {
         match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            ' '..='~' => out.push(c),
-            c if c.is_alphanumeric() => out.push(c),
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            c if matches!(c, ' '..='~') || c.is_alphanumeric() => {
+                out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            }
             c => push_escaped(out, c),
         }
     }
 }
 
 /// Appends `value` as it stands if it can't be mistaken for anything else, else quoted.
-pub(crate) fn push_bare_or_quoted(out: &mut String, value: &str) {
+pub(crate) fn push_bare_or_quoted(out: &mut Vec<u8>, value: &str) {
     let bare = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'=');
     let short = value.len() <= MAX_LOGGED_VALUE_BYTES;
     if short && !matches!(value, "" | "-") && value.bytes().all(bare) {
-        out.push_str(value);
+        out.extend_from_slice(value.as_bytes());
     } else {
         push_quoted(out, value);
     }
@@ -56,10 +57,10 @@ fn shortened(value: &str) -> &str {
     value.get(..end).unwrap_or(value)
 }
 
-fn push_escaped(out: &mut String, c: char) {
+fn push_escaped(out: &mut Vec<u8>, c: char) {
     let mut units = [0; 2];
     for unit in c.encode_utf16(&mut units) {
-        // Writing to a `String` does not fail.
+        // Writing to memory does not fail.
         write!(out, "\\u{unit:04x}").unwrap_or_default();
     }
 }
@@ -69,9 +70,9 @@ mod tests {
     use super::*;
 
     fn quoted(value: &str) -> String {
-        let mut out = String::new();
+        let mut out = Vec::new();
         push_quoted(&mut out, value);
-        out
+        String::from_utf8(out).unwrap()
     }
 
     #[test]
@@ -96,11 +97,11 @@ mod tests {
 
     #[test]
     fn only_unmistakable_values_stand_bare() {
-        let mut out = String::new();
+        let mut out = Vec::new();
         for value in ["/a/b", "-", "", "a b", "a=b", "ü"] {
             push_bare_or_quoted(&mut out, value);
-            out.push(' ');
+            out.push(b' ');
         }
-        assert_eq!(out, r#"/a/b "-" "" "a b" "a=b" "ü" "#);
+        assert_eq!(String::from_utf8(out).unwrap(), r#"/a/b "-" "" "a b" "a=b" "ü" "#);
     }
 }

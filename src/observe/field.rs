@@ -1,52 +1,92 @@
 //! The fields of the access log, and which of them a line has.
 
-/// A field of section 5 of the interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// A field of the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(rename = "AccessLogField")]
+#[serde(rename_all = "snake_case")]
 pub enum Field {
-    /// `time`
+    /// When the request came. A line of text begins with it in any case.
     Time,
-    /// `request_id`
+    /// The request's id, which its answer and the upstream have too.
     RequestId,
-    /// `trace_id`
+    /// The trace that it belongs to.
     TraceId,
-    /// `client_ip`
+    /// Where it came from, through trusted proxies.
     ClientIp,
-    /// `method`
+    /// Its method.
     Method,
-    /// `host`
+    /// The host that it asked for.
     Host,
-    /// `path`
+    /// Its path, without the query.
     Path,
-    /// `status`
+    /// The answer's status; 499 for a caller who went away.
     Status,
-    /// `code`
+    /// Why it was refused, as a word.
     Code,
-    /// `reason`
+    /// Why, for operators.
     Reason,
-    /// `route`
+    /// The route's name.
     Route,
-    /// `upstream`
+    /// The upstream's name.
     Upstream,
-    /// `endpoint`
+    /// Which of its endpoints.
     Endpoint,
-    /// `user`
+    /// The caller's `oid` or `sub`.
     User,
-    /// `client_id`
+    /// The caller's client.
     ClientId,
-    /// `tenant`
+    /// The caller's tenant.
     Tenant,
-    /// `token_cache`
+    /// How the cache of outbound tokens answered.
     TokenCache,
-    /// `duration_ms`
+    /// From the head of the request to the end of the answer.
     DurationMs,
-    /// `upstream_ms`
+    /// Of that, the upstream's time to the head of its answer.
     UpstreamMs,
-    /// `exchange_ms`
+    /// Of that, the wait for an exchange.
     ExchangeMs,
-    /// `bytes_in`
+    /// Bytes of the request's body.
     BytesIn,
-    /// `bytes_out`
+    /// Bytes of the answer's body.
     BytesOut,
+}
+
+impl Field {
+    /// Its name, as a key of JSON behind another one.
+    pub(super) fn json_key(self) -> &'static str {
+        match self {
+            Self::Time => ",\"time\":",
+            Self::RequestId => ",\"request_id\":",
+            Self::TraceId => ",\"trace_id\":",
+            Self::ClientIp => ",\"client_ip\":",
+            Self::Method => ",\"method\":",
+            Self::Host => ",\"host\":",
+            Self::Path => ",\"path\":",
+            Self::Status => ",\"status\":",
+            Self::Code => ",\"code\":",
+            Self::Reason => ",\"reason\":",
+            Self::Route => ",\"route\":",
+            Self::Upstream => ",\"upstream\":",
+            Self::Endpoint => ",\"endpoint\":",
+            Self::User => ",\"user\":",
+            Self::ClientId => ",\"client_id\":",
+            Self::Tenant => ",\"tenant\":",
+            Self::TokenCache => ",\"token_cache\":",
+            Self::DurationMs => ",\"duration_ms\":",
+            Self::UpstreamMs => ",\"upstream_ms\":",
+            Self::ExchangeMs => ",\"exchange_ms\":",
+            Self::BytesIn => ",\"bytes_in\":",
+            Self::BytesOut => ",\"bytes_out\":",
+        }
+    }
+
+    /// Its name.
+    pub(super) fn name(self) -> &'static str {
+        self.json_key().trim_start_matches(",\"").trim_end_matches("\":")
+    }
 }
 
 /// Some of the fields.
@@ -60,6 +100,10 @@ impl FieldSet {
     /// These fields.
     pub fn of(fields: impl IntoIterator<Item = Field>) -> Self {
         Self(fields.into_iter().fold(0, |set, field| set | 1 << field as u32))
+    }
+
+    pub(super) fn without(self, field: Field) -> Self {
+        Self(self.0 & !(1 << field as u32))
     }
 
     pub(super) fn has(self, field: Field) -> bool {

@@ -11,7 +11,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
 use crate::observe::histogram::Histogram;
-use crate::observe::labels::{CacheLabels, RequestLabels, RouteLabel, StatusLabel, UpstreamLabel};
+use crate::observe::labels::{
+    CacheLabels, MethodLabel, RequestLabels, RouteLabel, StatusLabel, UpstreamLabel,
+};
 use crate::observe::metrics::CacheResult;
 use crate::observe::stats::{CacheTotals, HistogramTotals, RouteTotals, UpstreamTotals};
 
@@ -25,7 +27,7 @@ pub struct RouteMetrics {
     requests: Family<RequestLabels, Counter>,
 }
 
-type MethodAndStatus = (&'static str, StatusLabel);
+type MethodAndStatus = (MethodLabel, StatusLabel);
 
 impl RouteMetrics {
     pub(crate) fn new(
@@ -52,12 +54,12 @@ impl RouteMetrics {
     /// Counts a finished request; `status` is `None` if the caller went away before there was one.
     pub(crate) fn finished(&self, method: &Method, status: Option<StatusCode>, took: Duration) {
         self.duration.observe(took);
-        self.count((method_label(method), StatusLabel::of(status)));
+        self.count((MethodLabel::of(method), StatusLabel::of(status)));
     }
 
     /// Counts a refusal of what was no whole request.
     pub(crate) fn refused_unread(&self, status: StatusCode) {
-        self.count((OTHER_METHOD, StatusLabel::of(Some(status))));
+        self.count((MethodLabel::Other, StatusLabel::of(Some(status))));
     }
 
     fn count(&self, key: MethodAndStatus) {
@@ -65,7 +67,8 @@ impl RouteMetrics {
             counter.inc();
             return;
         }
-        let labels = RequestLabels { route: Arc::clone(&self.route), method: key.0, status: key.1 };
+        let labels =
+            RequestLabels { route: Arc::clone(&self.route), method: key.0.name(), status: key.1 };
         let counter = self.requests.get_or_create_owned(&labels);
         counter.inc();
         self.counters.rcu(|known| {
@@ -178,24 +181,5 @@ impl UpstreamMetrics {
 impl fmt::Debug for UpstreamMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "UpstreamMetrics({})", self.upstream)
-    }
-}
-
-/// The label of what is no common method, or no method at all.
-const OTHER_METHOD: &str = "other";
-
-/// The label of a method: a caller can make up any number of others.
-fn method_label(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "DELETE" => "DELETE",
-        "OPTIONS" => "OPTIONS",
-        "TRACE" => "TRACE",
-        "CONNECT" => "CONNECT",
-        _ => OTHER_METHOD,
     }
 }

@@ -17,6 +17,28 @@ pub(crate) const BOUNDS: [f64; 18] = [
     5.0, 10.0, 30.0, 60.0,
 ];
 
+/// The same in nanoseconds: no division for each observation.
+const BOUNDS_NANOS: [u64; BOUNDS.len()] = [
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+    30_000_000_000,
+    60_000_000_000,
+];
+
 /// A histogram of durations in seconds; clones share their counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Histogram(Arc<Counts>);
@@ -32,11 +54,10 @@ struct Counts {
 
 impl Histogram {
     pub(crate) fn observe(&self, took: Duration) {
-        let seconds = took.as_secs_f64();
-        let first_that_holds = BOUNDS.partition_point(|bound| *bound < seconds);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let first_that_holds = BOUNDS_NANOS.partition_point(|bound| *bound < nanos);
         let bucket = self.0.buckets.get(first_that_holds).unwrap_or(&self.0.beyond);
         bucket.fetch_add(1, Ordering::Relaxed);
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.0.sum.fetch_add(nanos, Ordering::Relaxed);
     }
 
@@ -65,5 +86,23 @@ impl EncodeMetric for Histogram {
 
     fn metric_type(&self) -> MetricType {
         Self::TYPE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_holds_what_is_as_long_and_nothing_longer() {
+        for (at, bound) in BOUNDS.iter().enumerate() {
+            let histogram = Histogram::default();
+            let bound = Duration::from_secs_f64(*bound);
+            histogram.observe(bound);
+            histogram.observe(bound + Duration::from_nanos(1));
+            let (counts, sum) = histogram.counts();
+            assert_eq!((counts[at], counts[at + 1]), (1, 1), "{bound:?}");
+            assert_eq!(sum, bound * 2 + Duration::from_nanos(1));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -16,6 +16,54 @@ pub(crate) struct RequestLabels {
     pub(crate) route: Arc<str>,
     pub(crate) method: &'static str,
     pub(crate) status: StatusLabel,
+}
+
+/// The method of a request: a caller can make up any number of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MethodLabel {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+    Trace,
+    Connect,
+    /// No common method, or none at all.
+    Other,
+}
+
+impl MethodLabel {
+    pub(crate) fn of(method: &Method) -> Self {
+        match method.as_str() {
+            "GET" => Self::Get,
+            "HEAD" => Self::Head,
+            "POST" => Self::Post,
+            "PUT" => Self::Put,
+            "PATCH" => Self::Patch,
+            "DELETE" => Self::Delete,
+            "OPTIONS" => Self::Options,
+            "TRACE" => Self::Trace,
+            "CONNECT" => Self::Connect,
+            _ => Self::Other,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+            Self::Trace => "TRACE",
+            Self::Connect => "CONNECT",
+            Self::Other => "other",
+        }
+    }
 }
 
 /// The status of an answer. An upstream can make up any of 900 numbers: those without a name count by

@@ -1,6 +1,6 @@
 //! The log of the process: start, listeners, reloads, failures in the background.
 //!
-//! Requests have their own event (`access_log.rs`). Of other crates only warnings and errors
+//! Requests have their own event (`access_log/`). Of other crates only warnings and errors
 //! pass, whatever the level: at finer ones they print headers and URLs, and with them tokens.
 
 use std::panic;

@@ -23,6 +23,7 @@ pub mod tracer;
 pub mod phases;
 pub mod field;
 mod event;
+pub(crate) mod cut_off;
 pub mod access_log;
 mod span;
 pub mod recorded_body;

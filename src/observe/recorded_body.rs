@@ -18,7 +18,7 @@ pin_project_lite::pin_project! {
         #[pin]
         body: B,
         promised: Option<u64>,
-        record: Option<AccessRecord>,
+        record: Option<Box<AccessRecord>>,
     }
 
     impl<B: Body> PinnedDrop for RecordedBody<B> {
@@ -36,7 +36,7 @@ pin_project_lite::pin_project! {
 }
 
 impl<B: Body> RecordedBody<B> {
-    pub(crate) fn new(body: B, record: AccessRecord) -> Self {
+    pub(crate) fn new(body: B, record: Box<AccessRecord>) -> Self {
         Self { promised: body.size_hint().exact(), body, record: Some(record) }
     }
 
@@ -128,7 +128,7 @@ mod tests {
         (Arc::new(Observer::new(Metrics::default(), sink, access_log)), out)
     }
 
-    fn begin(observer: &Arc<Observer>, method: Method) -> AccessRecord {
+    fn begin(observer: &Arc<Observer>, method: Method) -> Box<AccessRecord> {
         let request = Request::builder()
             .method(method)
             .uri("/a/b?secret=1")

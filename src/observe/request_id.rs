@@ -2,6 +2,7 @@
 //!
 //! Whether the id of a request is believed is decided by whoever knows the trusted proxies.
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use crate::limits::MAX_REQUEST_ID_BYTES;
@@ -19,8 +20,10 @@ impl RequestId {
     pub fn new() -> Self {
         let uuid = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
         let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-        let text = uuid.hyphenated().encode_lower(&mut text);
-        Self(HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-")))
+        uuid.hyphenated().encode_lower(&mut text);
+        // With an owner: other bytes are put elsewhere once more when they are first cloned.
+        let text = Bytes::from_owner(text);
+        Self(HeaderValue::from_maybe_shared(text).unwrap_or(HeaderValue::from_static("-")))
     }
 
     /// The id that a trusted proxy gave, if it is one.
@@ -34,6 +37,11 @@ impl RequestId {
     /// As a header value; cloning it shares the bytes.
     pub fn header(&self) -> &HeaderValue {
         &self.0
+    }
+
+    /// As bytes, all of them ASCII.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 
     /// As text.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::limits::{LOG_BATCH_PAUSE, LOG_CLOSE_TIMEOUT, MAX_BUFFERED_LOG_BYTES};
+use crate::limits::{KEPT_LOG_BYTES, LOG_BATCH_PAUSE, LOG_CLOSE_TIMEOUT, MAX_BUFFERED_LOG_BYTES};
 use crate::observe::metrics::Metrics;
 use crate::observe::timestamp::Timestamp;
 
@@ -205,7 +205,7 @@ fn write_all_lines(shared: &Shared, mut out: Box<dyn Write + Send>) {
         shared.done.notify_all();
         batch.clear();
         // A burst should not hold its memory for ever.
-        batch.shrink_to(64 * 1024);
+        batch.shrink_to(KEPT_LOG_BYTES);
     }
 }
 

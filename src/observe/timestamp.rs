@@ -31,9 +31,9 @@ pub fn unix_nanos() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// RFC 3339 in UTC: `2026-01-31T23:59:59.250Z`.
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Timestamp {
+    /// RFC 3339 in UTC: `2026-01-31T23:59:59.250Z`.
+    pub(crate) fn text(self) -> [u8; 24] {
         let (seconds, millis) = (self.0 / 1000, self.0 % 1000);
         let (year, month, day) = civil_from_days(seconds / SECONDS_PER_DAY);
         let of_day = seconds % SECONDS_PER_DAY;
@@ -51,7 +51,14 @@ impl fmt::Display for Timestamp {
         ] {
             write_digits(text.get_mut(at).unwrap_or_default(), number);
         }
-        f.write_str(str::from_utf8(&text).unwrap_or_default())
+        text
+    }
+}
+
+/// As [`Timestamp::text`].
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 

@@ -7,18 +7,19 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, Once, mpsc};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Once, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use obo_gateway::accept::CutOff;
 use obo_gateway::config::{Environment, Problems, Source};
+use obo_gateway::last_reload::LastReload;
 use obo_gateway::launch::{self, Origin, Prepared};
 use obo_gateway::observe::sink::{LogFormat, LogSink};
 use obo_gateway::observe::{Metrics, log};
 use obo_gateway::written::Changes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::{mpsc as steps, oneshot};
+use tokio::sync::{mpsc as steps, oneshot, watch};
 
 use super::capture::{self, Capture};
 use super::client::Client;
@@ -29,6 +30,16 @@ use super::token::CLIENT_SECRET;
 
 /// What the routes files of tests find in the environment.
 const VARIABLES: &[(&str, &str)] = &[("CLIENT_SECRET", CLIENT_SECRET)];
+
+/// The routes file of a gateway, which nobody else reads.
+pub struct HeldFile<'a>(MutexGuard<'a, String>);
+
+impl HeldFile<'_> {
+    /// Changes it.
+    pub fn write(&mut self, yaml: &str) {
+        yaml.clone_into(&mut self.0);
+    }
+}
 
 /// What panicked, by the name of the gateway on whose threads it did.
 static PANICS: LazyLock<Mutex<HashMap<String, Vec<String>>>> = LazyLock::new(Mutex::default);
@@ -149,6 +160,7 @@ impl Gateway {
         let (clock, log) = (ManualClock::new(), Capture::default());
         let file = RoutesFile {
             text: Arc::new(Mutex::new(yaml.to_owned())),
+            asked_for: Arc::default(),
             variables: variables.to_vec(),
         };
         let options = Options::new(&file, &clock, &log, names)?;
@@ -215,6 +227,28 @@ impl Gateway {
         yaml.clone_into(&mut self.file.text.lock().unwrap());
     }
 
+    /// The routes file can't be read, and who reads it hangs, until this is dropped.
+    pub fn hold_file(&self) -> HeldFile<'_> {
+        HeldFile(self.file.text.lock().unwrap())
+    }
+
+    /// Waits until somebody has begun to read the routes file for the `times`th time; the start did once.
+    pub async fn file_is_read(&self, times: usize) {
+        let mut read = self.file.asked_for.subscribe();
+        let reached = read.wait_for(|read| *read >= times);
+        super::within("the routes file to be read", reached).await.unwrap();
+    }
+
+    /// How often somebody has begun to read the routes file.
+    pub fn file_reads(&self) -> usize {
+        *self.file.asked_for.borrow()
+    }
+
+    /// Asks for a reload, as signals and watched files do.
+    pub fn ask_reload(&self, cause: &str) -> impl Future<Output = Option<Arc<LastReload>>> + use<> {
+        self.running.ask(cause)
+    }
+
     /// The gateway as the product knows it: `reload()`, `drain()`.
     pub fn running(&self) -> &launch::Running {
         &self.running
@@ -244,8 +278,8 @@ impl Gateway {
     }
 
     /// From now on it watches the files that its configuration was made of, at short intervals.
-    pub fn watch(&self) {
-        self.runtime.spawn(self.running.watch(Duration::from_millis(10)));
+    pub fn watch(&self) -> tokio::task::JoinHandle<()> {
+        self.runtime.spawn(self.running.watch(Duration::from_millis(10)))
     }
 
     /// A connection to its first listener; HTTP/1.1.
@@ -455,11 +489,14 @@ impl Options {
 #[derive(Clone)]
 struct RoutesFile {
     text: Arc<Mutex<String>>,
+    /// How often it was.
+    asked_for: Arc<watch::Sender<usize>>,
     variables: Vec<(String, String)>,
 }
 
 impl Origin for RoutesFile {
     fn source(&self) -> Result<Source, Problems> {
+        self.asked_for.send_modify(|times| *times += 1);
         let text = self.text.lock().unwrap().clone();
         Ok(Source { name: "routes.yaml".to_owned(), text, base: std::env::temp_dir() })
     }

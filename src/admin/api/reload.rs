@@ -58,6 +58,10 @@ pub struct ReloadRefused {
 
 impl Reloads {
     /// Has the configuration read again, and says what became of it.
+    ///
+    /// # Cancel safety
+    ///
+    /// A reload that was asked for is done.
     pub(in crate::admin) async fn reload(
         &self,
         shown: &Arc<Shown>,
@@ -69,29 +73,17 @@ impl Reloads {
             let busy = Rejection::new(Code::RateLimited, "Too many reloads wait already.", "");
             return Err(busy.with(Extra::RetryAfter(limits::RELOAD_RETRY_AFTER)));
         };
-        let waited = timeout(limits::RELOAD_PATIENCE, self.in_turn(shown)).await;
-        waited.unwrap_or_else(|_| Ok(HANGS.answer()))
-    }
-
-    /// # Cancel safety
-    ///
-    /// A reload that has begun goes on, and those after it wait for it.
-    async fn in_turn(&self, shown: &Arc<Shown>) -> Result<Response<Body>, Rejection> {
-        // One at a time, and on no thread that serves: files may hang.
-        let turn = self.turn().await;
-        if shown.readiness.is_ending() {
-            return Ok(shutting_down());
-        }
         let Some(control) = self.control() else { return Ok(shutting_down()) };
-        let done = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            control.reload()
-        });
-        let done = done.await.map_err(|error| {
-            tracing::error!(%error, "the reload that the admin port was asked for did not end");
-            Rejection::internal("a reload did not end")
-        })?;
-        told(&done)
+        match timeout(limits::RELOAD_PATIENCE, control.reload()).await {
+            Ok(Some(done)) => told(&done),
+            Ok(None) if shown.readiness.is_ending() => Ok(shutting_down()),
+            Ok(None) => {
+                tracing::error!("the reload that the admin port was asked for did not end");
+                Err(Rejection::internal("a reload did not end"))
+            }
+            // It goes on.
+            Err(_) => Ok(HANGS.answer()),
+        }
     }
 }
 

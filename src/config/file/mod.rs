@@ -22,9 +22,7 @@ pub use route::{
     Redirect, Respond, Rewrite, Route,
 };
 pub use server::{Admin, ClientAuth, Listener, ListenerTls, Server};
-pub use telemetry::{
-    AccessLog, AccessLogField, AccessLogFields, FollowParent, Otlp, OtlpProtocol, Telemetry,
-};
+pub use telemetry::{AccessLog, AccessLogFields, FollowParent, Otlp, OtlpProtocol, Telemetry};
 pub use tests::{
     Expect, ExpectedCredential, ExpectedToken, Test, TestClaims, TestRequest, TestToken,
 };

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::super::spanned::{List, Spanned, Table};
 use super::super::value::{HttpUrl, Period, Sample};
+use crate::observe::field::Field;
 use crate::secret::Secret;
 
 /// `telemetry`.
@@ -42,57 +43,7 @@ pub enum AccessLog {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct AccessLogFields {
     /// The fields of a line; their order is always the same. Required.
-    pub fields: List<Spanned<AccessLogField>>,
-}
-
-/// A field of the access log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AccessLogField {
-    /// When the request came. A line of text begins with it in any case.
-    Time,
-    /// The request's id, which its answer and the upstream have too.
-    RequestId,
-    /// The trace that it belongs to.
-    TraceId,
-    /// Where it came from, through trusted proxies.
-    ClientIp,
-    /// Its method.
-    Method,
-    /// The host that it asked for.
-    Host,
-    /// Its path, without the query.
-    Path,
-    /// The answer's status; 499 for a caller who went away.
-    Status,
-    /// Why it was refused, as a word.
-    Code,
-    /// Why, for operators.
-    Reason,
-    /// The route's name.
-    Route,
-    /// The upstream's name.
-    Upstream,
-    /// Which of its endpoints.
-    Endpoint,
-    /// The caller's `oid` or `sub`.
-    User,
-    /// The caller's client.
-    ClientId,
-    /// The caller's tenant.
-    Tenant,
-    /// How the cache of outbound tokens answered.
-    TokenCache,
-    /// From the head of the request to the end of the answer.
-    DurationMs,
-    /// Of that, the upstream's time to the head of its answer.
-    UpstreamMs,
-    /// Of that, the wait for an exchange.
-    ExchangeMs,
-    /// Bytes of the request's body.
-    BytesIn,
-    /// Bytes of the answer's body.
-    BytesOut,
+    pub fields: List<Spanned<Field>>,
 }
 
 /// `otlp`: traces for a collector of OpenTelemetry. What is left out is taken from the `OTEL_*`

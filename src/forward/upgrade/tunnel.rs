@@ -25,6 +25,7 @@ use crate::chain::with_sources;
 use crate::idle_timer::IdleTimer;
 use crate::limits;
 use crate::observe::access_log::AccessRecord;
+use crate::observe::cut_off;
 use crate::observe::recorded_body::RecordedBody;
 
 /// A stream that begins behind the answer whose extension it is. Dropped, it closes both sides.
@@ -45,7 +46,7 @@ pub(super) struct Stream {
     pub(super) idle: Option<Duration>,
     /// For either side to take what is due to it.
     pub(super) stall: Duration,
-    pub(super) record: Option<AccessRecord>,
+    pub(super) record: Option<Box<AccessRecord>>,
 }
 
 /// What is spoken on it.
@@ -73,7 +74,7 @@ impl Tunnel {
     /// begins behind the answer.
     pub fn complete(
         mut response: Response<Body>,
-        mut record: AccessRecord,
+        mut record: Box<AccessRecord>,
     ) -> Response<RecordedBody<Body>> {
         let Some(tunnel) = response.extensions_mut().remove::<Self>() else {
             return record.complete(response);
@@ -174,9 +175,7 @@ impl Why {
                 "no byte either way for {} s: `timeouts.stream` of the upstream",
                 patience.as_secs()
             )),
-            Self::CutOff => {
-                Some("cut off: the gateway ended, and `shutdown_grace` was over".to_owned())
-            }
+            Self::CutOff => Some(cut_off::REASON.to_owned()),
         }
     }
 }

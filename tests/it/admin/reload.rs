@@ -117,22 +117,42 @@ async fn a_bad_file_changes_nothing_and_the_answer_says_where_it_is_bad() {
 }
 
 #[tokio::test]
-async fn several_at_once_come_one_after_the_other() {
+async fn one_runs_and_all_who_ask_meanwhile_share_the_next() {
     let (provider, upstream) = (Provider::start(), Upstream::start());
     let gateway = start(&provider, &upstream, "");
     let mut admins = Vec::new();
     for _ in 0..6 {
         admins.push(Admin::of(&gateway).await);
     }
-    gateway.write_file(&file(&provider, &upstream, "", &[GRAPH, OPEN, MORE]));
-    let replies = futures_util::future::join_all(admins.iter_mut().map(Admin::reload)).await;
-    assert!(replies.iter().all(|reply| reply.status == 200));
-    let added = |reply: &crate::support::client::Reply| {
-        reply.json()["changes"]["routes"]["added"] == json!(["more"])
-    };
-    assert_eq!(replies.iter().filter(|reply| added(reply)).count(), 1, "one found it changed");
-    let reloads = admins[0].get("config").await["reloads"].clone();
-    assert_eq!(reloads, json!({ "success": 6, "failure": 0 }));
+    let mut held = gateway.hold_file();
+    let mut first = Box::pin(gateway.ask_reload("SIGHUP"));
+    gateway.file_is_read(2).await;
+    let mut rest: Vec<_> = admins.iter_mut().map(|admin| Box::pin(admin.reload())).collect();
+    let mut again: Vec<_> = (0..1000).map(|_| Box::pin(gateway.ask_reload("SIGHUP"))).collect();
+    // The requests are on their way once another answer of the admin port is there: none of theirs is.
+    for _ in 0..10 {
+        Admin::of(&gateway).await.get("config").await;
+        for reply in &mut rest {
+            assert!(poll!(reply).is_pending());
+        }
+    }
+    assert!(poll!(&mut first).is_pending() && poll!(&mut again[0]).is_pending());
+    assert_eq!(gateway.file_reads(), 2, "one thread hangs, and no other");
+    held.write(&file(&provider, &upstream, "", &[GRAPH, OPEN, MORE]));
+    drop(held);
+    let replies = within("the answers", futures_util::future::join_all(rest)).await;
+    for reply in replies {
+        assert_eq!((reply.status.as_u16(), &reply.json()["summary"]), (200, &json!("nothing")));
+    }
+    let first = within("the first", first).await.unwrap();
+    assert_eq!(
+        (&*first.cause, &first.changes.routes.added[..]),
+        ("SIGHUP", &["more".to_owned()][..])
+    );
+    let last = within("the last", again.pop().unwrap()).await.unwrap();
+    assert!(last.cause.contains("SIGHUP") && last.changes.is_empty(), "{last:?}");
+    // Requests that came late may have needed a third.
+    assert!((3..=4).contains(&gateway.file_reads()), "{}", gateway.file_reads());
 }
 
 #[tokio::test]
@@ -161,6 +181,7 @@ async fn it_takes_a_post_without_a_body() {
 async fn what_drains_is_not_changed_any_more_but_still_shown() {
     let (provider, upstream) = (Provider::start(), Upstream::start());
     let gateway = start(&provider, &upstream, "");
+    gateway.ready().await;
     let held = Gate::new();
     upstream.answer({
         let held = held.clone();

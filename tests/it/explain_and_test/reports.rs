@@ -225,7 +225,7 @@ async fn a_rule_is_reached_where_it_decides() {
 
 #[tokio::test]
 async fn the_tenant_of_a_domain_is_made_up() {
-    let file = r#"
+    let file = r"
 providers:
   one: { type: entra, tenant: one.example, client_id: a, credential: { client_secret: s } }
   two: { type: entra, tenant: two.example, client_id: a, credential: { client_secret: s } }
@@ -238,7 +238,7 @@ tests:
   - { request: { path: /a }, token: { provider: one, claims: { scp: t } }, expect: { code: insufficient_scope } }
   - { request: { path: /a }, token: { provider: two, claims: { scp: s } }, expect: { code: token_invalid } }
   - { request: { path: /a }, token: { provider: one, claims: { scp: s, tid: 11111111-2222-3333-4444-555555555555 } }, expect: { code: token_invalid } }
-"#;
+";
     assert_eq!(unreached(file).await, [""; 0]);
 }
 

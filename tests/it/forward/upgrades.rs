@@ -357,6 +357,38 @@ async fn the_end_of_the_gateway_is_told_and_counted() {
     assert!(event(&gateway, "/ws").await["reason"].as_str().unwrap().contains("shutdown_grace"));
 }
 
+#[tokio::test]
+async fn the_end_of_the_gateway_is_told_over_http2_too() {
+    let upstream = WebSocketUpstream::start();
+    let yaml = file(
+        "shutdown_grace: 100ms",
+        &[&up(&upstream.url(), "")],
+        &["{ match: { path: /ws }, auth: none, upstream: up }"],
+    );
+    let gateway = Gateway::start(&yaml);
+    let mut caller = RawHttp2::connect(gateway.address()).await;
+    for stream in [1, 3] {
+        caller.headers(stream, &connect("/ws"), More::Follows).await;
+        assert_eq!(caller.outcome(stream).await, Outcome::Answered(200));
+    }
+    let told = tokio::spawn(async move {
+        let goodbye = b"\x88\x0f\x03\xe9shutting down";
+        // One answers, the other floods; neither is waited for.
+        assert_eq!(caller.body(1, goodbye.len()).await, goodbye);
+        caller.data(1, &[0x88, 0x80, 0, 0, 0, 0], More::Ends).await;
+        while caller.answers_ping().await {
+            caller.data(3, &text("more"), More::Follows).await;
+        }
+    });
+    let cut_off = within("the drain", gateway.running().drain()).await;
+    assert_eq!((cut_off.connections, cut_off.requests), (1, 2));
+    within("the caller's end", told).await.unwrap();
+    let event = event(&gateway, "/ws").await;
+    assert_eq!(event["status"], 200);
+    assert!(event["reason"].as_str().unwrap().contains("`shutdown_grace` was over"), "{event:?}");
+    assert!(!gateway.log().text().contains("did not end when cut off"));
+}
+
 /// An upstream that agrees, and then reads nothing.
 async fn deaf() -> (String, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

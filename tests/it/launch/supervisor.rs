@@ -97,13 +97,44 @@ fn a_watchdog_hears_that_it_lives() {
 }
 
 #[test]
-fn nobody_at_the_other_end_is_an_error() {
+fn nobody_at_the_other_end_is_warned_of_and_callers_are_served() {
     let folder = tempfile::tempdir().unwrap();
+    let nobody = folder.path().join("nobody");
     let mut command = program(&["run", "-c", &file(folder.path(), "127.0.0.1:0")]);
-    command.env("NOTIFY_SOCKET", folder.path().join("nobody"));
-    let ended = Process::start(command).ended();
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("`NOTIFY_SOCKET` is set, and nobody can be told there"));
+    command.env("NOTIFY_SOCKET", &nobody);
+    let process = Process::start(command);
+    let line = process.log_line("and nobody can be told there");
+    assert!(line.contains("\"warn\"") || line.contains("WARN"), "{line}");
+    assert!(line.contains(nobody.to_str().unwrap()), "{line}");
+    assert!(get(process.address("listening"), "/a").ends_with("one"));
+    process.signal("TERM");
+    let ended = process.ended();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!ended.stderr.contains("the supervisor can't be told"), "said once: {ended:?}");
+}
+
+#[test]
+fn more_sockets_than_anybody_passes_in_are_refused_before_they_are_looked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = file(folder.path(), "127.0.0.1:0");
+    for (count, told) in [
+        ("1024", "the socket 3 (``) that was passed in with `LISTEN_FDS` is no TCP socket"),
+        ("1025", "`LISTEN_FDS` is 1025, and at most 1024 sockets can be passed in"),
+        ("2147483647", "`LISTEN_FDS` is 2147483647, and at most 1024"),
+    ] {
+        let mut command = program(&["run", "-c", &file]);
+        command.env("LISTEN_FDS", count);
+        let ended = Process::start(command).ended();
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains(told), "{ended:?}");
+    }
+    // It was meant for another process, and is nothing to us.
+    let mut command = program(&["run", "-c", &file]);
+    command.env("LISTEN_FDS", "2147483647").env("LISTEN_PID", "1");
+    let process = Process::start(command);
+    assert!(get(process.address("listening"), "/a").ends_with("one"));
+    process.signal("TERM");
+    assert_eq!(process.ended().code, Some(0));
 }
 
 #[test]

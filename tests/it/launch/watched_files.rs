@@ -3,11 +3,13 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::Duration;
 
-use super::{ANY, file, reloads};
+use super::{ANY, file, logged, reloads};
 use crate::support::client::Client;
 use crate::support::gateway::Gateway;
 use crate::support::upstream::Upstream;
+use crate::support::within;
 
 /// A certificate and its key in the folder `version` of a mounted secret; gives the certificate.
 fn write_pair(mount: &Path, version: &str) -> String {
@@ -81,4 +83,60 @@ async fn a_file_that_is_half_written_changes_nothing_until_it_is_whole() {
     gateway.metrics_when("obo_gateway_config_reloads_total{outcome=\"success\"} 1").await;
     let mut client = Client::tls(gateway.address(), &second, None).await;
     assert_eq!(client.get("/here").await.status, 204);
+}
+
+#[tokio::test]
+async fn what_drains_looks_at_no_file_any_more_and_reads_none() {
+    let upstream = Upstream::start();
+    let folder = tempfile::tempdir().unwrap();
+    write_pair(folder.path(), "pair");
+    let path = folder.path().join("pair").display().to_string();
+    let tls =
+        format!("{ANY}, tls: {{ cert_file: \"{path}/tls.crt\", key_file: \"{path}/tls.key\" }}");
+    let gateway = Gateway::start(&file(&[&tls], &upstream, ""));
+    let watching = gateway.watch();
+    let held = gateway.hold_file();
+    let runs = gateway.ask_reload("SIGHUP");
+    gateway.file_is_read(2).await;
+    let waits = gateway.ask_reload("SIGHUP");
+    let drained = gateway.drain();
+    within("the drain", drained).await.unwrap();
+    fs::write(folder.path().join("pair/tls.crt"), "changed").unwrap();
+    within("the watch to end", watching).await.unwrap();
+    drop(held);
+    assert!(within("the one that ran", runs).await.is_some());
+    assert!(within("the one that waited", waits).await.is_none());
+    assert!(within("one that comes later", gateway.ask_reload("SIGHUP")).await.is_none());
+    assert_eq!(gateway.file_reads(), 2);
+}
+
+#[tokio::test]
+async fn a_reload_that_hangs_is_said_once_it_has_taken_too_long() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::start_in_virtual_time(&file(&[ANY], &upstream, ""));
+    let hangs = "SIGHUP: the reload has not ended for 30 s: it is reading the routes file";
+    let held = gateway.hold_file();
+    let reload = gateway.ask_reload("SIGHUP");
+    gateway.file_is_read(2).await;
+    gateway.pass(Duration::from_secs(29)).await;
+    assert_eq!(gateway.client().await.get("/here").await.status, 204);
+    assert!(!gateway.log().text().contains("has not ended"));
+    gateway.pass(Duration::from_secs(1)).await;
+    logged(&gateway, hangs).await;
+    gateway.pass(Duration::from_mins(10)).await;
+    assert_eq!(gateway.client().await.get("/here").await.status, 204);
+    drop(held);
+    assert!(within("the reload", reload).await.is_some());
+    assert_eq!(gateway.log().text().matches("has not ended").count(), 1);
+
+    // One that ends in time is not said.
+    let held = gateway.hold_file();
+    let reload = gateway.ask_reload("SIGHUP");
+    gateway.file_is_read(3).await;
+    gateway.pass(Duration::from_secs(29)).await;
+    drop(held);
+    assert!(within("the reload", reload).await.is_some());
+    gateway.pass(Duration::from_mins(1)).await;
+    assert_eq!(gateway.client().await.get("/here").await.status, 204);
+    assert_eq!(gateway.log().text().matches("has not ended").count(), 1);
 }

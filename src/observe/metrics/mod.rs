@@ -4,211 +4,32 @@
 //! caller can make up. What a request counts is resolved once a route ([`RouteMetrics`]) or
 //! upstream ([`UpstreamMetrics`]), so that counting allocates nothing.
 
-use std::collections::{BTreeMap, HashMap};
+mod counted;
+mod families;
+mod outcome;
+mod totals;
+
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use dashmap::DashMap;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Metric, Registry};
-
 use crate::clock::UnixTime;
-use crate::observe::endpoint_health::{EndpointHealth, Watched};
+use crate::observe::endpoint_health::EndpointHealth;
 use crate::observe::handles::{RouteMetrics, UpstreamMetrics};
-use crate::observe::histogram::Histogram;
 use crate::observe::labels::{
-    AuthLabels, CacheLabels, ExchangeLabels, ListenerLabel, OutcomeLabel, ProviderLabel,
-    RefreshLabels, RequestLabels, RouteLabel, UpstreamLabel, VersionLabel,
+    AuthLabels, ExchangeLabels, ListenerLabel, OutcomeLabel, ProviderLabel, RefreshLabels,
+    UpstreamLabel,
 };
-use crate::observe::operators::Operators;
-use crate::observe::process::Process;
-use crate::observe::stats::{FetchTotals, HistogramTotals, Now, ProviderTotals, RouteTotals};
-use crate::observe::timestamp::Timestamp;
 use crate::rejection::Code;
 
-/// How often which outcome came, by provider.
-type ExchangeTotals = HashMap<Arc<str>, BTreeMap<&'static str, u64>>;
-
-/// How the cache of outbound tokens answered: the label `result`, and `token_cache` in the access log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CacheResult {
-    /// A ready token was there.
-    Hit,
-    /// The provider was asked.
-    Miss,
-    /// Another request was already asking; its outcome was shared.
-    Coalesced,
-    /// The provider could not be asked in time; a token at the very end of its life was used.
-    Stale,
-}
-
-impl CacheResult {
-    /// Its name in metrics and logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::Coalesced => "coalesced",
-            Self::Stale => "stale",
-        }
-    }
-}
-
-/// Whether something that is tried now and then worked: the label `outcome`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It did.
-    Success,
-    /// It did not.
-    Failure,
-}
+pub use counted::Counted;
+use families::Families;
+pub(super) use families::register;
+pub use outcome::{CacheResult, Outcome};
 
 /// All metrics; cheap to clone, shared by everything that counts.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics(pub(super) Arc<Inner>);
-
-pub(super) struct Inner {
-    registry: Registry,
-    requests: Family<RequestLabels, Counter>,
-    request_duration: Family<RouteLabel, Histogram>,
-    overhead: Family<RouteLabel, Histogram>,
-    upstream_duration: Family<UpstreamLabel, Histogram>,
-    upstream_retries: Family<UpstreamLabel, Counter>,
-    in_flight: Gauge,
-    connections: Gauge,
-    auth_failures: Family<AuthLabels, Counter>,
-    cache_requests: Family<CacheLabels, Counter>,
-    cache_entries: Gauge,
-    exchanges: Family<ExchangeLabels, Counter>,
-    exchange_duration: Family<ProviderLabel, Histogram>,
-    refreshes: Family<RefreshLabels, Counter>,
-    reloads: Family<OutcomeLabel, Counter>,
-    last_reload: Gauge,
-    certificate_expiry: Family<ListenerLabel, Gauge>,
-    credential_expiry: Family<ProviderLabel, Gauge>,
-    client_certificate_expiry: Family<UpstreamLabel, Gauge>,
-    log_dropped: Counter,
-    pub(super) operators: Operators,
-    endpoints: Watched,
-    /// By name, so that those who know only the name allocate nothing either.
-    upstreams: DashMap<Arc<str>, Arc<UpstreamMetrics>>,
-    /// By name, so that what was counted before a reload is known behind it.
-    routes: DashMap<Arc<str>, Arc<RouteMetrics>>,
-    /// The exchanges once more, as a family can't be read.
-    exchange_totals: Mutex<ExchangeTotals>,
-    unmatched: Arc<RouteMetrics>,
-}
-
-impl fmt::Debug for Inner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Metrics(..)")
-    }
-}
-
-impl Default for Inner {
-    fn default() -> Self {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(Process));
-        let r = registry.sub_registry_with_prefix("obo_gateway");
-        // A counter's `_total` is added when it is printed.
-        let requests: Family<RequestLabels, Counter> =
-            register(r, "requests", "Requests by route, method and status");
-        let request_duration = register(
-            r,
-            "request_duration_seconds",
-            "From the request's head to the end of the answer's body",
-        );
-        let overhead = register(
-            r,
-            "overhead_seconds",
-            "To the answer's head, less the time of upstream and provider",
-        );
-        let unmatched =
-            RouteMetrics::new(Arc::from(""), requests.clone(), &request_duration, &overhead);
-        let build: Family<VersionLabel, Gauge> =
-            register(r, "build_info", "The version that runs; always 1");
-        build.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
-        let endpoints = Watched::default();
-        r.register_collector(Box::new(endpoints.clone()));
-        Self {
-            endpoints,
-            operators: Operators::new(r),
-            upstream_duration: register(
-                r,
-                "upstream_duration_seconds",
-                "From sending a request to the head of the upstream's answer",
-            ),
-            upstream_retries: register(r, "upstream_retries", "Requests sent to an upstream again"),
-            in_flight: register(r, "requests_in_flight", "Requests being answered"),
-            connections: register(r, "connections_open", "Connections of callers"),
-            auth_failures: register(
-                r,
-                "auth_failures",
-                "Requests refused for their token or caller (401 and 403 of the gateway's own)",
-            ),
-            cache_requests: register(
-                r,
-                "token_cache_requests",
-                "How the cache of outbound tokens answered",
-            ),
-            cache_entries: register(r, "token_cache_entries", "Outbound tokens held"),
-            exchanges: register(r, "exchanges", "Calls to a token endpoint"),
-            exchange_duration: register(
-                r,
-                "exchange_duration_seconds",
-                "How long a call to a token endpoint took",
-            ),
-            refreshes: register(r, "jwks_refreshes", "Fetches of a provider's keys"),
-            reloads: register(r, "config_reloads", "Loads of the routes file after the first"),
-            last_reload: register(
-                r,
-                "config_last_reload_success_timestamp_seconds",
-                "When the routes file in force was loaded",
-            ),
-            certificate_expiry: register(
-                r,
-                "tls_certificate_expiry_timestamp_seconds",
-                "When a listener's certificate expires",
-            ),
-            credential_expiry: register(
-                r,
-                "credential_certificate_expiry_timestamp_seconds",
-                "When the certificate expires by which the gateway proves who it is to a provider",
-            ),
-            client_certificate_expiry: register(
-                r,
-                "client_certificate_expiry_timestamp_seconds",
-                "When the certificate expires that is shown to an upstream",
-            ),
-            log_dropped: register(
-                r,
-                "log_lines_dropped",
-                "Log lines that found no room because standard error is not read fast enough",
-            ),
-            requests,
-            request_duration,
-            overhead,
-            upstreams: DashMap::new(),
-            routes: DashMap::new(),
-            exchange_totals: Mutex::default(),
-            unmatched: Arc::new(unmatched),
-            registry,
-        }
-    }
-}
-
-pub(super) fn register<M: Metric + Clone + Default>(
-    registry: &mut Registry,
-    name: &'static str,
-    help: &'static str,
-) -> M {
-    let metric = M::default();
-    registry.register(name, help, metric.clone());
-    metric
-}
+pub struct Metrics(pub(super) Arc<Families>);
 
 impl Metrics {
     /// What requests of `route` count; resolved once, when the route is made.
@@ -247,10 +68,14 @@ impl Metrics {
         Arc::clone(&self.0.upstreams.entry(name).or_insert(made))
     }
 
-    /// Counts a request as in flight until the guard is dropped.
-    #[must_use = "dropping it ends the request"]
-    pub fn request_started(&self) -> Counted {
-        Counted::up(&self.0.in_flight)
+    /// Counts a request as in flight; its record counts it down when it ends.
+    pub(super) fn request_started(&self) {
+        self.0.in_flight.inc();
+    }
+
+    /// Counts it as in flight no more.
+    pub(super) fn request_ended(&self) {
+        self.0.in_flight.dec();
     }
 
     /// Counts a connection as open until the guard is dropped.
@@ -357,60 +182,6 @@ impl Metrics {
         }
     }
 
-    /// What was counted since the start for all requests, those of routes that are no more included.
-    pub fn all_requests(&self) -> RouteTotals {
-        let mut all = self.0.unmatched.totals();
-        for route in &self.0.routes {
-            all.add(&route.totals());
-        }
-        all
-    }
-
-    /// What was counted of calls to `provider` since the start.
-    pub fn provider_totals(&self, provider: &Arc<str>) -> ProviderTotals {
-        let inner = &self.0;
-        let label = ProviderLabel { provider: Arc::clone(provider) };
-        let totals = inner.exchange_totals.lock().unwrap_or_else(PoisonError::into_inner);
-        let exchanges = totals.get(provider).cloned().unwrap_or_default();
-        drop(totals);
-        let refreshes = |outcome| {
-            let labels = RefreshLabels { provider: Arc::clone(provider), outcome };
-            inner.refreshes.get(&labels).map_or(0, |counter| counter.get())
-        };
-        ProviderTotals {
-            exchanges,
-            exchange_duration: inner
-                .exchange_duration
-                .get(&label)
-                .map(|histogram| HistogramTotals::of(&histogram))
-                .unwrap_or_default(),
-            key_fetches: FetchTotals {
-                success: refreshes("success"),
-                failure: refreshes("failure"),
-            },
-        }
-    }
-
-    /// What is going on, and what the process lost.
-    pub fn now(&self) -> Now {
-        let gauge = |gauge: &Gauge| u64::try_from(gauge.get()).unwrap_or_default();
-        Now {
-            requests_in_flight: gauge(&self.0.in_flight),
-            connections_open: gauge(&self.0.connections),
-            log_lines_dropped: self.0.log_dropped.get(),
-            config_in_force_since: Timestamp(gauge(&self.0.last_reload).saturating_mul(1000)),
-        }
-    }
-
-    /// How often the routes file was loaded behind the first time.
-    pub fn reloads(&self) -> FetchTotals {
-        let count = |outcome| {
-            let counter = self.0.reloads.get(&OutcomeLabel { outcome });
-            counter.map_or(0, |counter| counter.get())
-        };
-        FetchTotals { success: count("success"), failure: count("failure") }
-    }
-
     /// Counts log lines that were dropped.
     pub(crate) fn log_lines_dropped(&self, lines: u64) {
         self.0.log_dropped.inc_by(lines);
@@ -429,23 +200,6 @@ impl Metrics {
 
 fn seconds(time: UnixTime) -> i64 {
     i64::try_from(time.0).unwrap_or(i64::MAX)
-}
-
-/// A gauge that was counted up and is counted down when this is dropped.
-#[derive(Debug)]
-pub struct Counted(Gauge);
-
-impl Counted {
-    fn up(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 #[cfg(test)]
@@ -471,8 +225,9 @@ mod tests {
         let upstream = metrics.upstream("graph");
         upstream.answered(Duration::from_millis(3));
         upstream.retried();
-        let _request = metrics.request_started();
-        drop(metrics.request_started());
+        metrics.request_started();
+        metrics.request_started();
+        metrics.request_ended();
         let _connection = metrics.connection_opened();
         metrics.auth_failed(graph.name(), Code::TokenMissing);
         metrics.token_cache("graph", CacheResult::Hit);

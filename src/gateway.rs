@@ -83,7 +83,9 @@ impl Gateway {
         }
 
         let mut met = Met::default();
+        // By far the largest part of a request's state: whoever takes the future moves it.
         let answer = self.proxy(&snapshot, request, &peer, interim, &mut record, &mut met);
+        let answer = Box::pin(answer);
         // A bug costs one request, and that one is answered and logged like any other.
         let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_panic| {
             let reason = "a panic: see the log above this line, and report it";

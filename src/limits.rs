@@ -206,6 +206,10 @@ pub const MAX_REQUEST_ID_BYTES: usize = 128;
 /// Idle connections kept per upstream; more are closed when their request ends.
 pub const MAX_IDLE_UPSTREAM_CONNECTIONS: usize = 512;
 
+/// Between two looks whether idle connections of an upstream were closed by the other side: so long
+/// may the socket of one that was stay open here.
+pub const IDLE_UPSTREAM_LOOK: Duration = Duration::from_secs(1);
+
 /// How old the addresses of an upstream's name get before it is looked up again. The system's
 /// resolver tells no time to live; this is that of names that are made to move.
 pub const NAME_AGE: Duration = Duration::from_secs(30);

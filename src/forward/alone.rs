@@ -12,8 +12,9 @@ use super::Trail;
 use super::balance::Chosen;
 use super::client::{self, ConnectError};
 use super::dial::{self, Dialled, Spoken};
+use super::exclusive::{self, Exclusive};
 use super::first_frame;
-use super::lease::{self, Exclusive, Lease};
+use super::lease::Lease;
 use super::limit::Slot;
 use super::request::Forwarding;
 use super::send_error::SendError;
@@ -106,7 +107,8 @@ where
     builder.max_buf_size(limits::CONNECTION_BUFFER_BYTES);
     let handshake = builder.handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;
-    let exclusive = Exclusive::new(sender, connection.with_upgrades());
+    let mut exclusive = Exclusive::new(sender, connection.with_upgrades());
+    exclusive.run_by_itself();
     Ok(Alone::Http1(Lease::of_http1(exclusive)))
 }
 
@@ -128,7 +130,7 @@ where
     } else {
         ExtendedConnect::Refused
     };
-    lease::drive(connection);
+    exclusive::spawn(connection);
     Ok(Alone::Http2(Lease::of_http2(sender), extended))
 }
 

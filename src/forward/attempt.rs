@@ -16,9 +16,10 @@
 //! with `Retry-After` is followed by another endpoint or by none. What happens behind the head of
 //! an answer that was handed on is nobody's to repeat.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -26,6 +27,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Trail;
+use super::alarm::Alarm;
 use super::balance::{Chosen, NoEndpoint};
 use super::client;
 use super::endpoint::Endpoint;
@@ -185,7 +187,9 @@ impl<'a, 'r> Attempt<'a, 'r> {
             Ok(request) => request,
             Err(error) => return Err(Failed::over(endpoint, error)),
         };
-        let answer = self.answer(pin!(lease.send(request))).await;
+        let mut alarm = std::mem::take(&mut lease.alarm);
+        let answer = self.answer(pin!(lease.send(request)), &mut alarm).await;
+        lease.alarm = alarm;
         let mut error = match answer {
             Err(timeout) => {
                 lease.timed_out();
@@ -298,23 +302,26 @@ impl<'a, 'r> Attempt<'a, 'r> {
     async fn answer<T>(
         &self,
         mut answer: Pin<&mut impl Future<Output = T>>,
+        alarm: &mut Alarm,
     ) -> Result<T, SendError> {
         let Some((mut deadline, limit)) = self.deadline() else { return Ok(answer.await) };
-        loop {
-            match timeout_at(deadline, &mut answer).await {
-                Ok(answer) => return Ok(answer),
-                Err(_elapsed) => {
-                    let later = self.deadline().map(|(later, _)| later);
-                    let Some(later) = later.filter(|later| *later > deadline) else {
-                        if let Some(upload) = self.upload {
-                            upload.blame_caller(limit);
-                        }
-                        return Err(SendError::Timeout(limit));
-                    };
-                    deadline = later;
-                }
+        poll_fn(|cx| {
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Ok(answer));
             }
-        }
+            loop {
+                ready!(alarm.poll_at(deadline, cx));
+                let later = self.deadline().map(|(later, _)| later);
+                let Some(later) = later.filter(|later| *later > deadline) else {
+                    if let Some(upload) = self.upload {
+                        upload.blame_caller(limit);
+                    }
+                    return Poll::Ready(Err(SendError::Timeout(limit)));
+                };
+                deadline = later;
+            }
+        })
+        .await
     }
 
     /// What the caller's own body broke is not the endpoint's.

@@ -13,7 +13,8 @@ use tokio::time::timeout;
 
 use super::dial::{Dialled, Spoken, dial};
 use super::endpoint::Endpoint;
-use super::lease::{Connection, Exclusive, Lease, Wanted};
+use super::exclusive::Exclusive;
+use super::lease::{Connection, Lease, Wanted};
 use super::limit::{LineFull, Slot};
 use super::pool::{Pool, Room};
 use super::shared::{self, Making};
@@ -62,7 +63,7 @@ pub(super) async fn lease(endpoint: &Endpoint, wanted: Wanted) -> Result<Lease, 
     let pool = &endpoint.pool;
     if wanted == Wanted::Any
         && !pool.limit().is_awaited()
-        && let Some(lease) = pool.take().await
+        && let Some(lease) = pool.take()
     {
         return Ok(lease);
     }
@@ -143,5 +144,5 @@ where
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;
     let exclusive = Exclusive::new(sender, connection);
     let connection = Connection::Http1 { exclusive, pool: Arc::downgrade(pool) };
-    Ok(Lease { connection, reused: false })
+    Ok(Lease::new(connection))
 }

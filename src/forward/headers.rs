@@ -5,6 +5,9 @@
 //! `Connection` names is removed before the gateway's own fields exist, so that a caller
 //! can't use it to strip one of ours.
 
+use std::fmt::Write as _;
+
+use bytes::Bytes;
 use http::header::{
     AGE, ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING,
     CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
@@ -24,7 +27,7 @@ pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwa
 
 /// Fields that mean one connection only (RFC 9110 §7.6.1), and `Expect`, which is
 /// carried by [`super::expect`]. `Trailer` passes: it announces trailers, and those pass.
-const HOP_BY_HOP: [HeaderName; 10] = [
+static HOP_BY_HOP: [HeaderName; 10] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -38,7 +41,7 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 ];
 
 /// Fields that say how content is framed and read: behind it, they come too late to be believed.
-const OF_CONTENT: [HeaderName; 8] = [
+static OF_CONTENT: [HeaderName; 8] = [
     CONTENT_DISPOSITION,
     CONTENT_ENCODING,
     CONTENT_LANGUAGE,
@@ -51,7 +54,7 @@ const OF_CONTENT: [HeaderName; 8] = [
 
 /// Fields that say how the head of an answer is to be taken: a caller who merges trailers into the
 /// head would get them past what was decided on it (RFC 9110 §6.5.1).
-const OF_ANSWER: [HeaderName; 19] = [
+static OF_ANSWER: [HeaderName; 19] = [
     AGE,
     ALT_SVC,
     CACHE_CONTROL,
@@ -74,12 +77,12 @@ const OF_ANSWER: [HeaderName; 19] = [
 ];
 
 /// The same of a request.
-const OF_REQUEST: [HeaderName; 8] =
+static OF_REQUEST: [HeaderName; 8] =
     [CACHE_CONTROL, COOKIE, MAX_FORWARDS, ORIGIN, PRAGMA, RANGE, TE, X_REQUEST_ID];
 
 /// Fields with which frameworks let a request claim another path, another method or, behind
 /// Azure's own front doors, another user than the one the gateway judged.
-const OVERRIDES: [HeaderName; 5] = [
+static OVERRIDES: [HeaderName; 5] = [
     HeaderName::from_static("x-original-url"),
     HeaderName::from_static("x-rewrite-url"),
     HeaderName::from_static("x-http-method"),
@@ -89,7 +92,7 @@ const OVERRIDES: [HeaderName; 5] = [
 
 /// Fields in which a proxy that ends TLS tells of the caller's certificate (RFC 9440 §2, and Azure's
 /// own): from the caller itself they are forged. The gateway does not tell.
-const CERTIFICATES: [HeaderName; 3] = [
+static CERTIFICATES: [HeaderName; 3] = [
     HeaderName::from_static("client-cert"),
     HeaderName::from_static("client-cert-chain"),
     HeaderName::from_static("x-arr-clientcert"),
@@ -143,17 +146,12 @@ impl HeaderRules {
 /// Removes from the caller's fields all that must not reach an upstream, the token among it.
 pub(super) fn clean_request(headers: &mut HeaderMap, asserted: &Asserted) {
     let takes_trailers = accepts_trailers(headers);
-    remove_hop_by_hop(headers);
+    remove_named_by_connection(headers);
     join_cookies(headers);
-    headers.remove(AUTHORIZATION);
-    // A proof is for the gateway, and for its URL.
-    headers.remove(DPOP);
-    headers.remove(HOST);
-    let unwanted: Vec<HeaderName> =
-        headers.keys().filter(|name| is_unwanted(name, asserted)).cloned().collect();
-    for name in unwanted {
-        headers.remove(name);
-    }
+    // These two come with most requests.
+    headers.remove(&AUTHORIZATION);
+    headers.remove(&HOST);
+    remove_where(headers, |name| is_hop_by_hop(name) || is_unwanted(name, asserted));
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -164,6 +162,8 @@ fn is_unwanted(name: &HeaderName, asserted: &Asserted) -> bool {
     let text = name.as_str();
     text.contains('_')
         || is_claim_of_azure(text)
+        // A proof is for the gateway, and for its URL.
+        || *name == DPOP
         || OVERRIDES.contains(name)
         || CERTIFICATES.contains(name)
         || asserted.has(name)
@@ -173,6 +173,9 @@ fn is_unwanted(name: &HeaderName, asserted: &Asserted) -> bool {
 fn is_claim_of_azure(name: &str) -> bool {
     name.starts_with("x-ms-client-principal") || name.starts_with("x-ms-token-")
 }
+
+/// Room for an element of `Forwarded`, the host aside.
+const ELEMENT_BYTES: usize = 80;
 
 /// What the upstream is told of the caller's connection.
 pub(super) struct Downstream<'a> {
@@ -189,35 +192,54 @@ pub(super) struct Downstream<'a> {
 pub(super) fn assert_caller(headers: &mut HeaderMap, downstream: &Downstream<'_>) {
     let address = downstream.peer.address.ip().to_canonical();
     let trusted = downstream.trusted.trust(address);
-    let mut hops = if trusted { joined(headers, &X_FORWARDED_FOR) } else { String::new() };
-    let mut elements = if trusted { joined(headers, &FORWARDED) } else { String::new() };
-    let first = |name| headers.get(name).filter(|_| trusted).cloned();
-    let proto = first(X_FORWARDED_PROTO);
-    let host = first(X_FORWARDED_HOST);
+    let told = |name| if trusted { joined(headers, name) } else { String::new() };
+    let (mut hops, mut text) = (told(&X_FORWARDED_FOR), told(&FORWARDED));
+    let first = |name| if trusted { headers.get(name).cloned() } else { None };
+    let (proto, host) = (first(&X_FORWARDED_PROTO), first(&X_FORWARDED_HOST));
     remove_forwarded(headers);
 
-    let shown = address.to_string();
-    append(&mut hops, &[&shown]);
+    // One text, whose parts are the values of other fields: they share its memory.
+    text.reserve(ELEMENT_BYTES + downstream.authority.map_or(0, str::len));
     let own_proto = if downstream.peer.tls { "https" } else { "http" };
-    let proto = proto.unwrap_or(HeaderValue::from_static(own_proto));
-    let own_host = downstream.authority.and_then(|host| HeaderValue::from_str(host).ok());
-    let host = host.or(own_host);
-    let (open, close) = if address.is_ipv6() { ("\"[", "]\"") } else { ("", "") };
-    let [key, own, end] = downstream.authority.map_or([""; 3], |host| [";host=\"", host, "\""]);
-    append(&mut elements, &["for=", open, &shown, close, ";proto=", own_proto, key, own, end]);
-
-    insert(headers, X_FORWARDED_FOR, hops);
-    headers.insert(X_FORWARDED_PROTO, proto);
-    if let Some(host) = host {
-        headers.insert(X_FORWARDED_HOST, host);
+    let [open, close] = if address.is_ipv6() { ["\"[", "]\""] } else { [""; 2] };
+    let separator = if text.is_empty() { "" } else { ", " };
+    push(&mut text, &[separator, "for=", open]);
+    let from = text.len();
+    // Writing to a `String` does not fail.
+    write!(text, "{address}").unwrap_or_default();
+    let shown = from..text.len();
+    push(&mut text, &[close, ";proto=", own_proto]);
+    let own_host = downstream.authority.map(|authority| {
+        push(&mut text, &[";host=\"", authority, "\""]);
+        let end = text.len() - 1;
+        end - authority.len()..end
+    });
+    let text = Bytes::from(text);
+    // Made of field values that were valid before, and of addresses.
+    let part = |range| HeaderValue::from_maybe_shared(text.slice(range)).ok();
+    let hops = if hops.is_empty() {
+        part(shown)
+    } else {
+        write!(hops, ", {address}").unwrap_or_default();
+        HeaderValue::try_from(hops).ok()
+    };
+    let fields = [
+        (X_FORWARDED_FOR, hops),
+        (X_FORWARDED_PROTO, proto.or(Some(HeaderValue::from_static(own_proto)))),
+        (X_FORWARDED_HOST, host.or_else(|| part(own_host?))),
+        (FORWARDED, part(0..text.len())),
+    ];
+    for (name, value) in fields {
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
     }
-    insert(headers, FORWARDED, elements);
     headers.insert(X_REQUEST_ID, downstream.request_id.clone());
 }
 
 fn remove_forwarded(headers: &mut HeaderMap) {
-    headers.remove(FORWARDED);
-    remove_starting_with(headers, &["x-forwarded-"]);
+    let is_one = |name: &HeaderName| *name == FORWARDED || starts_with(name, &["x-forwarded-"]);
+    remove_where(headers, is_one);
 }
 
 /// Removes from the trailers of a request what may not stand there: framing, how the content is
@@ -231,15 +253,17 @@ pub(super) fn clean_request_trailers(
     clean_request(trailers, asserted);
     remove_forwarded(trailers);
     rules.remove_ruled(trailers);
-    remove_all(trailers, &OF_CONTENT);
-    remove_all(trailers, &OF_REQUEST);
-    remove_starting_with(trailers, &["access-control-", "if-"]);
+    remove_where(trailers, |name| {
+        OF_CONTENT.contains(name)
+            || OF_REQUEST.contains(name)
+            || starts_with(name, &["access-control-", "if-"])
+    });
 }
 
 /// Removes from an upstream's fields what means its connection only.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
-    remove_hop_by_hop(headers);
-    headers.remove(X_REQUEST_ID);
+    remove_named_by_connection(headers);
+    remove_where(headers, |name| is_hop_by_hop(name) || *name == X_REQUEST_ID);
 }
 
 /// Removes from the trailers of an answer what may not stand there: what means one connection
@@ -248,31 +272,35 @@ pub(super) fn clean_response(headers: &mut HeaderMap) {
 pub(super) fn clean_response_trailers(trailers: &mut HeaderMap, rules: &HeaderRules) {
     clean_response(trailers);
     rules.remove_ruled(trailers);
-    remove_all(trailers, &OF_CONTENT);
-    remove_all(trailers, &OF_ANSWER);
-    remove_starting_with(trailers, &["access-control-"]);
+    remove_where(trailers, |name| {
+        OF_CONTENT.contains(name)
+            || OF_ANSWER.contains(name)
+            || starts_with(name, &["access-control-"])
+    });
 }
 
-fn remove_starting_with(headers: &mut HeaderMap, prefixes: &[&str]) {
-    let has_one = |name: &&HeaderName| prefixes.iter().any(|it| name.as_str().starts_with(it));
-    for name in headers.keys().filter(has_one).cloned().collect::<Vec<_>>() {
+/// One look at each field that is there, and most times nothing to remove: that is cheaper than to look
+/// for each of those that may be there.
+fn remove_where(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
+    for name in headers.keys().filter(|name| goes(name)).cloned().collect::<Vec<_>>() {
         headers.remove(name);
     }
 }
 
-fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {
-    for name in names {
-        headers.remove(name);
-    }
+fn starts_with(name: &HeaderName, prefixes: &[&str]) -> bool {
+    prefixes.iter().any(|prefix| name.as_str().starts_with(prefix))
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
+}
+
+fn remove_named_by_connection(headers: &mut HeaderMap) {
+    if headers.contains_key(&CONNECTION) {
         for name in named_by_connection(headers) {
             headers.remove(name);
         }
     }
-    remove_all(headers, &HOP_BY_HOP);
 }
 
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -309,20 +337,9 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
     lines.collect::<Vec<_>>().join(", ")
 }
 
-/// Appends an element, given in parts.
-fn append(list: &mut String, element: &[&str]) {
-    let separator = if list.is_empty() { "" } else { ", " };
-    list.reserve_exact(separator.len() + element.iter().map(|part| part.len()).sum::<usize>());
-    list.push_str(separator);
-    for part in element {
-        list.push_str(part);
-    }
-}
-
-fn insert(headers: &mut HeaderMap, name: HeaderName, text: String) {
-    // Made of field values that were valid before, and of addresses.
-    if let Ok(value) = HeaderValue::try_from(text) {
-        headers.insert(name, value);
+fn push(text: &mut String, parts: &[&str]) {
+    for part in parts {
+        text.push_str(part);
     }
 }
 

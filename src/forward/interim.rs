@@ -192,12 +192,14 @@ pub(super) async fn passing_on<T>(
     let answer = poll_fn(|cx| {
         // What can't be passed on yet holds up nothing but itself.
         let _busy = listener.poll_passed(rules, cx);
+        let answer = coming.as_mut().as_pin_mut().map_or(Poll::Pending, |answer| answer.poll(cx));
+        // Behind it: that is where the connection may be run.
         if listener.flooded.load(Ordering::Acquire) {
             // Its connection goes now, not when the caller has taken what was before.
             coming.set(None);
             return Poll::Ready(Err(SendError::Answer(BadAnswer::InterimFlood)));
         }
-        coming.as_mut().as_pin_mut().map_or(Poll::Pending, |answer| answer.poll(cx))
+        answer
     })
     .await;
     // What was heard comes before it, and a final answer must not have begun meanwhile.

@@ -1,15 +1,19 @@
 //! A connection that is lent to one request: how it is sent over, and what becomes of it then.
-//! Where it came from, and where it goes back to, is `pool.rs`'s.
+//! Where it came from, and where it goes back to, is `pool.rs`'s; who runs it, `exclusive.rs`'s.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Weak;
+use std::task::{Context, Poll};
 
 use futures_util::future::Either;
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{TrySendError, http2};
 use hyper::{Request, Response};
-use tokio::task::AbortHandle;
+use tokio::task::unconstrained;
 
+use super::alarm::Alarm;
+use super::exclusive::Exclusive;
 use super::pool::Pool;
 use super::shared::Stream;
 use crate::body::Body;
@@ -28,6 +32,8 @@ pub(super) struct Lease {
     pub(super) connection: Connection,
     /// Whether it carried a request before: then it may be stale.
     pub(super) reused: bool,
+    /// Of whoever waits for an answer over it.
+    pub(super) alarm: Alarm,
 }
 
 pub(super) enum Connection {
@@ -41,6 +47,11 @@ pub(super) enum Connection {
 }
 
 impl Lease {
+    /// That of a new connection.
+    pub(super) fn new(connection: Connection) -> Self {
+        Self { connection, reused: false, alarm: Alarm::default() }
+    }
+
     pub(super) fn is_http2(&self) -> bool {
         matches!(self.connection, Connection::Http2(_) | Connection::Alone(_))
     }
@@ -54,19 +65,40 @@ impl Lease {
         }
     }
 
-    /// Sends a request. The error gives it back if nothing of it was sent.
-    pub(super) fn send(
+    /// Sends a request, and waits for the head of its answer. The error gives it back if nothing of
+    /// it was sent.
+    pub(super) async fn send(
         &mut self,
         request: Request<Body>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send + use<>
-    {
-        match &mut self.connection {
-            Connection::Http1 { exclusive, .. } => {
-                Either::Left(exclusive.sender.try_send_request(request))
-            }
+    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+        let answer = match &mut self.connection {
+            Connection::Http1 { exclusive, .. } => Either::Left(exclusive.send(request)),
             Connection::Http2(Stream { sender, .. }) | Connection::Alone(sender) => {
                 Either::Right(sender.try_send_request(request))
             }
+        };
+        let mut answer = pin!(unconstrained(answer));
+        poll_fn(|cx| self.poll_for(cx, |cx| answer.as_mut().poll(cx))).await
+    }
+
+    /// Polls what comes over the connection. It has to be ready as soon as it is there, whatever
+    /// else its task has done.
+    pub(super) fn poll_for<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut coming: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        match &mut self.connection {
+            Connection::Http1 { exclusive, .. } => exclusive.poll_for(cx, coming),
+            Connection::Http2(_) | Connection::Alone(_) => coming(cx),
+        }
+    }
+
+    /// The request is still on its way while its answer comes: neither waits for the other.
+    pub(super) fn run_by_itself(&mut self) {
+        match &mut self.connection {
+            Connection::Http1 { exclusive, .. } => exclusive.run_by_itself(),
+            Connection::Http2(_) | Connection::Alone(_) => {}
         }
     }
 
@@ -81,67 +113,29 @@ impl Lease {
 
     /// Gives the connection back: the request and its answer have ended well.
     pub(super) fn give_back(self) {
-        if let Connection::Http1 { exclusive, pool } = self.connection
+        if let Connection::Http1 { mut exclusive, pool } = self.connection
             && let Some(pool) = pool.upgrade()
-            && !exclusive.sender.is_closed()
+            && exclusive.is_free()
         {
-            pool.keep(exclusive);
+            pool.keep(exclusive, self.alarm);
         }
     }
 
     /// The lease of a connection of HTTP/1.1 that no pool knows.
     pub(super) fn of_http1(exclusive: Exclusive) -> Self {
-        Self { connection: Connection::Http1 { exclusive, pool: Weak::new() }, reused: false }
+        Self::new(Connection::Http1 { exclusive, pool: Weak::new() })
     }
 
     /// The lease of a connection of HTTP/2 that no pool knows.
     pub(super) fn of_http2(sender: http2::SendRequest<Body>) -> Self {
-        Self { connection: Connection::Alone(sender), reused: false }
+        Self::new(Connection::Alone(sender))
     }
 
     /// Leaves the connection to itself: the answer has ended, and the request is still on its
     /// way. It closes behind that.
     pub(super) fn leave(self) {
-        if let Connection::Http1 { mut exclusive, .. } = self.connection {
-            exclusive.task = None;
+        if let Connection::Http1 { exclusive, .. } = self.connection {
+            exclusive.leave();
         }
     }
-}
-
-/// An HTTP/1.1 connection. One that is dropped ends at once, even while an upstream that takes
-/// nothing blocks it: nobody waits for what is on its way any more.
-pub(super) struct Exclusive {
-    pub(super) sender: http1::SendRequest<Body>,
-    /// What runs it.
-    task: Option<AbortHandle>,
-}
-
-impl Exclusive {
-    /// Runs `connection`, over which `sender` sends, for as long as this is held.
-    pub(super) fn new(
-        sender: http1::SendRequest<Body>,
-        connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
-    ) -> Self {
-        Self { sender, task: Some(drive(connection)) }
-    }
-}
-
-impl Drop for Exclusive {
-    fn drop(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.abort();
-        }
-    }
-}
-
-/// Runs a connection until it ends. Its errors reach those who use it.
-pub(super) fn drive(
-    connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
-) -> AbortHandle {
-    let driving = tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection to an upstream ended");
-        }
-    });
-    driving.abort_handle()
 }

@@ -2,6 +2,7 @@
 //! sends it and hands on the answer. Whether it may be sent was decided before: it takes a
 //! [`Permit`](crate::authz::Permit) to get here.
 
+mod alarm;
 mod alone;
 mod attempt;
 mod balance;
@@ -10,6 +11,7 @@ mod claims;
 mod client;
 mod dial;
 mod endpoint;
+mod exclusive;
 mod expect;
 mod failed_try;
 mod first_frame;

@@ -13,8 +13,10 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::endpoint::Origin;
-use super::lease::{Connection, Exclusive, Lease, Wanted};
+use super::exclusive::Exclusive;
+use super::lease::{Connection, Lease, Wanted};
 use super::limit::{Admission, Limit, LineFull, Slot};
 use super::shared::{Connections, Made};
 use super::upstream::Protocol;
@@ -41,6 +43,7 @@ struct Kept {
 
 struct Idle {
     exclusive: Exclusive,
+    alarm: Alarm,
     since: Instant,
 }
 
@@ -96,13 +99,13 @@ impl Pool {
     pub(super) fn share(self: &Arc<Self>, made: Made) -> Lease {
         let stream = lock(&self.http2).share(made);
         self.see_to_reaping(&mut lock(&self.kept));
-        Lease { connection: Connection::Http2(stream), reused: false }
+        Lease::new(Connection::Http2(stream))
     }
 
     /// A connection that is there, or room for a new one, in the order in which requests came.
     pub(super) async fn room(self: &Arc<Self>, wanted: Wanted) -> Result<Room, LineFull> {
         if !self.limit.is_awaited()
-            && let Some(room) = self.room_now(wanted).await
+            && let Some(room) = self.room_now(wanted)
         {
             return Ok(room);
         }
@@ -113,16 +116,16 @@ impl Pool {
         let waiting = self.limit.queue(admission)?;
         let first = waiting.first().await;
         loop {
-            if let Some(room) = self.room_now(wanted).await {
+            if let Some(room) = self.room_now(wanted) {
                 return Ok(room);
             }
             first.room().await;
         }
     }
 
-    async fn room_now(self: &Arc<Self>, wanted: Wanted) -> Option<Room> {
+    fn room_now(self: &Arc<Self>, wanted: Wanted) -> Option<Room> {
         let there = match wanted {
-            Wanted::Any => self.take().await,
+            Wanted::Any => self.take(),
             Wanted::NewerThan(_) => self.shared(wanted),
         };
         match there {
@@ -132,16 +135,16 @@ impl Pool {
     }
 
     /// A kept connection that is still good.
-    pub(super) async fn take(self: &Arc<Self>) -> Option<Lease> {
+    pub(super) fn take(self: &Arc<Self>) -> Option<Lease> {
         if let Some(lease) = self.shared(Wanted::Any) {
             return Some(lease);
         }
         loop {
             // The one used last is the one least likely to have been closed.
-            let Idle { mut exclusive, since } = lock(&self.kept).idle.pop_back()?;
-            if since.elapsed() < self.patience && exclusive.sender.ready().await.is_ok() {
+            let Idle { mut exclusive, alarm, since } = lock(&self.kept).idle.pop_back()?;
+            if since.elapsed() < self.patience && exclusive.takes_request() {
                 let connection = Connection::Http1 { exclusive, pool: Arc::downgrade(self) };
-                return Some(Lease { connection, reused: true });
+                return Some(Lease { connection, reused: true, alarm });
             }
         }
     }
@@ -153,7 +156,7 @@ impl Pool {
             Wanted::NewerThan(failed) => Some(failed),
         };
         let stream = lock(&self.http2).lend(than)?;
-        Some(Lease { connection: Connection::Http2(stream), reused: true })
+        Some(Lease { reused: true, ..Lease::new(Connection::Http2(stream)) })
     }
 
     /// Closes a connection that nobody uses, so that there is room for another; whether there
@@ -164,12 +167,12 @@ impl Pool {
     }
 
     /// Takes back a connection that one request had for itself, for the next.
-    pub(super) fn keep(self: &Arc<Self>, exclusive: Exclusive) {
+    pub(super) fn keep(self: &Arc<Self>, exclusive: Exclusive, alarm: Alarm) {
         let mut kept = lock(&self.kept);
         if kept.idle.len() >= limits::MAX_IDLE_UPSTREAM_CONNECTIONS {
             return;
         }
-        kept.idle.push_back(Idle { exclusive, since: Instant::now() });
+        kept.idle.push_back(Idle { exclusive, alarm, since: Instant::now() });
         self.see_to_reaping(&mut kept);
         drop(kept);
         self.limit.given_back();
@@ -183,15 +186,19 @@ impl Pool {
     }
 }
 
-/// Closes connections that nobody used for `patience`; ends when there are none.
+/// Closes connections that nobody used for `patience`, and those that the other side has closed; ends
+/// when there are none.
 async fn reap(pool: Weak<Pool>, patience: Duration) {
+    let pause = patience.min(limits::IDLE_UPSTREAM_LOOK);
     loop {
-        tokio::time::sleep(patience).await;
+        tokio::time::sleep(pause).await;
         let Some(pool) = pool.upgrade() else { return };
         let mut kept = lock(&pool.kept);
-        while kept.idle.front().is_some_and(|oldest| oldest.since.elapsed() >= patience) {
-            kept.idle.pop_front();
-        }
+        kept.idle.retain_mut(|idle| {
+            let rested = idle.since.elapsed();
+            // What just came back is lent again before long, and looked at then.
+            rested < pause || rested < patience && idle.exclusive.takes_request()
+        });
         let mut common = lock(&pool.http2);
         common.reap(patience);
         if kept.idle.is_empty() && common.is_empty() {

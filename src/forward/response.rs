@@ -48,7 +48,7 @@ pub(super) enum BadAnswer {
 /// be on its way for as long as the upstream likes, and another request would wait behind it.
 pub(super) fn receive(
     response: Response<Incoming>,
-    lease: Lease,
+    mut lease: Lease,
     endpoint: Chosen,
     upload: Option<Arc<Progress>>,
     trailers: Trailers,
@@ -67,6 +67,9 @@ pub(super) fn receive(
     }
     let early = upload.as_ref().is_some_and(|upload| !upload.ended());
     let ends_expressly = lease.is_http2();
+    if early {
+        lease.run_by_itself();
+    }
     let mut lease = Returning { lease: Some(lease), upload, early, _endpoint: endpoint };
     if parts.status == StatusCode::NO_CONTENT {
         // It has neither a body nor a length (RFC 9110 §8.6), whatever the upstream says.
@@ -208,6 +211,16 @@ struct Stalled(Duration);
 #[error("the stream was reset before its end")]
 struct CutShort;
 
+impl Download {
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let mut incoming = Pin::new(&mut self.incoming);
+        match &mut self.lease.lease {
+            Some(lease) => lease.poll_for(cx, |cx| incoming.as_mut().poll_frame(cx)),
+            None => incoming.poll_frame(cx),
+        }
+    }
+}
+
 impl http_body::Body for Download {
     type Data = Bytes;
     type Error = BoxError;
@@ -219,7 +232,7 @@ impl http_body::Body for Download {
         if self.end.as_ref().is_some_and(AnswerEnd::is_over) {
             return Poll::Ready(None);
         }
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        match self.poll_incoming(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if frame.is_data()
                     && let Some(end) = self.end.as_mut().filter(|end| end.is_due())

@@ -1,0 +1,236 @@
+//! A connection of HTTP/1.1, which one request has at a time, and who runs it: its user, in the task
+//! that waits for what comes over it. A task of its own would cost two wake-ups a request. It gets one
+//! where the request and its answer go on side by side.
+//!
+//! Between requests nobody runs it: the pool looks, now and then and before it is lent, whether it
+//! was closed.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures_util::task::AtomicWaker;
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1};
+use hyper::{Request, Response};
+use tokio::task::{AbortHandle, unconstrained};
+
+use crate::body::Body;
+
+/// The connection. One that is dropped ends at once, even while an upstream that takes nothing blocks
+/// it: nobody waits for what is on its way any more.
+pub(super) struct Exclusive {
+    sender: http1::SendRequest<Body>,
+    run: Run,
+}
+
+/// Who runs it.
+enum Run {
+    /// Its user.
+    User(Running, Arc<Bell>),
+    /// A task, as long as this is held.
+    Task(AbortHandle),
+    /// Nobody: it has ended, or was left to its task.
+    Nobody,
+}
+
+type Running = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
+/// What the connection wakes: its user, while that waits. What the user itself does to it, by taking what
+/// came or by sending, would wake it for nothing; and between requests nobody is woken or held.
+#[derive(Default)]
+struct Bell {
+    rang: AtomicBool,
+    user: AtomicWaker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rang.store(true, Ordering::Release);
+        self.user.wake();
+    }
+}
+
+impl Exclusive {
+    /// `connection`, over which `sender` sends.
+    pub(super) fn new(
+        sender: http1::SendRequest<Body>,
+        connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
+    ) -> Self {
+        Self { sender, run: Run::User(Box::pin(connection), Arc::default()) }
+    }
+
+    /// Sends a request. The answer is polled with [`Self::poll_for`].
+    pub(super) fn send(
+        &mut self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send + use<>
+    {
+        self.sender.try_send_request(request)
+    }
+
+    /// Polls what comes over the connection.
+    pub(super) fn poll_for<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut coming: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let Run::User(connection, bell) = &mut self.run else { return coming(cx) };
+        bell.user.take();
+        // It comes when the connection is run, which is done here.
+        let mut silent = Context::from_waker(Waker::noop());
+        let came = coming(&mut silent);
+        if came.is_ready() {
+            return came;
+        }
+        bell.rang.store(false, Ordering::Release);
+        let bell = Arc::clone(bell);
+        let waker = Waker::from(Arc::clone(&bell));
+        if let Poll::Ready(outcome) = connection.as_mut().poll(&mut Context::from_waker(&waker)) {
+            self.run = Run::Nobody;
+            tell(outcome);
+        }
+        let came = coming(&mut silent);
+        if came.is_pending() {
+            bell.user.register(cx.waker());
+            // Before somebody was there to hear it.
+            if bell.rang.load(Ordering::Acquire) {
+                cx.waker().wake_by_ref();
+            }
+        }
+        came
+    }
+
+    /// Whether it can be lent: it is open, and done with the request before, as far as can be seen now.
+    pub(super) fn takes_request(&mut self) -> bool {
+        if let Run::User(connection, bell) = &mut self.run {
+            let waker = Waker::from(Arc::clone(bell));
+            // It has a look in any case, whatever else this task has done.
+            let looked = pin!(unconstrained(connection)).poll(&mut Context::from_waker(&waker));
+            if let Poll::Ready(outcome) = looked {
+                self.run = Run::Nobody;
+                tell(outcome);
+            }
+        }
+        self.sender.is_ready()
+    }
+
+    /// The same, of one whose answer has just ended: then nothing is new to be seen.
+    pub(super) fn is_free(&mut self) -> bool {
+        self.sender.is_ready() || self.takes_request()
+    }
+
+    /// Runs it by a task of its own from now on.
+    pub(super) fn run_by_itself(&mut self) {
+        self.run = match std::mem::replace(&mut self.run, Run::Nobody) {
+            Run::User(connection, _bell) => Run::Task(spawn(connection)),
+            other @ (Run::Task(_) | Run::Nobody) => other,
+        };
+    }
+
+    /// The same, whoever lets go of it.
+    pub(super) fn leave(mut self) {
+        self.run_by_itself();
+        self.run = Run::Nobody;
+    }
+}
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        if let Run::Task(task) = &self.run {
+            task.abort();
+        }
+    }
+}
+
+/// Runs a connection until it ends. Its errors reach those who use it.
+pub(super) fn spawn(
+    connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
+) -> AbortHandle {
+    tokio::spawn(async move { tell(connection.await) }).abort_handle()
+}
+
+fn tell(outcome: hyper::Result<()>) {
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "connection to an upstream ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::FutureExt as _;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+
+    async fn connection() -> (Exclusive, DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let (sender, connection) = http1::handshake(TokioIo::new(ours)).await.unwrap();
+        (Exclusive::new(sender, connection), theirs)
+    }
+
+    async fn head(theirs: &mut DuplexStream) -> Vec<u8> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(theirs.read_u8().await.unwrap());
+        }
+        head
+    }
+
+    #[tokio::test]
+    async fn its_user_runs_it_and_it_is_lent_until_the_other_side_closes_it() {
+        let (mut exclusive, mut theirs) = connection().await;
+        for _ in 0..2 {
+            let mut answer = pin!(exclusive.send(Request::new(Body::empty())));
+            let mut answer =
+                pin!(poll_fn(|cx| { exclusive.poll_for(cx, |cx| answer.as_mut().poll(cx)) }));
+            assert!(answer.as_mut().now_or_never().is_none());
+            assert!(head(&mut theirs).await.starts_with(b"GET / HTTP/1.1\r\n"));
+            theirs.write_all(ANSWER).await.unwrap();
+            answer.await.unwrap();
+            assert!(exclusive.is_free() && exclusive.takes_request());
+        }
+        drop(theirs);
+        assert!(!exclusive.takes_request());
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_answer_is_due_is_not_lent() {
+        let (mut exclusive, _theirs) = connection().await;
+        let _answer = exclusive.send(Request::new(Body::empty()));
+        assert!(!exclusive.is_free() && !exclusive.takes_request());
+    }
+
+    #[tokio::test]
+    async fn a_task_runs_it_where_nobody_polls_and_ends_when_it_is_dropped() {
+        let (mut exclusive, mut theirs) = connection().await;
+        let _answer = exclusive.send(Request::new(Body::empty()));
+        assert!(head(&mut theirs).now_or_never().is_none(), "nobody runs it");
+        exclusive.run_by_itself();
+        head(&mut theirs).await;
+        drop(exclusive);
+        assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn one_that_was_left_ends_behind_its_answer() {
+        let (mut exclusive, mut theirs) = connection().await;
+        let answer = exclusive.send(Request::new(Body::empty()));
+        exclusive.leave();
+        head(&mut theirs).await;
+        theirs.write_all(ANSWER).await.unwrap();
+        answer.await.unwrap();
+        assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
+    }
+}

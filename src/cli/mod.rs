@@ -216,6 +216,10 @@ pub fn main() -> ExitCode {
         None if io::stderr().is_terminal() => sink::LogFormat::Text,
         Some(LogFormat::Json) | None => sink::LogFormat::Json,
     };
+    let form = match global.log_format {
+        Some(LogFormat::Json) => start_log::Form::Events,
+        Some(LogFormat::Text) | None => start_log::Form::Text,
+    };
     let metrics = Metrics::default();
     let sink = match LogSink::start(Box::new(io::stderr()), format, metrics.clone()) {
         Ok(sink) => sink,
@@ -225,7 +229,9 @@ pub fn main() -> ExitCode {
         return usage_error(&format!("--log-level `{}`: {error}", global.log_level));
     }
     let code = match command.unwrap_or(Command::Run) {
-        Command::Run => run::main(&global.config, &sink, metrics),
+        Command::Run => {
+            run::main(&global.config, start_log::StartLog { sink: &sink, form }, metrics)
+        }
         Command::Check(arguments) => check::main(&global.config, &arguments),
         Command::Explain(arguments) => explain::main(&global.config, &arguments),
         Command::Test(arguments) => test::main(&global.config, &arguments),

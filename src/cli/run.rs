@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::start_log;
+use super::start_log::StartLog;
 use crate::chain::with_sources;
 use crate::clock::SystemClock;
 use crate::config::{Environment, Problems, Source};
@@ -67,28 +67,28 @@ impl Origin for File {
     }
 }
 
-pub(super) fn main(config: &str, sink: &LogSink, metrics: Metrics) -> ExitCode {
+pub(super) fn main(config: &str, said: StartLog<'_>, metrics: Metrics) -> ExitCode {
     let supervisor = match Supervisor::of_process() {
         Ok(supervisor) => supervisor,
-        Err(error) => return start_log::failure(&with_sources(&error), sink),
+        Err(error) => return said.failure(&with_sources(&error)),
     };
     let prepared =
         match launch::prepare(Box::new(File::new(config)), Arc::new(SystemClock), metrics) {
             Ok(prepared) => prepared.under(supervisor),
             Err(problems) => {
-                start_log::problems(&problems, sink);
+                said.problems(&problems);
                 return ExitCode::FAILURE;
             }
         };
     if !prepared.warnings().is_empty() {
-        start_log::problems(prepared.warnings(), sink);
+        said.problems(prepared.warnings());
     }
     let runtime = match runtime(prepared.resolved().server.workers) {
         Ok(runtime) => runtime,
-        Err(error) => return start_log::failure(&format!("no runtime: {error}"), sink),
+        Err(error) => return said.failure(&format!("no runtime: {error}")),
     };
-    let code = runtime.block_on(serve(prepared, sink));
-    sink.close();
+    let code = runtime.block_on(serve(prepared, said));
+    said.sink.close();
     // Whoever is still busy was cut off by the drain.
     runtime.shutdown_background();
     code
@@ -107,13 +107,13 @@ pub(super) fn runtime(workers: Option<usize>) -> std::io::Result<Runtime> {
     builder.enable_all().thread_name("gateway").build()
 }
 
-async fn serve(prepared: Prepared, sink: &LogSink) -> ExitCode {
+async fn serve(prepared: Prepared, said: StartLog<'_>) -> ExitCode {
     let signals = Signals::register();
-    let started = prepared.start(sink.clone());
+    let started = prepared.start(said.sink.clone());
     match (started, signals) {
-        (Ok(running), Ok(signals)) => until_signal(running, signals, sink).await,
-        (Err(error), _) => start_log::not_started(&error, sink),
-        (_, Err(error)) => start_log::failure(&format!("signals can't be handled: {error}"), sink),
+        (Ok(running), Ok(signals)) => until_signal(running, signals, said.sink).await,
+        (Err(error), _) => said.not_started(&error),
+        (_, Err(error)) => said.failure(&format!("signals can't be handled: {error}")),
     }
 }
 

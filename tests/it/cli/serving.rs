@@ -224,8 +224,8 @@ fn a_start_that_fails_says_so_in_the_form_of_the_log() {
     );
     let path = file.path().display().to_string();
     let place = format!("{path}:3:28: error: ");
-    for arguments in [&["-c", &path, "--log-format", "json"][..], &["run", "-c", &path]] {
-        let ended = run(arguments);
+    for arguments in [&["-c", &path][..], &["run", "-c", &path]] {
+        let ended = run(&[arguments, &["--log-format", "json"]].concat());
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
         let events = events(&ended.stderr);
         assert!(events.len() >= 2, "{events:?}");
@@ -236,8 +236,11 @@ fn a_start_that_fails_says_so_in_the_form_of_the_log() {
         assert_eq!(event["file"], json!(path));
         assert!(event["hint"].as_str().unwrap().contains("`auth`"), "{event}");
     }
-    let text = run(&["-c", &path, "--log-format", "text"]);
-    assert!(text.stderr.starts_with(&path) && text.stderr.contains("\nhint: "), "{text:?}");
+    // Also without a terminal: the log would be JSON then, and this is for who looks why there is none.
+    for arguments in [&["-c", &path][..], &["-c", &path, "--log-format", "text"]] {
+        let text = run(arguments);
+        assert!(text.stderr.starts_with(&path) && text.stderr.contains("\nhint: "), "{text:?}");
+    }
     let quiet = run(&["-c", &path, "--log-format", "json", "--log-level", "off"]);
     assert!(quiet.stderr.starts_with(&path), "{quiet:?}");
     let checked = run(&["check", "-c", &path, "--log-format", "json"]);

@@ -302,6 +302,27 @@ pub fn with_flipped_bit(token: &str) -> String {
     })
 }
 
+/// `token`, signed with ES256, with the same numbers in the form that ECDSA has elsewhere (RFC 3279
+/// §2.2.3) and a JWS has not (RFC 7518 §3.4).
+pub fn with_signature_in_der(token: &str) -> String {
+    with_part(token, 2, |signature| {
+        let fixed = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let (r, s) = fixed.split_at(32);
+        let numbers = [der_integer(r), der_integer(s)].concat();
+        let length = u8::try_from(numbers.len()).unwrap();
+        encode([&[0x30, length][..], &numbers].concat())
+    })
+}
+
+/// A positive number in DER: as short as it can be, its top bit clear.
+fn der_integer(number: &[u8]) -> Vec<u8> {
+    let mut bytes: Vec<u8> = number.iter().copied().skip_while(|byte| *byte == 0).collect();
+    if bytes.first().is_none_or(|first| *first >= 0x80) {
+        bytes.insert(0, 0);
+    }
+    [&[2, u8::try_from(bytes.len()).unwrap()][..], &bytes].concat()
+}
+
 /// The payload of `token`, if it is one.
 pub fn decode_claims(token: &str) -> Option<Map<String, Value>> {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::authn::forge::Signer;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1};
 use serde_json::json;
 
 #[allow(clippy::needless_pass_by_value, reason = "rows are written in place")]
@@ -107,6 +108,40 @@ fn a_key_checks_signatures_of_the_algorithm_that_is_asked_for_and_no_other() {
             }
         }
     }
+}
+
+#[test]
+fn the_same_numbers_of_a_signature_in_der_do_not_hold() {
+    for (signer, algorithm, in_der) in [
+        (Signer::p256("k"), Algorithm::Es256, &ECDSA_P256_SHA256_ASN1),
+        (Signer::p384("k"), Algorithm::Es384, &ECDSA_P384_SHA384_ASN1),
+    ] {
+        let (set, _) = read(vec![signer.jwk()]).unwrap();
+        let key = set.key("k").unwrap();
+        let fixed = signer.sign(algorithm, b"message");
+        let der = der(&fixed);
+        let (Material::P256(point) | Material::P384(point)) = &key.material else {
+            panic!("{} is no EC key", key.describe())
+        };
+        let elsewhere = ParsedPublicKey::new(in_der, point).unwrap();
+        assert!(elsewhere.verify_sig(b"message", &der).is_ok(), "it is a good one of its form");
+        let verifier = key.verifier(algorithm).unwrap();
+        assert!(verifier.holds(b"message", &fixed) && !verifier.holds(b"message", &der));
+    }
+}
+
+/// The two numbers of an ECDSA signature as RFC 3279 §2.2.3 has them.
+fn der(fixed: &[u8]) -> Vec<u8> {
+    let integer = |number: &[u8]| {
+        let mut bytes = unsigned(number.to_vec());
+        if bytes[0] >= 0x80 {
+            bytes.insert(0, 0);
+        }
+        [&[2, u8::try_from(bytes.len()).unwrap()][..], &bytes].concat()
+    };
+    let (r, s) = fixed.split_at(fixed.len() / 2);
+    let numbers = [integer(r), integer(s)].concat();
+    [&[0x30, u8::try_from(numbers.len()).unwrap()][..], &numbers].concat()
 }
 
 #[test]

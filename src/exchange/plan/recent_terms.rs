@@ -4,11 +4,11 @@
 //! again. It decides which are kept; it refuses to know what terms are made of. A look-up locks
 //! one shard for reading and allocates nothing.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use foldhash::fast::RandomState;
+use foldhash::fast;
 
 use crate::authn::Endpoints;
 use crate::exchange::grant::Grant;
@@ -27,9 +27,10 @@ pub(super) struct Particulars<'a> {
 /// have the same one, which only [`RecentTerms::slots`] can tell, the last stays.
 #[derive(Default)]
 pub(super) struct RecentTerms {
-    /// Keyed at random, so that no caller can choose whose terms it pushes out.
+    /// Made to stand a choice of what is hashed, so that no caller can choose whose terms it
+    /// pushes out; what it gives may be hashed by anything.
     slots: RandomState,
-    by_slot: DashMap<u64, Remembered, RandomState>,
+    by_slot: DashMap<u64, Remembered, fast::RandomState>,
 }
 
 struct Remembered {

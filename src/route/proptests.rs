@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::canonical::canonicalise;
+use super::readings::{all_readings, lax_readings};
 use crate::rejection::Code;
 use crate::route::{EncodedSlashes, HostPattern, PathPattern, RouteMatch, RouteTable, Target};
 
@@ -267,6 +268,12 @@ fn hostile_path() -> impl Strategy<Value = String> {
     vec(piece, 0..9).prop_map(|pieces| format!("/{}", pieces.concat()))
 }
 
+/// A path that has `text`, all of it escaped.
+fn escaped(text: &str) -> String {
+    let escapes: Vec<String> = text.bytes().map(|octet| format!("%{octet:02X}")).collect();
+    format!("/a{}b", escapes.concat())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -285,6 +292,20 @@ proptest! {
     fn canonicalisation_never_panics(path in "\\PC{0,40}|/[/.%;a2eEfF5cC\\\\]{0,24}") {
         if let Ok(canonical) = canonicalise(&path) {
             prop_assert!(canonical.respelled.is_none_or(|text| text.starts_with('/')));
+        }
+    }
+
+    #[test]
+    fn the_short_way_to_the_readings_leads_where_the_long_one_does(
+        path in prop_oneof![
+            hostile_path(),
+            "/[a-c/.;%2\\x{e9}]{0,24}",
+            "[ -~]{0,4}|\\PC{0,3}".prop_map(|text| escaped(&text)),
+        ],
+    ) {
+        if let Ok(canonical) = canonicalise(&path) {
+            let path = canonical.respelled.unwrap_or(path);
+            prop_assert_eq!(lax_readings(&path), all_readings(&path));
         }
     }
 

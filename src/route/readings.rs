@@ -19,8 +19,8 @@ const KEPT_SLASH: &str = "\u{F8FF}";
 /// a slash is looked for apart.
 const OF_MEANING: [char; 6] = [';', '%', '\\', '?', '#', '\0'];
 
-/// The readings of `path`, which is canonical, decoded and resolved, none twice; at most 64. `None` where decoding
-/// on and on leaves what is not UTF-8.
+/// The readings of `path`, which is canonical, decoded and resolved, none twice; at most 64.
+/// `None` where decoding on and on leaves what is not UTF-8.
 pub(super) fn lax_readings(path: &str) -> Option<Vec<String>> {
     let decoded = decode_once(path);
     // Nothing that any reader takes for more than itself: all that there is to do is decoded.
@@ -30,7 +30,8 @@ pub(super) fn lax_readings(path: &str) -> Option<Vec<String>> {
     all_readings(path)
 }
 
-fn all_readings(path: &str) -> Option<Vec<String>> {
+/// The same the long way, which looks for each reading.
+pub(super) fn all_readings(path: &str) -> Option<Vec<String>> {
     let mut texts = vec![path.to_owned()];
     branch(&mut texts, |text| {
         let kept = text.replace("%2F", KEPT_SLASH).replace("%2f", KEPT_SLASH);

@@ -16,6 +16,9 @@ SHARING = 4
 # After so many requests callers with TLS leave a connection, so that handshakes go on all the time,
 # and those by the listener that comes and goes look whether it is there again.
 STAY = 10
+# A connection that has no request when the end begins is closed after so many seconds
+# (`limits::DRAIN_MOMENT`). A caller asks again in a tenth of it, unless the machine is too busy.
+DRAIN_MOMENT = 1.0
 
 
 class Over(Exception):
@@ -178,12 +181,19 @@ class Way:
         # Whether it is to the listener that comes and goes.
         self.visiting = False
         self.asked = 0
+        # When the last request was sent.
+        self.last = time.monotonic()
         self.opening = asyncio.Lock()
 
     async def ask(self, path, token=None):
-        """The whole answer; asks again if the request may have crossed with a close."""
+        """The whole answer; asks again if the request may have crossed with a close.
+
+        Over HTTP/1.1 it may not on a connection that had an answer, where a drain gives a moment,
+        but for a caller that left that unused: those are counted.
+        """
         while True:
             connection, visiting = await self.usable(), self.visiting
+            before, self.last = self.last, time.monotonic()
             answer = connection.ask(path, token)
             self.asked += 1
             try:
@@ -195,6 +205,14 @@ class Way:
                     self.connection = None
                 if not visiting and not self.load.turned:
                     raise Failed(f"{crossed}; and nothing is to be closed here") from crossed
+                # Its last answer did not tell it to go, so the end began after that was asked for.
+                if connection.heard and self.kind.protocol is Http1:
+                    had = time.monotonic() - before
+                    if had < DRAIN_MOMENT:
+                        raise Failed(
+                            f"{crossed}; {had:.3f} s after it was asked for an answer that did not tell "
+                            f"to go, and who waits has {DRAIN_MOMENT} s"
+                        ) from crossed
                 since = "reused" if connection.heard else "new"
                 self.load.told[f"crossed on a {since} {self.kind.protocol.__name__} connection"] += 1
 

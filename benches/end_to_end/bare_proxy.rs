@@ -4,7 +4,6 @@
 //! prefixes, no log, no metrics, no timeouts, no limits, no hop-by-hop header but `Connection`. With a
 //! certificate it speaks TLS with the gateway's settings, and HTTP/2 as hyper has it.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -21,8 +20,6 @@ use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use jsonwebtoken::jwk::JwkSet;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,6 +27,10 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::users::{self, CLIENT_ID, CLIENT_SECRET, TENANT, UPSTREAM_SCOPE};
 use crate::{Failure, report, tls};
+
+mod verifier;
+
+use verifier::Verifier;
 
 /// The first argument that makes this binary the bare proxy; its own address, another without TLS
 /// to see whether it is there, the upstream's and the provider's authority follow; and for TLS the
@@ -44,8 +45,7 @@ struct BareProxy {
     tokens: DashMap<[u8; 32], HeaderValue>,
     /// SHA-256 of the tokens that were verified and go on as nothing.
     verified: DashMap<[u8; 32], ()>,
-    keys: HashMap<String, DecodingKey>,
-    validation: Validation,
+    verifier: Verifier,
     token_client: Client<HttpConnector, Full<Bytes>>,
     token_endpoint: Uri,
 }
@@ -133,24 +133,14 @@ impl BareProxy {
         let token_client = client();
         let jwks: Uri = format!("{authority}/{TENANT}/discovery/v2.0/keys").parse()?;
         let jwks = token_client.get(jwks).await?.into_body().collect().await?.to_bytes();
-        let jwks: JwkSet = serde_json::from_slice(&jwks)?;
-        let mut keys = HashMap::new();
-        for key in &jwks.keys {
-            let kid = key.common.key_id.clone().unwrap_or_default();
-            keys.insert(kid, DecodingKey::from_jwk(key)?);
-        }
-        let mut validation = Validation::new(Algorithm::RS256);
-        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        validation.set_issuer(&[users::issuer(authority)]);
-        validation.set_audience(&[CLIENT_ID]);
+        let verifier = Verifier::new(&jwks, users::issuer(authority))?;
         Ok(Self {
             upstream: upstream.parse()?,
             upstream_host: upstream.parse()?,
             client: client(),
             tokens: DashMap::new(),
             verified: DashMap::new(),
-            keys,
-            validation,
+            verifier,
             token_client,
             token_endpoint: format!("{authority}/{TENANT}/oauth2/v2.0/token").parse()?,
         })
@@ -186,7 +176,7 @@ impl BareProxy {
         if let Some(outbound) = self.tokens.get(&key) {
             return Ok(outbound.clone());
         }
-        self.verify(inbound)?;
+        self.verifier.verify(inbound)?;
         let outbound = self.exchange(inbound).await?;
         self.tokens.insert(key, outbound.clone());
         Ok(outbound)
@@ -196,16 +186,9 @@ impl BareProxy {
     fn check(&self, headers: &HeaderMap) -> Result<(), Failure> {
         let (inbound, key) = bearer(headers)?;
         if !self.verified.contains_key(&key) {
-            self.verify(inbound)?;
+            self.verifier.verify(inbound)?;
             self.verified.insert(key, ());
         }
-        Ok(())
-    }
-
-    fn verify(&self, token: &str) -> Result<(), Failure> {
-        let kid = jsonwebtoken::decode_header(token)?.kid.ok_or("no kid")?;
-        let key = self.keys.get(&kid).ok_or("unknown kid")?;
-        jsonwebtoken::decode::<Value>(token, key, &self.validation)?;
         Ok(())
     }
 

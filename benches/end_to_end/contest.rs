@@ -58,7 +58,7 @@ impl Contestant {
         let seat = Seat::start(settings, &sitting, world.addresses, &world.users).await?;
         if case.route() != Route::Plain && case.transport() == Transport::Clear {
             let forged = world.users.forged().ok_or("no token to forge")?;
-            if !load::refuses(seat.address, &routes_file::guarded_path(), &forged).await? {
+            if !load::refuses(seat.address, &routes_file::path(case.route()), &forged).await? {
                 return Err(format!("`{}` took a forged token", proxy.name()).into());
             }
         }
@@ -107,7 +107,7 @@ impl Contestant {
             })
             .await?;
         self.fail_unless_exact(world, &before, 0)?;
-        self.seat.fail_if_log_is_empty()?;
+        self.seat.fail_if_log_stays_empty().await?;
         let [began, ended] = marks.as_slice() else {
             return Err("a round has a beginning and an end".into());
         };
@@ -122,10 +122,12 @@ impl Contestant {
         exchanged: usize,
     ) -> Result<Round, Failure> {
         let before = self.before(world);
+        self.seat.empty_log()?;
         let began = self.mark()?;
         let latencies = self.load.each_once(users).await?;
         let ended = self.mark()?;
         self.fail_unless_exact(world, &before, exchanged)?;
+        self.seat.fail_if_log_stays_empty().await?;
         Ok(Round::new(ended.0 - began.0, ended.1 - began.1, ended.2 - began.2, latencies))
     }
 
@@ -137,10 +139,12 @@ impl Contestant {
         rate: f64,
     ) -> Result<Round, Failure> {
         let before = self.before(world);
+        self.seat.empty_log()?;
         let began = self.mark()?;
         let latencies = self.load.open_loop(rate, settings.ramp, settings.round).await?;
         let ended = self.mark()?;
         self.fail_unless_exact(world, &before, 0)?;
+        self.seat.fail_if_log_stays_empty().await?;
         Ok(Round::new(ended.0 - began.0, ended.1 - began.1, ended.2 - began.2, latencies))
     }
 

@@ -126,7 +126,7 @@ fn open_route(name: &str, upstream: &str) -> String {
     )
 }
 
-/// The path of a request of user 0 that needs a token.
-pub(crate) fn guarded_path() -> String {
-    format!("/{}/{}/0", Route::Swap.name(), Payload::Small.name())
+/// The path of a request of user 0 by way of `route`.
+pub(crate) fn path(route: Route) -> String {
+    format!("/{}/{}/0", route.name(), Payload::Small.name())
 }

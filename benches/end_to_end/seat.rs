@@ -21,6 +21,9 @@ use crate::{Failure, bare_proxy, envoy, load, nginx, report};
 /// A debug build on a busy machine is ready in a second.
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
 const READY_POLL: Duration = Duration::from_millis(1);
+/// The gateway writes what it logged 100 times a second; this is for a busy machine.
+const LOG_TIMEOUT: Duration = Duration::from_secs(10);
+const LOG_POLL: Duration = Duration::from_millis(5);
 /// How much of the end of a failed proxy's log is shown, in lines.
 const SHOWN_LINES: usize = 40;
 
@@ -131,15 +134,24 @@ impl Seat {
         self.log.set_len(0)
     }
 
+    /// Waits for the first lines since the log was emptied: they come in batches.
+    ///
     /// # Errors
     ///
-    /// If a proxy that has an access log wrote none since it was emptied.
-    pub(crate) fn fail_if_log_is_empty(&self) -> Result<(), Failure> {
+    /// If a proxy that has an access log writes none.
+    pub(crate) async fn fail_if_log_stays_empty(&self) -> Result<(), Failure> {
         match self.proxy {
-            Proxy::Gateway if self.log.metadata()?.len() == 0 => {
-                Err("the gateway wrote no access log in a round".into())
+            Proxy::Bare | Proxy::Nginx | Proxy::Envoy => Ok(()),
+            Proxy::Gateway => {
+                let began = Instant::now();
+                while self.log.metadata()?.len() == 0 {
+                    if began.elapsed() > LOG_TIMEOUT {
+                        return Err("the gateway wrote no access log in a round".into());
+                    }
+                    tokio::time::sleep(LOG_POLL).await;
+                }
+                Ok(())
             }
-            Proxy::Gateway | Proxy::Bare | Proxy::Nginx | Proxy::Envoy => Ok(()),
         }
     }
 

@@ -4,10 +4,12 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::case::{Case, Proxy, Transport};
 use crate::load::{self, Asked, Lanes, Load, To};
 use crate::report::{self, Bound, Section, median};
-use crate::routes_file::Written;
+use crate::routes_file::{NEW_ONE_IN, Written};
 use crate::seat::{Seat, Sitting};
 use crate::settings::Settings;
 use crate::{Failure, World};
@@ -15,6 +17,9 @@ use crate::{Failure, World};
 /// Probes look in on so many connections, each once in [`PAUSE`].
 const PROBES: usize = 4;
 const PAUSE: Duration = Duration::from_millis(1);
+/// A reload is asked for so long after the file was written, at most: the watch of the file, which
+/// looks each second and reads it at the second look that finds it so, must not come first.
+const ASKED_AFTER: Duration = Duration::from_millis(500);
 
 /// Runs the case.
 pub(crate) async fn run(settings: &Settings, world: &World) -> Result<Section, Failure> {
@@ -83,7 +88,7 @@ async fn reload(
     seat: &Seat,
     is_reloading: &Cell<bool>,
 ) -> Result<Duration, Failure> {
-    tokio::time::sleep(settings.round / 4).await;
+    tokio::time::sleep(ASKED_AFTER.min(settings.round / 4)).await;
     let admin = seat.admin;
     let request = format!(
         "POST /api/v1/reload HTTP/1.1\r\nhost: {admin}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -96,7 +101,18 @@ async fn reload(
     if status != 200 {
         return Err(format!("a reload was answered with {status}: {body}").into());
     }
+    let (read, due) = (new_routes(&body)?, settings.routes.div_ceil(NEW_ONE_IN));
+    if read != due {
+        return Err(format!("a reload found {read} new routes where {due} were due: {body}").into());
+    }
     Ok(took)
+}
+
+/// How many routes the answer to a reload names that were not there before.
+fn new_routes(body: &str) -> Result<usize, Failure> {
+    let answer: Value = serde_json::from_str(body)?;
+    let added = answer.pointer("/changes/routes/added").and_then(Value::as_array);
+    Ok(added.ok_or_else(|| format!("no changes: {body}"))?.len())
 }
 
 fn longest_ms(latencies: &[Duration]) -> f64 {

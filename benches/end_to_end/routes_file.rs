@@ -8,6 +8,9 @@ use crate::seat::Addresses;
 use crate::tls::CertificateFiles;
 use crate::users::{CLIENT_ID, INBOUND_SCOPE, TENANT, UPSTREAM_SCOPE};
 
+/// Of the routes of services that nobody calls, those of one file alone: the first of this many.
+pub(crate) const NEW_ONE_IN: usize = 10;
+
 /// What is not the same in all cases.
 #[derive(Clone, Default)]
 pub(crate) struct Written {
@@ -66,8 +69,7 @@ server:
     fn write_more_routes(&self, text: &mut String) {
         let upstream = Route::Plain.name();
         for number in 0..self.more_routes {
-            // Every tenth is of this file alone.
-            let generation = if number % 10 == 0 { self.generation } else { 0 };
+            let generation = if number % NEW_ONE_IN == 0 { self.generation } else { 0 };
             // Writing to a string can't fail.
             write!(
                 text,

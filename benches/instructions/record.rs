@@ -23,6 +23,8 @@ pub(crate) struct Verdict {
     /// Both builds, if they can't be compared.
     other_builds: Option<(String, String)>,
     lines: Vec<Line>,
+    /// Cases that are recorded and were not counted.
+    gone: Vec<String>,
 }
 
 struct Line {
@@ -89,7 +91,9 @@ impl Record {
         });
         let other_builds =
             (self.build != recorded.build).then(|| (recorded.build.clone(), self.build.clone()));
-        Verdict { other_builds, lines: lines.collect() }
+        let is_gone = |name: &String| self.counts.iter().all(|(other, _)| other != name);
+        let gone = recorded.counts.iter().map(|(name, _)| name).filter(|name| is_gone(name));
+        Verdict { other_builds, lines: lines.collect(), gone: gone.cloned().collect() }
     }
 }
 
@@ -104,9 +108,11 @@ impl fmt::Display for Record {
 }
 
 impl Verdict {
-    /// Whether a count grew by more than is tolerated, or has no record, under the same compiler.
+    /// Whether a case that is recorded was not counted; or, under the same compiler, a count grew
+    /// by more than is tolerated or has no record.
     pub(crate) fn is_regression(&self) -> bool {
-        self.other_builds.is_none() && self.lines.iter().any(Line::is_regression)
+        let has_grown = self.other_builds.is_none() && self.lines.iter().any(Line::is_regression);
+        has_grown || !self.gone.is_empty()
     }
 }
 
@@ -115,6 +121,13 @@ impl fmt::Display for Verdict {
         for line in &self.lines {
             writeln!(f, "{line}")?;
         }
+        for name in &self.gone {
+            writeln!(
+                f,
+                "{name}: recorded, but not counted. If there is no such case any more, record \
+                 without it: UPDATE=1 tests/run instructions"
+            )?;
+        }
         match &self.other_builds {
             Some((recorded, counted)) => write!(
                 f,
@@ -122,9 +135,9 @@ impl fmt::Display for Verdict {
                  compilers differ by themselves. Record anew, on a commit that is known to be good: \
                  UPDATE=1 tests/run instructions"
             ),
-            None if self.is_regression() => write!(
+            None if self.lines.iter().any(Line::is_regression) => write!(
                 f,
-                "more than {TOLERATED_PERCENT} % above the record. If that is the price of something, \
+                "more than {TOLERATED_PERCENT} % above the record, or not in it. If that is the price of something, \
                  say so in the commit and record it: UPDATE=1 tests/run instructions"
             ),
             None if self.lines.iter().any(Line::is_notably_less) => write!(

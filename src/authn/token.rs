@@ -3,6 +3,9 @@
 //! [`Unverified`] has passed the checks that cost little and need no key, and is only good
 //! for choosing the provider and the key. [`VerifiedClaims`] is the witness that the
 //! signature held; nothing else makes one. What the claims mean is for `claims.rs`.
+//!
+//! jsonwebtoken has no part in this: it looks at `nbf` only where asked to, skips the check of `iss`,
+//! `aud` or `sub` that has the wrong JSON type, and enforces neither `crit` nor `typ`.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

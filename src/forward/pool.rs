@@ -172,7 +172,7 @@ impl Pool {
         if kept.idle.len() >= limits::MAX_IDLE_UPSTREAM_CONNECTIONS {
             return;
         }
-        kept.idle.push_back(Idle { exclusive, alarm, since: Instant::now() });
+        kept.idle.push_back(Idle { exclusive, alarm: alarm.quiet(), since: Instant::now() });
         self.see_to_reaping(&mut kept);
         drop(kept);
         self.limit.given_back();

@@ -12,10 +12,11 @@ use super::Trail;
 use super::balance::Chosen;
 use super::client::{self, ConnectError};
 use super::dial::{self, Dialled, Spoken};
-use super::exclusive::{self, Exclusive};
+use super::exclusive::Exclusive;
 use super::first_frame;
 use super::lease::Lease;
 use super::limit::Slot;
+use super::own_task;
 use super::request::Forwarding;
 use super::send_error::SendError;
 use super::socket::Socket;
@@ -130,7 +131,7 @@ where
     } else {
         ExtendedConnect::Refused
     };
-    exclusive::spawn(connection);
+    own_task::run(connection);
     Ok(Alone::Http2(Lease::of_http2(sender), extended))
 }
 

@@ -17,6 +17,7 @@ use hyper::client::conn::{TrySendError, http1};
 use hyper::{Request, Response};
 use tokio::task::{AbortHandle, unconstrained};
 
+use super::own_task;
 use crate::body::Body;
 
 /// The connection. One that is dropped ends at once, even while an upstream that takes nothing blocks
@@ -94,7 +95,7 @@ impl Exclusive {
         let waker = Waker::from(Arc::clone(&bell));
         if let Poll::Ready(outcome) = connection.as_mut().poll(&mut Context::from_waker(&waker)) {
             self.run = Run::Nobody;
-            tell(outcome);
+            own_task::ended(outcome);
         }
         let came = coming(&mut silent);
         if came.is_pending() {
@@ -115,7 +116,7 @@ impl Exclusive {
             let looked = pin!(unconstrained(connection)).poll(&mut Context::from_waker(&waker));
             if let Poll::Ready(outcome) = looked {
                 self.run = Run::Nobody;
-                tell(outcome);
+                own_task::ended(outcome);
             }
         }
         self.sender.is_ready()
@@ -129,7 +130,7 @@ impl Exclusive {
     /// Runs it by a task of its own from now on.
     pub(super) fn run_by_itself(&mut self) {
         self.run = match std::mem::replace(&mut self.run, Run::Nobody) {
-            Run::User(connection, _bell) => Run::Task(spawn(connection)),
+            Run::User(connection, _bell) => Run::Task(own_task::run(connection)),
             other @ (Run::Task(_) | Run::Nobody) => other,
         };
     }
@@ -146,19 +147,6 @@ impl Drop for Exclusive {
         if let Run::Task(task) = &self.run {
             task.abort();
         }
-    }
-}
-
-/// Runs a connection until it ends. Its errors reach those who use it.
-pub(super) fn spawn(
-    connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
-) -> AbortHandle {
-    tokio::spawn(async move { tell(connection.await) }).abort_handle()
-}
-
-fn tell(outcome: hyper::Result<()>) {
-    if let Err(error) = outcome {
-        tracing::debug!(%error, "connection to an upstream ended");
     }
 }
 

@@ -90,7 +90,8 @@ impl Exclusive {
         if came.is_ready() {
             return came;
         }
-        bell.rang.store(false, Ordering::Release);
+        // Who takes a ring back sees what it was rung for.
+        bell.rang.swap(false, Ordering::AcqRel);
         let bell = Arc::clone(bell);
         let waker = Waker::from(Arc::clone(&bell));
         if let Poll::Ready(outcome) = connection.as_mut().poll(&mut Context::from_waker(&waker)) {

@@ -100,15 +100,16 @@ async fn connect(endpoint: &Chosen, slot: Slot) -> Result<Alone, ConnectError> {
     }
 }
 
-async fn over_http1<S>(stream: S) -> Result<Alone, ConnectError>
+async fn over_http1<S>(socket: Socket<S>) -> Result<Alone, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(limits::CONNECTION_BUFFER_BYTES);
-    let handshake = builder.handshake(TokioIo::new(stream)).await;
+    let (socket, held_up) = socket.watched();
+    let handshake = builder.handshake(TokioIo::new(socket)).await;
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;
-    let mut exclusive = Exclusive::new(sender, connection.with_upgrades());
+    let mut exclusive = Exclusive::new(sender, connection.with_upgrades(), held_up);
     exclusive.run_by_itself();
     Ok(Alone::Http1(Lease::of_http1(exclusive)))
 }

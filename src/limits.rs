@@ -210,6 +210,17 @@ pub const MAX_IDLE_UPSTREAM_CONNECTIONS: usize = 512;
 /// may the socket of one that was stay open here.
 pub const IDLE_UPSTREAM_LOOK: Duration = Duration::from_secs(1);
 
+/// How long the last bytes of a request may take to an upstream that has answered it already. They
+/// are those in our buffers, less than 100 KiB: nobody waits for them, and their connection is closed.
+pub const REQUEST_TAIL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Idle connections of an upstream that a request finds closed, one after the other, before it leaves
+/// the rest to a task and has a new one made: each look costs it some microseconds.
+pub const DEAD_CONNECTIONS_IN_A_ROW: usize = 4;
+
+/// Idle connections of an upstream that are looked at in one go, before other tasks have their turn.
+pub const IDLE_CONNECTIONS_PER_TURN: usize = 32;
+
 /// How old the addresses of an upstream's name get before it is looked up again. The system's
 /// resolver tells no time to live; this is that of names that are made to move.
 pub const NAME_AGE: Duration = Duration::from_secs(30);

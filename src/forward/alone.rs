@@ -12,10 +12,11 @@ use super::Trail;
 use super::balance::Chosen;
 use super::client::{self, ConnectError};
 use super::dial::{self, Dialled, Spoken};
-use super::exclusive::{self, Exclusive};
+use super::exclusive::Exclusive;
 use super::first_frame;
 use super::lease::Lease;
 use super::limit::Slot;
+use super::own_task;
 use super::request::Forwarding;
 use super::send_error::SendError;
 use super::socket::Socket;
@@ -99,15 +100,16 @@ async fn connect(endpoint: &Chosen, slot: Slot) -> Result<Alone, ConnectError> {
     }
 }
 
-async fn over_http1<S>(stream: S) -> Result<Alone, ConnectError>
+async fn over_http1<S>(socket: Socket<S>) -> Result<Alone, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(limits::CONNECTION_BUFFER_BYTES);
-    let handshake = builder.handshake(TokioIo::new(stream)).await;
+    let (socket, held_up) = socket.watched();
+    let handshake = builder.handshake(TokioIo::new(socket)).await;
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;
-    let mut exclusive = Exclusive::new(sender, connection.with_upgrades());
+    let mut exclusive = Exclusive::new(sender, connection.with_upgrades(), held_up);
     exclusive.run_by_itself();
     Ok(Alone::Http1(Lease::of_http1(exclusive)))
 }
@@ -130,7 +132,7 @@ where
     } else {
         ExtendedConnect::Refused
     };
-    exclusive::spawn(connection);
+    own_task::run(connection);
     Ok(Alone::Http2(Lease::of_http2(sender), extended))
 }
 

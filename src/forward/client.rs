@@ -140,9 +140,10 @@ where
 {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(limits::CONNECTION_BUFFER_BYTES);
+    let (socket, held_up) = socket.watched();
     let handshake = builder.handshake(TokioIo::new(socket)).await;
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;
-    let exclusive = Exclusive::new(sender, connection);
+    let exclusive = Exclusive::new(sender, connection, held_up);
     let connection = Connection::Http1 { exclusive, pool: Arc::downgrade(pool) };
     Ok(Lease::new(connection))
 }

@@ -113,9 +113,9 @@ impl Lease {
 
     /// Gives the connection back: the request and its answer have ended well.
     pub(super) fn give_back(self) {
-        if let Connection::Http1 { mut exclusive, pool } = self.connection
+        if let Connection::Http1 { exclusive, pool } = self.connection
+            && let Some(exclusive) = exclusive.freed()
             && let Some(pool) = pool.upgrade()
-            && exclusive.is_free()
         {
             pool.keep(exclusive, self.alarm);
         }

@@ -30,6 +30,7 @@ mod names;
 mod outlier;
 mod overheard;
 mod own_certificate;
+mod own_task;
 mod pool;
 mod replay;
 mod request;

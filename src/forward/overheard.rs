@@ -1,5 +1,5 @@
-//! A stream that somebody listens to: what is read from it, and when it is asked for, while all that
-//! is written goes by. What that is heard for is the listener's.
+//! A stream that somebody listens to: what is read from it, and when it is asked for. Of what is written
+//! they hear only how it went. What that is heard for is the listener's.
 
 use std::io;
 use std::pin::Pin;
@@ -14,6 +14,9 @@ pub(super) trait Ear: Unpin {
 
     /// It came, none where the stream has ended; or the stream broke.
     fn heard(&mut self, came: Result<&[u8], &io::Error>);
+
+    /// Bytes were to be written or flushed, and this came of it.
+    fn written<T>(&mut self, _outcome: &Poll<io::Result<T>>) {}
 }
 
 /// A stream and who listens to it. The stream is dropped first.
@@ -44,7 +47,9 @@ impl<S: AsyncWrite + Unpin, E: Ear> AsyncWrite for Overheard<S, E> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.ear.written(&outcome);
+        outcome
     }
 
     fn poll_write_vectored(
@@ -52,7 +57,9 @@ impl<S: AsyncWrite + Unpin, E: Ear> AsyncWrite for Overheard<S, E> {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.ear.written(&outcome);
+        outcome
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -60,7 +67,9 @@ impl<S: AsyncWrite + Unpin, E: Ear> AsyncWrite for Overheard<S, E> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        self.ear.written(&outcome);
+        outcome
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

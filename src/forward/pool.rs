@@ -8,9 +8,11 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
@@ -45,6 +47,13 @@ struct Idle {
     exclusive: Exclusive,
     alarm: Alarm,
     since: Instant,
+}
+
+impl Idle {
+    /// Whether it can be lent; it is looked at, which takes a while where it was closed.
+    fn is_good(&mut self, patience: Duration) -> bool {
+        self.since.elapsed() < patience && self.exclusive.takes_request()
+    }
 }
 
 /// What there is for a request.
@@ -139,14 +148,22 @@ impl Pool {
         if let Some(lease) = self.shared(Wanted::Any) {
             return Some(lease);
         }
-        loop {
+        for _ in 0..limits::DEAD_CONNECTIONS_IN_A_ROW {
             // The one used last is the one least likely to have been closed.
-            let Idle { mut exclusive, alarm, since } = lock(&self.kept).idle.pop_back()?;
-            if since.elapsed() < self.patience && exclusive.takes_request() {
+            let mut idle = lock(&self.kept).idle.pop_back()?;
+            if idle.is_good(self.patience) {
+                let Idle { exclusive, alarm, since: _ } = idle;
                 let connection = Connection::Http1 { exclusive, pool: Arc::downgrade(self) };
                 return Some(Lease { connection, reused: true, alarm });
             }
         }
+        // The upstream has closed them, and most likely the others, too. A good one comes back.
+        let others = std::mem::take(&mut lock(&self.kept).idle);
+        if !others.is_empty() {
+            let pool = Arc::clone(self);
+            tokio::spawn(async move { look_at(&pool, others).await });
+        }
+        None
     }
 
     /// An HTTP/2 connection that is open, has room and will do.
@@ -168,6 +185,7 @@ impl Pool {
 
     /// Takes back a connection that one request had for itself, for the next.
     pub(super) fn keep(self: &Arc<Self>, exclusive: Exclusive, alarm: Alarm) {
+        let alarm = alarm.quiet();
         let mut kept = lock(&self.kept);
         if kept.idle.len() >= limits::MAX_IDLE_UPSTREAM_CONNECTIONS {
             return;
@@ -178,27 +196,71 @@ impl Pool {
         self.limit.given_back();
     }
 
+    /// Takes back a connection that was only looked at.
+    fn keep_on(self: &Arc<Self>, idle: Idle) {
+        let mut kept = lock(&self.kept);
+        if kept.idle.len() >= limits::MAX_IDLE_UPSTREAM_CONNECTIONS {
+            return;
+        }
+        let place = kept.idle.partition_point(|other| other.since <= idle.since);
+        kept.idle.insert(place, idle);
+        self.see_to_reaping(&mut kept);
+        drop(kept);
+        // Whoever came meanwhile may wait for one.
+        self.limit.given_back();
+    }
+
+    /// Takes out those that nobody has used for `pause`.
+    fn rested(&self, pause: Duration) -> VecDeque<Idle> {
+        let mut kept = lock(&self.kept);
+        let count = kept.idle.partition_point(|idle| idle.since.elapsed() >= pause);
+        kept.idle.drain(..count).collect()
+    }
+
     fn see_to_reaping(self: &Arc<Self>, kept: &mut Kept) {
         if !kept.reaped {
             kept.reaped = true;
-            tokio::spawn(reap(Arc::downgrade(self), self.patience));
+            tokio::spawn(reap(Reaping(Arc::downgrade(self)), self.patience));
+        }
+    }
+}
+
+/// Looks at connections that were taken out of `pool`. Those that are good go back, the one used last
+/// first; the others are closed. No lock is held meanwhile: requests take and keep theirs.
+async fn look_at(pool: &Arc<Pool>, idle: VecDeque<Idle>) {
+    for (before, mut idle) in idle.into_iter().rev().enumerate() {
+        if before > 0 && before.is_multiple_of(limits::IDLE_CONNECTIONS_PER_TURN) {
+            yield_now().await;
+        }
+        if idle.is_good(pool.patience) {
+            pool.keep_on(idle);
+        }
+    }
+}
+
+/// The pool of a [`reap`], which says so there even if a look at a connection ends it in a panic.
+struct Reaping(Weak<Pool>);
+
+impl Drop for Reaping {
+    fn drop(&mut self) {
+        if thread::panicking()
+            && let Some(pool) = self.0.upgrade()
+        {
+            lock(&pool.kept).reaped = false;
         }
     }
 }
 
 /// Closes connections that nobody used for `patience`, and those that the other side has closed; ends
 /// when there are none.
-async fn reap(pool: Weak<Pool>, patience: Duration) {
+async fn reap(reaping: Reaping, patience: Duration) {
     let pause = patience.min(limits::IDLE_UPSTREAM_LOOK);
     loop {
         tokio::time::sleep(pause).await;
-        let Some(pool) = pool.upgrade() else { return };
+        let Some(pool) = reaping.0.upgrade() else { return };
+        // What just came back is lent again before long, and looked at then.
+        look_at(&pool, pool.rested(pause)).await;
         let mut kept = lock(&pool.kept);
-        kept.idle.retain_mut(|idle| {
-            let rested = idle.since.elapsed();
-            // What just came back is lent again before long, and looked at then.
-            rested < pause || rested < patience && idle.exclusive.takes_request()
-        });
         let mut common = lock(&pool.http2);
         common.reap(patience);
         if kept.idle.is_empty() && common.is_empty() {
@@ -212,3 +274,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that holds these locks can panic half-way through a change.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep};
 
 use super::limit::Limit;
+use super::own_task;
 use super::socket::{Heard, Socket};
 use crate::body::Body;
 use crate::limits;
@@ -213,9 +214,7 @@ where
         let mut ended = connection.as_mut().poll(cx).is_ready();
         if let Some(running) = &mut requests {
             if let Poll::Ready(outcome) = running.as_mut().poll(cx) {
-                if let Err(error) = outcome {
-                    tracing::debug!(%error, "connection to an upstream ended");
-                }
+                own_task::ended(outcome);
                 // No more requests; those that it has go on.
                 requests = None;
                 ended = ended || connection.as_mut().poll(cx).is_ready();

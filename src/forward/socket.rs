@@ -3,7 +3,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 
 use super::limit::Slot;
 use super::overheard::{Ear, Overheard};
@@ -11,10 +12,11 @@ use super::overheard::{Ear, Overheard};
 /// A socket, with TLS or without.
 pub(super) type Socket<S> = Overheard<S, Place>;
 
-/// The room that a socket takes, and who is told that its other side is heard.
+/// The room that a socket takes, and who is told that its other side is heard, or takes no more.
 pub(super) struct Place {
     _slot: Slot,
     told: Option<Arc<Heard>>,
+    held_up: Option<Arc<HeldUp>>,
 }
 
 /// How often the other side was heard: reads that brought bytes.
@@ -27,9 +29,19 @@ impl Heard {
     }
 }
 
+/// Whether bytes that are to be sent wait here, since the other side took no more when it was tried last.
+#[derive(Debug, Default)]
+pub(super) struct HeldUp(AtomicBool);
+
+impl HeldUp {
+    pub(super) fn is_so(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 impl<S> Socket<S> {
     pub(super) fn new(stream: S, slot: Slot) -> Self {
-        Self { stream, ear: Place { _slot: slot, told: None } }
+        Self { stream, ear: Place { _slot: slot, told: None, held_up: None } }
     }
 
     /// The same, and what says how often the other side was heard.
@@ -37,6 +49,13 @@ impl<S> Socket<S> {
         let heard = Arc::<Heard>::default();
         self.ear.told = Some(Arc::clone(&heard));
         (self, heard)
+    }
+
+    /// The same, and what says whether bytes are held up.
+    pub(super) fn watched(mut self) -> (Self, Arc<HeldUp>) {
+        let held_up = Arc::<HeldUp>::default();
+        self.ear.held_up = Some(Arc::clone(&held_up));
+        (self, held_up)
     }
 }
 
@@ -46,6 +65,12 @@ impl Ear for Place {
             && let Some(heard) = &self.told
         {
             heard.0.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    fn written<T>(&mut self, outcome: &Poll<io::Result<T>>) {
+        if let Some(held_up) = &self.held_up {
+            held_up.0.store(outcome.is_pending(), Ordering::Release);
         }
     }
 }

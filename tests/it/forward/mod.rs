@@ -15,6 +15,7 @@ mod health;
 mod interim;
 mod expect;
 mod framing;
+mod strays;
 mod grpc;
 mod upstream_tls;
 mod timeouts;

@@ -8,6 +8,8 @@
 //! of no other: what a header names can't lead to another use of it. jsonwebtoken, which would
 //! parse it for each token, has no part in this.
 
+mod small_order;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -97,8 +99,9 @@ pub enum Flaw {
     /// `alg` is not one the provider may use, or none of those fits the key.
     #[error("its `alg` is not among the provider's `algorithms`, or does not fit the key")]
     Algorithm,
-    /// RSA outside 2,048 to 8,192 bits, an even modulus, or an exponent that is even or below 3.
-    #[error("its RSA numbers are weak")]
+    /// RSA outside 2,048 to 8,192 bits, an even modulus, or an exponent that is even or below 3; a point
+    /// of small order.
+    #[error("its numbers are weak")]
     Weak,
     /// The numbers are no public key, such as a point that is not on the curve.
     #[error("its numbers are not a public key")]
@@ -359,6 +362,7 @@ impl Material {
             }
             Self::P256(point) => ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point),
             Self::P384(point) => ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point),
+            Self::Ed25519(point) if small_order::is_small(point) => return Err(Flaw::Weak),
             Self::Ed25519(point) if point.len() == 32 => ParsedPublicKey::new(&ED25519, point),
             Self::Ed25519(_) => return Err(Flaw::Invalid),
         };

@@ -155,6 +155,18 @@ fn a_key_checks_nothing_that_its_provider_may_not_use() {
 }
 
 #[test]
+fn a_point_of_small_order_is_no_key() {
+    let point = |first: u8| {
+        let mut bytes = [0; 32];
+        bytes[0] = first;
+        let x = URL_SAFE_NO_PAD.encode(bytes);
+        flaw(json!({"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x}))
+    };
+    assert_eq!((point(0), point(1)), (Some(Flaw::Weak), Some(Flaw::Weak)));
+    assert_eq!(point(3), None, "a point of large order");
+}
+
+#[test]
 fn rsa_numbers_have_their_bounds() {
     let modulus = |bits: usize| {
         let mut number = vec![0xff; bits.div_ceil(8)];

@@ -246,8 +246,13 @@ impl Reload for Running {
 
 /// All of `problems`, by place, as plain data.
 pub fn found(problems: &Problems) -> Vec<FoundProblem> {
-    let of = |problem: &Problem| FoundProblem {
-        file: problems.file().to_owned(),
+    problems.sorted().into_iter().map(|problem| found_in(problems.file(), problem)).collect()
+}
+
+/// A problem of `file`, as plain data.
+pub(super) fn found_in(file: &str, problem: &Problem) -> FoundProblem {
+    FoundProblem {
+        file: file.to_owned(),
         line: problem.place.map(|place| place.line),
         column: problem.place.map(|place| place.column),
         length: problem.place.map(|place| place.length),
@@ -262,6 +267,5 @@ pub fn found(problems: &Problems) -> Vec<FoundProblem> {
             message: message.clone(),
         }),
         hint: problem.hint.clone(),
-    };
-    problems.sorted().into_iter().map(of).collect()
+    }
 }

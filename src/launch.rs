@@ -19,7 +19,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::chain::with_sources;
+use crate::authn::Provider;
 use crate::clock::SharedClock;
 use crate::config::resolve::{self, Lasting, Resolved};
 use crate::config::{self, Environment, FilesRead, Look, Problems, Source};
@@ -78,7 +78,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, unbound) in self.unbound.iter().enumerate() {
             let between = if index > 0 { "\nerror: " } else { "" };
-            write!(f, "{between}{}", with_sources(&unbound.error))?;
+            write!(f, "{between}{}", unbound.line())?;
         }
         Ok(())
     }
@@ -89,7 +89,8 @@ impl std::error::Error for StartError {}
 impl StartError {
     /// Each of them, for the log.
     pub fn problems(&self) -> Vec<FoundProblem> {
-        self.unbound.iter().map(|unbound| unbound.found(&self.file)).collect()
+        let problems = self.unbound.iter().map(Unbound::problem_of_start);
+        problems.map(|problem| reload::found_in(&self.file, &problem)).collect()
     }
 }
 
@@ -159,9 +160,7 @@ impl Prepared {
     /// for them: what is tested is not served any more.
     pub fn into_tests(self) -> (Snapshot, Vec<PolicyTest>) {
         let Resolved { snapshot, tests, .. } = self.resolved;
-        for (number, provider) in (1..).zip(&snapshot.providers) {
-            provider.suppose_tenant(number);
-        }
+        Provider::suppose_tenants(&snapshot.providers);
         (snapshot, tests)
     }
 

@@ -27,22 +27,13 @@ pub struct OthersListener {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Somebody else listens there.
-    #[error(
-        "can't listen on `{0}`: the port is in use; stop the program that listens there, or \
-         choose another port"
-    )]
+    #[error("can't listen on `{0}`: the port is in use")]
     InUse(SocketAddr),
     /// The system does not let us.
-    #[error(
-        "can't listen on `{0}`: no permission; ports below 1024 need the capability \
-         `CAP_NET_BIND_SERVICE`, or choose a higher port"
-    )]
+    #[error("can't listen on `{0}`: no permission")]
     Permission(SocketAddr),
     /// No interface has the address.
-    #[error(
-        "can't listen on `{0}`: this machine does not have the address; `0.0.0.0` and `[::]` \
-         stand for all it has"
-    )]
+    #[error("can't listen on `{0}`: this machine does not have the address")]
     NotHere(SocketAddr),
     /// Anything else.
     #[error("can't listen on `{address}`")]
@@ -53,6 +44,20 @@ pub enum BindError {
         #[source]
         source: io::Error,
     },
+}
+
+impl BindError {
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::InUse(_) => Some("stop the program that listens there, or choose another port"),
+            Self::Permission(_) => Some(
+                "ports below 1024 need the capability `CAP_NET_BIND_SERVICE`, or choose a higher port",
+            ),
+            Self::NotHere(_) => Some("`0.0.0.0` and `[::]` stand for all it has"),
+            Self::Other { .. } => None,
+        }
+    }
 }
 
 impl BoundListener {

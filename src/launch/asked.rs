@@ -3,13 +3,14 @@
 //!
 //! A reload may hang for ever (a mount that went away): it holds one thread then, however many ask.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
 use crate::last_reload::LastReload;
 
-/// What becomes of a reload; nothing, if it was not begun because the gateway ends.
+/// What becomes of a reload; nothing, if the gateway ends, or if it panicked.
 pub(super) type Told = watch::Receiver<Option<Arc<LastReload>>>;
 
 /// Those who ask.
@@ -52,46 +53,27 @@ impl Asked {
         (told, if is_running { Reloader::Runs } else { Reloader::IsNeeded })
     }
 
-    /// Has `reload` called with its causes for as long as somebody asks.
+    /// Has `reload` called with its causes for as long as somebody asks. One that panics, which the
+    /// log tells of, ends for those who share it only: others wait for the next.
     pub(super) fn reload(&self, mut reload: impl FnMut(&str) -> Option<Arc<LastReload>>) {
-        let mut turn = Turn { of: self, is_over: false };
-        while let Some(next) = turn.next() {
-            if let Some(last) = reload(&next.causes.join(" and ")) {
+        while let Some(next) = self.next() {
+            let causes = next.causes.join(" and ");
+            if let Ok(Some(last)) = catch_unwind(AssertUnwindSafe(|| reload(&causes))) {
                 next.told.send_replace(Some(last));
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The turn of who reloads.
-struct Turn<'a> {
-    of: &'a Asked,
-    is_over: bool,
-}
-
-impl Turn<'_> {
-    fn next(&mut self) -> Option<Next> {
-        let mut state = self.of.lock();
+    fn next(&self) -> Option<Next> {
+        let mut state = self.lock();
         let next = state.next.take();
         // Who asks from now on finds nobody who reloads.
         state.is_running = next.is_some();
-        self.is_over = next.is_none();
         next
     }
-}
 
-impl Drop for Turn<'_> {
-    /// A reload that panicked must not keep the next one from being.
-    fn drop(&mut self) {
-        if !self.is_over {
-            let mut state = self.of.lock();
-            state.is_running = false;
-            state.next = None;
-        }
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -148,11 +130,16 @@ mod tests {
         asked.reload(|_| None);
         assert!(told.wait_for(Option::is_some).await.is_err());
         let (mut told, _needed) = asked.ask("SIGHUP");
-        let panics = std::panic::AssertUnwindSafe(|| {
-            asked.reload(|_| std::panic::resume_unwind(Box::new("quietly")));
+        let mut waits = None;
+        asked.reload(|cause| {
+            if waits.is_none() {
+                waits = Some(asked.ask("the admin API").0);
+                std::panic::resume_unwind(Box::new("quietly"));
+            }
+            Some(done(cause))
         });
-        assert!(std::panic::catch_unwind(panics).is_err());
         assert!(told.wait_for(Option::is_some).await.is_err());
+        assert_eq!(waits.as_ref().and_then(cause).as_deref(), Some("the admin API"));
         assert_eq!(asked.ask("SIGHUP").1, Reloader::IsNeeded);
     }
 }

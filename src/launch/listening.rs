@@ -14,11 +14,11 @@ use crate::accept::{
     self, BindError, BoundListener, Certified, CutOff, Door, Handler, OthersListener, Unread,
 };
 use crate::body::Body;
+use crate::chain::with_sources;
 use crate::config::Problem;
 use crate::config::resolve::Listener;
 use crate::gateway::Gateway;
 use crate::interim::Interim;
-use crate::last_reload::{FoundProblem, Severity};
 use crate::observe::Metrics;
 use crate::observe::recorded_body::RecordedBody;
 use crate::peer::Peer;
@@ -162,25 +162,18 @@ pub(super) struct Unbound {
 }
 
 impl Unbound {
-    /// As it is told where nothing was served before; `file` is the routes file.
-    pub(super) fn found(&self, file: &str) -> FoundProblem {
-        let text = crate::chain::with_sources(&self.error);
-        let (message, hint) = match text.split_once("; ") {
-            Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
-            None => (text, None),
-        };
+    /// As it is told where nothing was served before.
+    pub(super) fn problem_of_start(&self) -> Problem {
         // A default stands nowhere in the file.
         let place = Some(self.place).filter(|place| place.line > 0);
-        FoundProblem {
-            file: file.to_owned(),
-            line: place.map(|place| place.line),
-            column: place.map(|place| place.column),
-            length: place.map(|place| place.length),
-            severity: Severity::Error,
-            message,
-            related: None,
-            hint,
-        }
+        let hint = self.error.hint().map(str::to_owned);
+        Problem { place, hint, ..Problem::error(self.place, with_sources(&self.error)) }
+    }
+
+    /// The same in one line.
+    pub(super) fn line(&self) -> String {
+        let hint = self.error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+        with_sources(&self.error) + &hint
     }
 
     /// As a problem of the file, where the gateway itself listens on `own`.
@@ -200,8 +193,8 @@ impl Unbound {
             ),
             None => "nothing was changed: the configuration before this one stays in force".into(),
         };
-        let message = crate::chain::with_sources(&self.error);
-        Problem::error(self.place, message).hint(hint)
+        // The one hint is of the moment, the other of the machine.
+        Problem::error(self.place, self.line()).hint(hint)
     }
 }
 
@@ -274,5 +267,33 @@ fn count_expiry(metrics: &Metrics, address: SocketAddr, certified: Option<&Certi
     match certified.and_then(Certified::expires_at) {
         Some(expires) => metrics.certificate_expires(&address, expires),
         None => metrics.certificate_gone(&address),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::config::Place;
+
+    #[test]
+    fn what_the_system_says_is_no_hint_and_what_to_do_is() {
+        let address: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        let place = Place { line: 3, column: 7, length: 2 };
+        let problem = |error| {
+            let unbound = Unbound { place, error };
+            (unbound.problem_of_start(), unbound.line())
+        };
+        let source = io::Error::other("one; two");
+        let (other, line) = problem(BindError::Other { address, source });
+        assert_eq!(other.message, "can't listen on `127.0.0.1:80`: one; two");
+        assert_eq!((other.hint, other.place), (None, Some(place)));
+        assert_eq!(line, other.message);
+        let (in_use, line) = problem(BindError::InUse(address));
+        assert_eq!(in_use.message, "can't listen on `127.0.0.1:80`: the port is in use");
+        let hint = "stop the program that listens there, or choose another port";
+        assert_eq!(in_use.hint.as_deref(), Some(hint));
+        assert_eq!(line, format!("{}; {hint}", in_use.message));
     }
 }

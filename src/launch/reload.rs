@@ -25,29 +25,12 @@ const ASKED_FOR: &str = "the admin API";
 type Bound = (listening::Planned, admin_port::Planned);
 
 impl Running {
-    /// Reads the routes file again because somebody asked for it; see [`Running::reload_after`].
+    /// Has the routes file read again after `cause`, and put in place; what did not change keeps its
+    /// keys, connections and tokens. New listeners are served, those that are gone end by themselves,
+    /// new handshakes get the certificates as they are now. Says in one line what became of it.
     ///
-    /// # Errors
-    ///
-    /// All that is wrong with the file; the configuration in force stays.
-    pub fn reload(&self) -> Result<Changes, Problems> {
-        self.reload_after(ASKED_FOR)
-    }
-
-    /// Reads the routes file again after `cause` and puts it in place; what did not change keeps
-    /// its keys, connections and tokens. New listeners are served, those that are gone end by
-    /// themselves, new handshakes get the certificates as they are now. Says in one line what
-    /// became of it. Reads files: call it where that may block.
-    ///
-    /// # Errors
-    ///
-    /// All that is wrong with the file; the configuration in force stays.
-    pub fn reload_after(&self, cause: &str) -> Result<Changes, Problems> {
-        self.reload_and_tell(cause).0
-    }
-
-    /// Has that done after `cause`, elsewhere, by one reload for all who ask before it begins; gives
-    /// what became of it. Nothing, once the gateway ends: what drains is not changed any more.
+    /// That is done elsewhere, by one reload for all who ask before it begins. Gives what became of
+    /// it; nothing, once the gateway ends (what drains is not changed any more), or if it panicked.
     ///
     /// # Cancel safety
     ///
@@ -61,24 +44,39 @@ impl Running {
             let running = Arc::clone(self);
             // Files may hang: nobody who serves, and nobody who asks, is held up.
             self.runtime.spawn_blocking(move || {
-                running.asked.reload(|cause| {
-                    let ends = running.readiness.is_ending();
-                    (!ends).then(|| running.reload_and_tell(cause).1)
-                });
+                running.asked.reload(|cause| running.read_again(cause));
             });
         }
         async move { told.wait_for(Option::is_some).await.ok()?.clone() }
     }
 
-    fn reload_and_tell(&self, cause: &str) -> (Result<Changes, Problems>, Arc<LastReload>) {
+    /// Reads files, so it may hang. `None` if the end began before the new configuration was in force.
+    fn read_again(&self, cause: &str) -> Option<Arc<LastReload>> {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let _there = self.runtime.enter();
         let _told_if_slow = self.progress.watch(cause, &self.runtime);
-        self.told.reloading();
-        let outcome = self.read_and_bind().map(|(resolved, bound, warnings)| {
-            let needs_restart = self.needs_restart(&resolved);
-            (self.put(resolved, bound), warnings, needs_restart)
-        });
+        self.unless_ending(|| self.told.reloading())?;
+        let read = self.read_and_bind();
+        let done = self.unless_ending(|| self.put_and_tell(cause, read));
+        if done.is_none() {
+            tracing::info!(
+                "{cause}: the routes file was read again and is not put in force: the gateway ends"
+            );
+        }
+        done
+    }
+
+    /// Does what the end may not come into, and nothing once it has begun.
+    fn unless_ending<T>(&self, act: impl FnOnce() -> T) -> Option<T> {
+        let _end_waits = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        (!self.readiness.is_ending()).then(act)
+    }
+
+    fn put_and_tell(
+        &self,
+        cause: &str,
+        read: Result<(Resolved, Bound, Problems), Problems>,
+    ) -> Arc<LastReload> {
         let mut last = LastReload {
             at: Timestamp(self.lasting.clock.now().0.saturating_mul(1000)).to_string(),
             cause: cause.to_owned(),
@@ -88,24 +86,21 @@ impl Running {
             changes: Changes::default(),
             needs_restart: Vec::new(),
         };
-        let outcome = match outcome {
-            Ok((changes, warnings, needs_restart)) => {
+        let problems = match read {
+            Ok((resolved, bound, warnings)) => {
                 last.outcome = ReloadOutcome::Success;
-                (last.problems, last.text) = (found(&warnings), warnings.to_string());
-                last.changes = changes.clone();
-                last.needs_restart = needs_restart;
-                Ok(changes)
+                last.needs_restart = self.needs_restart(&resolved);
+                last.changes = self.put(resolved, bound);
+                warnings
             }
-            Err(problems) => {
-                (last.problems, last.text) = (found(&problems), problems.to_string());
-                Err(problems)
-            }
+            Err(problems) => problems,
         };
+        (last.problems, last.text) = (found(&problems), problems.to_string());
         self.tell(&last);
         let last = Arc::new(last);
         let told = Some(Arc::clone(&last));
         *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = told;
-        (outcome, last)
+        last
     }
 
     fn tell(&self, last: &LastReload) {
@@ -251,8 +246,13 @@ impl Reload for Running {
 
 /// All of `problems`, by place, as plain data.
 pub fn found(problems: &Problems) -> Vec<FoundProblem> {
-    let of = |problem: &Problem| FoundProblem {
-        file: problems.file().to_owned(),
+    problems.sorted().into_iter().map(|problem| found_in(problems.file(), problem)).collect()
+}
+
+/// A problem of `file`, as plain data.
+pub(super) fn found_in(file: &str, problem: &Problem) -> FoundProblem {
+    FoundProblem {
+        file: file.to_owned(),
         line: problem.place.map(|place| place.line),
         column: problem.place.map(|place| place.column),
         length: problem.place.map(|place| place.length),
@@ -267,6 +267,5 @@ pub fn found(problems: &Problems) -> Vec<FoundProblem> {
             message: message.clone(),
         }),
         hint: problem.hint.clone(),
-    };
-    problems.sorted().into_iter().map(of).collect()
+    }
 }

@@ -51,7 +51,7 @@ pub struct Running {
     pub(super) workers: Option<usize>,
     pub(super) listeners: Mutex<Listeners>,
     pub(super) admin: AdminPort,
-    /// What was passed in, and no listener has had yet.
+    /// What was passed in: a listener that comes back finds its socket there again.
     pub(super) sockets: Mutex<Sockets>,
     pub(super) told: Told,
     /// Where everything that serves runs; a reload may be called from elsewhere.
@@ -60,7 +60,9 @@ pub struct Running {
     pub(super) asked: Asked,
     /// One reload at a time, so that the file that was read last is the one in force.
     pub(super) reloading: Mutex<()>,
-    /// What that one is at.
+    /// Either a configuration is put in force or the end begins. Nobody who holds it waits for files.
+    pub(super) changing: Mutex<()>,
+    /// What a reload is at.
     pub(super) progress: Arc<Progress>,
     pub(super) last_reload: Mutex<Option<Arc<LastReload>>>,
     /// What the last reading, good or bad, was made of.
@@ -137,6 +139,7 @@ impl Running {
             runtime: Handle::current(),
             asked: Asked::default(),
             reloading: Mutex::default(),
+            changing: Mutex::default(),
             progress: Arc::default(),
             last_reload: Mutex::default(),
             files_in_force: Mutex::new(files.clone()),
@@ -252,8 +255,11 @@ impl Running {
             let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
             (server.shutdown_delay, server.shutdown_grace)
         };
-        self.readiness.end();
-        self.told.stopping("not ready; still accepting for `shutdown_delay`");
+        {
+            let _no_change = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            self.readiness.end();
+            self.told.stopping("not ready; still accepting for `shutdown_delay`");
+        }
         if !delay.is_zero() {
             tracing::info!(
                 seconds = delay.as_secs(),

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{self as unix, UnixDatagram};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use listenfd::ListenFd;
@@ -41,7 +42,21 @@ struct Given {
 
 /// Where the supervisor hears of us.
 #[derive(Debug, Default)]
-pub(super) struct Told(Option<UnixDatagram>);
+pub(super) struct Told {
+    socket: Option<UnixDatagram>,
+    /// Whether it did not hear the last that was said.
+    is_lost: AtomicBool,
+}
+
+/// What became of what was said.
+#[derive(Debug)]
+enum Sent {
+    Heard,
+    /// The first that was not heard.
+    Lost(io::Error),
+    /// And none since.
+    StillLost(io::Error),
+}
 
 /// Why what the supervisor gave us can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +123,7 @@ impl Supervisor {
         }
         let told = match std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) {
             Some(path) => Told::at(&path),
-            None => Told(None),
+            None => Told::default(),
         };
         Ok(Self { sockets: Sockets(sockets), told })
     }
@@ -176,7 +191,7 @@ impl Told {
                 "`NOTIFY_SOCKET` is `{}`, and nobody can be told there: the supervisor, if there is one, hears nothing of the start, reloads and the end", path.display()
             );
         }
-        Self(connected.ok())
+        Self { socket: connected.ok(), is_lost: AtomicBool::new(false) }
     }
 
     /// All sockets are bound and served.
@@ -209,11 +224,53 @@ impl Told {
     }
 
     fn tell(&self, states: &[NotifyState<'_>]) {
-        let Some(socket) = &self.0 else { return };
+        let Some(socket) = &self.socket else { return };
         let states: Vec<_> = states.iter().map(NotifyState::to_string).collect();
         let message = states.join("\n");
-        if let Err(error) = socket.send(message.as_bytes()) {
-            tracing::warn!(%error, "the supervisor can't be told: {message}");
+        match self.send(socket, &message) {
+            Sent::Heard => {}
+            Sent::Lost(error) => tracing::warn!(
+                %error,
+                "the supervisor can't be told, which is said again only once it could be: {message}"
+            ),
+            Sent::StillLost(error) => {
+                tracing::debug!(%error, "the supervisor can't be told: {message}");
+            }
         }
+    }
+
+    fn send(&self, socket: &UnixDatagram, message: &str) -> Sent {
+        let sent = socket.send(message.as_bytes());
+        let was_lost = self.is_lost.swap(sent.is_err(), Ordering::Relaxed);
+        match sent {
+            Ok(_) => Sent::Heard,
+            Err(error) if was_lost => Sent::StillLost(error),
+            Err(error) => Sent::Lost(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_supervisor_that_hears_nothing_is_lost_once_until_it_hears_again() {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let told = Told::default();
+        let say = || told.send(&ours, "WATCHDOG=1");
+        for _ in 0..2 {
+            // Nobody reads: there is room for some.
+            let first = (0..100_000).map(|_| say()).find(|sent| !matches!(sent, Sent::Heard));
+            assert!(matches!(first, Some(Sent::Lost(_))), "{first:?}");
+            assert!(matches!(say(), Sent::StillLost(_)));
+            assert!(matches!(say(), Sent::StillLost(_)));
+            theirs.recv(&mut [0; 64]).unwrap();
+            assert!(matches!(say(), Sent::Heard));
+        }
+        drop(theirs);
+        assert!(matches!(say(), Sent::Lost(_)));
+        assert!(matches!(say(), Sent::StillLost(_)));
     }
 }

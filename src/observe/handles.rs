@@ -67,15 +67,24 @@ impl RouteMetrics {
             counter.inc();
             return;
         }
+        self.make_counter(key).inc();
+    }
+
+    /// Adds the counter for `key` to those that are found without labels.
+    fn make_counter(&self, key: MethodAndStatus) -> Counter {
         let labels =
             RequestLabels { route: Arc::clone(&self.route), method: key.0.name(), status: key.1 };
         let counter = self.requests.get_or_create_owned(&labels);
-        counter.inc();
         self.counters.rcu(|known| {
+            // Somebody else may have missed it at the same time: twice there, it would be summed twice.
+            if known.iter().any(|(known, _)| *known == key) {
+                return Arc::clone(known);
+            }
             let mut more = Vec::clone(known);
             more.push((key, counter.clone()));
-            more
+            Arc::new(more)
         });
+        counter
     }
 
     /// Adds the time that the gateway itself took for a request.
@@ -181,5 +190,25 @@ impl UpstreamMetrics {
 impl fmt::Debug for UpstreamMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "UpstreamMetrics({})", self.upstream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::metrics::Metrics;
+
+    #[test]
+    fn two_that_miss_the_same_counter_make_one() {
+        let metrics = Metrics::default();
+        let route = metrics.route("graph");
+        let key = |status| (MethodLabel::of(&Method::GET), StatusLabel::of(Some(status)));
+        for _ in 0..2 {
+            route.make_counter(key(StatusCode::OK)).inc();
+        }
+        assert_eq!(route.counters.load().len(), 1);
+        route.make_counter(key(StatusCode::CREATED)).inc();
+        assert_eq!(route.counters.load().len(), 2);
+        assert_eq!(route.totals().by_status, [(200, 2), (201, 1)].into());
     }
 }

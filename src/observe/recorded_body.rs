@@ -245,6 +245,19 @@ mod tests {
         counts(&observer, "obo_gateway_requests_in_flight 0");
     }
 
+    #[test]
+    fn what_panics_at_its_end_is_not_in_flight_any_more() {
+        let (observer, _out) = observer(AccessLog::On(FieldSet::ALL));
+        let mut record = begin(&observer, Method::GET);
+        // Nobody waits so long: their sum can't be had.
+        record.upstream_took = Some(Duration::MAX);
+        record.exchange_took = Some(Duration::MAX);
+        record.answered(StatusCode::OK);
+        let ends = std::panic::AssertUnwindSafe(|| drop(record));
+        assert!(std::panic::catch_unwind(ends).is_err());
+        counts(&observer, "obo_gateway_requests_in_flight 0");
+    }
+
     #[tokio::test]
     async fn an_answer_that_breaks_off_keeps_its_status() {
         let (observer, out) = observer(AccessLog::On(FieldSet::ALL));

@@ -347,7 +347,7 @@ async fn a_reload_changes_what_is_told() {
     assert_eq!(client.get(&target).await.json()["resource"], format!("{PUBLIC_URL}/graph"));
     let moved = "server: { public_url: \"https://moved.example.com\" }";
     gateway.write_file(&routes_file(&provider, &upstream, moved, ROUTES));
-    gateway.running().reload().unwrap();
+    gateway.reload();
     let reply = client.get(&target).await;
     assert_eq!(reply.json()["resource"], "https://moved.example.com/graph");
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use obo_gateway::accept::CutOff;
 use obo_gateway::config::{Environment, Problems, Source};
-use obo_gateway::last_reload::LastReload;
+use obo_gateway::last_reload::{LastReload, ReloadOutcome};
 use obo_gateway::launch::{self, Origin, Prepared};
 use obo_gateway::observe::sink::{LogFormat, LogSink};
 use obo_gateway::observe::{Metrics, log};
@@ -222,7 +222,7 @@ impl Gateway {
         &self.log
     }
 
-    /// Changes the routes file; `running().reload()` reads it.
+    /// Changes the routes file; [`Self::reload`] reads it.
     pub fn write_file(&self, yaml: &str) {
         yaml.clone_into(&mut self.file.text.lock().unwrap());
     }
@@ -249,26 +249,36 @@ impl Gateway {
         self.running.ask(cause)
     }
 
-    /// The gateway as the product knows it: `reload()`, `drain()`.
+    /// The gateway as the product knows it.
     pub fn running(&self) -> &launch::Running {
         &self.running
     }
 
-    /// Reads the routes file again, on its own runtime: what that starts lives there.
+    /// Has the routes file read again, as a signal does, and waits until it is in force.
     ///
     /// # Panics
     ///
     /// With the problems of the file.
-    pub fn reload(&self) {
-        let _there = self.runtime.enter();
-        self.running.reload().map_or_else(|problems| panic!("no reload:\n{problems}"), drop);
+    pub fn reload(&self) -> Changes {
+        self.try_reload().unwrap_or_else(|problems| panic!("no reload:\n{problems}"))
     }
 
-    /// Reads the routes file again after `cause`, on a thread of its own: what is said of it is in
-    /// its log.
-    pub async fn reload_after(&self, cause: &'static str) -> Result<Changes, Problems> {
-        let running = Arc::clone(&self.running);
-        self.runtime.spawn_blocking(move || running.reload_after(cause)).await.unwrap()
+    /// The same with a file that may be refused; else what is wrong, as the operator sees it.
+    ///
+    /// # Panics
+    ///
+    /// When no reload is done.
+    pub fn try_reload(&self) -> Result<Changes, String> {
+        let (done, told) = mpsc::channel();
+        let asked = self.ask_reload("SIGHUP");
+        // Whoever calls may be on a runtime, where nobody can be waited for otherwise.
+        self.runtime.spawn(async move { done.send(asked.await) });
+        let last = told.recv_timeout(Duration::from_mins(1)).expect("the reload ends");
+        let last = last.expect("the reload is done");
+        match last.outcome {
+            ReloadOutcome::Success => Ok(last.changes.clone()),
+            ReloadOutcome::Failure => Err(last.text.clone()),
+        }
     }
 
     /// Ends it, on its own runtime and by its timers.

@@ -3,6 +3,7 @@
 //! What else a token of that tenant must say is in `dialect.rs`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::limits;
 use crate::rejection::Rejection;
@@ -97,11 +98,23 @@ impl Provider {
         self.learned.get().map(String::as_str)
     }
 
-    /// Takes a made-up tenant for that of its domain, of which only the network knows which it is: for
-    /// policy tests, of a configuration that is never served. `number` tells several such providers apart.
-    pub(crate) fn suppose_tenant(&self, number: usize) {
-        if self.is_domain() {
-            self.learned.get_or_init(|| format!("00000000-0000-0000-0000-{number:012}"));
+    /// Takes a made-up tenant for each domain of `providers`, of which only the network knows which it
+    /// is: for policy tests, of a configuration that is never served. What is one domain is one tenant.
+    pub(crate) fn suppose_tenants(providers: &[Arc<Self>]) {
+        let mut known = Vec::new();
+        for provider in providers {
+            let Issuing::Entra { tenants: Tenants::Domain(domain), authority, .. } =
+                &provider.settings.kind
+            else {
+                continue;
+            };
+            let directory = (authority, domain);
+            let index = known.iter().position(|it| *it == directory).unwrap_or_else(|| {
+                known.push(directory);
+                known.len() - 1
+            });
+            let number = index + 1;
+            provider.learned.get_or_init(|| format!("00000000-0000-0000-0000-{number:012}"));
         }
     }
 

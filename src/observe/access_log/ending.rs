@@ -11,7 +11,7 @@ use super::record::{AccessRecord, Ending};
 use crate::observe::cut_off;
 use crate::observe::event::Event;
 use crate::observe::field::FieldSet;
-use crate::observe::metrics::CacheResult;
+use crate::observe::metrics::{CacheResult, Metrics};
 use crate::observe::refusals::Refused;
 use crate::observe::trace::TraceId;
 use crate::rejection::Code;
@@ -21,6 +21,9 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 impl Drop for AccessRecord {
     fn drop(&mut self) {
+        // First, so that it goes last, after a panic too: whoever sees nothing in flight finds
+        // everything counted.
+        let _in_flight = InFlight(self.observer.metrics());
         let took = self.started.elapsed();
         let sent = self.answered.map(|answered| answered.status);
         let (counted, logged) = match (self.ending, sent) {
@@ -54,8 +57,15 @@ impl Drop for AccessRecord {
         if let Some(wanted) = self.observer.wanted() {
             self.log(took, logged, wanted);
         }
-        // Last: whoever sees nothing in flight finds everything counted.
-        self.observer.metrics().request_ended();
+    }
+}
+
+/// A request that is in flight until this goes.
+struct InFlight<'a>(&'a Metrics);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.request_ended();
     }
 }
 

@@ -95,8 +95,7 @@ impl AccessRecord {
         peer: &Peer,
         request_id: RequestId,
     ) -> Box<Self> {
-        observer.metrics().request_started();
-        Box::new(Self {
+        let record = Box::new(Self {
             time: Timestamp::now(),
             started: Instant::now(),
             request_id,
@@ -121,7 +120,10 @@ impl AccessRecord {
             upstream_took: None,
             exchange_took: None,
             reason: None,
-        })
+        });
+        // Last: from here on it is sure to end.
+        record.observer.metrics().request_started();
+        record
     }
 
     /// The request's id.

@@ -253,7 +253,7 @@ async fn a_managed_identity_is_the_credential_and_its_token_is_kept() {
     assert_eq!(scene.call_anew(&gateway).await, 502);
     assert_eq!(scene.provider.count(Endpoint::Token), 0);
     // The identity is assigned; the refusal would be remembered for a while.
-    gateway.running().reload().unwrap();
+    gateway.reload();
     for _ in 0..3 {
         assert_eq!(scene.call_anew(&gateway).await, 200);
     }

@@ -229,10 +229,14 @@ async fn the_tenant_of_a_domain_is_made_up() {
 providers:
   one: { type: entra, tenant: one.example, client_id: a, credential: { client_secret: s } }
   two: { type: entra, tenant: two.example, client_id: a, credential: { client_secret: s } }
+  same: { type: entra, tenant: one.example, client_id: b, credential: { client_secret: s } }
 upstreams: { graph: { url: https://graph.example, token: { on_behalf_of: { scopes: [read] } } } }
 routes:
   - { name: a, match: { path: /a }, auth: { providers: [one], scopes: [s] }, upstream: graph }
+  - { name: b, match: { path: /b }, auth: { providers: [same], scopes: [s] }, respond: { status: 204 } }
 tests:
+  - { request: { path: /b }, token: { provider: one, claims: { scp: s, aud: b } }, expect: { status: 204 } }
+  - { request: { path: /b }, token: { provider: two, claims: { scp: s, aud: b } }, expect: { code: token_invalid } }
   - { request: { path: /a }, expect: { code: token_missing } }
   - { request: { path: /a }, token: { provider: one, claims: { scp: s } }, expect: { status: forward, token: { on_behalf_of: [read] } } }
   - { request: { path: /a }, token: { provider: one, claims: { scp: t } }, expect: { code: insufficient_scope } }

@@ -36,7 +36,7 @@ async fn a_good_file_is_served_and_a_bad_one_is_not() {
 
     let new = "{ name: new, match: { path: /new }, auth: none, respond: { status: 418 } }";
     gateway.write_file(&routes_file(&provider, &upstream, &[new]));
-    gateway.running().reload().unwrap();
+    gateway.reload();
     assert_eq!(client.get("/new").await.status, 418);
 
     // What did not change goes on: keys, tokens, connections.
@@ -47,11 +47,11 @@ async fn a_good_file_is_served_and_a_bad_one_is_not() {
 
     let bad = "{ name: bad, match: { path: /bad }, auth: none, upstream: upp }";
     gateway.write_file(&routes_file(&provider, &upstream, &[bad]));
-    let problems = gateway.running().reload().unwrap_err().to_string();
+    let problems = gateway.try_reload().unwrap_err();
     assert!(problems.contains("unknown upstream `upp`"), "{problems}");
     assert!(problems.contains("did you mean `up`"), "{problems}");
     gateway.write_file("routes: [");
-    gateway.running().reload().unwrap_err();
+    gateway.try_reload().unwrap_err();
     assert_eq!(client.get("/new").await.status, 418, "the one in force stays");
     assert_eq!(client.get("/bad").await.status, 404);
     let metrics = gateway.metrics().await;
@@ -62,7 +62,7 @@ async fn a_good_file_is_served_and_a_bad_one_is_not() {
 
     // Routes go too.
     gateway.write_file(&old);
-    gateway.running().reload().unwrap();
+    gateway.reload();
     assert_eq!(client.get("/new").await.status, 404);
 }
 
@@ -79,7 +79,7 @@ async fn an_upstream_that_changes_gets_new_connections_and_its_token_no_other_sc
         .replace("https://graph.microsoft.com/.default", "https://management.azure.com/.default")
         .replace(&format!("{}\"", upstream.url()), &format!("{}/base\"", upstream.url()));
     gateway.write_file(&changed);
-    gateway.running().reload().unwrap();
+    gateway.reload();
     assert_eq!(client.get_with("/obo/x", &token).await.status, 200);
     let after = upstream.last();
     assert_eq!(after.target, "/base/obo/x");
@@ -100,7 +100,7 @@ async fn a_request_under_way_keeps_what_it_met() {
     let call = tokio::spawn(async move { client.get("/x").await });
     gate.arrived(1).await;
     gateway.write_file(&with("response_headers: { set: { x-file: new } }"));
-    gateway.running().reload().unwrap();
+    gateway.reload();
     gate.open();
     assert_eq!(call.await.unwrap().header("x-file"), Some("old"));
     assert_eq!(gateway.client().await.get("/x").await.header("x-file"), Some("new"));

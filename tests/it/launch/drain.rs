@@ -204,7 +204,7 @@ async fn a_listener_that_a_reload_removes_ends_as_gently() {
     let mut over_http2 = Client::http2(*goes).await;
     assert_eq!(over_http2.get("/here").await.status, 204);
     gateway.write_file(&file(&[&at(*stays, "")], &upstream, ""));
-    gateway.reload_after("SIGHUP").await.unwrap();
+    gateway.reload();
     closed(*goes).await;
     gateway.pass(Duration::from_millis(900)).await;
     answered(&mut crosses).await;

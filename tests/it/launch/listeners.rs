@@ -38,7 +38,7 @@ async fn one_comes_and_another_goes_and_nobody_elsewhere_notices() {
 
     let (stay, new) = (at(*stays, ""), "address: \"127.0.0.2:0\"");
     gateway.write_file(&file(&[new, &stay], &upstream, ""));
-    let changes = gateway.running().reload().unwrap();
+    let changes = gateway.reload();
     closed(*goes).await;
     drop(idle);
     let addresses = gateway.running().addresses();
@@ -68,7 +68,7 @@ async fn what_outlives_the_grace_of_one_that_goes_is_cut_off_there_alone() {
     let cut = streams(&upstream);
     let mut cut_body = other.start(request()).await.unwrap().into_body();
     gateway.write_file(&file(&[&at(*stays, "")], &upstream, server));
-    gateway.running().reload().unwrap();
+    gateway.reload();
     assert!(within("the end", cut_body.frame()).await.unwrap().is_err());
     within("the upstream to see it", cut.closed()).await;
     down.send(Ok("still".into())).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_port_that_is_taken_refuses_the_whole_file() {
     let (free, also_free) = ("address: \"127.0.0.3:0\"", "address: \"127.0.0.1:0\"");
     let other = file(&[&own, free, &taken_at, also_free], &upstream, "").replace("204", "200");
     gateway.write_file(&other);
-    let problems = gateway.reload_after("SIGHUP").await.unwrap_err().to_string();
+    let problems = gateway.try_reload().unwrap_err();
     let place = "routes.yaml:4:16: error: can't listen on";
     assert!(problems.contains(place) && problems.contains("the port is in use"), "{problems}");
     assert!(problems.contains("hint: nothing was changed"), "{problems}");
@@ -106,13 +106,13 @@ async fn a_port_that_is_taken_refuses_the_whole_file() {
     // An address that the gateway itself has in another form is told as such.
     let all = format!("address: \"0.0.0.0:{}\"", address.port());
     gateway.write_file(&file(&[&all], &upstream, ""));
-    let problems = gateway.running().reload().unwrap_err().to_string();
+    let problems = gateway.try_reload().unwrap_err();
     let told = format!("hint: the gateway itself listens on `{address}`");
     assert!(problems.contains(&told), "{problems}");
 
     drop(taken);
     gateway.write_file(&other);
-    gateway.running().reload().unwrap();
+    gateway.reload();
     assert_eq!(gateway.running().addresses().len(), 4);
     assert_eq!(gateway.client().await.get("/here").await.status, 200);
     let last = gateway.running().last_reload().unwrap();
@@ -129,7 +129,7 @@ async fn an_address_that_went_can_be_had_again_at_once() {
     for _ in 0..50 {
         for listeners in [&[&*stays][..], &[&*stays, &goes_and_comes]] {
             gateway.write_file(&file(listeners, &upstream, ""));
-            gateway.running().reload().unwrap();
+            gateway.reload();
         }
         assert_eq!(Client::http1(*goes).await.get("/here").await.status, 204);
     }
@@ -143,7 +143,7 @@ async fn tls_and_the_proxy_header_come_and_go_for_new_connections() {
     let address = gateway.address();
     let reload = |more: &str| {
         gateway.write_file(&file(&[&at(address, more)], &upstream, ""));
-        gateway.running().reload().unwrap()
+        gateway.reload()
     };
     let mut clear = gateway.client().await;
     assert_eq!(clear.get("/here").await.status, 204);
@@ -181,7 +181,7 @@ async fn one_line_tells_what_a_reload_changed_and_what_has_to_wait() {
     let gateway = Gateway::start(&file(&[ANY], &upstream, "server: { workers: 1 }"));
     let before = file(&[ANY], &upstream, "server: { workers: 2 }");
     gateway.write_file(&before.replace("name: here", "name: there"));
-    gateway.reload_after("SIGHUP").await.unwrap();
+    gateway.reload();
     let told = "SIGHUP: the routes file was read again and is in force: routes: added there, \
                 removed here; settings: changed server";
     assert_eq!(reloads(&gateway, 1).await, [told]);
@@ -189,7 +189,7 @@ async fn one_line_tells_what_a_reload_changed_and_what_has_to_wait() {
     logged(&gateway, waits).await;
     assert_eq!(gateway.running().last_reload().unwrap().needs_restart, ["server.workers"]);
     gateway.write_file(&before.replace("upstream: up", "upstream: upp"));
-    gateway.reload_after("SIGHUP").await.unwrap_err();
+    gateway.try_reload().unwrap_err();
     let lines = reloads(&gateway, 2).await;
     assert!(lines[1].contains("routes.yaml:") && lines[1].contains("hint: did you mean `up`"));
     assert_eq!(gateway.log().text().matches(waits).count(), 1);
@@ -205,7 +205,7 @@ async fn the_end_of_a_listeners_certificate_is_said_as_it_comes_near() {
     // Made without an end of its own, it ends in the year 4096.
     let years = std::time::Duration::from_hours(24 * 365 * 3000);
     gateway.clock().advance(years);
-    gateway.reload_after("SIGHUP").await.unwrap();
+    gateway.reload();
     logged(&gateway, "has expired, and callers refuse the gateway").await;
     let last = gateway.running().last_reload().unwrap();
     assert!(last.text.contains("warning: the certificate in `"), "{}", last.text);
@@ -217,7 +217,7 @@ async fn a_reload_of_the_same_file_leaves_all_sockets_as_they_are() {
     let gateway = Gateway::start(&file(&[ANY, ANY, "address: \"127.0.0.2:0\""], &upstream, ""));
     let before: Vec<SocketAddr> = gateway.running().addresses();
     let admin = gateway.admin_address();
-    assert!(gateway.running().reload().unwrap().is_empty());
+    assert!(gateway.reload().is_empty());
     assert_eq!(gateway.running().addresses(), before);
     assert_eq!(gateway.running().admin_address(), Some(admin));
 }

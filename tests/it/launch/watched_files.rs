@@ -104,10 +104,17 @@ async fn what_drains_looks_at_no_file_any_more_and_reads_none() {
     fs::write(folder.path().join("pair/tls.crt"), "changed").unwrap();
     within("the watch to end", watching).await.unwrap();
     drop(held);
-    assert!(within("the one that ran", runs).await.is_some());
+    assert!(within("the one that ran", runs).await.is_none());
     assert!(within("the one that waited", waits).await.is_none());
     assert!(within("one that comes later", gateway.ask_reload("SIGHUP")).await.is_none());
     assert_eq!(gateway.file_reads(), 2);
+    let log = gateway.log().text();
+    assert!(
+        log.contains("SIGHUP: the routes file was read again and is not put in force"),
+        "{log}"
+    );
+    assert!(!log.contains("is in force:"), "{log}");
+    assert!(gateway.running().last_reload().is_none());
 }
 
 #[tokio::test]

@@ -174,14 +174,14 @@ async fn what_is_used_lasts_over_a_reload_that_leaves_the_limit_as_it_is() {
     assert_eq!(statuses(["/a/x", "/b/x"]).await, (429, 429));
     // Other keys of the file, and the same limit in other words.
     gateway.write_file(&with("requests: 1, per: 1440m, burst: 1, by: ip", "max_body_bytes: 1KiB"));
-    gateway.running().reload().unwrap();
+    gateway.reload();
     assert_eq!(statuses(["/a/x", "/b/x"]).await, (429, 429));
     // A file that is refused changes nothing.
     gateway.write_file(&with("requests: 0", ""));
-    gateway.running().reload().unwrap_err();
+    gateway.try_reload().unwrap_err();
     assert_eq!(statuses(["/a/x", "/b/x"]).await, (429, 429));
     // Another limit begins anew, and alone.
     gateway.write_file(&with("requests: 2, per: 24h, burst: 1", ""));
-    gateway.running().reload().unwrap();
+    gateway.reload();
     assert_eq!(statuses(["/a/x", "/b/x"]).await, (200, 429));
 }

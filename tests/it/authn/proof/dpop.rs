@@ -105,7 +105,7 @@ async fn proofs_are_remembered_over_a_reload_and_as_long_as_they_would_be_taken(
     let mut client = Client::http1(scene.gateway.addresses()[CLEAR]).await;
     assert_eq!(with_proofs(&mut client, "/here", &token, &[&first]).await.status, 204);
     assert_eq!(with_proofs(&mut client, "/here", &token, &[&ahead]).await.status, 204);
-    scene.gateway.running().reload().unwrap();
+    scene.gateway.reload();
     for seconds in [0, 60, 61, 119, 120, 121, 200] {
         scene.gateway.clock().set(UnixTime(START.0 + seconds));
         for again in [&first, &ahead] {
@@ -124,7 +124,7 @@ async fn what_a_request_says_of_its_host_and_scheme_in_passing_does_not_count() 
     let (provider, upstream) = (&scene.provider, &scene.upstream);
     let trusted = "trusted_proxies: [127.0.0.0/8]";
     scene.gateway.write_file(&routes_file(provider, upstream, &scene.files, trusted));
-    scene.gateway.running().reload().unwrap();
+    scene.gateway.reload();
     let mut client = Client::http1(scene.gateway.addresses()[CLEAR]).await;
     for (url, status) in [
         ("https://api.example.com/here".to_owned(), 401),
@@ -148,7 +148,7 @@ async fn with_a_public_url_a_proof_is_for_that_and_no_host_of_a_request_counts()
     let (provider, upstream) = (&scene.provider, &scene.upstream);
     let server = "public_url: \"https://api.example.com/gw\"";
     scene.gateway.write_file(&routes_file(provider, upstream, &scene.files, server));
-    scene.gateway.running().reload().unwrap();
+    scene.gateway.reload();
     let mut client = Client::http1(scene.gateway.addresses()[CLEAR]).await;
     for (url, status) in [
         (scene.url("/here"), 401),
@@ -182,7 +182,7 @@ async fn a_route_of_a_host_that_is_not_the_public_one_takes_proofs_for_its_own()
         route("/both", "b.example.com, \"*.example.com\""),
     ];
     scene.gateway.write_file(&format!("{}\n{}", file.trim_end(), routes.concat()));
-    scene.gateway.running().reload().unwrap();
+    scene.gateway.reload();
     let mut clear = Client::http1(scene.gateway.addresses()[CLEAR]).await;
     let mut secure = scene.connect(NOT_ASKED, None, "http/1.1").await;
     for (host, path, url, status) in [

@@ -110,11 +110,8 @@ pub(super) async fn drive<C: Ending>(
         tokio::select! {
             biased;
             ended = &mut connection => {
-                let broken = ended.err();
-                if let Some(error) = &broken {
-                    tracing::debug!(%error, "a connection broke");
-                }
-                return Driven::Ended(broken);
+                let ended = ended.inspect_err(|error| tracing::debug!(%error, "a connection broke"));
+                return Driven::Ended(ended.err());
             }
             () = &mut cutting => {
                 cut_off(connection.as_mut(), activity, streams, drain).await;

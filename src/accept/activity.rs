@@ -42,8 +42,8 @@ pub(crate) struct Activity {
     /// `accepted`; 0 for none.
     fields_since: AtomicU64,
     heard: AtomicBool,
-    /// Over HTTP/1.1: all that came were whole messages.
-    between: AtomicBool,
+    /// Over HTTP/1.1: the [`Place`] of the parser.
+    place: AtomicU8,
     /// Our side has said that it writes no more.
     shut: AtomicBool,
     /// Each answer from now on is the last one.
@@ -54,6 +54,18 @@ pub(crate) struct Activity {
     overdue: OnceLock<RequestId>,
     /// Why the caller is told to go away: it floods us.
     flood: OnceLock<&'static str>,
+}
+
+/// Where among the messages of HTTP/1.1 its parser is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a head, or in front of the first one.
+    Head,
+    /// In a body, or behind bytes of which it may not have used up all: it asks for no more while
+    /// nobody takes the body.
+    Body,
+    /// Between two messages, and it holds no byte.
+    Between,
 }
 
 /// What is to be done about a connection.
@@ -78,7 +90,7 @@ impl Activity {
             multiplexed: AtomicBool::new(false),
             fields_since: AtomicU64::new(0),
             heard: AtomicBool::new(false),
-            between: AtomicBool::new(false),
+            place: AtomicU8::new(Place::Head as u8),
             shut: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             tunnels: AtomicUsize::new(0),
@@ -99,15 +111,22 @@ impl Activity {
             return;
         }
         self.heard.store(true, Ordering::Relaxed);
-        let idle = self.phase.load(Ordering::Relaxed) == IDLE;
-        if idle && !self.multiplexed.load(Ordering::Relaxed) {
-            self.enter(HEAD);
-        }
     }
 
-    /// Bytes of HTTP/1.1 came; whether all that came so far were whole messages.
-    pub(crate) fn reads_between(&self, between: bool) {
-        self.between.store(between, Ordering::Relaxed);
+    /// Where the bytes of HTTP/1.1 end that came, or where the parser is that asks for more.
+    pub(crate) fn reads(&self, place: Place) {
+        // Only the connection's own task says so.
+        let was_in_body = self.is_at(Place::Body);
+        self.place.store(place as u8, Ordering::Relaxed);
+        if self.requests() > 0 || self.phase.load(Ordering::Relaxed) != IDLE {
+            return;
+        }
+        match place {
+            Place::Head => self.enter(HEAD),
+            // It is only now that a request is over whose answer was the first to end.
+            Place::Between if was_in_body => self.enter(IDLE),
+            Place::Between | Place::Body => {}
+        }
     }
 
     /// The stream is being closed.
@@ -149,9 +168,20 @@ impl Activity {
         self.writing.load(Ordering::Acquire)
     }
 
-    /// Whether a request is being answered, or its answer is still on its way.
+    /// Whether a request is being answered, or it or its answer is still on its way.
     pub(crate) fn is_busy(&self) -> bool {
-        self.requests() > 0 || self.is_writing()
+        self.requests() > 0 || self.is_writing() || self.is_behind_answer()
+    }
+
+    /// Whether the body of a request goes on behind its answer. It is for those who take the body
+    /// to see that it does not do so for ever.
+    fn is_behind_answer(&self) -> bool {
+        let idle = self.phase.load(Ordering::Relaxed) == IDLE;
+        idle && self.is_at(Place::Body) && !self.shut.load(Ordering::Relaxed)
+    }
+
+    fn is_at(&self, place: Place) -> bool {
+        self.place.load(Ordering::Relaxed) == place as u8
     }
 
     /// Whether a head has begun that nobody has read whole.
@@ -207,7 +237,7 @@ impl Activity {
     /// Whether it is between two requests of HTTP/1.1, has been for some time, and nothing of either
     /// is anywhere but in what lasts as long as the connection.
     pub(crate) fn may_rest(&self, now: Instant) -> bool {
-        let whole = self.between.load(Ordering::Relaxed) && !self.shut.load(Ordering::Relaxed);
+        let whole = self.is_at(Place::Between) && !self.shut.load(Ordering::Relaxed);
         whole && self.rests(now, limits::REST_AFTER)
     }
 
@@ -302,99 +332,4 @@ impl Drop for Answering {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::accept::tests::settings;
-
-    const S: Duration = Duration::from_secs(1);
-
-    #[tokio::test(start_paused = true)]
-    async fn each_phase_has_its_own_time() {
-        // 10 s for a head, 75 s between requests.
-        let settings = settings();
-        let activity = Arc::new(Activity::new(Instant::now()));
-        let judge = || activity.judge(Instant::now(), &settings);
-        let after = |by: Duration| tokio::time::advance(by);
-
-        after(9 * S).await;
-        assert_eq!(judge(), Verdict::LookAgain(Instant::now() + S));
-        after(S).await;
-        assert_eq!(judge(), Verdict::Overdue);
-        assert!(!activity.head_has_begun());
-
-        assert!(!activity.rests(Instant::now(), S), "a head is due");
-        let request = activity.request();
-        after(1000 * S).await;
-        assert_eq!(judge(), Verdict::LookAgain(Instant::now() + 10 * S));
-        assert!(!activity.rests(Instant::now(), S), "a request is being answered");
-        drop(request);
-        after(74 * S).await;
-        assert!(activity.rests(Instant::now(), 74 * S));
-        assert!(!activity.rests(Instant::now(), 75 * S));
-        assert_eq!(judge(), Verdict::LookAgain(Instant::now() + S));
-        activity.heard();
-        after(9 * S).await;
-        assert_eq!(judge(), Verdict::LookAgain(Instant::now() + S));
-        activity.heard();
-        after(S).await;
-        assert_eq!(judge(), Verdict::Overdue);
-        assert!(activity.head_has_begun());
-
-        drop(activity.request());
-        after(75 * S).await;
-        assert_eq!(judge(), Verdict::Idle);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_is_not_idle_while_its_last_bytes_wait_for_the_caller() {
-        let settings = settings();
-        let activity = Arc::new(Activity::new(Instant::now()));
-        drop(activity.request());
-        activity.writes(true);
-        tokio::time::advance(1000 * S).await;
-        assert!(matches!(activity.judge(Instant::now(), &settings), Verdict::LookAgain(_)));
-        assert!(!activity.rests(Instant::now(), S));
-        activity.writes(false);
-        tokio::time::advance(74 * S).await;
-        assert_eq!(
-            activity.judge(Instant::now(), &settings),
-            Verdict::LookAgain(Instant::now() + S)
-        );
-        tokio::time::advance(S).await;
-        assert_eq!(activity.judge(Instant::now(), &settings), Verdict::Idle);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_head_of_http2_has_its_time_also_beside_other_requests() {
-        let settings = settings();
-        let activity = Arc::new(Activity::new(Instant::now()));
-        activity.multiplexed();
-        let judge = || activity.judge(Instant::now(), &settings);
-        let _other = activity.request();
-        activity.fields_are_due(Some(Instant::now()));
-        tokio::time::advance(9 * S).await;
-        assert_eq!(judge(), Verdict::LookAgain(Instant::now() + S));
-        tokio::time::advance(S).await;
-        assert_eq!(judge(), Verdict::Overdue);
-        assert!(activity.head_has_begun());
-        activity.fields_are_due(None);
-        assert!(matches!(judge(), Verdict::LookAgain(_)));
-        assert!(!activity.head_has_begun());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn bytes_of_http2_are_no_head() {
-        let settings = settings();
-        let activity = Arc::new(Activity::new(Instant::now()));
-        activity.multiplexed();
-        activity.heard();
-        tokio::time::advance(74 * S).await;
-        activity.heard();
-        assert_eq!(
-            activity.judge(Instant::now(), &settings),
-            Verdict::LookAgain(Instant::now() + S)
-        );
-        tokio::time::advance(S).await;
-        assert_eq!(activity.judge(Instant::now(), &settings), Verdict::Idle);
-    }
-}
+mod tests;

@@ -165,7 +165,7 @@ where
             let connection = Box::pin(http2.serve_connection(TokioIo::new(watched), service));
             match drive(connection, &activity, Some(&streams), settings, &server.drain).await {
                 Driven::Ended(broken) => broken,
-                Driven::Rests(_) => None,
+                Driven::Rests(never) => match never {},
             }
         }
     };

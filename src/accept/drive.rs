@@ -5,6 +5,7 @@
 //! HTTP/1.1 nobody knows before an answer says `Connection: close`, so that one without a request
 //! stays for a moment, in which one is still answered.
 
+use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
@@ -22,40 +23,59 @@ use crate::observe::cut_off::Cut;
 
 /// A connection that can be told to end after what is in flight.
 pub(super) trait Ending: Future<Output = hyper::Result<()>> {
+    /// What it is while it rests.
+    type Rested;
+
     fn end(self: Pin<&mut Self>);
+
+    /// Lets it rest between two requests; it goes on if it is of a kind that never does.
+    fn rest(self: Pin<Box<Self>>) -> Result<Self::Rested, Pin<Box<Self>>>;
 }
 
 impl<I, S> Ending for http1::UpgradeableConnection<I, S>
 where
-    S: HttpService<hyper::body::Incoming, Error = std::convert::Infallible>,
+    S: HttpService<hyper::body::Incoming, Error = Infallible>,
     S::ResBody: 'static,
     <S::ResBody as http_body::Body>::Error: Into<crate::body::BoxError>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
+    type Rested = Pin<Box<Self>>;
+
     fn end(self: Pin<&mut Self>) {
         self.graceful_shutdown();
+    }
+
+    fn rest(self: Pin<Box<Self>>) -> Result<Self::Rested, Pin<Box<Self>>> {
+        Ok(self)
     }
 }
 
 impl<I, S, E> Ending for http2::Connection<I, S, E>
 where
-    S: HttpService<hyper::body::Incoming, Error = std::convert::Infallible>,
+    S: HttpService<hyper::body::Incoming, Error = Infallible>,
     S::ResBody: 'static,
     <S::ResBody as http_body::Body>::Error: Into<crate::body::BoxError>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
     E: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
 {
+    /// Its parser knows what lasts as long as the connection.
+    type Rested = Infallible;
+
     fn end(self: Pin<&mut Self>) {
         self.graceful_shutdown();
+    }
+
+    fn rest(self: Pin<Box<Self>>) -> Result<Self::Rested, Pin<Box<Self>>> {
+        Err(self)
     }
 }
 
 /// Why a connection is not driven any more.
-pub(super) enum Driven<C> {
+pub(super) enum Driven<R> {
     /// It has ended; with what broke it, if anything did.
     Ended(Option<hyper::Error>),
     /// It has been between two requests of HTTP/1.1 for some time.
-    Rests(C),
+    Rests(R),
 }
 
 /// Sees to it that a connection ends when it has to.
@@ -65,7 +85,7 @@ pub(super) async fn drive<C: Ending>(
     streams: Option<&Streams>,
     settings: &Settings,
     drain: &Drain,
-) -> Driven<Pin<Box<C>>> {
+) -> Driven<C::Rested> {
     // Dropped behind the connection.
     let mut cut = Cut::default();
     let mut connection = connection;
@@ -90,11 +110,8 @@ pub(super) async fn drive<C: Ending>(
         tokio::select! {
             biased;
             ended = &mut connection => {
-                let broken = ended.err();
-                if let Some(error) = &broken {
-                    tracing::debug!(%error, "a connection broke");
-                }
-                return Driven::Ended(broken);
+                let ended = ended.inspect_err(|error| tracing::debug!(%error, "a connection broke"));
+                return Driven::Ended(ended.err());
             }
             () = &mut cutting => {
                 cut_off(connection.as_mut(), activity, streams, drain).await;
@@ -149,10 +166,13 @@ pub(super) async fn drive<C: Ending>(
                 let link = link(activity, &mut clogged, now, patience);
                 let due = streams.and_then(|streams| streams.end_stalled(now, patience, link));
                 match activity.judge(now, settings) {
-                    Verdict::LookAgain(_) if !told && activity.may_rest(now) => {
-                        return Driven::Rests(connection);
-                    }
                     Verdict::LookAgain(at) => {
+                        if !told && activity.may_rest(now) {
+                            match connection.rest() {
+                                Ok(rested) => return Driven::Rests(rested),
+                                Err(goes_on) => connection = goes_on,
+                            }
+                        }
                         let at = due.map_or(at, |due| due.min(at));
                         look.as_mut().reset(at.min(activity.rest_look(now)));
                     }

@@ -103,6 +103,11 @@ impl Reader {
         self.sound
     }
 
+    /// Whether what came ends within a head, or a head was found to be at fault.
+    pub(super) fn is_in_head(&self) -> bool {
+        matches!(self.state, State::Head | State::Off) && !self.between
+    }
+
     /// The index of the message that is read, or due.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn message(&self) -> u64 {

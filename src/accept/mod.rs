@@ -164,7 +164,10 @@ pub async fn serve_through<H: Handler>(
     }
     if !server.drain.moment().is_zero() {
         tokio::select! {
-            () = accept_rest(&server, &listener, &door, &handler) => {}
+            () = accept_rest(&server, listener.address(), || listener.accept_waiting(), |waiting| {
+                let (stream, address) = waiting;
+                spawn(&server, stream, address, &door, handler.clone());
+            }) => {}
             // Those without a request leave within one moment; they make room in the next one.
             () = sleep(2 * server.drain.moment()) => {}
             () = server.drain.cutting() => {}
@@ -174,24 +177,30 @@ pub async fn serve_through<H: Handler>(
 
 /// Accepts those who wait already: for them the connection is there, and their first request may be on
 /// its way. Who comes on and on is not waited for.
-async fn accept_rest<H: Handler>(
-    server: &Arc<Server>,
-    listener: &BoundListener,
-    door: &Door,
-    handler: &H,
+async fn accept_rest<T>(
+    server: &Server,
+    listener: SocketAddr,
+    mut accept: impl FnMut() -> io::Result<Option<T>>,
+    mut take: impl FnMut(T),
 ) {
+    let mut is_said = false;
     for _waiting in 0..LISTEN_BACKLOG {
         server.slots.room(|| server.settings.load().max_connections).await;
-        match listener.accept_waiting() {
-            Ok(Some((stream, address))) => spawn(server, stream, address, door, handler.clone()),
+        match accept() {
+            Ok(Some(accepted)) => take(accepted),
             Err(error) if is_of_one_connection(&error) => {}
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(
-                    listener = %listener.address(), %error,
-                    "connections that waited when the end began can't be accepted any more"
-                );
-                return;
+                if !is_said {
+                    is_said = true;
+                    tracing::warn!(
+                        %listener, %error,
+                        "can't accept a connection that waited when the end began; trying again \
+                         for a moment"
+                    );
+                }
+                // Those who leave give back what this one lacks.
+                sleep(ACCEPT_FAILURE_PAUSE).await;
             }
         }
     }

@@ -9,38 +9,53 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use futures_util::task::AtomicWaker;
-
 pin_project_lite::pin_project! {
     /// Polls a future when that has been woken, and for the first time.
     pub(super) struct Seldom<F> {
         #[pin]
         future: F,
-        bell: Arc<Bell>,
-        // The bell as the future knows it.
-        rings: Waker,
-        // Who is woken; a task has the same waker for all its life, nearly always.
-        woken: Option<Waker>,
+        // None before it is first polled.
+        hung: Option<Hung>,
     }
+}
+
+struct Hung {
+    bell: Arc<Bell>,
+    /// The bell as the future knows it.
+    rings: Waker,
 }
 
 struct Bell {
     has_rung: AtomicBool,
-    task: AtomicWaker,
+    /// Who is woken. It stays, however often it is woken: a ring for nothing must not take it away
+    /// from the one that counts. A task has the same waker for all its life, nearly always; for
+    /// another one there is another bell.
+    task: Waker,
 }
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // In this order: who is woken finds that it has rung.
         self.has_rung.store(true, Ordering::Release);
-        self.task.wake();
+        self.task.wake_by_ref();
+    }
+}
+
+impl Hung {
+    fn wakes(task: &Waker) -> Self {
+        let bell = Arc::new(Bell { has_rung: AtomicBool::new(true), task: task.clone() });
+        let rings = Waker::from(Arc::clone(&bell));
+        Self { bell, rings }
     }
 }
 
 impl<F> Seldom<F> {
     pub(super) fn new(future: F) -> Self {
-        let bell = Arc::new(Bell { has_rung: AtomicBool::new(true), task: AtomicWaker::new() });
-        let rings = Waker::from(Arc::clone(&bell));
-        Self { future, bell, rings, woken: None }
+        Self { future, hung: None }
     }
 }
 
@@ -49,27 +64,24 @@ impl<F: Future> Future for Seldom<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let has_rung = this.bell.has_rung.load(Ordering::Acquire);
-        let is_known = this.woken.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        if !has_rung && is_known {
+        let known = this.hung.take().filter(|hung| hung.bell.task.will_wake(cx.waker()));
+        let hung = this.hung.insert(known.unwrap_or_else(|| Hung::wakes(cx.waker())));
+        if !hung.bell.has_rung.load(Ordering::Acquire) {
             return Poll::Pending;
         }
-        // In this order: whoever rings from now on either finds the waker, or rings before the
-        // future is asked, which then knows.
-        this.bell.has_rung.swap(false, Ordering::AcqRel);
-        this.bell.task.register(cx.waker());
-        if !is_known {
-            *this.woken = Some(cx.waker().clone());
-        }
-        this.future.poll(&mut Context::from_waker(this.rings))
+        // Before the future is asked: it knows what was rung for until now, and who rings from now on
+        // is heard.
+        hung.bell.has_rung.swap(false, Ordering::AcqRel);
+        this.future.poll(&mut Context::from_waker(&hung.rings))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
     use std::future::poll_fn;
     use std::pin::pin;
+    use std::sync::atomic::AtomicUsize;
 
     use futures_util::FutureExt as _;
     use tokio::sync::Notify;
@@ -108,5 +120,41 @@ mod tests {
         tokio::task::yield_now().await;
         told.send(()).unwrap();
         waiting.await.unwrap().unwrap();
+    }
+
+    /// Says how often it was woken.
+    #[derive(Default)]
+    struct Counts(AtomicUsize);
+
+    impl Wake for Counts {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_ring_for_nothing_is_not_the_last_that_is_heard() {
+        let counts = Arc::<Counts>::default();
+        let woken = || counts.0.load(Ordering::Relaxed);
+        let task = Waker::from(Arc::clone(&counts));
+        let mut cx = Context::from_waker(&task);
+        let rings = RefCell::new(None);
+        let mut seldom = pin!(Seldom::new(poll_fn(|cx| {
+            *rings.borrow_mut() = Some(cx.waker().clone());
+            Poll::<()>::Pending
+        })));
+        let ring = || rings.borrow().as_ref().unwrap().wake_by_ref();
+        assert!(seldom.as_mut().poll(&mut cx).is_pending());
+        ring();
+        assert_eq!(woken(), 1);
+        // The task looks while who rings is half done: the ring is heard, its task not woken yet.
+        let bell = Arc::clone(&seldom.hung.as_ref().unwrap().bell);
+        bell.has_rung.store(true, Ordering::Release);
+        assert!(seldom.as_mut().poll(&mut cx).is_pending());
+        bell.task.wake_by_ref();
+        assert_eq!(woken(), 2);
+        assert!(seldom.as_mut().poll(&mut cx).is_pending());
+        ring();
+        assert_eq!(woken(), 3, "nobody was woken");
     }
 }

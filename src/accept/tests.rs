@@ -317,3 +317,29 @@ async fn what_does_not_end_in_time_is_cut_off_and_counted() {
     assert_eq!(read_to_end(&mut slow).await, "");
     assert!(on_h2.await.unwrap().is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_at_the_end_are_accepted_also_behind_a_failure() {
+    let server = Server::new(settings(), Drain::default(), Metrics::default());
+    let no_descriptor = || Err(io::Error::from_raw_os_error(24));
+    let mut next = [
+        Ok(Some(1)),
+        no_descriptor(),
+        no_descriptor(),
+        Ok(Some(2)),
+        Err(io::ErrorKind::ConnectionAborted.into()),
+        Ok(Some(3)),
+        Ok(None),
+        Ok(Some(4)),
+    ]
+    .into_iter();
+    let mut taken = Vec::new();
+    let begun = Instant::now();
+    let address = ([127, 0, 0, 1], 1).into();
+    accept_rest(&server, address, || next.next().unwrap(), |one| taken.push(one)).await;
+    assert_eq!(taken, [1, 2, 3], "and nobody is waited for");
+    // `sleep` has a grain of a millisecond.
+    let waited = begun.elapsed();
+    let pauses = 2 * ACCEPT_FAILURE_PAUSE;
+    assert!(waited >= pauses && waited < pauses + ACCEPT_FAILURE_PAUSE, "{waited:?}");
+}

@@ -16,7 +16,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use crate::accept::activity::Activity;
+use crate::accept::activity::{Activity, Place};
 use crate::accept::answer;
 use crate::accept::frames::Frames;
 use crate::accept::framing::{Reader, Verdict};
@@ -116,10 +116,10 @@ impl<S> Watched<S> {
         match &mut self.reading {
             Reading::Http1(reader, verdict) => {
                 let read = reader.read(bytes);
-                self.activity.reads_between(reader.is_between());
                 if let Err(found) = read
                     && let Err(broken) = verdict.take(&found)
                 {
+                    self.activity.reads(Place::Body);
                     let sound = reader.sound();
                     if sound == 0 {
                         return Err(broken);
@@ -127,6 +127,8 @@ impl<S> Watched<S> {
                     self.broken = Some(broken);
                     return Ok(sound);
                 }
+                // Also behind a whole message: the parser may not come to its end before long.
+                self.activity.reads(if reader.is_in_head() { Place::Head } else { Place::Body });
             }
             Reading::Unread => {}
             Reading::Http2(frames) => {
@@ -138,6 +140,15 @@ impl<S> Watched<S> {
             }
         }
         Ok(bytes.len())
+    }
+
+    /// There is nothing for the parser, which asks only when it has used up what it was given.
+    fn is_awaited(&self) {
+        if let Reading::Http1(reader, _) = &self.reading
+            && reader.is_between()
+        {
+            self.activity.reads(Place::Between);
+        }
     }
 
     /// Whether the parser is to read nothing more, and the caller to be told why.
@@ -276,7 +287,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
             let part = this.ahead.split_to(this.ahead.len().min(buffer.remaining()));
             buffer.put_slice(&part);
         } else {
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+            let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+            if read.is_pending() {
+                this.is_awaited();
+            }
+            ready!(read)?;
         }
         if let Some(new) = buffer.filled().get(before..)
             && !new.is_empty()

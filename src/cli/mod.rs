@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::parser::ValueSource;
 use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::dry_run::harmless;
 use crate::observe::sink::LogSink;
 use crate::observe::{Metrics, log, sink};
 
@@ -208,8 +209,14 @@ pub fn main() -> ExitCode {
         Ok(line) => line,
         Err(error) => error.format(&mut CommandLine::command()).exit(),
     };
-    if names_a_file && let Some(why) = command.as_ref().and_then(Command::reads_no_file) {
-        return usage_error(why);
+    match command.as_ref().and_then(Command::reads_no_file) {
+        Some(why) if names_a_file => return usage_error(why),
+        None if global.config.is_empty() => {
+            return usage_error(
+                "`--config` (or `OBO_GATEWAY_CONFIG`) is empty: name the routes file, or leave it out for `routes.yaml` here",
+            );
+        }
+        Some(_) | None => {}
     }
     let format = match global.log_format {
         Some(LogFormat::Text) => sink::LogFormat::Text,
@@ -303,7 +310,7 @@ fn to_stdout_as_json(result: &impl serde::Serialize) {
     }
 }
 
-/// Prints what went wrong.
+/// Prints what went wrong. Names of files and arguments may be anybody's where a script passes them on.
 fn to_stderr(text: &str) {
-    io::stderr().lock().write_all(text.as_bytes()).unwrap_or_default();
+    io::stderr().lock().write_all(harmless(text).as_bytes()).unwrap_or_default();
 }

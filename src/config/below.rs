@@ -34,7 +34,7 @@ const BELOW: [Below; 6] = [
 /// The one of the keys that are `known` here below which `key` belongs.
 pub(super) fn below<'k>(
     key: &str,
-    known: impl Iterator<Item = &'k str> + Clone,
+    known: &(impl Iterator<Item = &'k str> + Clone),
 ) -> Option<&'static str> {
     let is_known = |wanted: &str| known.clone().any(|own| own == wanted);
     let holds = |row: &&Below| row.keys.contains(&key) && is_known(row.of) && is_known(row.parent);

@@ -193,7 +193,7 @@ impl Reader<'_> {
     pub(super) fn unknown_key(self, entry: &Entry, known: &[&'static str]) {
         let known = known.iter().copied().filter(|key| !key.starts_with('$'));
         let problem = Problem::error(entry.key.place, format!("unknown key `{}`", entry.key.text))
-            .hint(match below(&entry.key.text, known.clone()) {
+            .hint(match below(&entry.key.text, &known) {
                 Some(parent) => format!("it belongs below `{parent}:`"),
                 None => did_you_mean(&entry.key.text, "keys here", known),
             });

@@ -14,12 +14,18 @@ use crate::rejection::{Code, Extra, Rejection};
 pub(super) struct ExchangeError {
     /// Who has to act; `None` if it is us.
     class: Option<Class>,
+    said: Box<Said>,
+    extra: Extra,
+    memory: Memory,
+}
+
+/// The texts for the operator. Beside the rest, as results with an error are moved about a lot.
+#[derive(Clone, Debug)]
+struct Said {
     /// What happened.
     what: Box<str>,
     /// What there is to do about it, where that is known and not said with what happened.
     remedy: Option<Box<str>>,
-    extra: Extra,
-    memory: Memory,
 }
 
 /// For whom a failure holds a while longer, so that the provider need not be asked again.
@@ -52,12 +58,13 @@ impl ExchangeError {
     }
 
     fn of(class: Option<Class>, what: Box<str>) -> Self {
-        Self { class, what, remedy: None, extra: Extra::None, memory: Memory::None }
+        let said = Box::new(Said { what, remedy: None });
+        Self { class, said, extra: Extra::None, memory: Memory::None }
     }
 
     /// Says what there is to do about it.
     pub(super) fn with_remedy(mut self, remedy: impl Into<Box<str>>) -> Self {
-        self.remedy = Some(remedy.into());
+        self.said.remedy = Some(remedy.into());
         self
     }
 
@@ -83,8 +90,8 @@ impl ExchangeError {
         let seconds = left.as_secs() + 1;
         let mut again = self.clone();
         again.memory = Memory::None;
-        again.remedy = None;
-        again.what = format!(
+        again.said.remedy = None;
+        again.said.what = format!(
             "{}; remembered for {seconds} s more, the provider was not asked again",
             self.reason()
         )
@@ -119,19 +126,19 @@ impl ExchangeError {
 
     /// What happened.
     pub(super) fn what(&self) -> &str {
-        &self.what
+        &self.said.what
     }
 
     /// What there is to do about it, where that is known.
     pub(super) fn remedy(&self) -> Option<&str> {
-        self.remedy.as_deref()
+        self.said.remedy.as_deref()
     }
 
     /// The sentence for the operator: both.
     pub(super) fn reason(&self) -> Cow<'_, str> {
-        match &self.remedy {
-            Some(remedy) => format!("{}; {remedy}", self.what).into(),
-            None => (&*self.what).into(),
+        match &self.said.remedy {
+            Some(remedy) => format!("{}; {remedy}", self.said.what).into(),
+            None => (&*self.said.what).into(),
         }
     }
 

@@ -38,6 +38,11 @@ pub(super) fn main(config: &str) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if admin.port() == 0 {
+        return super::failure(
+            "the gateway chooses its admin port at each start, as `admin.address` has port 0: write the port that is to be asked",
+        );
+    }
     let address = reachable(admin);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -24,10 +24,9 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::parser::ValueSource;
-use clap::{
-    ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
-};
+use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::dry_run::harmless;
 use crate::observe::sink::LogSink;
 use crate::observe::{Metrics, log, sink};
 
@@ -204,13 +203,21 @@ struct DevTokenArguments {
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     let mut matches = CommandLine::command().get_matches();
-    if let Some(why) = unheeded(&matches) {
-        return usage_error(why);
-    }
+    // The environment is not for one command alone, and may well be set.
+    let names_a_file = matches.value_source("config") == Some(ValueSource::CommandLine);
     let CommandLine { global, command } = match CommandLine::from_arg_matches_mut(&mut matches) {
         Ok(line) => line,
         Err(error) => error.format(&mut CommandLine::command()).exit(),
     };
+    match command.as_ref().and_then(Command::reads_no_file) {
+        Some(why) if names_a_file => return usage_error(why),
+        None if global.config.is_empty() => {
+            return usage_error(
+                "`--config` (or `OBO_GATEWAY_CONFIG`) is empty: name the routes file, or leave it out for `routes.yaml` here",
+            );
+        }
+        Some(_) | None => {}
+    }
     let format = match global.log_format {
         Some(LogFormat::Text) => sink::LogFormat::Text,
         None if io::stderr().is_terminal() => sink::LogFormat::Text,
@@ -246,14 +253,27 @@ pub fn main() -> ExitCode {
     if RESULT_LOST.load(Ordering::Relaxed) { ExitCode::FAILURE } else { code }
 }
 
-/// What was asked for on the command line that its command would not heed. The environment is not for one
-/// command alone, and may well be set.
-fn unheeded(matches: &ArgMatches) -> Option<&'static str> {
-    let is_demo = matches.subcommand_name() == Some("demo");
-    let names_a_file = matches.value_source("config") == Some(ValueSource::CommandLine);
-    (is_demo && names_a_file).then_some(
-        "`demo` shows the routes file that is built in: leave `--config` out, or serve your file with `obo-gateway run`",
-    )
+impl Command {
+    /// What is said of `--config` where the command would not heed it; `None` if it does.
+    fn reads_no_file(&self) -> Option<&'static str> {
+        match self {
+            Self::Run
+            | Self::Check(_)
+            | Self::Explain(_)
+            | Self::Test(_)
+            | Self::Routes { .. }
+            | Self::Healthcheck => None,
+            Self::Demo(_) => Some(
+                "`demo` shows the routes file that is built in: leave `--config` out, or serve your file with `obo-gateway run`",
+            ),
+            Self::DevIdp(_) => Some("`dev-idp` reads no routes file: leave `--config` out"),
+            Self::Schema { .. } => Some("`schema` reads no routes file: leave `--config` out"),
+            Self::Man => Some("`man` reads no routes file: leave `--config` out"),
+            Self::Completions { .. } => {
+                Some("`completions` reads no routes file: leave `--config` out")
+            }
+        }
+    }
 }
 
 fn usage_error(text: &str) -> ExitCode {
@@ -290,7 +310,7 @@ fn to_stdout_as_json(result: &impl serde::Serialize) {
     }
 }
 
-/// Prints what went wrong.
+/// Prints what went wrong. Names of files and arguments may be anybody's where a script passes them on.
 fn to_stderr(text: &str) {
-    io::stderr().lock().write_all(text.as_bytes()).unwrap_or_default();
+    io::stderr().lock().write_all(harmless(text).as_bytes()).unwrap_or_default();
 }

@@ -1,6 +1,7 @@
 //! What is said of a value that can't be read: the texts for values of the wrong form, words
 //! that are unknown, keys that are missing and what is not supported yet.
 
+use super::below::below;
 use super::failure::{Failure, message_and_hint};
 use super::problem::{Place, Problem};
 use super::reader::Reader;
@@ -192,7 +193,7 @@ impl Reader<'_> {
     pub(super) fn unknown_key(self, entry: &Entry, known: &[&'static str]) {
         let known = known.iter().copied().filter(|key| !key.starts_with('$'));
         let problem = Problem::error(entry.key.place, format!("unknown key `{}`", entry.key.text))
-            .hint(match below(&entry.key.text, known.clone()) {
+            .hint(match below(&entry.key.text, &known) {
                 Some(parent) => format!("it belongs below `{parent}:`"),
                 None => did_you_mean(&entry.key.text, "keys here", known),
             });
@@ -202,26 +203,6 @@ impl Reader<'_> {
 
 /// Keys that are all that there is to say: with `true` behind them.
 const SWITCHES: [&str; 2] = ["none", "passthrough"];
-
-/// Keys that are written beside the key below which they belong, with that one.
-const BELOW: [(&str, &str); 10] = [
-    ("client_secret", "credential"),
-    ("client_secret_post", "credential"),
-    ("certificate", "credential"),
-    ("federated_token_file", "credential"),
-    ("private_key", "credential"),
-    ("strip_prefix", "rewrite"),
-    ("on_behalf_of", "token"),
-    ("client_credentials", "token"),
-    ("passthrough", "token"),
-    ("server_name", "tls"),
-];
-
-/// The one of the keys that are `known` here below which `key` belongs.
-fn below<'k>(key: &str, mut known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    let (_, parent) = BELOW.iter().find(|(own, _)| *own == key)?;
-    known.find(|own| own == parent)
-}
 
 /// `yes` and its like are words of older YAML for what is meant.
 fn yes_or_no(word: &str) -> Option<String> {

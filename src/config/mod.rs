@@ -12,6 +12,7 @@ pub mod resolve;
 pub mod schema;
 mod access;
 mod azure;
+mod below;
 mod choice;
 mod complaint;
 mod failure;

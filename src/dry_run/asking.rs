@@ -50,6 +50,11 @@ pub enum Unaskable {
     /// Neither a path nor a URL of HTTP.
     #[error("`{0}` is not a URL; write one like `https://api.example.com/orders/1`, or a path")]
     Url(String),
+    /// It names a user before its host; a password may stand there, so it is not repeated.
+    #[error(
+        "the URL has a name or a password before its host (`…@`), which clients don't send there; leave it out"
+    )]
+    User,
     /// It has a fragment.
     #[error("`{0}` has a fragment (`#`), which clients don't send; leave it out")]
     Fragment(String),
@@ -72,6 +77,9 @@ impl Asking {
     ) -> Result<Self, Unaskable> {
         let method = Method::from_bytes(method.as_bytes())
             .map_err(|_nothing_more| Unaskable::Method(method.to_owned()))?;
+        if names_a_user(url) {
+            return Err(Unaskable::User);
+        }
         if url.contains('#') {
             return Err(Unaskable::Fragment(without_query(url)));
         }
@@ -153,11 +161,26 @@ fn split<'u>(url: &'u str, default_host: &'u str) -> Option<(bool, &'u str, Stri
     };
     let (host, behind) = rest.split_at_checked(rest.find(['/', '?']).unwrap_or(rest.len()))?;
     let target = if behind.starts_with('/') { behind.to_owned() } else { format!("/{behind}") };
-    (!host.is_empty() && !host.contains('@')).then_some((tls, host, target))
+    (!host.is_empty()).then_some((tls, host, target))
 }
 
+/// Whether something stands before the host, as in `https://user:password@host/`.
+fn names_a_user(url: &str) -> bool {
+    let behind = url.split_once("://").map(|(_, rest)| rest);
+    let authority = behind.and_then(|rest| rest.split(['/', '?', '#']).next());
+    !url.starts_with('/') && authority.is_some_and(|authority| authority.contains('@'))
+}
+
+/// Most characters of a URL that are repeated.
+const MAX_SHOWN: usize = 200;
+
+/// The URL as it may be repeated: without its query, and cut where it is long.
 fn without_query(url: &str) -> String {
-    url.split('?').next().unwrap_or_default().to_owned()
+    let path = url.split('?').next().unwrap_or_default();
+    match path.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", path.get(..end).unwrap_or_default()),
+        None => path.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -198,8 +221,15 @@ mod tests {
             ("", "/"),
         ] {
             let error = of(method, url).unwrap_err().to_string();
-            assert!(!error.contains("secret=1"), "{error}");
+            assert!(!error.contains("secret"), "{error}");
         }
+        let of_user = of("GET", "https://user:secret@a.example/#x").unwrap_err();
+        assert_eq!(of_user, Unaskable::User);
+        // That is no user, in a path or behind the host.
+        assert!(of("GET", "/a://b@c").is_ok() && of("GET", "https://a.example/u@h?x=y@z").is_ok());
+        let long = |length: usize| of("GET", &"x".repeat(length)).unwrap_err();
+        assert_eq!(long(200), Unaskable::Url("x".repeat(200)));
+        assert_eq!(long(201), Unaskable::Url(format!("{}…", "x".repeat(200))));
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub use self::asking::{Asking, Bearer, Unaskable};
 pub use self::expectation::{At, ClaimedToken, Expectation, Expected, ExpectedToken, PolicyTest};
 pub use self::explanation::{Explanation, explain};
 pub use self::run::{Failure, Outcome, Report, Unreached, run};
+pub use self::text::harmless;
 
 /// What stands for the id of a request that is never made.
 const NEW_ID: HeaderValue = HeaderValue::from_static("(new)");

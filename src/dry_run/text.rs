@@ -261,12 +261,17 @@ impl Shown<'_> {
 
 /// `text` without what would move the cursor of a terminal or turn the direction of reading: claims
 /// and headers are anybody's.
-fn harmless(text: &str) -> String {
+pub fn harmless(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
             '\n' => out.push('\n'),
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => {
+            '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'
+            | '\u{2029}' => {
                 out.extend(character.escape_unicode());
             }
             control if control.is_control() => out.extend(control.escape_unicode()),

@@ -56,8 +56,17 @@ impl Class {
     }
 }
 
-/// A row of a table.
+/// A row of a table. Where there is something to do, it stands behind the one `; ` of the sentence.
 pub(super) type Row = (Class, &'static str);
+
+/// The sentence of a row in parts: what it means, and what there is to do. It is to be parted before its places are
+/// filled in, as what is filled in is not ours.
+pub(super) fn parts(sentence: &'static str) -> (&'static str, Option<&'static str>) {
+    match sentence.split_once("; ") {
+        Some((cause, remedy)) => (cause, Some(remedy)),
+        None => (sentence, None),
+    }
+}
 
 /// The meaning of an `AADSTS` number.
 #[rustfmt::skip] // A table is read by its rows.

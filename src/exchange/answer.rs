@@ -267,8 +267,7 @@ fn refusal(status: StatusCode, members: &Members) -> Refusal {
             )
         };
         // What there is to do, the challenge says; that of the row without claims is left out.
-        let cause = known
-            .map(|(_, (_, advice))| advice.split_once("; ").map_or(advice, |(cause, _)| cause));
+        let cause = known.map(|(_, (_, advice))| advice::parts(advice).0);
         let class = Class::Interaction;
         let memory = memory(class, &numbers, error);
         return Refusal {

@@ -240,7 +240,7 @@ enum Fault {
 impl Failed {
     fn health(&self) -> Health {
         match self.fault {
-            Fault::Provider => Health::Failing(self.error.reason().to_owned()),
+            Fault::Provider => Health::Failing(self.error.reason().into_owned()),
             Fault::Elsewhere => Health::Alive,
             Fault::NotAsked => Health::Unknown,
         }
@@ -332,11 +332,11 @@ fn left_alone(terms: &Terms, open: &Open) -> ExchangeError {
 
 fn full(terms: &Terms, max: usize) -> ExchangeError {
     let reason = format!(
-        "{max} exchanges with provider `{}` are under way (`max_in_flight`), and this one's turn did not come in {} s: the provider is slow, or more users came at once than it serves; see how long its exchanges take",
+        "{max} exchanges with provider `{}` are under way (`max_in_flight`), and this one's turn did not come in {} s: the provider is slow, or more users came at once than it serves",
         terms.provider,
         limits::EXCHANGE_QUEUE_WAIT.as_secs(),
     );
-    ExchangeError::unavailable(reason, None)
+    ExchangeError::unavailable(reason, None).with_remedy("see how long its exchanges take")
 }
 
 #[cfg(test)]

@@ -315,10 +315,11 @@ impl Exchanger {
         };
         let outcome = passenger.outcome().await.and_then(|granted| {
             if granted.is_expired(self.clock.now()) {
-                return Err(Arc::new(ExchangeError::unavailable(
-                    "the token that the provider gave had expired before it could be used; compare the clocks, and the lifetime of its tokens".into(),
-                    None,
-                )));
+                let what = "the token that the provider gave had expired before it could be used";
+                return Err(Arc::new(
+                    ExchangeError::unavailable(what.to_owned(), None)
+                        .with_remedy("compare the clocks, and the lifetime of its tokens"),
+                ));
             }
             Ok(granted)
         });

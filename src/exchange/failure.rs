@@ -2,6 +2,7 @@
 //!
 //! Each of them turns it into a [`Rejection`] of their own.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::advice::Class;
@@ -13,9 +14,18 @@ use crate::rejection::{Code, Extra, Rejection};
 pub(super) struct ExchangeError {
     /// Who has to act; `None` if it is us.
     class: Option<Class>,
-    reason: Box<str>,
+    said: Box<Said>,
     extra: Extra,
     memory: Memory,
+}
+
+/// The texts for the operator. Beside the rest, as results with an error are moved about a lot.
+#[derive(Clone, Debug)]
+struct Said {
+    /// What happened.
+    what: Box<str>,
+    /// What there is to do about it, where that is known and not said with what happened.
+    remedy: Option<Box<str>>,
 }
 
 /// For whom a failure holds a while longer, so that the provider need not be asked again.
@@ -30,21 +40,32 @@ pub(super) enum Memory {
 }
 
 impl ExchangeError {
-    /// A failure of `class`; `reason` is the sentence for the operator.
-    pub(super) fn new(class: Class, reason: String) -> Self {
-        Self { class: Some(class), reason: reason.into(), extra: Extra::None, memory: Memory::None }
+    /// A failure of `class`; `what` happened, for the operator.
+    pub(super) fn new(class: Class, what: String) -> Self {
+        Self::of(Some(class), what.into())
     }
 
     /// The provider can't be used for `wait`, or nobody knows how long.
-    pub(super) fn unavailable(reason: String, wait: Option<Duration>) -> Self {
+    pub(super) fn unavailable(what: String, wait: Option<Duration>) -> Self {
         // "Try again in 0 s" would be a loop.
         let wait = wait.unwrap_or(limits::DEFAULT_RETRY_AFTER).max(Duration::from_secs(1));
-        Self::new(Class::Unavailable, reason).with(Extra::RetryAfter(wait))
+        Self::new(Class::Unavailable, what).with(Extra::RetryAfter(wait))
     }
 
     /// An invariant of ours is broken.
-    pub(super) fn internal(reason: &str) -> Self {
-        Self { class: None, reason: reason.into(), extra: Extra::None, memory: Memory::None }
+    pub(super) fn internal(what: &str) -> Self {
+        Self::of(None, what.into())
+    }
+
+    fn of(class: Option<Class>, what: Box<str>) -> Self {
+        let said = Box::new(Said { what, remedy: None });
+        Self { class, said, extra: Extra::None, memory: Memory::None }
+    }
+
+    /// Says what there is to do about it.
+    pub(super) fn with_remedy(mut self, remedy: impl Into<Box<str>>) -> Self {
+        self.said.remedy = Some(remedy.into());
+        self
     }
 
     /// Adds headers to the answer.
@@ -69,9 +90,10 @@ impl ExchangeError {
         let seconds = left.as_secs() + 1;
         let mut again = self.clone();
         again.memory = Memory::None;
-        again.reason = format!(
+        again.said.remedy = None;
+        again.said.what = format!(
             "{}; remembered for {seconds} s more, the provider was not asked again",
-            self.reason
+            self.reason()
         )
         .into();
         if matches!(self.extra, Extra::RetryAfter(_)) {
@@ -102,9 +124,22 @@ impl ExchangeError {
         }
     }
 
-    /// The sentence for the operator.
-    pub(super) fn reason(&self) -> &str {
-        &self.reason
+    /// What happened.
+    pub(super) fn what(&self) -> &str {
+        &self.said.what
+    }
+
+    /// What there is to do about it, where that is known.
+    pub(super) fn remedy(&self) -> Option<&str> {
+        self.said.remedy.as_deref()
+    }
+
+    /// The sentence for the operator: both.
+    pub(super) fn reason(&self) -> Cow<'_, str> {
+        match &self.said.remedy {
+            Some(remedy) => format!("{}; {remedy}", self.said.what).into(),
+            None => (&*self.said.what).into(),
+        }
     }
 
     /// The outcome as `exchanges_total` counts it.
@@ -115,7 +150,7 @@ impl ExchangeError {
     /// The refusal of one request.
     pub(super) fn rejection(&self) -> Rejection {
         let detail = self.class.map_or("Something went wrong in the gateway.", Class::detail);
-        Rejection::new(self.code(), detail, self.reason.to_string()).with(self.extra.clone())
+        Rejection::new(self.code(), detail, self.reason().into_owned()).with(self.extra.clone())
     }
 
     /// The code of the refusal.
@@ -127,6 +162,19 @@ impl ExchangeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_remedy_ends_the_sentence_and_stands_alone() {
+        let bare = ExchangeError::new(Class::Gateway, "no; not at all".to_owned());
+        assert_eq!((&*bare.reason(), bare.remedy()), ("no; not at all", None));
+        let error = bare.with_remedy("mend it; or leave it");
+        assert_eq!(error.rejection().reason(), "no; not at all; mend it; or leave it");
+        assert_eq!(error.what(), "no; not at all");
+        assert_eq!(error.remedy(), Some("mend it; or leave it"));
+        let again = error.again(Duration::ZERO);
+        assert!(again.reason().starts_with("no; not at all; mend it; or leave it; remembered "));
+        assert_eq!(again.remedy(), None);
+    }
 
     #[test]
     fn a_wait_is_never_nothing() {

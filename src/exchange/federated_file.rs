@@ -78,11 +78,8 @@ impl FederatedFile {
             ExchangeError::internal("the task that reads a federated token ended early")
         })?;
         read.map(Secret::new).map_err(|why| {
-            let reason = format!(
-                "the federated token file `{}` {why}; see that the pod's service account token is projected there (label `azure.workload.identity/use: \"true\"`), and that this user may read it",
-                self.0.display(),
-            );
-            ExchangeError::new(Class::Gateway, reason)
+            let what = format!("the federated token file `{}` {why}", self.0.display());
+            ExchangeError::new(Class::Gateway, what).with_remedy("see that the pod's service account token is projected there (label `azure.workload.identity/use: \"true\"`), and that this user may read it")
         })
     }
 }

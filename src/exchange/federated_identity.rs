@@ -107,12 +107,13 @@ fn bare(token: &Granted) -> Result<Secret, ExchangeError> {
 fn too_late(terms: &Terms) -> ExchangeError {
     ExchangeError::unavailable(
         format!(
-            "the managed identity that is the credential of provider `{}` gave no token within {} s; it is still being asked for, and warnings in the log tell what was answered",
+            "the managed identity that is the credential of provider `{}` gave no token within {} s, and is still being asked for one",
             terms.provider,
             limits::MANAGED_IDENTITY_WAIT.as_secs(),
         ),
         None,
     )
+    .with_remedy("see the warnings in the log, which tell what was answered")
 }
 
 impl fmt::Debug for FederatedIdentity {
@@ -204,6 +205,8 @@ mod tests {
         for waited in 1..=2 {
             let error = identity.token(&terms, &upstream, now).await.unwrap_err();
             assert_eq!(error.code(), Code::ProviderUnavailable);
+            assert!(error.what().ends_with("and is still being asked for one"), "{}", error.what());
+            assert!(error.remedy().is_some_and(|remedy| remedy.starts_with("see the warnings")));
             assert_eq!(started.elapsed(), limits::MANAGED_IDENTITY_WAIT * waited);
             assert_eq!(identity.flights.len(), 1, "the same call");
         }

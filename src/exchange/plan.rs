@@ -320,15 +320,21 @@ fn no_user(identity: &Identity) -> Rejection {
 }
 
 fn no_client(provider: Option<&str>, upstream: &str) -> ExchangeError {
-    let reason = match provider {
-        Some(provider) => format!(
-            "provider `{provider}` validated the inbound token, but has no `client_id` and `credential` for the token of upstream `{upstream}`; set both, or `provider` of the token"
+    let (what, remedy) = match provider {
+        Some(provider) => (
+            format!(
+                "provider `{provider}` validated the inbound token, but has no `client_id` and `credential` for the token of upstream `{upstream}`"
+            ),
+            "set both, or `provider` of the token",
         ),
-        None => format!(
-            "no provider validated a token, and the token of upstream `{upstream}` names none; set `provider` of the token"
+        None => (
+            format!(
+                "no provider validated a token, and the token of upstream `{upstream}` names none"
+            ),
+            "set `provider` of the token",
         ),
     };
-    ExchangeError::new(Class::Gateway, reason)
+    ExchangeError::new(Class::Gateway, what).with_remedy(remedy)
 }
 
 pub(super) fn no_endpoints(lack: &NoEndpoints) -> ExchangeError {
@@ -341,12 +347,8 @@ pub(super) fn no_endpoints(lack: &NoEndpoints) -> ExchangeError {
 }
 
 pub(super) fn no_endpoint(provider: &str) -> ExchangeError {
-    ExchangeError::new(
-        Class::Gateway,
-        format!(
-            "the discovery document of provider `{provider}` names no `token_endpoint`; set `token_endpoint` of the provider"
-        ),
-    )
+    let what = format!("the discovery document of provider `{provider}` names no `token_endpoint`");
+    ExchangeError::new(Class::Gateway, what).with_remedy("set `token_endpoint` of the provider")
 }
 
 impl fmt::Debug for ExchangePlan {

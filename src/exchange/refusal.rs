@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::advice::Class;
+use super::advice::{self, Class};
 use super::failure::{ExchangeError, Memory};
 use super::grant::Grant;
 use super::terms::Terms;
@@ -55,9 +55,10 @@ impl Refusal {
     pub(super) fn explain(self, terms: &Terms, wait: Option<Duration>) -> ExchangeError {
         let link = (self.class == Class::Consent).then(|| consent_link(terms)).flatten();
         let refusal = self.worded_for(terms);
-        let advice = refusal.filled_in(terms);
+        let (cause, remedy) = refusal.filled_in(terms);
+        let remedy = remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
         let mut reason = format!(
-            "exchange refused by provider `{}`: {}, {advice}{}",
+            "exchange refused by provider `{}`: {}, {cause}{remedy}{}",
             terms.provider, refusal.sign, refusal.marks
         );
         if terms.grant == Grant::ClientCredentials {
@@ -86,11 +87,7 @@ impl Refusal {
     /// The same in parts, for `trial.rs`: what came and why, and what there is to do, if anything.
     pub(super) fn in_parts(self, terms: &Terms) -> (String, Option<String>) {
         let refusal = self.worded_for(terms);
-        let advice = refusal.filled_in(terms);
-        let (cause, remedy) = match advice.split_once("; ") {
-            Some((cause, remedy)) => (cause, Some(remedy.to_owned())),
-            None => (advice.as_str(), None),
-        };
+        let (cause, remedy) = refusal.filled_in(terms);
         (format!("{}, {cause}{}", refusal.sign, refusal.marks), remedy)
     }
 
@@ -101,14 +98,17 @@ impl Refusal {
         }
     }
 
-    /// Cause and advice, with what the places in them stand for.
-    fn filled_in(&self, terms: &Terms) -> String {
+    /// What it means and what there is to do, with what the places in them stand for.
+    fn filled_in(&self, terms: &Terms) -> (String, Option<String>) {
+        let fill = |text: &str| {
+            text.replace("{client}", &terms.client_id)
+                .replace("{provider}", &terms.provider)
+                .replace("{tenant}", terms.tenant.as_deref().unwrap_or("of the provider"))
+                .replace("{scopes}", &asked_for(terms))
+        };
+        let (meaning, remedy) = advice::parts(self.advice);
         let cause = self.cause.map(|cause| format!("{cause}; ")).unwrap_or_default();
-        format!("{cause}{}", self.advice)
-            .replace("{client}", &terms.client_id)
-            .replace("{provider}", &terms.provider)
-            .replace("{tenant}", terms.tenant.as_deref().unwrap_or("of the provider"))
-            .replace("{scopes}", &asked_for(terms))
+        (fill(&format!("{cause}{meaning}")), remedy.map(fill))
     }
 
     /// The same where the gateway asks in its own name: no caller is at fault, and none can mend
@@ -176,6 +176,21 @@ mod tests {
 
     use super::super::terms::{Parts, Requested};
     use super::*;
+
+    #[test]
+    fn what_is_asked_for_does_not_part_the_advice() {
+        let terms = super::super::terms::tests::terms("c; d", &["api://a;", "api://b/x"]);
+        let body = br#"{"error":"invalid_resource","error_codes":[500011]}"#;
+        let refusal = || super::super::answer::read(StatusCode::BAD_REQUEST, body).err().unwrap();
+        let (what, remedy) = refusal().in_parts(&terms);
+        let cause = "the resource of `api://a; api://b/x` is unknown in tenant t1";
+        let marks = "(status 400, error invalid_resource, code 500011)";
+        assert_eq!(what, format!("AADSTS500011, {cause} {marks}"));
+        let remedy = remedy.unwrap();
+        assert_eq!(remedy, "correct `scopes`, or add the resource's service principal");
+        let reason = refusal().explain(&terms, None).rejection().reason();
+        assert!(reason.contains(&format!("{cause}; {remedy} {marks}")), "{reason}");
+    }
 
     #[test]
     fn the_link_to_consent_is_of_the_callers_tenant_and_cloud() {

@@ -96,7 +96,7 @@ pub enum Came {
 pub struct Told {
     /// What came, and why.
     pub what: String,
-    /// What to do, if that is another sentence.
+    /// What to do, where that is known.
     pub hint: Option<String>,
 }
 
@@ -264,13 +264,13 @@ impl Trial {
 
 impl Tried {
     fn unasked(error: &ExchangeError) -> Self {
-        // Ours have the remedy behind the cause.
-        let (what, hint) = match error.reason().split_once("; ") {
-            Some((what, hint)) => (what, Some(hint.to_owned())),
-            None => (error.reason(), None),
-        };
-        let told = Told { what: what.to_owned(), hint };
-        Self { standing: Standing::Unknown, came: Came::Nothing(told) }
+        Self { standing: Standing::Unknown, came: Came::Nothing(error.into()) }
+    }
+}
+
+impl From<&ExchangeError> for Told {
+    fn from(error: &ExchangeError) -> Self {
+        Self { what: error.what().to_owned(), hint: error.remedy().map(str::to_owned) }
     }
 }
 

@@ -50,9 +50,8 @@ pub(super) async fn of_machine(plan: &ManagedIdentityPlan, found: &mut Found) {
         Ok(()) => {
             found.ok(CHECK, format!("the machine gives a token for `{}`", plan.resource()));
         }
-        Err(why) => {
-            let (what, hint) = why.split_once("; ").unwrap_or((&why, MACHINE));
-            found.fail(CHECK, what, hint);
+        Err(told) => {
+            found.fail(CHECK, told.what, told.hint.unwrap_or_else(|| MACHINE.to_owned()));
         }
     }
 }

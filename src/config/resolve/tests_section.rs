@@ -104,13 +104,14 @@ impl Resolver<'_, '_> {
                     (
                         Unaskable::Method(_)
                         | Unaskable::Url(_)
+                        | Unaskable::User
                         | Unaskable::Fragment(_)
                         | Unaskable::Header(_),
                         _,
                     ) => url.place,
                 };
                 let text = wrong.to_string();
-                let (message, hint) = text.split_once("; ").unwrap_or((&text, "write another"));
+                let (message, hint) = text.rsplit_once("; ").unwrap_or((&text, "write another"));
                 self.finding.error(place, message, hint);
                 None
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::super::advice::Class;
+use super::super::advice::{self, Class};
 use super::super::failure::ExchangeError;
 use super::answer::Refusal;
 use super::host::ManagedIdentityHost;
@@ -18,6 +18,16 @@ pub(super) struct Wanted<'a> {
     pub(super) client_id: Option<&'a str>,
     pub(super) resource: &'a str,
 }
+
+/// What an answer means.
+struct Advice {
+    class: Class,
+    cause: String,
+    remedy: String,
+}
+
+/// What there is to do about what passes.
+const PASSING: &str = "nothing to do unless it stays";
 
 impl Wanted<'_> {
     /// The failure of an answer that is no token, the `made`th in a row.
@@ -32,29 +42,32 @@ impl Wanted<'_> {
         let tries = if made > 1 { format!(" at the {made}th try") } else { String::new() };
         match refusal {
             Refusal::NoToken(why) => {
-                let what = format!("status {number}, {why}; {}", self.host.absent());
-                self.failed(Class::Gateway, &what)
+                let absent = self.host.absent();
+                let (why, remedy) = match advice::parts(why) {
+                    (why, Some(remedy)) => (why, format!("{remedy}; {absent}")),
+                    (why, None) => (why, absent.to_owned()),
+                };
+                self.failed(Class::Gateway, &format!("status {number}, {why}")).with_remedy(remedy)
             }
             Refusal::Redirect => {
-                let absent = self.host.absent();
-                let what =
-                    format!("status {number}, a redirect, which is never followed; {absent}");
-                self.failed(Class::Gateway, &what)
+                let what = format!("status {number}, a redirect, which is never followed");
+                self.failed(Class::Gateway, &what).with_remedy(self.host.absent())
             }
             Refusal::Status(error) => {
-                let (class, advice) = self.advice(status, error.as_deref());
+                let Advice { class, cause, remedy } = self.advice(status, error.as_deref());
                 let error = error.as_ref().map(|it| format!(", error `{it}`")).unwrap_or_default();
-                let what = format!("status {number}{error}{tries}: {advice}");
-                if class == Class::Unavailable {
+                let what = format!("status {number}{error}{tries}: {cause}");
+                let failed = if class == Class::Unavailable {
                     ExchangeError::unavailable(self.sentence(&what), wait)
                 } else {
                     self.failed(class, &what)
-                }
+                };
+                failed.with_remedy(remedy)
             }
         }
     }
 
-    /// A failure of `class`; `what` says why, and what to do.
+    /// A failure of `class`; `what` says why.
     pub(super) fn failed(&self, class: Class, what: &str) -> ExchangeError {
         if class == Class::Unavailable {
             ExchangeError::unavailable(self.sentence(what), None)
@@ -69,7 +82,7 @@ impl Wanted<'_> {
         let what = format!(
             "it asked to wait (`Retry-After`), and {seconds} s are left: it is not asked until then"
         );
-        ExchangeError::unavailable(self.sentence(&what), Some(left))
+        ExchangeError::unavailable(self.sentence(&what), Some(left)).with_remedy(PASSING)
     }
 
     fn sentence(&self, what: &str) -> String {
@@ -81,37 +94,48 @@ impl Wanted<'_> {
         format!("no token {identity} for resource `{resource}` from {host}: {what}")
     }
 
-    fn advice(&self, status: StatusCode, error: Option<&str>) -> (Class, String) {
-        let resource = self.resource;
+    fn advice(&self, status: StatusCode, error: Option<&str>) -> Advice {
+        let advice = |class, cause: &str, remedy: &str| {
+            let (cause, remedy) = (cause.to_owned(), remedy.to_owned());
+            Advice { class, cause, remedy }
+        };
         match (status.as_u16(), error) {
-            (_, Some("invalid_resource" | "invalid_target")) => (
+            (_, Some("invalid_resource" | "invalid_target")) => advice(
                 Class::Gateway,
-                format!(
-                    "resource `{resource}` is unknown in the tenant of the identity; correct `resource` (as `https://management.azure.com`, without `/.default`)"
+                &format!("resource `{}` is unknown in the tenant of the identity", self.resource),
+                "correct `resource` (as `https://management.azure.com`, without `/.default`)",
+            ),
+            (429, _) => advice(
+                Class::Unavailable,
+                "the machine asks too often and is throttled",
+                "look for other programs on it that ask for tokens",
+            ),
+            (410, _) => advice(
+                Class::Unavailable,
+                "the service is being updated, which takes up to 70 s",
+                PASSING,
+            ),
+            (404, _) => advice(
+                Class::Unavailable,
+                "the service is being updated, or the identity was assigned a moment ago",
+                &format!("if it stays: {}", self.assign()),
+            ),
+            (408 | 500..=599, _) => {
+                advice(Class::Unavailable, "the service has a passing error", PASSING)
+            }
+            (401 | 403, _) => {
+                let (cause, remedy) = self.denied();
+                advice(Class::Gateway, cause, remedy)
+            }
+            (400, _) => advice(
+                Class::Gateway,
+                "it knows no such identity here, or no such resource",
+                &format!(
+                    "{}; or correct `resource`, which is written without `/.default`",
+                    self.assign()
                 ),
             ),
-            (429, _) => (
-                Class::Unavailable,
-                "the machine asks too often and is throttled; look for other programs on it that ask for tokens".to_owned(),
-            ),
-            (410, _) => (
-                Class::Unavailable,
-                "the service is being updated, which takes up to 70 s; nothing to do unless it stays".to_owned(),
-            ),
-            (404, _) => (
-                Class::Unavailable,
-                format!("the service is being updated, or the identity was assigned a moment ago; if it stays: {}", self.assign()),
-            ),
-            (408 | 500..=599, _) => (
-                Class::Unavailable,
-                "the service has a passing error; nothing to do unless it stays".to_owned(),
-            ),
-            (401 | 403, _) => (Class::Gateway, self.denied().to_owned()),
-            (400, _) => (
-                Class::Gateway,
-                format!("{}; or correct `resource`, which is written without `/.default`", self.assign()),
-            ),
-            _ => (Class::Gateway, format!("which is no answer that we know; {}", self.host.absent())),
+            _ => advice(Class::Gateway, "which is no answer that we know", self.host.absent()),
         }
     }
 
@@ -132,17 +156,21 @@ impl Wanted<'_> {
         }
     }
 
-    fn denied(&self) -> &'static str {
+    /// Why a token is denied, and what there is to do.
+    fn denied(&self) -> (&'static str, &'static str) {
         match self.host {
-            ManagedIdentityHost::Imds { .. } => {
-                "the service denies this machine or pod a token; look for a proxy or a network policy in between"
-            }
-            ManagedIdentityHost::AppService { .. } => {
-                "`IDENTITY_HEADER` is not accepted, as it is another one after each restart of the app; start the gateway as a process of the app, with its variables as they are"
-            }
-            ManagedIdentityHost::AzureArc { .. } => {
-                "the key that was shown is not accepted; restart the Azure Arc agent (`azcmagent show` tells its state)"
-            }
+            ManagedIdentityHost::Imds { .. } => (
+                "the service denies this machine or pod a token",
+                "look for a proxy or a network policy in between",
+            ),
+            ManagedIdentityHost::AppService { .. } => (
+                "`IDENTITY_HEADER` is not accepted, as it is another one after each restart of the app",
+                "start the gateway as a process of the app, with its variables as they are",
+            ),
+            ManagedIdentityHost::AzureArc { .. } => (
+                "the key that was shown is not accepted",
+                "restart the Azure Arc agent (`azcmagent show` tells its state)",
+            ),
         }
     }
 }
@@ -174,7 +202,11 @@ mod tests {
                 let told = |status: u16, error: Option<&str>| {
                     let refusal = Refusal::Status(error.map(str::to_owned));
                     let status = StatusCode::from_u16(status).unwrap();
-                    let rejection = wanted.refused(status, &refusal, 1, None).rejection();
+                    let error = wanted.refused(status, &refusal, 1, None);
+                    let remedy = error.remedy().unwrap();
+                    assert!(!remedy.is_empty() && !error.what().contains(remedy), "{error:?}");
+                    assert_eq!(error.reason(), format!("{}; {remedy}", error.what()));
+                    let rejection = error.rejection();
                     (rejection.code(), rejection.reason().clone())
                 };
                 let (code, reason) = told(400, Some("invalid_request"));
@@ -182,6 +214,11 @@ mod tests {
                 assert!(reason.contains("`https://r`"), "{reason}");
                 assert_eq!(reason.contains("`id-1`"), client_id.is_some(), "{reason}");
                 assert!(reason.contains("status 400, error `invalid_request`"), "{reason}");
+                let refused =
+                    wanted.refused(StatusCode::BAD_REQUEST, &Refusal::Status(None), 1, None);
+                let remedy = refused.remedy().unwrap();
+                assert!(remedy.starts_with(&wanted.assign()), "{remedy}");
+                assert!(remedy.contains("or correct `resource`"), "{remedy}");
                 let (code, reason) = told(400, Some("invalid_resource"));
                 assert_eq!(code, Code::ExchangeFailed);
                 assert!(reason.contains("correct `resource`"), "{reason}");

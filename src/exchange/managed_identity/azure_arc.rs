@@ -25,23 +25,29 @@ pub const KEY_DIRECTORY: &str = "/var/opt/azcmagent/tokens";
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ChallengeError {
     #[error(
-        "it gave a token without asking for the key that only this machine can read, as the Azure Arc agent always does: is it another program that listens there?"
+        "it gave a token without asking for the key that only this machine can read, as the Azure Arc agent always does"
     )]
     NotAsked,
-    #[error(
-        "its 401 has not exactly one `WWW-Authenticate: Basic realm=FILE`: is it the Azure Arc agent that listens there?"
-    )]
+    #[error("its 401 has not exactly one `WWW-Authenticate: Basic realm=FILE`")]
     NoFile,
-    #[error(
-        "it asks for a file that is not a `.key` directly in `{0}`, which is not read: is it the Azure Arc agent that listens there?"
-    )]
+    #[error("it asks for a file that is not a `.key` directly in `{0}`, which is not read")]
     Outside(PathBuf),
-    #[error(
-        "the key that it asks for, in `{0}`, can't be read; let the gateway's user be in the group `himds`"
-    )]
+    #[error("the key that it asks for, in `{0}`, can't be read")]
     Read(PathBuf, #[source] io::Error),
-    #[error("the key that it asks for, in `{0}`, is empty, longer than {max} bytes or no text: restart the Azure Arc agent", max = limits::MAX_ARC_KEY_BYTES)]
+    #[error("the key that it asks for, in `{0}`, is empty, longer than {max} bytes or no text", max = limits::MAX_ARC_KEY_BYTES)]
     Form(PathBuf),
+}
+
+impl ChallengeError {
+    /// What there is to do about it.
+    pub(super) fn remedy(&self) -> &'static str {
+        match self {
+            Self::NotAsked => "is it another program that listens there?",
+            Self::NoFile | Self::Outside(_) => "is it the Azure Arc agent that listens there?",
+            Self::Read(..) => "let the gateway's user be in the group `himds`",
+            Self::Form(_) => "restart the Azure Arc agent",
+        }
+    }
 }
 
 /// Asks the agent at `url`: once to be named a file, and once more with what is in it.

@@ -249,7 +249,7 @@ impl ManagedIdentity {
                     let seconds = pause.as_secs();
                     tracing::warn!(
                         upstream,
-                        reason = error.reason(),
+                        reason = &*error.reason(),
                         "asking again in {seconds} s"
                     );
                     sleep(pause).await;
@@ -271,7 +271,7 @@ fn unheard(error: &AskError, wanted: &Wanted<'_>, made: usize) -> Failed {
     match error {
         AskError::Challenge(challenge) => {
             let error = wanted.failed(Class::Gateway, &with_sources(challenge));
-            Failed { error: Arc::new(error), pause: None }
+            Failed { error: Arc::new(error.with_remedy(challenge.remedy())), pause: None }
         }
         AskError::Fetch(fetch) => {
             let (class, pause) = match fetch {
@@ -280,8 +280,8 @@ fn unheard(error: &AskError, wanted: &Wanted<'_>, made: usize) -> Failed {
                 FetchError::Timeout => (Class::Unavailable, None),
                 FetchError::Connect(_) | FetchError::Broken(_) => (Class::Unavailable, once_more),
             };
-            let what = format!("{}; {}", with_sources(fetch), wanted.host.absent());
-            Failed { error: Arc::new(wanted.failed(class, &what)), pause }
+            let error = wanted.failed(class, &with_sources(fetch));
+            Failed { error: Arc::new(error.with_remedy(wanted.host.absent())), pause }
         }
     }
 }

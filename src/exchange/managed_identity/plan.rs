@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use super::super::advice::Class;
 use super::super::failure::ExchangeError;
 use super::super::terms::Key;
+use super::super::trial::Told;
 use super::super::{Exchanger, UpstreamCredential};
 use super::{ManagedIdentity, PROVIDER};
 use crate::clock::UnixTime;
@@ -57,9 +58,9 @@ impl ManagedIdentityPlan {
     /// # Cancel safety
     ///
     /// Dropping the future closes the call.
-    pub async fn try_out(&self) -> Result<(), String> {
+    pub async fn try_out(&self) -> Result<(), Told> {
         let outcome = self.identity.token(&self.resource, &self.upstream).await;
-        outcome.map(drop).map_err(|error| error.reason().to_owned())
+        outcome.map(drop).map_err(|error| Told::from(&*error))
     }
 
     /// The credential for a request to `upstream`.
@@ -95,10 +96,11 @@ impl ManagedIdentityPlan {
 
     fn too_slow(&self) -> ExchangeError {
         let what = format!(
-            "none came in {} s; it is still being asked for, and warnings in the log tell what was answered",
+            "none came in {} s, and it is still being asked for",
             limits::MANAGED_IDENTITY_WAIT.as_secs(),
         );
-        self.identity.wanted(&self.resource).failed(Class::Unavailable, &what)
+        let error = self.identity.wanted(&self.resource).failed(Class::Unavailable, &what);
+        error.with_remedy("see the warnings in the log, which tell what was answered")
     }
 }
 

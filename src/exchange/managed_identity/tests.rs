@@ -302,6 +302,20 @@ async fn an_agent_that_wants_another_file_gets_nothing() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_not_there_has_its_cause_before_the_remedy() {
+    let keys = tempfile::tempdir().unwrap();
+    let (outcome, calls) = agent(&[challenge(&keys.path().join("1.key"))], keys.path()).await;
+    let reason = outcome.unwrap_err().reason();
+    assert!(
+        reason.ends_with(
+            "can't be read: No such file or directory (os error 2); let the gateway's user be in the group `himds`"
+        ),
+        "{reason}"
+    );
+    assert_eq!(calls.len(), 1);
+}
+
+#[tokio::test]
 async fn an_agent_that_does_not_ask_or_does_not_believe_is_none() {
     let keys = tempfile::tempdir().unwrap();
     let file = keys.path().join("1.key");

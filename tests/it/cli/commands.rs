@@ -109,6 +109,42 @@ fn wrong_usage_is_2() {
 }
 
 #[test]
+fn odd_arguments_move_no_cursor_and_give_no_password_away() {
+    for (arguments, code, shown) in [
+        (&["explain", "GET", "/a\u{1b}[2J"][..], 2, "error: `/a\\u{1b}[2J` is not a URL"),
+        (&["explain", "G\u{202e}T", "/a"], 2, "error: `G\\u{202e}T` is not a method"),
+        (&["check", "-c", "no\u{1b}[2J\u{2028}.yaml"], 1, "no\\u{1b}[2J\\u{2028}.yaml: error: "),
+        (&["check", "-c", ""], 2, "error: `--config` (or `OBO_GATEWAY_CONFIG`) is empty"),
+        (&["explain", "GET", "https://a:hunter2@b.example/"], 2, "error: the URL has a name or a"),
+    ] {
+        let ended = run(arguments);
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(code), ""),
+            "{arguments:?} {ended:?}"
+        );
+        assert!(ended.stderr.starts_with(shown), "{ended:?}");
+        assert!(!ended.stderr.contains(['\u{1b}', '\u{202e}', '\u{2028}']), "{ended:?}");
+        assert!(!ended.stderr.contains("hunter2"), "{ended:?}");
+    }
+    // What a container leaves empty is heeded by no command that reads no file.
+    for (arguments, code) in [(&["check"][..], 2), (&["schema"], 0)] {
+        let mut command = program(arguments);
+        command.env("OBO_GATEWAY_CONFIG", "");
+        let ended = Process::start(command).ended();
+        assert_eq!(ended.code, Some(code), "{arguments:?} {ended:?}");
+    }
+}
+
+#[test]
+fn an_admin_port_that_is_chosen_at_each_start_can_not_be_asked() {
+    let text = GOOD.replace("address: off", "address: \"127.0.0.1:0\"");
+    let ended = run_with_input(&["healthcheck", "-c", "-"], &text);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+    assert!(ended.stderr.contains("`admin.address` has port 0"), "{ended:?}");
+}
+
+#[test]
 fn help_and_version_go_to_stdout() {
     let version = run(&["--version"]);
     let (number, build) = version.stdout.trim_end().rsplit_once(" (").unwrap();

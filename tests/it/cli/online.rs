@@ -85,6 +85,27 @@ fn a_format_without_a_report_is_wrong_usage() {
     assert!(demo.stderr.contains("the routes file that is built in"), "{demo:?}");
 }
 
+#[test]
+fn a_file_is_refused_where_it_would_not_be_read() {
+    for (arguments, name) in [
+        (&["dev-idp", "--config", "routes.yaml"][..], "dev-idp"),
+        (&["dev-idp", "token", "--user", "alice", "-c", "routes.yaml"], "dev-idp"),
+        (&["schema", "-c", "routes.yaml"], "schema"),
+        (&["-c", "-", "man"], "man"),
+        (&["completions", "bash", "-c", "routes.yaml"], "completions"),
+    ] {
+        let ended = run(arguments);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?} {ended:?}");
+        let said = format!("error: `{name}` reads no routes file: leave `--config` out\n");
+        assert_eq!(ended.stderr, said);
+    }
+    // The environment is for other commands, too.
+    let mut schema = program(&["schema"]);
+    schema.env("OBO_GATEWAY_CONFIG", "routes.yaml");
+    let schema = Process::start(schema).ended();
+    assert_eq!(schema.code, Some(0), "{schema:?}");
+}
+
 /// A running development provider, and where it is.
 fn dev_idp(tls: Option<&Path>) -> (Process, String) {
     let mut command = program(&["dev-idp", "--address", "127.0.0.1:0"]);

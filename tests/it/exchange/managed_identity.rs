@@ -207,7 +207,7 @@ async fn what_the_host_refuses_is_our_fault_and_says_what_to_do() {
     let reply = client.get_with("/arm", &token).await;
     assert_eq!(reply.outcome(), (502, "exchange_failed".to_owned()));
     let log = reason(&gateway, "exchange_failed").await;
-    assert!(log.contains("no token of identity `id-1` for resource `https://management.azure.com` from IMDS: status 400, error `invalid_request`: assign the user-assigned identity with client id `id-1`"), "{log}");
+    assert!(log.contains("no token of identity `id-1` for resource `https://management.azure.com` from IMDS: status 400, error `invalid_request`: it knows no such identity here, or no such resource; assign the user-assigned identity with client id `id-1`"), "{log}");
     assert!(!log.contains("Eve"), "{log}");
 
     // A caller in a loop does not reach the host again at once.

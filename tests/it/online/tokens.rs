@@ -150,7 +150,12 @@ async fn the_machine_is_asked_for_its_token() {
     let tried = || async { tried_in(&host.variables(), &Names::default(), &file).await };
     says(&tried().await, "managed_identity", Ok, &["gives a token for `https://vault.example`"]);
     host.script(Answer::json(400, &json!({ "error": "invalid_request" })));
-    says(&tried().await, "managed_identity", Fail, &["https://vault.example", "IMDS"]);
+    let report = tried().await;
+    says(&report, "managed_identity", Fail, &["https://vault.example", "IMDS", "status 400"]);
+    let told = one(&report, "managed_identity");
+    let remedy = "turn on the system-assigned identity of this virtual machine (or its scale set), or name a user-assigned one by `client_id`; or correct `resource`, which is written without `/.default`";
+    assert_eq!(told.hint.as_deref(), Some(remedy));
+    assert!(!told.detail.contains("turn on"), "{}", told.detail);
     assert_eq!(
         host.asked(),
         [Asked::system("https://vault.example"), Asked::system("https://vault.example")]

@@ -206,6 +206,12 @@ impl Activity {
         self.tunnels.load(Ordering::Acquire)
     }
 
+    /// A request is over. The head of the next one may have begun together with it.
+    fn between_requests(&self) {
+        let has_begun = self.is_at(Place::Head) && !self.multiplexed.load(Ordering::Relaxed);
+        self.enter(if has_begun { HEAD } else { IDLE });
+    }
+
     /// The connection is to end: its next answer is the last one.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
@@ -326,7 +332,7 @@ impl Drop for Answering {
             self.activity.tunnels.fetch_sub(1, Ordering::AcqRel);
         }
         // Before the count falls, so that nobody sees an old phase without a request.
-        self.activity.enter(IDLE);
+        self.activity.between_requests();
         self.activity.requests.fetch_sub(1, Ordering::AcqRel);
     }
 }

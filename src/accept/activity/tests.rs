@@ -20,6 +20,7 @@ async fn each_phase_has_its_own_time() {
     assert!(!activity.head_has_begun());
 
     assert!(!activity.rests(Instant::now(), S), "a head is due");
+    activity.reads(Place::Between);
     let request = activity.request();
     after(1000 * S).await;
     assert_eq!(judge(), Verdict::LookAgain(Instant::now() + 10 * S));
@@ -38,6 +39,7 @@ async fn each_phase_has_its_own_time() {
     assert_eq!(judge(), Verdict::Overdue);
     assert!(activity.head_has_begun());
 
+    activity.reads(Place::Between);
     drop(activity.request());
     after(75 * S).await;
     assert_eq!(judge(), Verdict::Idle);
@@ -47,6 +49,7 @@ async fn each_phase_has_its_own_time() {
 async fn a_connection_is_not_idle_while_its_last_bytes_wait_for_the_caller() {
     let settings = settings();
     let activity = Arc::new(Activity::new(Instant::now()));
+    activity.reads(Place::Between);
     drop(activity.request());
     activity.writes(true);
     tokio::time::advance(1000 * S).await;

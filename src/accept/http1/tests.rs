@@ -75,7 +75,7 @@ struct Caller {
     asked: Arc<AtomicUsize>,
     drain: Drain,
     /// The bodies of its POSTs, which are answered before anybody takes them.
-    bodies: mpsc::UnboundedReceiver<Incoming>,
+    bodies: mpsc::Receiver<Incoming>,
     task: JoinHandle<Option<hyper::Error>>,
 }
 
@@ -112,11 +112,11 @@ impl Caller {
         let slot = Arc::<Slots>::default().take(&Metrics::default());
         let (watched_by, patience) = (Arc::clone(&activity), settings.body_idle_timeout);
         let watched = Watched::new(ours, Bytes::new(), watched_by, reading, patience, slot);
-        let (held, bodies) = mpsc::unbounded_channel();
+        let (held, bodies) = mpsc::channel(8);
         let service = service(Serving {
             handler: move |request: Request<Incoming>, _: Peer| {
                 if request.method() == http::Method::POST {
-                    held.send(request.into_body()).unwrap();
+                    held.try_send(request.into_body()).unwrap();
                 }
                 async { Response::new(Full::new(Bytes::from("ok"))) }
             },
@@ -206,6 +206,20 @@ async fn a_connection_within_a_request_does_not_rest() {
     caller.is_answered().await;
     sleep(9 * S).await;
     assert!(!caller.rests(), "an empty line belongs to the next request");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_begins_with_the_request_before_has_its_time() {
+    for begun in [&b"G"[..], b"GET / HTTP/1.1\r\nhost", b"\r\n"] {
+        let mut caller = Caller::connects();
+        caller.says(&[GET, begun].concat()).await;
+        caller.is_answered().await;
+        let began = Instant::now();
+        let mut rest = Vec::new();
+        caller.stream.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.starts_with(b"HTTP/1.1 408 "), "{begun:?}: {rest:?}");
+        assert_eq!((began.elapsed() + S / 2).as_secs(), 10, "`header_timeout`");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -237,6 +237,8 @@ routes:
 tests:
   - { request: { path: /b }, token: { provider: one, claims: { scp: s, aud: b } }, expect: { status: 204 } }
   - { request: { path: /b }, token: { provider: two, claims: { scp: s, aud: b } }, expect: { code: token_invalid } }
+  - { request: { path: /b }, token: { provider: same, claims: { scp: t } }, expect: { code: insufficient_scope } }
+  - { request: { path: /b }, expect: { code: token_missing } }
   - { request: { path: /a }, expect: { code: token_missing } }
   - { request: { path: /a }, token: { provider: one, claims: { scp: s } }, expect: { status: forward, token: { on_behalf_of: [read] } } }
   - { request: { path: /a }, token: { provider: one, claims: { scp: t } }, expect: { code: insufficient_scope } }

@@ -43,8 +43,13 @@ impl Progress {
     /// what this gives ends it.
     pub(super) fn watch(self: &Arc<Self>, cause: &str, on: &Handle) -> AbortOnDropHandle<()> {
         let (this, cause) = (Arc::clone(self), cause.to_owned());
+        // From now on, and not from when somebody has time to look.
+        let patience = {
+            let _there = on.enter();
+            tokio::time::sleep(limits::RELOAD_PATIENCE)
+        };
         AbortOnDropHandle::new(on.spawn(async move {
-            tokio::time::sleep(limits::RELOAD_PATIENCE).await;
+            patience.await;
             let seconds = limits::RELOAD_PATIENCE.as_secs();
             tracing::error!(
                 "{cause}: the reload has not ended for {seconds} s: {this}; those after it wait for it, the configuration in force stays"

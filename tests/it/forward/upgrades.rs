@@ -335,15 +335,18 @@ async fn a_side_that_goes_away_takes_the_other_with_it() {
     assert!(caller.is_closed().await);
 }
 
-#[tokio::test]
-async fn the_end_of_the_gateway_is_told_and_counted() {
-    let upstream = WebSocketUpstream::start();
-    let yaml = file(
+fn of_short_grace(upstream: &WebSocketUpstream) -> String {
+    file(
         "shutdown_grace: 100ms",
         &[&up(&upstream.url(), "")],
         &["{ match: { path: /ws }, auth: none, upstream: up }"],
-    );
-    let gateway = Gateway::start(&yaml);
+    )
+}
+
+#[tokio::test]
+async fn the_end_of_the_gateway_is_told_and_counted() {
+    let upstream = WebSocketUpstream::start();
+    let gateway = Gateway::start(&of_short_grace(&upstream));
     let mut caller = raw(&gateway).await;
     caller.send(handshake("/ws", "").as_bytes()).await;
     assert_eq!(caller.reply().await.unwrap().status, 101);
@@ -360,12 +363,7 @@ async fn the_end_of_the_gateway_is_told_and_counted() {
 #[tokio::test]
 async fn the_end_of_the_gateway_is_told_over_http2_too() {
     let upstream = WebSocketUpstream::start();
-    let yaml = file(
-        "shutdown_grace: 100ms",
-        &[&up(&upstream.url(), "")],
-        &["{ match: { path: /ws }, auth: none, upstream: up }"],
-    );
-    let gateway = Gateway::start(&yaml);
+    let gateway = Gateway::start(&of_short_grace(&upstream));
     let mut caller = RawHttp2::connect(gateway.address()).await;
     for stream in [1, 3] {
         caller.headers(stream, &connect("/ws"), More::Follows).await;

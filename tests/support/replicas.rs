@@ -13,7 +13,6 @@ use obo_gateway::clock::{Clock as _, SystemClock, UnixTime};
 use super::client::Client;
 use super::clock::START;
 use super::gateway::Gateway;
-use super::keys;
 use super::provider::{Endpoint, Provider};
 use super::registry;
 use super::replica::Replica;
@@ -71,11 +70,8 @@ impl Fleet {
 
     /// Replicas that share nothing.
     pub fn alone() -> Self {
-        let provider = Provider::start();
-        // Quicker to make than tokens of an RSA key.
-        provider.publish(&[keys::p256()]);
         Self {
-            provider,
+            provider: Provider::start(),
             upstreams: [Upstream::start(), Upstream::start()],
             url: None,
             keys: vec![EncryptionKey::new()],
@@ -206,7 +202,7 @@ impl Fleet {
     pub fn user(&self, number: usize) -> User {
         let oid = format!("{number:08x}-c0de-4000-8000-{:012x}", fastrand::u64(..1 << 48));
         let token = Token::entra_v2(&self.provider.entra_issuer()).user(&oid);
-        let token = token.issued_at(self.now).signed_by(&keys::p256()).build();
+        let token = token.issued_at(self.now).build();
         User { oid, token }
     }
 

@@ -39,4 +39,4 @@ mod metadata;
 mod observe;
 mod online;
 mod policies;
-mod shared_store;
+mod shared_entries;

@@ -54,7 +54,7 @@ pub async fn check(resolved: &Resolved, clock: &SharedClock) -> Report {
     // All at once: the file bounds how many there are, and each its own tries.
     let tries = stream::iter(providers.chain(upstreams)).buffered(limits::ONLINE_TRIES);
     let mut checks: Vec<Check> = tries.concat().await;
-    checks.extend(try_shared_cache(resolved, deadline).await);
+    checks.extend(Box::pin(try_shared_cache(resolved, deadline)).await);
     for listener in &resolved.listeners {
         let name = listener.address.to_string();
         checks.extend(certificates(resolved, Kind::Listener, &name, clock).into_checks());

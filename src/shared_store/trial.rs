@@ -70,10 +70,7 @@ async fn used(connection: Connection, settings: &StoreSettings) -> Result<(), Fa
     run(CLAIM, &keys, &[&owner, KEPT, b""]).await?;
     run(STORE, &keys, &[&sealed, KEPT, &owner]).await?;
     let answer = run(CLAIM, &keys, &[&owner, KEPT, b""]).await?;
-    let read = match answer {
-        Answer::Array(parts) => parts.into_iter().nth(1),
-        _ => None,
-    };
+    let read = if let Answer::Array(parts) = answer { parts.into_iter().nth(1) } else { None };
     let is_same = matches!(&read, Some(Answer::BulkString(read)) if keyring.open(&value, read).is_ok_and(|read| read == owner));
     run(DELETE, &[value.as_str()], &[sha1_hex(&sealed).as_bytes()]).await?;
     if is_same { Ok(()) } else { Err(refused("what was written was not read again")) }

@@ -14,7 +14,7 @@ use crate::support::redis::Redis;
 const OLD: &str = "b2xkIG9sZCBvbGQgb2xkIG9sZCBvbGQgb2xkIG9sZCE";
 const NEW: &str = "bmV3IG5ldyBuZXcgbmV3IG5ldyBuZXcgbmV3IG5ldyE";
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// What the slowest machine needs: where nothing is to be late, nothing is.
 const AMPLE: Duration = Duration::from_secs(10);

@@ -178,7 +178,7 @@ impl World {
 
     fn wait_for_another(&mut self, flight: Flight) {
         let Some(course) = self.courses.get_mut(&flight) else { return };
-        if self.now - course.began > limits::SHARED_WAIT {
+        if self.now.saturating_sub(course.began) > limits::SHARED_WAIT {
             return self.take_turn(flight);
         }
         let pause = course.poll_pause;

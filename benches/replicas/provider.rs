@@ -50,7 +50,8 @@ impl Provider {
     /// What it answers to a call that comes `now`, and how long that takes.
     pub(crate) fn ask(&mut self, key: Key, now: Duration, rng: &mut Rng) -> (Answer, Duration) {
         let least = self.settings.latency / 4;
-        let took = least + (self.settings.latency - least).mul_f64(-(1.0 - rng.f64()).ln());
+        let took =
+            least + self.settings.latency.saturating_sub(least).mul_f64(-(1.0 - rng.f64()).ln());
         let took = took.min(Self::TIMEOUT);
         if self.is_down(now) {
             return (Answer::Down, if self.settings.outage_hangs { Self::TIMEOUT } else { took });
@@ -79,7 +80,7 @@ impl Provider {
     fn take(&mut self, upstream: u8, now: Duration) -> bool {
         let rate = self.settings.provider_rate;
         let (left, at) = &mut self.quotas[usize::from(upstream)];
-        *left = (*left + (now - *at).as_secs_f64() * rate).min(rate.max(1.0));
+        *left = (*left + now.saturating_sub(*at).as_secs_f64() * rate).min(rate.max(1.0));
         *at = now;
         let grants = *left >= 1.0;
         if grants {

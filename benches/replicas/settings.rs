@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 /// All of a run.
+#[expect(clippy::struct_excessive_bools, reason = "flags")]
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "replicas",
@@ -159,7 +160,7 @@ impl Settings {
 }
 
 fn number(text: &str) -> Result<f64, String> {
-    let number: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    let number: f64 = text.parse().map_err(|error| format!("`{text}`: {error}"))?;
     if number.is_finite() && (0.0..=1e9).contains(&number) {
         Ok(number)
     } else {

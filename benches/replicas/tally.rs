@@ -101,7 +101,7 @@ impl Tally {
     pub(crate) fn ended(&mut self, outcome: Outcome, came: Duration, now: Duration) {
         self.at(came, |minute| {
             minute.outcomes[outcome as usize] += 1;
-            minute.longest = minute.longest.max(now - came);
+            minute.longest = minute.longest.max(now.saturating_sub(came));
         });
     }
 

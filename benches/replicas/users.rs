@@ -37,7 +37,7 @@ pub(crate) struct Users {
     rng: Rng,
     rate: f64,
     upstreams: u8,
-    users: Vec<User>,
+    all: Vec<User>,
 }
 
 struct User {
@@ -55,7 +55,7 @@ impl Users {
         let weights: Vec<f64> =
             (0..settings.users).map(|_| (settings.heavy * normal(&mut rng)).exp()).collect();
         let spread = settings.life_spread / 100.0;
-        let users = aliases(&weights)
+        let all = aliases(&weights)
             .map(|(keep, instead)| {
                 let by_chance = 1.0 + spread * (2.0 * rng.f64() - 1.0);
                 let inbound_life = settings.inbound_life.mul_f64(by_chance);
@@ -63,7 +63,7 @@ impl Users {
                 User { keep, instead, inbound_life, phase }
             })
             .collect();
-        Self { rng, rate: settings.rate, upstreams: settings.upstreams, users }
+        Self { rng, rate: settings.rate, upstreams: settings.upstreams, all }
     }
 
     /// How long after one request the next one comes.
@@ -73,7 +73,7 @@ impl Users {
 
     /// The request that comes `now`.
     pub(crate) fn request(&mut self, now: Duration) -> Request {
-        let count = u32::try_from(self.users.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
         let mut user = self.rng.u32(0..count);
         if self.rng.f64() >= self.at(user).keep {
             user = self.at(user).instead;
@@ -89,7 +89,7 @@ impl Users {
     }
 
     fn at(&self, user: u32) -> &User {
-        &self.users[user as usize]
+        &self.all[user as usize]
     }
 }
 

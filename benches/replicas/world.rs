@@ -237,18 +237,14 @@ impl World {
         }
         let passenger = Passenger { came: self.now, is_stale, is_done: false };
         let under_way = replica.flights.get(&request.key).copied();
-        let place =
-            match under_way.and_then(|flight| Some((flight, self.courses.get_mut(&flight)?))) {
-                Some((flight, course)) => {
-                    course.passengers.push(passenger);
-                    is_stale.then(|| (flight, course.passengers.len() - 1))
-                }
-                None => {
-                    let flight = self.take_off(number, request, Some(passenger));
-                    is_stale.then_some((flight, 0))
-                }
-            };
-        if let Some((flight, passenger)) = place {
+        let course = under_way.and_then(|flight| Some((flight, self.courses.get_mut(&flight)?)));
+        let (flight, passenger) = if let Some((flight, course)) = course {
+            course.passengers.push(passenger);
+            (flight, course.passengers.len() - 1)
+        } else {
+            (self.take_off(number, request, Some(passenger)), 0)
+        };
+        if is_stale {
             self.after(limits::STALE_PATIENCE, Event::PatienceEnds { flight, passenger });
         }
     }

@@ -20,6 +20,9 @@ pub mod identity;
 pub mod rejection;
 pub mod observe;
 
+// What replicas share.
+pub mod shared_store;
+
 // The phases of a request.
 pub mod route;
 pub mod authn;

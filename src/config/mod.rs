@@ -47,9 +47,9 @@ pub use spanned::{List, NotYet, OneOrMany, Spanned, Table};
 pub use suggest::{did_you_mean, nearest};
 pub use value::{
     Address, AdminAddress, Algorithm, Attempts, Claim, ClockSkew, Count, ExpectedStatus, HeadBytes,
-    HeaderType, HttpUrl, Network, Pending, Percent, Period, PeriodOrZero, RedirectStatus,
-    RequestPath, Sample, Share, SigningAlgorithm, SizeLimit, Status, Tenant, TenantId, Text,
-    Timeout, Times, Upgrade, UpstreamConnections, Workers,
+    HeaderType, HttpUrl, KeyPrefix, Network, Pending, Percent, Period, PeriodOrZero,
+    RedirectStatus, RequestPath, Sample, Share, SigningAlgorithm, SizeLimit, Status, Tenant,
+    TenantId, Text, Timeout, Times, Upgrade, UpstreamConnections, Workers,
 };
 
 /// Largest routes file in bytes: 20,000 routes of 800 bytes.

@@ -37,6 +37,17 @@ pub(super) struct Granted {
     pub(super) life: Option<Duration>,
     /// When the provider would have it renewed, from `asked_at` on; `None` if it did not say.
     pub(super) refresh_in: Option<Duration>,
+    /// Where it comes from.
+    pub(super) source: Source,
+}
+
+/// Who gave a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A provider, for this exchange.
+    Provider,
+    /// Another replica, by the shared store.
+    Replica,
 }
 
 /// An exchange, as the cache tells its token from others under the same key.
@@ -69,6 +80,30 @@ impl Granted {
     /// Whether it may be used at `now`, for itself: it is bound to no other token's end.
     pub(super) fn is_usable(&self, now: UnixTime) -> bool {
         self.ages(UnixTime(u64::MAX)).is_some_and(|ages| now < ages.fresh_until)
+    }
+
+    /// For how long it may be used, if at all, for an inbound token that expires at `inbound_expires_at`.
+    pub(super) fn time_of_use(
+        &self,
+        inbound_expires_at: UnixTime,
+        now: UnixTime,
+    ) -> Option<Duration> {
+        let ages = self.ages(inbound_expires_at)?;
+        let left = ages.fresh_until.since(now);
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Whether it may be used, and ends later than one that ends at `held`.
+    pub(super) fn is_of_use(
+        &self,
+        inbound_expires_at: UnixTime,
+        held: Option<UnixTime>,
+        now: UnixTime,
+    ) -> bool {
+        let ages = self.ages(inbound_expires_at);
+        ages.is_some_and(|ages| {
+            now < ages.fresh_until && held.is_none_or(|held| ages.expires_at > held)
+        })
     }
 
     /// When it is how old, for an inbound token that expires at `inbound_expires_at`; `None` if
@@ -256,12 +291,17 @@ impl TokenCache {
         self.drop_one(&mut order, key);
     }
 
+    /// When the token under `key` expires, if one is there.
+    pub(super) fn end(&self, key: &Key) -> Option<UnixTime> {
+        self.tokens.get(key).map(|entry| entry.expires_at)
+    }
+
     /// Drops the token under `key` if it still is `header`: an upstream refused that one. Does
-    /// so once in [`limits::REFUSED_TOKEN_FLOOR`] for each key.
-    pub(super) fn forget(&self, key: &Key, header: &SecretHeader) {
+    /// so once in [`limits::REFUSED_TOKEN_FLOOR`] for each key, and says whether it might now.
+    pub(super) fn forget(&self, key: &Key, header: &SecretHeader) -> bool {
         let mut order = self.lock();
         if !order.refused.may_drop(key) {
-            return;
+            return false;
         }
         let removed =
             self.tokens.remove_if(key, |_, entry| entry.header.expose() == header.expose());
@@ -269,6 +309,7 @@ impl TokenCache {
             order.remove(&key, &entry);
             order.refused.dropped(key);
         }
+        true
     }
 
     /// Drops the token under `key` if it still is `header`, because its upstream wants one with

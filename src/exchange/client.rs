@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::advice::Class;
 use super::answer;
 use super::breaker::{Breakers, Health, Open, Pass};
-use super::cache::Granted;
+use super::cache::{Granted, Source};
 use super::challenge::Claims;
 use super::claims;
 use super::credential::Groundwork;
@@ -179,7 +179,8 @@ where
         match judged {
             Ok(grant) => {
                 let answer::Grant { header, life, refresh_in } = grant;
-                return Ok(Granted { header, asked_at, life, refresh_in });
+                let source = Source::Provider;
+                return Ok(Granted { header, asked_at, life, refresh_in, source });
             }
             Err(failed) => {
                 if let Some(wait) = failed.hold_back {

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::barred::{Bar, Barred};
 use super::breaker::{BreakerStatus, Breakers};
-use super::cache::{CacheUsage, Departure, Found, Granted, TokenCache};
+use super::cache::{CacheUsage, Departure, Found, Granted, Source, TokenCache};
 use super::client::Office;
 use super::failure::{ExchangeError, Memory};
 use super::flight::{Flights, Outcome, Pilot, Seat};
@@ -28,17 +29,20 @@ use crate::limits;
 use crate::observe::metrics::{CacheResult, Metrics};
 use crate::rejection::Rejection;
 use crate::secret::SecretHeader;
+use crate::shared_store::SharedStore;
 
 /// What exchanges share, over reloads: outbound tokens, exchanges under way, calls to
 /// providers, waits that those asked for.
 pub struct Exchanger {
-    cache: TokenCache,
+    pub(super) cache: TokenCache,
     flights: Arc<Flights>,
     throttles: Throttles,
     lanes: Lanes,
     breakers: Breakers,
     refusals: Refusals,
-    clock: SharedClock,
+    pub(super) barred: Barred,
+    pub(super) store: Arc<SharedStore>,
+    pub(super) clock: SharedClock,
     metrics: Metrics,
 }
 
@@ -53,6 +57,17 @@ pub(super) struct Obtained {
 impl Exchanger {
     /// An exchanger that keeps at most `max_entries` tokens.
     pub fn new(max_entries: usize, clock: SharedClock, metrics: Metrics) -> Arc<Self> {
+        let store = SharedStore::new(metrics.clone());
+        Self::sharing(max_entries, clock, metrics, store)
+    }
+
+    /// The same, that shares with other replicas what `store` is configured for.
+    pub fn sharing(
+        max_entries: usize,
+        clock: SharedClock,
+        metrics: Metrics,
+        store: Arc<SharedStore>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             cache: TokenCache::new(max_entries, limits::MAX_CACHED_TOKEN_BYTES),
             flights: Arc::default(),
@@ -60,6 +75,8 @@ impl Exchanger {
             lanes: Lanes::default(),
             breakers: Breakers::default(),
             refusals: Refusals::default(),
+            barred: Barred::default(),
+            store,
             clock,
             metrics,
         })
@@ -80,7 +97,9 @@ impl Exchanger {
     /// throttle everybody.
     pub fn forget(&self, credential: &UpstreamCredential) {
         if let Some((key, header)) = credential.obtained() {
-            self.cache.forget(key, header);
+            if self.cache.forget(key, header) {
+                self.erase(*key, Bar::of(header));
+            }
             self.metrics.token_cache_entries(self.cache.len());
         }
     }
@@ -88,7 +107,11 @@ impl Exchanger {
     /// Drops `refused`, the token under `key`, and says whether a better one may be had by `flight`:
     /// that is being asked for, or none was just now ([`limits::REFUSED_TOKEN_FLOOR`]).
     pub(super) fn make_way(&self, key: &Key, refused: &SecretHeader, flight: &Key) -> bool {
-        let may_fly = self.flights.is_under_way(flight) || self.cache.replace(key, refused);
+        let is_dropped = !self.flights.is_under_way(flight) && self.cache.replace(key, refused);
+        if is_dropped {
+            self.erase(*key, Bar::of(refused));
+        }
+        let may_fly = is_dropped || self.flights.is_under_way(flight);
         self.metrics.token_cache_entries(self.cache.len());
         may_fly
     }
@@ -298,7 +321,8 @@ impl Exchanger {
                 // A flight may have landed between our look into the cache and our boarding.
                 if let Some(header) = self.cached_by(&flight, &key, inbound_expires_at) {
                     let asked_at = self.clock.now();
-                    let granted = Granted { header, asked_at, life: None, refresh_in: None };
+                    let (life, refresh_in, source) = (None, None, Source::Provider);
+                    let granted = Granted { header, asked_at, life, refresh_in, source };
                     pilot.land(Ok(granted.clone()));
                     return (CacheResult::Hit, Ok(granted));
                 }
@@ -323,7 +347,9 @@ impl Exchanger {
             }
             Ok(granted)
         });
-        (result, outcome)
+        let is_shared = outcome.as_ref().is_ok_and(|granted| granted.source == Source::Replica);
+        let is_hit = result == CacheResult::Miss && is_shared;
+        (if is_hit { CacheResult::SharedHit } else { result }, outcome)
     }
 
     /// Starts the flight of `pilots`, in a task of its own: the request that it is for may go away.
@@ -366,6 +392,7 @@ impl Exchanger {
                 // blocked, or a policy that now asks for more, must not wait for its expiry.
                 if error.ends_access() {
                     self.cache.drop_token(&key);
+                    self.erase(key, Bar::AskedUntil(self.clock.now()));
                 }
                 self.refusals.remember(departure.flight, error, era);
             }

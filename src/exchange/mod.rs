@@ -30,6 +30,7 @@
 mod advice;
 mod answer;
 mod assertion;
+mod barred;
 mod breaker;
 mod cache;
 pub mod challenge;
@@ -50,6 +51,8 @@ mod plan;
 mod refusal;
 mod refused;
 mod renewal;
+mod shared;
+mod shared_entry;
 mod signing_key;
 mod terms;
 mod throttle;
@@ -75,6 +78,7 @@ use self::challenge::Claims;
 use self::client::Call;
 use self::exchanger::Obtained;
 use self::plan::TokenRequest;
+use self::shared::Sought;
 use self::terms::Key;
 
 pub use self::breaker::BreakerStatus;
@@ -249,6 +253,8 @@ async fn obtain(
     claims: Option<&Claims>,
 ) -> Result<Obtained, Rejection> {
     let began = Instant::now();
+    let (key, expires_at) = (request.key(), request.subject_expires_at());
+    let sought = Sought { key, flight, inbound_expires_at: expires_at };
     let call = || {
         let TokenRequest { client, terms, subject } = request;
         let oid = subject.and_then(|caller| caller.identity().claim("oid")?.as_str());
@@ -261,9 +267,11 @@ async fn obtain(
             upstream: Arc::clone(upstream),
         };
         let exchanger = Arc::clone(exchanger);
-        async move { call.make(exchanger.office()).await }
+        async move {
+            let asked = call.make(exchanger.office());
+            exchanger.through_store(sought, asked).await
+        }
     };
-    let (key, expires_at) = (request.key(), request.subject_expires_at());
     let flown = if flight == key {
         exchanger.obtain(key, expires_at, &request.terms.provider, call).await
     } else {

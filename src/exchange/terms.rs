@@ -87,6 +87,9 @@ pub(super) struct Parts<'a> {
     pub(super) authorization_endpoint: Option<&'a str>,
 }
 
+/// Length of a [`Key`] in bytes.
+pub(super) const KEY_BYTES: usize = 64;
+
 /// Names one outbound token: these terms, for that inbound token.
 ///
 /// No `Debug`: it holds the digest of a token.
@@ -103,6 +106,15 @@ impl Key {
         let mut digest = Digest::new(purpose);
         digest.add_all(parts);
         Self { exchange: digest.finish(), inbound: [0; 32] }
+    }
+
+    /// The whole name, for whoever seals or digests it.
+    pub(super) fn to_bytes(self) -> [u8; KEY_BYTES] {
+        let mut bytes = [0; KEY_BYTES];
+        let (exchange, inbound) = bytes.split_at_mut(self.exchange.len());
+        exchange.copy_from_slice(&self.exchange);
+        inbound.copy_from_slice(&self.inbound);
+        bytes
     }
 
     /// Names the terms, whoever's token it is.

@@ -186,6 +186,7 @@ impl Running {
             server,
             access_log,
             max_cached_tokens,
+            shared_store,
             tests: _,
             listeners: _,
             admin: _,
@@ -193,6 +194,7 @@ impl Running {
         let mut changes = snapshot.written.changes_since(&self.gateway.snapshot().written);
         changes.files = self.renewed_files();
         self.lasting.exchanger.set_max_entries(max_cached_tokens);
+        self.lasting.shared_store.configure(shared_store);
         self.lasting.exchanger.configure(&snapshot.providers);
         self.observer.set_access_log(access_log);
         self.accepting.set(server.accept.clone());

@@ -85,10 +85,12 @@ impl Running {
             server,
             access_log,
             max_cached_tokens,
+            shared_store,
             tests: _,
         } = resolved;
         let Supervisor { mut sockets, told } = supervisor;
         lasting.exchanger.set_max_entries(max_cached_tokens);
+        lasting.shared_store.configure(shared_store);
         lasting.exchanger.configure(&snapshot.providers);
 
         let admin_port = AdminPort::default();

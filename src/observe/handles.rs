@@ -118,6 +118,7 @@ pub struct UpstreamMetrics {
     duration: Histogram,
     hit: Counter,
     miss: Counter,
+    shared_hit: Counter,
     coalesced: Counter,
     stale: Counter,
     retries: Counter,
@@ -139,6 +140,7 @@ impl UpstreamMetrics {
                 .get_or_create_owned(&UpstreamLabel { upstream: Arc::clone(&upstream) }),
             hit: cache(CacheResult::Hit),
             miss: cache(CacheResult::Miss),
+            shared_hit: cache(CacheResult::SharedHit),
             coalesced: cache(CacheResult::Coalesced),
             stale: cache(CacheResult::Stale),
             retries: retries
@@ -157,6 +159,7 @@ impl UpstreamMetrics {
         match result {
             CacheResult::Hit => self.hit.inc(),
             CacheResult::Miss => self.miss.inc(),
+            CacheResult::SharedHit => self.shared_hit.inc(),
             CacheResult::Coalesced => self.coalesced.inc(),
             CacheResult::Stale => self.stale.inc(),
         };
@@ -170,6 +173,7 @@ impl UpstreamMetrics {
             token_cache: CacheTotals {
                 hit: self.hit.get(),
                 miss: self.miss.get(),
+                shared_hit: self.shared_hit.get(),
                 coalesced: self.coalesced.get(),
                 stale: self.stale.get(),
             },

@@ -14,6 +14,7 @@ pub mod handles;
 pub mod endpoint_health;
 mod process;
 pub mod operators;
+pub mod shared_cache;
 pub mod metrics;
 pub mod exposition;
 pub mod request_id;

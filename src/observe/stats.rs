@@ -109,6 +109,8 @@ pub struct CacheTotals {
     pub hit: u64,
     /// The provider was asked.
     pub miss: u64,
+    /// Another replica had asked; it was found in the shared cache.
+    pub shared_hit: u64,
     /// Another request was already asking, and its outcome was shared.
     pub coalesced: u64,
     /// The provider could not be asked in time; a token at the very end of its life was used.
@@ -118,7 +120,7 @@ pub struct CacheTotals {
 impl CacheTotals {
     /// The share of requests that found a ready token, from 0 to 1; `None` before the first.
     pub fn hit_rate(&self) -> Option<f64> {
-        let all = self.hit + self.miss + self.coalesced + self.stale;
+        let all = self.hit + self.miss + self.shared_hit + self.coalesced + self.stale;
         #[allow(clippy::cast_precision_loss, reason = "a share for people to look at")]
         (all > 0).then(|| self.hit as f64 / all as f64)
     }
@@ -129,6 +131,7 @@ impl CacheTotals {
         Self {
             hit: self.hit + other.hit,
             miss: self.miss + other.miss,
+            shared_hit: self.shared_hit + other.shared_hit,
             coalesced: self.coalesced + other.coalesced,
             stale: self.stale + other.stale,
         }

@@ -20,6 +20,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("sd_notify", &["launch/supervisor.rs"]),
     ("jsonwebtoken", &["dev/"]),
     ("reqwest", &["authn/fetch.rs"]),
+    ("redis", &["shared_store/"]),
 ];
 
 #[test]

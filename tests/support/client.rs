@@ -117,6 +117,15 @@ impl Client {
         Self { address, sender: sender.await, answers: Answers::Gateway }
     }
 
+    /// Connects, if somebody listens there; HTTP/1.1.
+    pub async fn try_http1(address: SocketAddr) -> std::io::Result<Self> {
+        let sender = servers::beside_the_test(async move {
+            let stream = TcpStream::connect(address).await?;
+            Ok::<_, std::io::Error>(Sender::http1(stream).await)
+        });
+        Ok(Self { address, sender: sender.await?, answers: Answers::Gateway })
+    }
+
     /// Connects; HTTP/2 with prior knowledge.
     pub async fn http2(address: SocketAddr) -> Self {
         let sender = servers::beside_the_test(async move {

@@ -31,6 +31,11 @@ pub mod websocket;
 pub mod capture;
 pub mod gateway;
 pub mod admin;
+pub mod redis;
+pub mod replica;
+pub mod replicas;
+pub mod balancer;
+pub mod leaks;
 
 use std::time::Duration;
 

@@ -190,6 +190,10 @@ impl Obo {
         self.issued.lock().unwrap().get(token).cloned()
     }
 
+    pub fn issued_tokens(&self) -> Vec<String> {
+        self.issued.lock().unwrap().keys().cloned().collect()
+    }
+
     pub fn issued_count(&self) -> usize {
         self.issued.lock().unwrap().len()
     }

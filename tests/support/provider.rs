@@ -182,6 +182,11 @@ impl Provider {
         self.shared.obo.issued(token)
     }
 
+    /// All outbound tokens that were issued.
+    pub fn issued_tokens(&self) -> Vec<String> {
+        self.shared.obo.issued_tokens()
+    }
+
     /// How many outbound tokens were issued.
     pub fn issued_count(&self) -> usize {
         self.shared.obo.issued_count()

@@ -183,12 +183,13 @@ function providers({ stats, providers: told, history }) {
 }
 
 function cache({ cache: it }) {
-  const { hit, miss, coalesced, stale } = it.totals;
+  const { hit, miss, shared_hit, coalesced, stale } = it.totals;
   facts(by("cache"), [
     ["Hit rate", it.hit_rate === null ? "–" : share(it.hit_rate), "since the start"],
     ["Found ready", count(hit)],
     ["Asked for", count(miss)],
     ["Shared", count(coalesced), "waited for another's"],
+    ["Of replicas", count(shared_hit), "another replica had asked"],
     ["At its end", count(stale), "the provider was down", stale > 0 ? "warn" : null],
     ["Entries", count(it.entries), `of ${count(it.max_entries)}`],
     ["Memory", bytes(it.bytes), `of ${bytes(it.max_bytes)}`],

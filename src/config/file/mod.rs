@@ -3,6 +3,7 @@
 //! Decides which keys there are, what form their values have and what stands for one that is
 //! left out. Whether names exist and values go together is decided when it is resolved.
 
+mod cache;
 mod provider;
 mod route;
 mod server;
@@ -13,6 +14,7 @@ mod upstream;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use cache::{Cache, Redis};
 pub use provider::{
     Certificate, Cloud, Entra, EntraCredential, Exchange, FederatedIdentity, Oidc, OidcCredential,
     PrivateKey, Provider, ProviderCalls,
@@ -33,8 +35,7 @@ pub use upstream::{
 };
 
 use super::rule::{Needs, Rule};
-use super::spanned::{List, NotYet, Spanned, Table};
-use super::value::Count;
+use super::spanned::{List, Spanned, Table};
 
 /// A routes file.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -64,27 +65,6 @@ pub struct RoutesFile {
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: Telemetry,
-}
-
-/// `cache`: outbound tokens in memory.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct Cache {
-    /// Most tokens kept. Default: [`Cache::DEFAULT_MAX_ENTRIES`].
-    pub max_entries: Count,
-    /// A cache that replicas share.
-    pub redis: Option<NotYet>,
-}
-
-impl Cache {
-    /// 100,000: about 300 MB of tokens, for a day's users of a large company.
-    pub const DEFAULT_MAX_ENTRIES: Count = server::count(100_000);
-}
-
-impl Default for Cache {
-    fn default() -> Self {
-        Self { max_entries: Self::DEFAULT_MAX_ENTRIES, redis: None }
-    }
 }
 
 /// What the structs' types don't say.
@@ -153,6 +133,16 @@ pub(super) const RULES: &[Rule] = &[
         of: "PrivateKey",
         needs: Needs::Key("key_id"),
         hint: "write the `kid` under which the provider knows the public key",
+    },
+    Rule {
+        of: "Redis",
+        needs: Needs::Key("url"),
+        hint: "say where it is: `url: ${REDIS_URL}`, which is `rediss://user:password@host:6379` or the like",
+    },
+    Rule {
+        of: "Redis",
+        needs: Needs::Key("encryption_keys"),
+        hint: "whoever reads Redis is to learn nothing: make a key with `openssl rand -base64 32`, and name its file: `encryption_keys: [\"${file:/run/secrets/cache-key}\"]`",
     },
     Rule {
         of: "Oidc",

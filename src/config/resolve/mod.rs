@@ -16,6 +16,7 @@ mod resources;
 mod retries;
 mod routes;
 mod server;
+mod shared_cache;
 mod telemetry;
 mod tenants;
 mod tests_section;
@@ -39,6 +40,7 @@ use crate::forward::SharedResolver;
 use crate::limits;
 use crate::observe::Metrics;
 use crate::observe::access_log::AccessLog;
+use crate::shared_store::{SharedStore, StoreSettings};
 use crate::snapshot::Snapshot;
 
 use self::routes::Routes;
@@ -62,6 +64,8 @@ pub struct Lasting {
     pub proofs: Arc<UsedProofs>,
     /// Outbound tokens, and who is waiting for one.
     pub exchanger: Arc<Exchanger>,
+    /// What replicas share.
+    pub shared_store: Arc<SharedStore>,
     /// What gives tokens of managed identities, once one was asked for.
     metadata_service: Arc<Mutex<Option<Arc<MetadataService>>>>,
 }
@@ -72,9 +76,24 @@ impl Lasting {
         let verified = VerifiedTokens::new(Arc::clone(&clock), limits::MAX_VERIFIED_TOKENS);
         let proofs = Arc::new(UsedProofs::new(Arc::clone(&clock)));
         let most = super::file::Cache::DEFAULT_MAX_ENTRIES.0.get() as usize;
-        let exchanger = Exchanger::new(most, Arc::clone(&clock), metrics.clone());
+        let shared_store = SharedStore::new(metrics.clone());
+        let exchanger = Exchanger::sharing(
+            most,
+            Arc::clone(&clock),
+            metrics.clone(),
+            Arc::clone(&shared_store),
+        );
         let (verified, metadata_service) = (Arc::new(verified), Arc::default());
-        Self { clock, metrics, resolver, verified, proofs, exchanger, metadata_service }
+        Self {
+            clock,
+            metrics,
+            resolver,
+            verified,
+            proofs,
+            exchanger,
+            shared_store,
+            metadata_service,
+        }
     }
 }
 
@@ -95,8 +114,10 @@ pub struct Resolved {
     pub server: Server,
     /// Whether each request leaves a line in the log.
     pub access_log: AccessLog,
-    /// Most outbound tokens kept.
+    /// Most outbound tokens kept in memory.
     pub max_cached_tokens: usize,
+    /// The store that replicas share, if there is one.
+    pub shared_store: Option<StoreSettings>,
     /// What the routes are held to by `obo-gateway test`.
     pub tests: Vec<PolicyTest>,
 }
@@ -199,6 +220,7 @@ fn resolve_file(file: &RoutesFile, written: Draft, finding: &mut Finding<'_>) ->
     if !finding.problems.refuse() {
         upstreams::warn_of_unused(file, finding);
     }
+    let shared_store = shared_cache::settings(&file.cache, finding);
     let tests =
         tests_section::resolve(file, &providers, public_url.as_deref(), routes.iter(), finding);
     let clients = providers.iter().filter_map(exchanges::client).map(Arc::new).collect();
@@ -221,6 +243,7 @@ fn resolve_file(file: &RoutesFile, written: Draft, finding: &mut Finding<'_>) ->
         server: server::server(file),
         access_log: access_log::access_log(&file.telemetry.access_log),
         max_cached_tokens: file.cache.max_entries.0.get() as usize,
+        shared_store,
         tests,
     })
 }

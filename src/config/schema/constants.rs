@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::file::{
     Admin, Cache, Cors, HealthCheck, Listener, Otlp, OutlierEjection, ProviderCalls, RateLimit,
-    Retry, Server, Timeouts, Upstream,
+    Redis, Retry, Server, Timeouts, Upstream,
 };
 use super::super::value::{
     Attempts, ClockSkew, Count, HeadBytes, Pending, Percent, Period, PeriodOrZero, Share, Times,
@@ -41,6 +41,8 @@ pub(super) fn constant(name: &str) -> Option<String> {
         ProviderCalls::DEFAULT_METADATA_REFRESH,
         ProviderCalls::DEFAULT_TIMEOUT,
         RateLimit::DEFAULT_PER,
+        Redis::DEFAULT_KEY_PREFIX,
+        Redis::DEFAULT_TIMEOUT,
         Retry::DEFAULT_ATTEMPTS,
         Retry::DEFAULT_BUDGET,
         Server::DEFAULT_BODY_IDLE_TIMEOUT,

@@ -6,6 +6,7 @@
 
 mod claim;
 mod duration;
+mod key_prefix;
 mod network;
 mod path;
 mod quantity;
@@ -24,6 +25,7 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 pub(super) use claim::Plain;
 pub use claim::{Claim, ExpectedStatus};
 pub use duration::{ClockSkew, Period, PeriodOrZero, Timeout};
+pub use key_prefix::KeyPrefix;
 pub use network::{Address, AdminAddress, HttpUrl, Network, RedirectStatus, Status};
 pub use path::RequestPath;
 pub(super) use quantity::times;
@@ -96,6 +98,7 @@ written!(
     Period,
     PeriodOrZero,
     ClockSkew,
+    KeyPrefix,
     Timeout,
     HeadBytes,
     SizeLimit,

@@ -30,7 +30,13 @@ fn key(name: &str) -> Key {
 fn granted(token: &str, life: Option<u64>) -> Granted {
     let header = HeaderValue::try_from(format!("Bearer {token}")).unwrap();
     let life = life.map(Duration::from_secs);
-    Granted { header: SecretHeader::new(header), asked_at: NOW, life, refresh_in: None }
+    Granted {
+        header: SecretHeader::new(header),
+        asked_at: NOW,
+        life,
+        refresh_in: None,
+        source: Source::Provider,
+    }
 }
 
 fn cache() -> TokenCache {

@@ -46,7 +46,13 @@ fn key(user: &str) -> Key {
 fn granted(text: &str, asked_at: UnixTime, life: Option<u64>) -> Granted {
     let header = HeaderValue::try_from(format!("Bearer {text}")).unwrap();
     let life = life.map(Duration::from_secs);
-    Granted { header: SecretHeader::new(header), asked_at, life, refresh_in: None }
+    Granted {
+        header: SecretHeader::new(header),
+        asked_at,
+        life,
+        refresh_in: None,
+        source: Source::Provider,
+    }
 }
 
 const LATER: UnixTime = UnixTime(START + 3600);
@@ -370,7 +376,7 @@ async fn play(events: Vec<Event>, max_entries: usize) {
             CacheResult::Stale => {
                 assert!(at < asked.inbound_expires_at, "stale past the inbound token's expiry");
             }
-            CacheResult::Miss | CacheResult::Coalesced => {}
+            CacheResult::Miss | CacheResult::SharedHit | CacheResult::Coalesced => {}
         }
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::advice::Class;
-use super::cache::Granted;
+use super::cache::{Granted, Source};
 use super::failure::ExchangeError;
 use super::flight::Outcome;
 use super::throttle::retry_after;
@@ -238,7 +238,8 @@ impl ManagedIdentity {
                     // No host says when; the services themselves give a new one from then on.
                     let refresh_in =
                         life.filter(|life| *life >= RENEWED_AT_HALF).map(|life| life / 2);
-                    return Ok(Granted { header, asked_at, life, refresh_in });
+                    let source = Source::Provider;
+                    return Ok(Granted { header, asked_at, life, refresh_in, source });
                 }
                 Err(Failed { error, pause: None }) => {
                     self.remember(resource, &error);

@@ -19,6 +19,7 @@ use crate::observe::labels::{
 };
 use crate::observe::operators::Operators;
 use crate::observe::process::Process;
+use crate::observe::shared_cache::SharedCache;
 
 /// How often which outcome came, by provider.
 type ExchangeTotals = HashMap<Arc<str>, BTreeMap<&'static str, u64>>;
@@ -45,6 +46,7 @@ pub(in crate::observe) struct Families {
     pub(super) client_certificate_expiry: Family<UpstreamLabel, Gauge>,
     pub(super) log_dropped: Counter,
     pub(in crate::observe) operators: Operators,
+    pub(in crate::observe) shared_cache: SharedCache,
     pub(super) endpoints: Watched,
     /// By name, so that those who know only the name allocate nothing either.
     pub(super) upstreams: DashMap<Arc<str>, Arc<UpstreamMetrics>>,
@@ -89,6 +91,7 @@ impl Default for Families {
         Self {
             endpoints,
             operators: Operators::new(r),
+            shared_cache: SharedCache::new(r),
             upstream_duration: register(
                 r,
                 "upstream_duration_seconds",

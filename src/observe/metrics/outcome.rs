@@ -7,6 +7,8 @@ pub enum CacheResult {
     Hit,
     /// The provider was asked.
     Miss,
+    /// Another replica had asked; it was found in the shared cache.
+    SharedHit,
     /// Another request was already asking; its outcome was shared.
     Coalesced,
     /// The provider could not be asked in time; a token at the very end of its life was used.
@@ -19,6 +21,7 @@ impl CacheResult {
         match self {
             Self::Hit => "hit",
             Self::Miss => "miss",
+            Self::SharedHit => "shared_hit",
             Self::Coalesced => "coalesced",
             Self::Stale => "stale",
         }

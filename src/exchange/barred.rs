@@ -1,0 +1,128 @@
+//! Tokens that are not taken from the shared store, whatever it holds.
+//!
+//! One that its upstream refused, and those of a caller whom the provider does not let in any more,
+//! are dropped there, too; but the store may not hear of it, or hear of it late.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use super::cache::Granted;
+use super::terms::Key;
+use crate::clock::UnixTime;
+use crate::limits;
+use crate::secret::{SecretHeader, TokenDigest};
+
+/// Which tokens under a key are held back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bar {
+    /// This one.
+    Token(TokenDigest),
+    /// All that were asked for until then.
+    AskedUntil(UnixTime),
+}
+
+/// What is held back, for [`limits::BARRED_FOR`].
+#[derive(Default)]
+pub(super) struct Barred(Mutex<Bars>);
+
+#[derive(Default)]
+struct Bars {
+    by_key: HashMap<Key, (Instant, Bar)>,
+    by_time: VecDeque<(Instant, Key)>,
+}
+
+impl Bar {
+    /// The one about `header` alone.
+    pub(super) fn of(header: &SecretHeader) -> Self {
+        Self::Token(TokenDigest::of(header.expose().as_bytes()))
+    }
+
+    /// Whether it is about `granted`.
+    pub(super) fn holds_back(self, granted: &Granted) -> bool {
+        match self {
+            Self::Token(_) => self == Self::of(&granted.header),
+            Self::AskedUntil(time) => granted.asked_at <= time,
+        }
+    }
+}
+
+impl Barred {
+    /// Holds back what `bar` says under `key`, in place of what was held back there.
+    pub(super) fn add(&self, key: Key, bar: Bar) {
+        let (now, mut bars) = (Instant::now(), self.lock());
+        while let Some(&(since, old)) = bars.by_time.front()
+            && (now.saturating_duration_since(since) >= limits::BARRED_FOR
+                || bars.by_time.len() >= limits::MAX_BARRED)
+        {
+            bars.by_time.pop_front();
+            // Unless it was barred anew meanwhile.
+            if bars.by_key.get(&old).is_some_and(|(at, _)| *at == since) {
+                bars.by_key.remove(&old);
+            }
+        }
+        bars.by_key.insert(key, (now, bar));
+        bars.by_time.push_back((now, key));
+    }
+
+    /// Whether `granted` is not to be used under `key`.
+    pub(super) fn holds_back(&self, key: &Key, granted: &Granted) -> bool {
+        let bar = self.lock().by_key.get(key).map(|(_, bar)| *bar);
+        bar.is_some_and(|bar| bar.holds_back(granted))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bars> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::super::cache::Source;
+    use super::super::terms::tests::terms;
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        terms("client", &["scope"]).key(Some(TokenDigest::of(name.as_bytes())))
+    }
+
+    fn granted(token: &'static str, asked_at: u64) -> Granted {
+        Granted {
+            header: SecretHeader::new(HeaderValue::from_static(token)),
+            asked_at: UnixTime(asked_at),
+            life: None,
+            refresh_in: None,
+            source: Source::Replica,
+        }
+    }
+
+    #[test]
+    fn one_token_or_all_until_a_time_are_held_back() {
+        let barred = Barred::default();
+        barred.add(key("a"), Bar::Token(TokenDigest::of(b"Bearer x")));
+        barred.add(key("b"), Bar::AskedUntil(UnixTime(10)));
+        let held =
+            |of: &str, token, asked_at| barred.holds_back(&key(of), &granted(token, asked_at));
+        assert!(held("a", "Bearer x", 20));
+        assert!(!held("a", "Bearer y", 1));
+        assert!(held("b", "Bearer y", 10));
+        assert!(!held("b", "Bearer y", 11));
+        assert!(!held("c", "Bearer x", 1));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let barred = Barred::default();
+        for n in 0..=limits::MAX_BARRED {
+            barred.add(key("same"), Bar::AskedUntil(UnixTime(1)));
+            barred.add(key(&n.to_string()), Bar::AskedUntil(UnixTime(1)));
+        }
+        let bars = barred.lock();
+        assert_eq!(bars.by_time.len(), limits::MAX_BARRED);
+        assert!(bars.by_key.len() <= limits::MAX_BARRED);
+        assert!(bars.by_key.contains_key(&key("same")));
+    }
+}

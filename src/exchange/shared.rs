@@ -1,0 +1,210 @@
+//! The tier between memory and the provider: tokens that other replicas got, and one exchange for
+//! all replicas that want the same.
+//!
+//! It stands around the call to a provider: looks whether the token is in the shared store, waits
+//! for the replica that is asking, or asks by itself and leaves the token there. Whatever keeps the
+//! store from answering, the call is made as without it. What the store gives is judged as hostile:
+//! by [`shared_entry`] for its form, and here for its times. It refuses to know how the store works.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep};
+
+use super::barred::Bar;
+use super::cache::Granted;
+use super::exchanger::Exchanger;
+use super::flight::Outcome;
+use super::shared_entry;
+use super::terms::Key;
+use crate::clock::UnixTime;
+use crate::limits;
+use crate::shared_store::{Claim, Entry, Lease, Seen, Session, Value};
+
+/// What is wanted of the shared store.
+#[derive(Clone, Copy)]
+pub(super) struct Sought {
+    /// The token.
+    pub(super) key: Key,
+    /// The exchange that gives it.
+    pub(super) flight: Key,
+    /// The end of the inbound token, which no outbound one outlives.
+    pub(super) inbound_expires_at: UnixTime,
+}
+
+/// What the store led to.
+enum Way {
+    /// Another replica got the token.
+    There(Granted),
+    /// This one is to ask for it, and tells the others that it does.
+    Ours(Session, Lease),
+    /// The store is of no help: this one asks for itself.
+    Alone(Session),
+}
+
+impl Exchanger {
+    /// The token that is `sought`: out of the shared store, else by `call`, which is made once for all
+    /// replicas as long as the store answers.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the call; other replicas go on after [`limits::SHARED_LEASE`].
+    pub(super) async fn through_store(
+        self: &Arc<Self>,
+        sought: Sought,
+        call: impl Future<Output = Outcome>,
+    ) -> Outcome {
+        let Some(session) = self.store.session() else { return call.await };
+        match self.find_way(session, &sought).await {
+            Way::There(granted) => Ok(granted),
+            Way::Alone(session) => {
+                let outcome = call.await;
+                if let Ok(granted) = &outcome {
+                    self.leave(session, &sought, granted, None).await;
+                }
+                outcome
+            }
+            Way::Ours(session, lease) => {
+                let outcome = while_held(self.store.session(), &lease, call).await;
+                match &outcome {
+                    Ok(granted) => self.leave(session, &sought, granted, Some(lease)).await,
+                    // Who waits asks for itself: what this one was refused is no other's refusal.
+                    Err(_) => give_back(session, lease),
+                }
+                outcome
+            }
+        }
+    }
+
+    /// Looks for the token until it is there, this replica is to ask, or the store is of no help.
+    async fn find_way(&self, mut session: Session, sought: &Sought) -> Way {
+        let (owner, maker) = (sought.key.to_bytes(), sought.flight.to_bytes());
+        let entry = Entry { owner: &owner, maker: &maker };
+        let deadline = Instant::now() + limits::SHARED_WAIT;
+        let mut useless: Option<Seen> = None;
+        let mut pause = limits::SHARED_POLL_MIN;
+        loop {
+            match session.claim(entry, useless.as_ref()).await {
+                Ok(Claim::Found(value)) => match self.judge(sought, value) {
+                    Ok(granted) => return Way::There(granted),
+                    // The same, or as bad: nobody is to wait for what does not get better.
+                    Err(_) if Instant::now() >= deadline => return Way::Alone(session),
+                    Err(seen) => {
+                        useless = Some(seen);
+                        continue;
+                    }
+                },
+                Ok(Claim::Yours(lease)) => return Way::Ours(session, lease),
+                Ok(Claim::Busy) if Instant::now() < deadline => {}
+                Ok(Claim::Busy) | Err(_) => return Way::Alone(session),
+            }
+            sleep(pause / 2 + (pause / 2).mul_f64(fastrand::f64())).await;
+            pause = (pause * 2).min(limits::SHARED_POLL_MAX);
+            // It is the other's exchange that is waited for now, and not the store.
+            session.renew();
+        }
+    }
+
+    /// The token that `value` holds, if it may be used and is better than what is in memory.
+    fn judge(&self, sought: &Sought, value: Value) -> Result<Granted, Seen> {
+        let Sought { key, flight, inbound_expires_at } = sought;
+        let now = self.clock.now();
+        let granted = shared_entry::read(&value.plain, key, flight, now);
+        let granted = granted.filter(|granted| !self.barred.holds_back(key, granted));
+        // What is in memory is due for a renewal at least: one that ends no later is none.
+        let held = self.cache.end(key);
+        granted
+            .filter(|granted| granted.is_of_use(*inbound_expires_at, held, now))
+            .ok_or(value.seen)
+    }
+
+    /// Leaves `granted` for the other replicas, and gives `lease` back. The request waits for that as
+    /// long as the store may still delay it, so that whoever has an answer can go to another replica
+    /// at once; the store has its time nevertheless.
+    async fn leave(
+        &self,
+        mut session: Session,
+        sought: &Sought,
+        granted: &Granted,
+        lease: Option<Lease>,
+    ) {
+        let Sought { key, flight, inbound_expires_at } = *sought;
+        let time = granted.time_of_use(inbound_expires_at, self.clock.now());
+        let plain = time.and_then(|_some| shared_entry::write(granted, &key, &flight));
+        let (Some(time), Some(plain)) = (time, plain) else {
+            if let Some(lease) = lease {
+                give_back(session, lease);
+            }
+            return;
+        };
+        let Some(mut writing) = self.store.session() else { return };
+        let stored = tokio::spawn(async move {
+            let (owner, maker) = (key.to_bytes(), flight.to_bytes());
+            let entry = Entry { owner: &owner, maker: &maker };
+            // Counted and told of where it failed; the token is in our memory.
+            writing.store(entry, &plain, time, lease).await.is_ok()
+        });
+        session.wait_for(stored).await;
+    }
+
+    /// Sees to it that what `bar` is about is taken from the shared store by no replica, and not by
+    /// this one whatever the store says.
+    pub(super) fn erase(&self, key: Key, bar: Bar) {
+        let Some(mut session) = self.store.session() else { return };
+        self.barred.add(key, bar);
+        let clock = Arc::clone(&self.clock);
+        tokio::spawn(async move {
+            let owner = key.to_bytes();
+            let entry = Entry { owner: &owner, maker: &owner };
+            let erased = match session.find(entry).await {
+                Ok(Some(value)) => {
+                    let granted = shared_entry::read(&value.plain, &key, &key, clock.now());
+                    // What can't be read is used by nobody.
+                    if granted.is_some_and(|granted| bar.holds_back(&granted)) {
+                        session.delete(&value.seen).await
+                    } else {
+                        Ok(())
+                    }
+                }
+                Ok(None) => Ok(()),
+                Err(failure) => Err(failure),
+            };
+            if let Err(failure) = erased {
+                tracing::debug!(
+                    "a token that is not to be used was not dropped from the shared cache: {failure}"
+                );
+            }
+        });
+    }
+}
+
+/// What `call` comes to, while the others are told that it is under way.
+async fn while_held(
+    session: Option<Session>,
+    lease: &Lease,
+    call: impl Future<Output = Outcome>,
+) -> Outcome {
+    let Some(mut session) = session else { return call.await };
+    let holding = async {
+        loop {
+            sleep(limits::SHARED_LEASE / 4).await;
+            session.renew();
+            if let Ok(false) = session.hold(lease).await {
+                // It ended, as we stood still: somebody else may ask now, and we do already.
+                return std::future::pending::<Infallible>().await;
+            }
+        }
+    };
+    tokio::select! {
+        outcome = call => outcome,
+        never = holding => match never {},
+    }
+}
+
+/// Nobody waits for it.
+fn give_back(mut session: Session, lease: Lease) {
+    tokio::spawn(async move {
+        session.renew();
+        session.release(lease).await;
+    });
+}

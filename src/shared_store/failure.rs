@@ -1,0 +1,87 @@
+//! What it means for others that the store did not answer as it should.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// Why a command has no result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The store is left out now: it could not be reached, or failed too often.
+    #[error("the shared cache is left out, as it can't be reached or failed too often")]
+    Away,
+    /// It did not answer in time.
+    #[error("no answer within `cache.redis.timeout`")]
+    Late,
+    /// The connection is of no more use.
+    #[error("{0}")]
+    Lost(String),
+    /// It says that it can't answer for now.
+    #[error("{0}")]
+    Passing(String),
+    /// It answered that it will not, or with something that is no answer to the question.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Failure {
+    /// What `error` means.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "kinds of the library, which adds some")]
+    pub(super) fn of(error: &RedisError) -> Self {
+        let what = error.to_string();
+        if error.is_timeout() {
+            return Self::Late;
+        }
+        if error.is_connection_dropped() || error.is_io_error() {
+            return Self::Lost(what);
+        }
+        match error.kind() {
+            // Not the master any more, or no Redis at all: it has to be looked for again.
+            ErrorKind::Server(ServerErrorKind::ReadOnly)
+            | ErrorKind::Parse
+            | ErrorKind::AuthenticationFailed
+            | ErrorKind::ClusterConnectionNotFound => Self::Lost(what),
+            ErrorKind::Server(
+                ServerErrorKind::BusyLoading
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::TryAgain,
+            ) => Self::Passing(what),
+            // What others there are says nothing of the whole store.
+            _ => Self::Refused(what),
+        }
+    }
+
+    /// An answer that is none to the question.
+    pub(super) fn strange() -> Self {
+        Self::Refused("the answer is none to what was asked".to_owned())
+    }
+
+    /// Whether it says something of the whole store, so that the next who asks would fare no better.
+    pub(super) fn counts(&self) -> bool {
+        match self {
+            Self::Late | Self::Lost(_) | Self::Passing(_) => true,
+            Self::Away | Self::Refused(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn of(kind: ServerErrorKind) -> Failure {
+        Failure::of(&RedisError::from((ErrorKind::Server(kind), "no")))
+    }
+
+    #[test]
+    fn a_replica_in_the_masters_place_is_left_and_a_full_store_is_not() {
+        assert!(matches!(of(ServerErrorKind::ReadOnly), Failure::Lost(_)));
+        assert!(matches!(of(ServerErrorKind::BusyLoading), Failure::Passing(_)));
+        assert!(matches!(of(ServerErrorKind::NoPerm), Failure::Refused(_)));
+        let oom = redis::make_extension_error("OOM".to_owned(), None);
+        assert!(!Failure::of(&oom).counts());
+        let gone: RedisError = io::Error::from(io::ErrorKind::ConnectionReset).into();
+        assert!(matches!(Failure::of(&gone), Failure::Lost(_)));
+    }
+}

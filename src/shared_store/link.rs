@@ -1,0 +1,212 @@
+//! Whether the store is asked now: a breaker, and who keeps the connection behind it.
+//!
+//! Requests never connect. A task of its own does, one try at a time with pauses that grow, and
+//! what it connected to is asked once before requests are let to it. A connection that is lost, or
+//! that failed too often in a row, is dropped whole: nothing is known of what is under way on it.
+//! Each change is one line of the log.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::{Cmd, RedisResult};
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::budget::Budget;
+use super::connection::Connection;
+use super::failure::Failure;
+use super::url::StoreAddress;
+use crate::limits;
+use crate::observe::Metrics;
+
+/// The way to the store. It ends with the last who has it.
+pub(super) struct Link {
+    shared: Arc<Shared>,
+    keeper: AbortHandle,
+}
+
+struct Shared {
+    state: watch::Sender<State>,
+    /// The keeper is told that a connection was dropped.
+    lost: Notify,
+    complained: Mutex<Option<Instant>>,
+    metrics: Metrics,
+}
+
+#[derive(Clone)]
+enum State {
+    /// Nothing is known yet: requests may wait a moment for the first try.
+    Connecting,
+    Up(Arc<Live>),
+    Down,
+}
+
+struct Live {
+    connection: Connection,
+    /// Failures since the last answer.
+    failures: AtomicU32,
+}
+
+impl Link {
+    /// A link to the store at `address`, of which a command may take `patience`; has to be called
+    /// within a runtime.
+    pub(super) fn new(address: StoreAddress, patience: Duration, metrics: Metrics) -> Self {
+        let shared = Arc::new(Shared {
+            state: watch::Sender::new(State::Connecting),
+            lost: Notify::new(),
+            complained: Mutex::default(),
+            metrics,
+        });
+        let keeper = tokio::spawn(keep(Arc::clone(&shared), address, patience)).abort_handle();
+        Self { shared, keeper }
+    }
+
+    /// What `question` comes to, which is charged to `budget`.
+    pub(super) async fn ask<T, F>(
+        &self,
+        budget: &mut Budget,
+        question: impl FnOnce(Connection) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let Some(live) = self.live(budget).await else { return Err(Failure::Away) };
+        let answer = match budget.spend(question(live.connection.clone())).await {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(error)) => Err(Failure::of(&error)),
+            None => Err(Failure::Late),
+        };
+        self.shared.judge(&live, answer.as_ref().err());
+        answer
+    }
+
+    /// Says in the log what was met, unless something was said of the like a moment ago.
+    pub(super) fn complain(&self, what: &str) {
+        self.shared.complain(what);
+    }
+
+    async fn live(&self, budget: &mut Budget) -> Option<Arc<Live>> {
+        let mut state = self.shared.state.subscribe();
+        let is_known = |state: &State| !matches!(state, State::Connecting);
+        let known = budget.spend(state.wait_for(is_known)).await?;
+        match &*known.ok()? {
+            State::Up(live) => Some(Arc::clone(live)),
+            State::Connecting | State::Down => None,
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.keeper.abort();
+        if matches!(*self.shared.state.borrow(), State::Up(_)) {
+            self.shared.metrics.shared_cache_up(false);
+        }
+    }
+}
+
+impl Shared {
+    /// Counts what a command on `live` came to, and drops the connection if it is of no use.
+    fn judge(&self, live: &Arc<Live>, failure: Option<&Failure>) {
+        let Some(failure) = failure else {
+            live.failures.store(0, Ordering::Relaxed);
+            return;
+        };
+        if !failure.counts() {
+            self.complain(&failure.to_string());
+            // It answers: that is all that counts here.
+            live.failures.store(0, Ordering::Relaxed);
+            return;
+        }
+        let failures = live.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_lost = matches!(failure, Failure::Lost(_));
+        if is_lost || failures >= limits::SHARED_STORE_FAILURES {
+            self.drop_connection(live, failure);
+        }
+    }
+
+    fn drop_connection(&self, live: &Arc<Live>, failure: &Failure) {
+        let dropped = self.state.send_if_modified(|state| {
+            let is_this = matches!(state, State::Up(now) if Arc::ptr_eq(now, live));
+            if is_this {
+                *state = State::Down;
+            }
+            is_this
+        });
+        if dropped {
+            self.metrics.shared_cache_up(false);
+            tracing::warn!(
+                "the shared cache (`cache.redis`) is left out until it answers again, requests are served without it: {failure}"
+            );
+            self.lost.notify_one();
+        }
+    }
+
+    fn complain(&self, what: &str) {
+        let now = Instant::now();
+        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        let pause = limits::SHARED_STORE_COMPLAINT_PAUSE;
+        if complained.is_some_and(|last| now.saturating_duration_since(last) < pause) {
+            return;
+        }
+        *complained = Some(now);
+        drop(complained);
+        tracing::warn!(
+            "the shared cache (`cache.redis`) answered, and not as it should; requests are served without it: {what}"
+        );
+    }
+}
+
+/// Connects, waits until the connection is lost, and so on.
+async fn keep(shared: Arc<Shared>, address: StoreAddress, patience: Duration) {
+    let mut pause = limits::SHARED_STORE_PAUSE_MIN;
+    let mut is_told = false;
+    loop {
+        match connect(&address, patience).await {
+            Ok(connection) => {
+                let since = Instant::now();
+                let live = Live { connection, failures: AtomicU32::new(0) };
+                shared.state.send_replace(State::Up(Arc::new(live)));
+                shared.metrics.shared_cache_up(true);
+                tracing::info!("the shared cache (`cache.redis`) is in use: {}", address.shown());
+                shared.lost.notified().await;
+                is_told = true;
+                if since.elapsed() >= limits::SHARED_STORE_PAUSE_MAX {
+                    pause = limits::SHARED_STORE_PAUSE_MIN;
+                }
+            }
+            Err(failure) => {
+                shared.state.send_replace(State::Down);
+                if !is_told {
+                    tracing::warn!(
+                        "the shared cache (`cache.redis`, {}) can't be used, requests are served without it: {failure}",
+                        address.shown()
+                    );
+                    is_told = true;
+                }
+            }
+        }
+        sleep(pause / 2 + (pause / 2).mul_f64(fastrand::f64())).await;
+        pause = (pause * 2).min(limits::SHARED_STORE_PAUSE_MAX);
+    }
+}
+
+/// A connection that has just answered within `patience`.
+pub(super) async fn connect(
+    address: &StoreAddress,
+    patience: Duration,
+) -> Result<Connection, Failure> {
+    let opened = timeout(limits::SHARED_STORE_LONGEST_ANSWER, Connection::open(address)).await;
+    let mut connection = match opened {
+        Ok(opened) => opened.map_err(|error| Failure::of(&error))?,
+        Err(_elapsed) => return Err(Failure::Late),
+    };
+    let mut ping = Cmd::new();
+    ping.arg("PING");
+    match timeout(patience, connection.ask(&ping)).await {
+        Ok(answer) => answer.map(|_pong| connection).map_err(|error| Failure::of(&error)),
+        Err(_elapsed) => Err(Failure::Late),
+    }
+}

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use crate::breaker::Health;
+use crate::limits;
 use crate::memory::Token;
 use crate::provider::Answer;
 use crate::replica::{Flight, Turn};
 use crate::secret::TokenDigest;
-use crate::shared_limits as limits;
 use crate::tally::{Operation, Outcome};
 use crate::users::{Key, Request};
 use crate::world::{Event, World};
@@ -40,16 +40,18 @@ pub(crate) struct Course {
     tries_left: u8,
 }
 
-/// What Redis is asked for, each in one round trip: the scripts of `src/shared_store/entries.rs`.
+/// What Redis is asked for, each in one round trip: scripts of `src/shared_store/entries.rs`. When
+/// they are run is decided in `src/exchange/shared.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// The token, or the lease if there is none.
     Claim,
     /// That the lease does not end.
     Hold,
-    /// To keep the token, and to take the lease back. Nobody waits for it, and the flight is over.
+    /// To keep the token, and to give the lease back. The flight is over: that a request waits for
+    /// this round trip, too, is left out.
     Keep { key: Key, token: Token, end: u64 },
-    /// To take the lease back.
+    /// To give the lease back.
     Release { key: Key },
 }
 
@@ -156,21 +158,20 @@ impl World {
             return store.hold(key, flight, now, limits::SHARED_LEASE);
         }
         let memory = &mut self.replicas[replica].memory;
-        // Checked as in `put`; a renewal takes only what is newer than what is there.
-        let known = memory.asked_at(key).filter(|_| course.is_renewal);
-        let is_newer = |token: &Token| known.is_none_or(|known| token.asked_at > known);
-        let is_of_use = |token: &Token| token.ends(end).0 > now.as_secs() && is_newer(token);
+        // `Granted::is_of_use`: it ends later than what is there, if anything is.
+        let held = memory.end(key);
+        let is_of_use = |token: &Token| {
+            let (fresh_until, expires_at) = token.ends(end);
+            now.as_secs() < fresh_until && held.is_none_or(|held| expires_at > held)
+        };
         let token = store.look(key, now).filter(is_of_use);
         course.is_leased = token.is_none() && store.lease(key, flight, now, limits::SHARED_LEASE);
         if let Some(token) = token {
             memory.put(key, token, end, now.as_secs(), self.rng.f64());
             self.land(flight, Landing::Shared);
         } else if course.is_leased {
-            self.after(limits::SHARED_LEASE / 3, Event::HoldDue { flight });
+            self.after(limits::SHARED_LEASE / 4, Event::HoldDue { flight });
             self.take_turn(flight);
-        } else if course.is_renewal && course.passengers.is_empty() {
-            // Another replica is about it; this one looks again after the usual pause.
-            self.land(flight, Landing::Shared);
         } else {
             self.wait_for_another(flight);
         }
@@ -190,7 +191,7 @@ impl World {
     pub(crate) fn hold_lease(&mut self, flight: Flight) {
         if self.courses.contains_key(&flight) {
             self.ask_store(flight, Step::Hold);
-            self.after(limits::SHARED_LEASE / 3, Event::HoldDue { flight });
+            self.after(limits::SHARED_LEASE / 4, Event::HoldDue { flight });
         }
     }
 

@@ -26,7 +26,6 @@ mod provider;
 mod replica;
 mod report;
 mod settings;
-mod shared_limits;
 mod store;
 mod tally;
 mod users;

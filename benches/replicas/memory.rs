@@ -36,7 +36,6 @@ pub(crate) struct Memory {
 
 #[derive(Clone, Copy)]
 struct Entry {
-    token: Token,
     renew_at: u64,
     fresh_until: u64,
     expires_at: u64,
@@ -85,9 +84,9 @@ impl Memory {
         })
     }
 
-    /// When the token under `key` was asked for.
-    pub(crate) fn asked_at(&self, key: Key) -> Option<u64> {
-        self.tokens.get(&key).map(|entry| entry.token.asked_at)
+    /// When the token under `key` expires, or did.
+    pub(crate) fn end(&self, key: Key) -> Option<u64> {
+        self.tokens.get(&key).map(|entry| entry.expires_at)
     }
 
     /// It is due again at `next`.
@@ -106,7 +105,7 @@ impl Memory {
         let serial = self.next_serial;
         self.next_serial += 1;
         let renew_at = token.renew_at(inbound_end, chance);
-        self.tokens.insert(key, Entry { token, renew_at, fresh_until, expires_at, serial });
+        self.tokens.insert(key, Entry { renew_at, fresh_until, expires_at, serial });
         self.by_expiry.push(Reverse((expires_at, serial, key)));
         self.by_age.push_back((serial, key));
         while self.tokens.len() > self.max_entries {

@@ -10,9 +10,9 @@ use fastrand::Rng;
 use foldhash::fast::FixedState;
 
 use crate::breaker::Ledger;
+use crate::limits;
 use crate::memory::Memory;
 use crate::settings::Settings;
-use crate::shared_limits as limits;
 use crate::users::Key;
 
 /// A flight's number.

@@ -1,14 +1,13 @@
 //! How the cache that replicas share answers, and whether it is in use.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::observe::Metrics;
@@ -56,36 +55,49 @@ pub enum SharedOutcome {
 /// The metrics of this file.
 pub(super) struct SharedCache {
     requests: Family<SharedCacheLabels, Counter>,
-    up: Up,
+    up: Presence,
 }
 
-/// Whether it is in use; nothing where the file names none, so that nothing seems to be down.
-#[derive(Clone, Debug, Default)]
-struct Up(Arc<Mutex<Option<bool>>>);
+/// 1, 0, or no line at all. A family without labels would be written with braces.
+#[derive(Clone, Debug)]
+struct Presence(Arc<AtomicI64>);
+
+/// What stands for no line.
+const ABSENT: i64 = -1;
+
+impl Default for Presence {
+    fn default() -> Self {
+        Self(Arc::new(AtomicI64::new(ABSENT)))
+    }
+}
+
+impl EncodeMetric for Presence {
+    fn encode(&self, mut encoder: MetricEncoder) -> fmt::Result {
+        match self.0.load(Ordering::Relaxed) {
+            ABSENT => Ok(()),
+            value => encoder.encode_gauge(&value),
+        }
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+}
 
 impl SharedCache {
     pub(super) fn new(r: &mut Registry) -> Self {
-        let up = Up::default();
-        r.register_collector(Box::new(up.clone()));
-        let help = "What the shared cache was asked for, and what came of it";
-        Self { requests: register(r, "shared_cache_requests", help), up }
-    }
-}
-
-impl Up {
-    fn set(&self, is_up: Option<bool>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = is_up;
-    }
-}
-
-impl Collector for Up {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let is_up = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(is_up) = is_up else { return Ok(()) };
-        let help =
-            "Whether the shared cache is in use (1) or left out (0); absent without `cache.redis`";
-        let gauge = encoder.encode_descriptor("shared_cache_up", help, None, MetricType::Gauge)?;
-        ConstGauge::new(i64::from(is_up)).encode(gauge)
+        Self {
+            requests: register(
+                r,
+                "shared_cache_requests",
+                "What the shared cache was asked for, and what came of it",
+            ),
+            up: register(
+                r,
+                "shared_cache_up",
+                "Whether the shared cache is in use (1) or left out (0); absent without `cache.redis`",
+            ),
+        }
     }
 }
 
@@ -126,12 +138,12 @@ impl Metrics {
 
     /// Tells whether the shared cache is in use.
     pub fn shared_cache_up(&self, is_up: bool) {
-        self.0.shared_cache.up.set(Some(is_up));
+        self.0.shared_cache.up.0.store(i64::from(is_up), Ordering::Relaxed);
     }
 
     /// There is no shared cache any more.
     pub fn shared_cache_gone(&self) {
-        self.0.shared_cache.up.set(None);
+        self.0.shared_cache.up.0.store(ABSENT, Ordering::Relaxed);
     }
 }
 

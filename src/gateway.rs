@@ -30,6 +30,7 @@ use crate::observe::tracer::Sender;
 use crate::peer::{Peer, TrustedProxies};
 use crate::preflight;
 use crate::public_url::PublicUrl;
+use crate::rate_limit::Admission;
 use crate::rejection::Rejection;
 use crate::respond::{self, Form};
 use crate::route::Target;
@@ -136,7 +137,9 @@ impl Gateway {
         }
         // Before the token: whom this holds back costs no signature check.
         if let Some(limit) = &route.rate_limit {
-            limit.admit(record.client_ip)?;
+            if let Admission::Asks(replicas) = limit.admit(record.client_ip)? {
+                replicas.await?;
+            }
         }
         record.enter(Phase::Auth);
         let presented = Presented {
@@ -151,7 +154,10 @@ impl Gateway {
         record.leave();
         // Behind it: nobody is held back by what others were refused.
         if let Some(limit) = &route.rate_limit {
-            limit.admit_caller(permit.caller().map(|caller| &**caller.identity()))?;
+            let caller = permit.caller().map(|caller| &**caller.identity());
+            if let Admission::Asks(replicas) = limit.admit_caller(caller)? {
+                replicas.await?;
+            }
         }
         if !matches!(route.action, Action::Forward(_)) {
             Asked::none_of(&request)?;

@@ -136,10 +136,10 @@ impl Gateway {
             record.tell_phases();
         }
         // Before the token: whom this holds back costs no signature check.
-        if let Some(limit) = &route.rate_limit {
-            if let Admission::Asks(replicas) = limit.admit(record.client_ip)? {
-                replicas.await?;
-            }
+        if let Some(limit) = &route.rate_limit
+            && let Admission::Asks(replicas) = limit.admit(record.client_ip)?
+        {
+            replicas.await?;
         }
         record.enter(Phase::Auth);
         let presented = Presented {
@@ -153,11 +153,11 @@ impl Gateway {
         let permit = authz::authorize(&route.policy, authenticated)?;
         record.leave();
         // Behind it: nobody is held back by what others were refused.
-        if let Some(limit) = &route.rate_limit {
-            let caller = permit.caller().map(|caller| &**caller.identity());
-            if let Admission::Asks(replicas) = limit.admit_caller(caller)? {
-                replicas.await?;
-            }
+        if let Some(limit) = &route.rate_limit
+            && let caller = permit.caller().map(|caller| &**caller.identity())
+            && let Admission::Asks(replicas) = limit.admit_caller(caller)?
+        {
+            replicas.await?;
         }
         if !matches!(route.action, Action::Forward(_)) {
             Asked::none_of(&request)?;

@@ -39,3 +39,5 @@ mod metadata;
 mod observe;
 mod online;
 mod policies;
+mod shared_entries;
+mod shared_store;

@@ -170,6 +170,15 @@ impl Tags {
     }
 }
 
+impl Mark {
+    /// The two as one, of which `older` was there first: who heard of the newer one asked behind both.
+    fn and_older(self, older: &Self) -> Self {
+        let position =
+            self.position.map(|position| older.position.unwrap_or(position).max(position));
+        Self { at: self.at.max(older.at), position, ..self }
+    }
+}
+
 impl Forgotten {
     /// What is known now.
     pub(super) fn moment(&self) -> Moment {
@@ -181,16 +190,18 @@ impl Forgotten {
     pub(super) fn add(&mut self, about: About, mark: Mark) -> bool {
         let known = self.marks.get(&about).copied();
         if let Some((number, known)) = known {
-            let (at, position) = (known.at.max(mark.at), known.position.max(mark.position));
             if known.nonce == mark.nonce {
+                let position = known.position.max(mark.position);
                 self.marks.insert(about, (number, Mark { position, ..known }));
                 return false;
             }
-            if mark.at <= known.at && mark.position <= known.position {
+            // One that was heard before. What is asked for here is always another.
+            let is_heard = mark.position.is_some() && mark.position <= known.position;
+            if is_heard && mark.at <= known.at {
                 return false;
             }
             self.by_age.remove(&number);
-            self.put(about, Mark { at, position, ..mark });
+            self.put(about, mark.and_older(&known));
         } else {
             self.put(about, mark);
         }
@@ -251,8 +262,7 @@ impl Forgotten {
     fn merge_all(&mut self) {
         let Some((number, mut all)) = self.marks.remove(&About::ALL) else { return };
         for (_, (_, mark)) in self.marks.drain() {
-            all.at = all.at.max(mark.at);
-            all.position = all.position.max(mark.position);
+            all = all.and_older(&mark);
         }
         self.marks.insert(About::ALL, (number, all));
         self.by_age.retain(|other, _| *other == number);
@@ -267,8 +277,9 @@ impl Forgotten {
         let all = match self.marks.remove(&About::ALL) {
             Some((older, all)) => {
                 self.by_age.remove(&older);
-                let position = all.position.max(mark.position);
-                (older.max(number), Mark { at: all.at.max(mark.at), position, ..all })
+                // Neither is known to be the newer one, so who knew of both is believed.
+                let position = mark.position.and(all.position);
+                (older.max(number), Mark { position, ..all }.and_older(&mark))
             }
             None => (number, mark),
         };
@@ -386,12 +397,18 @@ pub(super) mod tests {
         assert!(!held(1000 - skew, 7) && held(999 - skew, 7), "it was earlier by any clock");
         forgotten.add(About::ALL, mark(2, 1000, None));
         let held = |asked_at, heard| forgotten.holds_back(tags, UnixTime(asked_at), place(heard));
-        assert!(held(1000, 6), "nobody was told of the second one, and the first one stands");
+        assert!(held(1000, 7), "nobody was told of the second one");
+        assert!(!held(1001 + skew, 7));
+        forgotten.told(About::ALL, [2; 16], place(9));
+        let held = |asked_at, heard| forgotten.holds_back(tags, UnixTime(asked_at), place(heard));
+        assert!(held(1000, 8) && !held(1000, 9));
     }
 
     #[test]
     fn what_is_read_twice_drops_nothing_again() {
         let mut forgotten = Forgotten::default();
+        assert!(forgotten.add(About::ALL, mark(8, 10, None)));
+        assert!(forgotten.add(About::ALL, mark(9, 10, None)), "asked for twice in a second");
         assert!(forgotten.add(About::ALL, mark(1, 10, Some(5))));
         assert!(forgotten.add(About::ALL, mark(2, 20, Some(6))));
         assert!(!forgotten.add(About::ALL, mark(1, 10, Some(5))));

@@ -370,7 +370,8 @@ mod tests {
         assert!(Position::default() < one && one < two && two < three);
         for position in [one, two, three] {
             assert_eq!(Position::of_bytes(position.to_bytes()), position);
-            assert_eq!(of(&position.to_string()), Some(position));
+            let id = position.to_string();
+            assert_eq!(Position::of(&text(&id)), Some(position));
         }
         for id in ["", "9", "9-", "x-1", "9-1-1", "-"] {
             assert_eq!(of(id), None, "{id}");

@@ -276,7 +276,7 @@ fn a_token_with_claims_gives_way_only_to_one_asked_for_after_it_came() {
     assert!(cache.find_by(&with_claims, &key, FAR, at(3570)).is_none());
 
     // Nor is it held on to against other claims, or its own renewal.
-    let again = cache.departure(key.with_claims("{\"a\":1}"));
+    let again = cache.departure(key.with_claims("{\"a\":1}"), tags());
     cache.put(key, asked, &hour("claims"), FAR, NOW);
     cache.put(key, again, &hour("other claims"), FAR, NOW);
     assert_eq!(cache.text(&key), "Bearer other claims");

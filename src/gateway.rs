@@ -183,23 +183,27 @@ impl Gateway {
         if !credential.is_exchanged() {
             record.forget(Phase::Exchange);
         }
-        let (mut parts, body) = request.into_parts();
-        record.continue_trace(&mut parts.headers);
-        let inbound = Inbound {
-            parts,
-            body,
-            target: &target,
-            captures: &found.captures,
-            links: snapshot.links.as_ref(),
-            peer,
-            trusted: &snapshot.trusted_proxies,
-            interim,
-            bytes_in: record.bytes_in(),
-            request_id: record.request_id().header(),
-            token_end: permit.caller().and_then(|it| route.requirement.token_end(it.identity())),
-            upgrade,
+        let request = {
+            let (mut parts, body) = request.into_parts();
+            record.continue_trace(&mut parts.headers);
+            let inbound = Inbound {
+                parts,
+                body,
+                target: &target,
+                captures: &found.captures,
+                links: snapshot.links.as_ref(),
+                peer,
+                trusted: &snapshot.trusted_proxies,
+                interim,
+                bytes_in: record.bytes_in(),
+                request_id: record.request_id().header(),
+                token_end: permit
+                    .caller()
+                    .and_then(|it| route.requirement.token_end(it.identity())),
+                upgrade,
+            };
+            forward::prepare(forwarding, inbound, permit, &credential)?
         };
-        let request = forward::prepare(forwarding, inbound, permit, &credential)?;
         match self.send(request, &credential, record).await? {
             Answer::Response(response) => Ok(response),
             // Rare: its state is not to be part of every request.

@@ -84,14 +84,21 @@ impl<'a, 'r> Attempt<'a, 'r> {
     }
 
     /// Sends the request until there is an answer to hand on, or no further try may be.
-    pub(super) async fn send(mut self, head: Head, body: Body) -> Result<Sent, SendError> {
-        self.patience = self.plan.response_timeout.with(head.content_type());
-        let endpoint = self.plan.upstream.endpoints.choose(&[]).await;
-        let endpoint = endpoint.map_err(SendError::Nowhere)?;
-        match self.once(endpoint, Wanted::Any, head, body).await {
-            Ok(sent) => Ok(sent),
+    pub(super) fn send(
+        mut self,
+        head: Head,
+        body: Body,
+    ) -> impl Future<Output = Result<Sent, SendError>> {
+        async move {
+            self.patience = self.plan.response_timeout.with(head.content_type());
+            let endpoint = self.plan.upstream.endpoints.choose(&[]).await;
+            let endpoint = endpoint.map_err(SendError::Nowhere)?;
+            let failed = match self.once(endpoint, Wanted::Any, head, body).await {
+                Ok(sent) => return Ok(sent),
+                Err(failed) => failed,
+            };
             // Rare: its state is not to be part of every request.
-            Err(failed) => Box::pin(self.again(*failed)).await,
+            Box::pin(self.again(*failed)).await
         }
     }
 
@@ -166,64 +173,66 @@ impl<'a, 'r> Attempt<'a, 'r> {
     }
 
     /// One try.
-    async fn once(
+    fn once(
         &mut self,
         endpoint: Chosen,
         wanted: Wanted,
         head: Head,
         body: Body,
-    ) -> Result<Sent, Box<Failed>> {
-        self.tries += 1;
-        self.trail.at(&endpoint);
-        let mut lease = match self.lease(&endpoint, wanted).await {
-            Ok(lease) => lease,
-            Err(why) => return Err(Failed::before_sending(endpoint, why, head, body)),
-        };
-        self.first_sent();
-        let may = self.may(&lease, &head, wanted);
-        let spare = (may.needs_head() || self.keep == Keep::Always).then(|| head.clone());
-        let unsaid = head.unsaid();
-        let request = match encode(&endpoint, &lease, head, body) {
-            Ok(request) => request,
-            Err(error) => return Err(Failed::over(endpoint, error)),
-        };
-        let mut alarm = std::mem::take(&mut lease.alarm);
-        let answer = self.answer(pin!(lease.send(request)), &mut alarm).await;
-        lease.alarm = alarm;
-        let mut error = match answer {
-            Err(timeout) => {
-                lease.timed_out();
-                self.tell_broke(&endpoint);
-                return Err(Failed::over(endpoint, timeout));
-            }
-            Ok(Ok(response)) => {
-                endpoint.answered(response.status());
-                if !(may.after_status && self.further().takes(response.status())) {
-                    return Ok(Sent { response, lease, endpoint, head: spare });
+    ) -> impl Future<Output = Result<Sent, Box<Failed>>> {
+        async move {
+            self.tries += 1;
+            self.trail.at(&endpoint);
+            let mut lease = match self.lease(&endpoint, wanted).await {
+                Ok(lease) => lease,
+                Err(why) => return Err(Failed::before_sending(endpoint, why, head, body)),
+            };
+            self.first_sent();
+            let may = self.may(&lease, &head, wanted);
+            let spare = (may.needs_head() || self.keep == Keep::Always).then(|| head.clone());
+            let unsaid = head.unsaid();
+            let request = match encode(&endpoint, &lease, head, body) {
+                Ok(request) => request,
+                Err(error) => return Err(Failed::over(endpoint, error)),
+            };
+            let mut alarm = std::mem::take(&mut lease.alarm);
+            let answer = self.answer(pin!(lease.send(request)), &mut alarm).await;
+            lease.alarm = alarm;
+            let mut error = match answer {
+                Err(timeout) => {
+                    lease.timed_out();
+                    self.tell_broke(&endpoint);
+                    return Err(Failed::over(endpoint, timeout));
                 }
-                let message = self.message(spare);
-                let why = Why::Answered(Box::new((response, lease)));
-                return Err(Box::new(Failed { endpoint, why, message, stale: None }));
+                Ok(Ok(response)) => {
+                    endpoint.answered(response.status());
+                    if !(may.after_status && self.further().takes(response.status())) {
+                        return Ok(Sent { response, lease, endpoint, head: spare });
+                    }
+                    let message = self.message(spare);
+                    let why = Why::Answered(Box::new((response, lease)));
+                    return Err(Box::new(Failed { endpoint, why, message, stale: None }));
+                }
+                Ok(Err(error)) => error,
+            };
+            let stale = (lease.reused && wanted == Wanted::Any).then(|| lease.newer());
+            let unsent = error.take_message().map(|request| Head::of_unsent(request, unsaid));
+            let error = error.into_error();
+            // What may have been acted on goes again only if it may happen twice. A stream that was
+            // refused is no sign of a stale connection: the upstream is there, and has enough to do.
+            let refused = is_refused(&error);
+            let gone = is_lost(&error) || refused && !is_reset(&error);
+            let stale = stale.filter(|_| unsent.is_some() || may.if_stale && gone);
+            if stale.is_none() && !refused {
+                self.tell_broke(&endpoint);
             }
-            Ok(Err(error)) => error,
-        };
-        let stale = (lease.reused && wanted == Wanted::Any).then(|| lease.newer());
-        let unsent = error.take_message().map(|request| Head::of_unsent(request, unsaid));
-        let error = error.into_error();
-        // What may have been acted on goes again only if it may happen twice. A stream that was
-        // refused is no sign of a stale connection: the upstream is there, and has enough to do.
-        let refused = is_refused(&error);
-        let gone = is_lost(&error) || refused && !is_reset(&error);
-        let stale = stale.filter(|_| unsent.is_some() || may.if_stale && gone);
-        if stale.is_none() && !refused {
-            self.tell_broke(&endpoint);
+            let (why, message) = match unsent {
+                Some(message) => (Why::Unsent(error), Some(message)),
+                None if refused => (Why::Refused(error), self.message(spare)),
+                None => (Why::Lost(error), self.message(spare)),
+            };
+            Err(Box::new(Failed { endpoint, why, message, stale }))
         }
-        let (why, message) = match unsent {
-            Some(message) => (Why::Unsent(error), Some(message)),
-            None if refused => (Why::Refused(error), self.message(spare)),
-            None => (Why::Lost(error), self.message(spare)),
-        };
-        Err(Box::new(Failed { endpoint, why, message, stale }))
     }
 
     /// A connection. Once something was sent, it has to be there before the time is up.

@@ -5,11 +5,11 @@
 //! Only HTTP/1.1 on both sides: hyper tells nothing of those that came over HTTP/2, and has no
 //! way to send them there.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_util::task::AtomicWaker;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRAILER, WWW_AUTHENTICATE};
@@ -180,31 +180,70 @@ impl Listener {
     }
 }
 
-/// Waits for the final answer, and passes on what `listener` hears before it. An upstream that
-/// says more than [`limits::MAX_INTERIM_ANSWERS`] is not listened to any longer.
-pub(super) async fn passing_on<T>(
-    listener: Option<Arc<Listener>>,
-    rules: &HeaderRules,
-    answer: impl Future<Output = Result<T, SendError>>,
-) -> Result<T, SendError> {
-    let Some(listener) = listener else { return answer.await };
-    let mut coming = pin!(Some(answer));
-    let answer = poll_fn(|cx| {
+pin_project_lite::pin_project! {
+    /// Waits for the final answer, and passes on what `listener` hears before it. An upstream that
+    /// says more than [`limits::MAX_INTERIM_ANSWERS`] is not listened to any longer.
+    ///
+    /// Not an `async fn`: that would have three places for the large future it is given.
+    pub(super) struct PassingOn<'r, F, T> {
+        listener: Option<Arc<Listener>>,
+        rules: &'r HeaderRules,
+        // `None`: it was given up.
+        #[pin]
+        coming: Option<F>,
+        // It is there, and what was heard before it has not been passed on.
+        answer: Option<Box<Result<T, SendError>>>,
+    }
+}
+
+impl<'r, F, T> PassingOn<'r, F, T> {
+    pub(super) fn new(listener: Option<Arc<Listener>>, rules: &'r HeaderRules, answer: F) -> Self {
+        Self { listener, rules, coming: Some(answer), answer: None }
+    }
+}
+
+impl<F, T> Future for PassingOn<'_, F, T>
+where
+    F: Future<Output = Result<T, SendError>>,
+{
+    type Output = Result<T, SendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let rules = this.rules;
+        let poll_answer = |cx: &mut Context<'_>, coming: &mut Pin<&mut Option<F>>| match coming
+            .as_mut()
+            .as_pin_mut()
+        {
+            Some(answer) => answer.poll(cx),
+            None => Poll::Pending,
+        };
+        let Some(listener) = this.listener else { return poll_answer(cx, &mut this.coming) };
         // What can't be passed on yet holds up nothing but itself.
-        let _busy = listener.poll_passed(rules, cx);
-        let answer = coming.as_mut().as_pin_mut().map_or(Poll::Pending, |answer| answer.poll(cx));
-        // Behind it: that is where the connection may be run.
-        if listener.flooded.load(Ordering::Acquire) {
-            // Its connection goes now, not when the caller has taken what was before.
-            coming.set(None);
-            return Poll::Ready(Err(SendError::Answer(BadAnswer::InterimFlood)));
+        let passed = listener.poll_passed(rules, cx);
+        if let Some(answer) = this.answer.take() {
+            if passed.is_ready() {
+                return Poll::Ready(*answer);
+            }
+            *this.answer = Some(answer);
+            return Poll::Pending;
         }
-        answer
-    })
-    .await;
-    // What was heard comes before it, and a final answer must not have begun meanwhile.
-    poll_fn(|cx| listener.poll_passed(rules, cx)).await;
-    answer
+        let polled = poll_answer(cx, &mut this.coming);
+        // Behind it: that is where the connection may be run.
+        let answer = if listener.flooded.load(Ordering::Acquire) {
+            // Its connection goes now, not when the caller has taken what was before.
+            this.coming.set(None);
+            Err(SendError::Answer(BadAnswer::InterimFlood))
+        } else {
+            ready!(polled)
+        };
+        // What was heard comes before it, and a final answer must not have begun meanwhile.
+        if listener.poll_passed(rules, cx).is_pending() {
+            *this.answer = Some(Box::new(answer));
+            return Poll::Pending;
+        }
+        Poll::Ready(answer)
+    }
 }
 
 /// Removes what would not pass in an answer either, and what makes no sense before one. What the
@@ -247,6 +286,8 @@ fn size(headers: &HeaderMap) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use futures_util::FutureExt as _;
     use http::header::{LINK, SERVER};
 
@@ -300,7 +341,7 @@ mod tests {
             line.take().unwrap();
             line.written();
         }
-        let answer = || passing_on(Some(Arc::clone(&listener)), &rules, async { Ok(1) });
+        let answer = || PassingOn::new(Some(Arc::clone(&listener)), &rules, async { Ok(1) });
         assert!(matches!(answer().now_or_never(), Some(Ok(1))));
         listener.hear(StatusCode::CONTINUE, &HeaderMap::new());
         let flood = answer().now_or_never();

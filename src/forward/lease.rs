@@ -1,8 +1,8 @@
 //! A connection that is lent to one request: how it is sent over, and what becomes of it then.
 //! Where it came from, and where it goes back to, is `pool.rs`'s; who runs it, `exclusive.rs`'s.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Weak;
 use std::task::{Context, Poll};
 
@@ -46,6 +46,25 @@ pub(super) enum Connection {
     Alone(http2::SendRequest<Body>),
 }
 
+pin_project_lite::pin_project! {
+    /// Waits for the head of an answer. Not an `async` block: that would have a second place for
+    /// the wait, in which there is room for a request.
+    struct Sending<'l, A> {
+        lease: &'l mut Lease,
+        #[pin]
+        answer: A,
+    }
+}
+
+impl<A: Future> Future for Sending<'_, A> {
+    type Output = A::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A::Output> {
+        let mut this = self.project();
+        this.lease.poll_for(cx, |cx| this.answer.as_mut().poll(cx))
+    }
+}
+
 impl Lease {
     /// That of a new connection.
     pub(super) fn new(connection: Connection) -> Self {
@@ -67,18 +86,17 @@ impl Lease {
 
     /// Sends a request, and waits for the head of its answer. The error gives it back if nothing of
     /// it was sent.
-    pub(super) async fn send(
+    pub(super) fn send(
         &mut self,
         request: Request<Body>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> {
         let answer = match &mut self.connection {
             Connection::Http1 { exclusive, .. } => Either::Left(exclusive.send(request)),
             Connection::Http2(Stream { sender, .. }) | Connection::Alone(sender) => {
                 Either::Right(sender.try_send_request(request))
             }
         };
-        let mut answer = pin!(unconstrained(answer));
-        poll_fn(|cx| self.poll_for(cx, |cx| answer.as_mut().poll(cx))).await
+        Sending { lease: self, answer: unconstrained(answer) }
     }
 
     /// Polls what comes over the connection. It has to be ready as soon as it is there, whatever

@@ -63,6 +63,7 @@ pub use upstream::{
 };
 
 use std::borrow::Cow;
+use std::future::Future;
 use std::sync::Arc;
 
 use http::header::WWW_AUTHENTICATE;
@@ -74,7 +75,7 @@ use crate::observe::handles::UpstreamMetrics;
 use crate::rejection::Rejection;
 use attempt::{Attempt, Keep, Sent};
 use endpoint::Endpoint;
-use interim::Trailers;
+use interim::{PassingOn, Trailers};
 use response::BadAnswer;
 use send_error::SendError;
 use upgrade::Opened;
@@ -123,66 +124,74 @@ impl Trail<'_> {
 ///
 /// Dropping the future closes the connection or resets the stream: a caller who goes away
 /// cancels the upstream's work.
-pub async fn send<'a>(
+pub fn send<'a>(
     request: UpstreamRequest<'a>,
     mut trail: Trail<'_>,
-) -> Result<Answer<'a>, Rejection> {
+) -> impl Future<Output = Result<Answer<'a>, Rejection>> {
     let UpstreamRequest { plan, head, body, upload, exchanged, links, token_end, mut upgrade } =
         request;
-    let upstream = &plan.upstream;
+    async move {
+        let upstream = &plan.upstream;
 
-    let keep = if exchanged.is_some() { Keep::Always } else { Keep::ForRetry };
-    let listener = head.listener.clone();
-    let sent = match upgrade.take() {
-        None => {
-            let sent = Attempt::new(plan, keep, upload.as_deref(), &mut trail).send(head, body);
-            interim::passing_on(listener.clone(), &plan.response_headers, sent).await
-        }
-        // Rare: its state is not to be part of every request.
-        Some(asked) => {
-            let opened = upgrade::open(plan, head, keep, asked, token_end.as_ref(), &mut trail);
-            match Box::pin(opened).await {
-                Ok(Opened::Switched(response)) => return Ok(Answer::Response(response)),
-                Ok(Opened::Answered(sent, asked)) => {
-                    upgrade = Some(asked);
-                    Ok(*sent)
+        let keep = if exchanged.is_some() { Keep::Always } else { Keep::ForRetry };
+        let listener = head.listener.clone();
+        // In a block: what it leaves behind has no place in what waits further below.
+        let (mut response, head) = {
+            let sent = match upgrade.take() {
+                None => {
+                    let sent = Attempt::new(plan, keep, upload.as_deref(), &mut trail);
+                    let sent = sent.send(head, body);
+                    PassingOn::new(listener.clone(), &plan.response_headers, sent).await
                 }
-                Err(error) => Err(error),
+                // Rare: its state is not to be part of every request.
+                Some(asked) => {
+                    let token_end = token_end.as_ref();
+                    let opened = upgrade::open(plan, head, keep, asked, token_end, &mut trail);
+                    match Box::pin(opened).await {
+                        Ok(Opened::Switched(response)) => return Ok(Answer::Response(response)),
+                        Ok(Opened::Answered(sent, asked)) => {
+                            upgrade = Some(asked);
+                            Ok(*sent)
+                        }
+                        Err(error) => Err(error),
+                    }
+                }
+            };
+            let rejection = |error: SendError| error.rejection(upstream, &trail, upload.as_deref());
+            let Sent { response, lease, endpoint, head } = sent.map_err(rejection)?;
+            let trailers =
+                listener.as_ref().map_or(Trailers::AsTheyCome, |listener| listener.trailers());
+            let (end, upload) = (token_end.as_ref(), upload.clone());
+            let response =
+                response::receive(response, lease, endpoint, upload, trailers, plan, end);
+            (response.map_err(|error| rejection(SendError::Answer(error)))?, head)
+        };
+        if let Some(exchanged) = exchanged
+            && response.status() == StatusCode::UNAUTHORIZED
+        {
+            if let Some(claims) = challenge::claims_wanted(response.headers()) {
+                let rest = (token_end, upgrade);
+                let challenged =
+                    Challenged::new(plan, claims, head, exchanged, links, rest, response);
+                return Ok(Answer::Challenged(Box::new(Box::pin(challenged).await)));
             }
+            // It speaks of the gateway's token; a caller would take it for the one it sent.
+            response.headers_mut().remove(WWW_AUTHENTICATE);
         }
-    };
-    let sent = sent.map_err(|error| error.rejection(upstream, &trail, upload.as_deref()))?;
-    let Sent { response, lease, endpoint, head } = sent;
-    let trailers = listener.as_ref().map_or(Trailers::AsTheyCome, |listener| listener.trailers());
-    let (end, rules) = (token_end.as_ref(), &plan.response_headers);
-    let response =
-        response::receive(response, lease, endpoint, upload.clone(), trailers, plan, end);
-    let mut response = response
-        .map_err(|error| SendError::Answer(error).rejection(upstream, &trail, upload.as_deref()))?;
-    if let Some(exchanged) = exchanged
-        && response.status() == StatusCode::UNAUTHORIZED
-    {
-        if let Some(claims) = challenge::claims_wanted(response.headers()) {
-            let rest = (token_end, upgrade);
-            let challenged = Challenged::new(plan, claims, head, exchanged, links, rest, response);
-            return Ok(Answer::Challenged(Box::new(Box::pin(challenged).await)));
+        if let Some(upload) = &upload {
+            upload.let_go();
         }
-        // It speaks of the gateway's token; a caller would take it for the one it sent.
-        response.headers_mut().remove(WWW_AUTHENTICATE);
+        if let Some(links) = links {
+            let relinked = Box::pin(links.relink_answer(response)).await;
+            response = relinked.map_err(|damaged| {
+                let error = SendError::Answer(BadAnswer::Damaged(damaged));
+                error.rejection(upstream, &trail, upload.as_deref())
+            })?;
+        }
+        plan.response_headers.apply(response.headers_mut());
+        if let Some(listener) = listener {
+            listener.answered(response.headers_mut());
+        }
+        Ok(Answer::Response(response))
     }
-    if let Some(upload) = &upload {
-        upload.let_go();
-    }
-    if let Some(links) = links {
-        let relinked = Box::pin(links.relink_answer(response)).await;
-        response = relinked.map_err(|damaged| {
-            let error = SendError::Answer(BadAnswer::Damaged(damaged));
-            error.rejection(upstream, &trail, upload.as_deref())
-        })?;
-    }
-    rules.apply(response.headers_mut());
-    if let Some(listener) = listener {
-        listener.answered(response.headers_mut());
-    }
-    Ok(Answer::Response(response))
 }

@@ -27,7 +27,7 @@ pub(super) fn of_ours(
         Kind::Provider => {
             "make a new one, upload it to the application and replace the files: they are read again by themselves"
         }
-        Kind::Upstream | Kind::Listener => {
+        Kind::Upstream | Kind::Listener | Kind::Cache => {
             "have a new one issued and replace the files: they are read again by themselves"
         }
     };

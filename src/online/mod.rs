@@ -1,11 +1,11 @@
 //! `check --online`: tries for real what a routes file names, and says what came of each try.
 //!
-//! Providers are asked for metadata, keys and tokens, upstreams are looked up and connected to, and
-//! certificates are looked at. All of it is done by the gateway's own code, by its narrow openings for
-//! this (`trial.rs` of `authn/provider`, `exchange` and `forward`), so that what is good here is good
+//! Providers are asked for metadata, keys and tokens, upstreams are looked up and connected to, the
+//! shared cache is written to and read, and certificates are looked at. All of it is done by the gateway's own code, by its narrow openings for
+//! this (`trial.rs` of `authn/provider`, `exchange`, `forward` and `shared_store`), so that what is good here is good
 //! there. Decides in which order, within which limits, and what is a warning and what a failure. It
 //! changes nothing: tokens are dropped, and over connections to upstreams nothing is sent, but
-//! health checks where the file has them.
+//! health checks where the file has them; what is written to the shared cache is dropped.
 //!
 //! Checks that depend on one that failed are left out: there is no handshake without an address.
 
@@ -13,6 +13,7 @@ mod certificate;
 mod found;
 mod provider;
 mod report;
+mod shared_cache;
 mod token;
 mod upstream;
 
@@ -53,6 +54,7 @@ pub async fn check(resolved: &Resolved, clock: &SharedClock) -> Report {
     // All at once: the file bounds how many there are, and each its own tries.
     let tries = stream::iter(providers.chain(upstreams)).buffered(limits::ONLINE_TRIES);
     let mut checks: Vec<Check> = tries.concat().await;
+    checks.extend(Box::pin(try_shared_cache(resolved, deadline)).await);
     for listener in &resolved.listeners {
         let name = listener.address.to_string();
         checks.extend(certificates(resolved, Kind::Listener, &name, clock).into_checks());
@@ -64,6 +66,7 @@ pub async fn check(resolved: &Resolved, clock: &SharedClock) -> Report {
             let named = |upstream: &Arc<Upstream>| **upstream.name() == *check.name;
             1 + snapshot.upstreams.iter().position(named).unwrap_or_default()
         }
+        Kind::Cache => usize::MAX - 1,
         Kind::Listener => usize::MAX,
     };
     checks.sort_by_key(place);
@@ -116,6 +119,16 @@ async fn try_upstream(
     let mut checks = found.into_checks();
     checks.extend(of_machine.into_checks());
     checks
+}
+
+async fn try_shared_cache(resolved: &Resolved, deadline: Instant) -> Vec<Check> {
+    let mut found = Found::of(Kind::Cache, "redis");
+    if let Some(settings) = &resolved.shared_store
+        && timeout_at(deadline, shared_cache::check(settings, &mut found)).await.is_err()
+    {
+        too_late(&mut found);
+    }
+    found.into_checks()
 }
 
 /// The checks of an entry, which begin with the certificates that the gateway shows there.

@@ -28,6 +28,8 @@ pub enum Kind {
     Upstream,
     /// An entry of `listeners`.
     Listener,
+    /// `cache.redis`.
+    Cache,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             Self::Provider => "provider",
             Self::Upstream => "upstream",
             Self::Listener => "listener",
+            Self::Cache => "cache",
         }
     }
 }
@@ -47,7 +50,7 @@ pub struct Check {
     pub outcome: Outcome,
     /// What it is of.
     pub kind: Kind,
-    /// The name in the routes file; of a listener its address.
+    /// The name in the routes file; of a listener its address, of the shared cache `redis`.
     pub name: String,
     /// What was tried; one of a fixed list, which `docs/src/operations/check-online.md` has.
     pub check: &'static str,

@@ -25,7 +25,7 @@ const VALUE: &str = "token";
 const LEASE: &str = "lease";
 
 /// Gives the value, unless it is the one of no use; else tries to take the lease.
-const CLAIM: Script = Script::new(
+pub(super) const CLAIM: Script = Script::new(
     "local value = redis.call('GET', KEYS[1])\n\
      if value and redis.sha1hex(value) ~= ARGV[3] then return {'value', value} end\n\
      if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {'yours'} end\n\
@@ -33,7 +33,7 @@ const CLAIM: Script = Script::new(
 );
 
 /// Keeps a value, and gives back the lease of whoever made it.
-const STORE: Script = Script::new(
+pub(super) const STORE: Script = Script::new(
     "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\n\
      if redis.call('GET', KEYS[2]) == ARGV[3] then redis.call('DEL', KEYS[2]) end\n\
      return 1",
@@ -52,7 +52,7 @@ const RELEASE: Script = Script::new(
 );
 
 /// Drops a value that is still the one that was seen.
-const DELETE: Script = Script::new(
+pub(super) const DELETE: Script = Script::new(
     "local value = redis.call('GET', KEYS[1])\n\
      if not value or redis.sha1hex(value) ~= ARGV[1] then return 0 end\n\
      return redis.call('DEL', KEYS[1])",

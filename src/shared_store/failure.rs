@@ -34,6 +34,11 @@ impl Failure {
             return Self::Lost(what);
         }
         match error.kind() {
+            ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => {
+                Self::Refused(format!(
+                    "the server is a node of a cluster: write `redis-cluster://` or `rediss-cluster://` in `cache.redis.url` ({what})"
+                ))
+            }
             // Not the master any more, or no Redis at all: it has to be looked for again.
             ErrorKind::Server(ServerErrorKind::ReadOnly)
             | ErrorKind::Parse

@@ -17,6 +17,7 @@ mod link;
 mod notices;
 mod script;
 mod seal;
+mod trial;
 mod url;
 
 use std::fmt;
@@ -37,6 +38,7 @@ pub use self::failure::Failure;
 pub use self::notices::{Audience, Heard, Notice, POSITION_BYTES, Part, Position};
 pub use self::script::Script;
 pub use self::seal::EncryptionKey;
+pub use self::trial::{Tried, try_out};
 pub use self::url::{StoreAddress, WrongUrl};
 
 /// `cache.redis` of the routes file.
@@ -173,8 +175,12 @@ impl Site {
     }
 
     fn name_by(&self, digest: &str, kind: &str) -> String {
-        format!("{}{kind}:{{{digest}}}", self.settings.key_prefix)
+        name_of(&self.settings, kind, digest)
     }
+}
+
+fn name_of(settings: &StoreSettings, kind: &str, digest: &str) -> String {
+    format!("{}{kind}:{{{digest}}}", settings.key_prefix)
 }
 
 impl fmt::Debug for SharedStore {

@@ -39,3 +39,4 @@ mod metadata;
 mod observe;
 mod online;
 mod policies;
+mod shared_entries;

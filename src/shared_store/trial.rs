@@ -1,0 +1,77 @@
+//! The store, tried for `check --online`: is it there, is it quick, may we do there what we do.
+//!
+//! By the code that serves requests. What is written is sealed, under a name of its own, and dropped.
+
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use redis::Value as Answer;
+use tokio::time::{Instant, timeout};
+
+use super::connection::Connection;
+use super::entries::{CLAIM, DELETE, STORE};
+use super::failure::Failure;
+use super::link::connect;
+use super::script::{Script, sha1_hex};
+use super::seal::Keyring;
+use super::{StoreSettings, name_of};
+use crate::limits;
+
+/// How long what is tried is kept, if it can't be dropped.
+const KEPT: &[u8] = b"1000";
+
+/// What a trial found, one after the other.
+#[derive(Debug)]
+pub struct Tried {
+    /// How long a question and its answer took, or why none came.
+    pub answered: Result<Duration, Failure>,
+    /// How long it took to write, read and drop an entry, or why that can't be done; `None` if nothing
+    /// answered.
+    pub used: Option<Result<Duration, Failure>>,
+}
+
+/// Tries the store of `settings` once.
+///
+/// # Cancel safety
+///
+/// Dropping the future closes the connection; what was written ends by itself.
+pub async fn try_out(settings: &StoreSettings) -> Tried {
+    let patience = limits::SHARED_STORE_CONNECT_TIMEOUT;
+    let mut connection = match connect(&settings.address, patience).await {
+        Ok(connection) => connection,
+        Err(failure) => return Tried { answered: Err(failure), used: None },
+    };
+    let began = Instant::now();
+    let answered = timeout(patience, connection.ask(redis::Cmd::new().arg("PING"))).await;
+    let answered = match answered {
+        Ok(answer) => answer.map(|_pong| began.elapsed()).map_err(|error| Failure::of(&error)),
+        Err(_elapsed) => Err(Failure::Late),
+    };
+    let began = Instant::now();
+    let used = timeout(patience, used(connection, settings)).await;
+    let used = used.unwrap_or(Err(Failure::Late)).map(|()| began.elapsed());
+    Tried { answered, used: Some(used) }
+}
+
+async fn used(connection: Connection, settings: &StoreSettings) -> Result<(), Failure> {
+    let refused = |what: &str| Failure::Refused(what.to_owned());
+    let keyring = Keyring::new(&settings.encryption_keys);
+    let keyring = keyring.ok_or_else(|| refused("there is no encryption key that can be used"))?;
+    let mut owner = [0; 32];
+    rand::fill(&mut owner).map_err(|_unspecified| refused("the system gave no random bytes"))?;
+    let digest = keyring.first().digest(&[&owner]);
+    let [value, lease] = ["token", "lease"].map(|kind| name_of(settings, kind, &digest));
+    let keys = [value.as_str(), lease.as_str()];
+    let sealed = keyring.seal(&value, &owner).map_err(|error| refused(&error.to_string()))?;
+    let run = async |script: Script, keys: &[&str], arguments: &[&[u8]]| {
+        let answer = script.run(connection.clone(), keys, arguments).await;
+        answer.map_err(|error| Failure::of(&error))
+    };
+    run(CLAIM, &keys, &[&owner, KEPT, b""]).await?;
+    run(STORE, &keys, &[&sealed, KEPT, &owner]).await?;
+    let answer = run(CLAIM, &keys, &[&owner, KEPT, b""]).await?;
+    let read = if let Answer::Array(parts) = answer { parts.into_iter().nth(1) } else { None };
+    let is_same = matches!(&read, Some(Answer::BulkString(read)) if keyring.open(&value, read).is_ok_and(|read| read == owner));
+    run(DELETE, &[value.as_str()], &[sha1_hex(&sealed).as_bytes()]).await?;
+    if is_same { Ok(()) } else { Err(refused("what was written was not read again")) }
+}

@@ -90,19 +90,19 @@ impl Audience for Exchanger {
     fn hear(&self, heard: Heard) {
         let Heard { notices, until, part } = heard;
         let now = self.clock.now();
-        let first = notices.first().and_then(|notice| Some((notice, Told::read(notice)?)));
-        // What there was before these is not known, and so it was about everything.
-        let before = first.filter(|_| part == Part::Newest).map(|(notice, told)| {
-            let mark =
-                Mark { nonce: told.nonce, at: told.at.min(now), position: Some(notice.position) };
-            (About::default(), mark)
-        });
         let marks = notices.iter().filter_map(|notice| {
             let told = Told::read(notice)?;
             let about = self.tagger.about((told.upstream, told.user));
             // The other's clock may be ahead of ours.
             let at = told.at.min(now);
             Some((about, Mark { nonce: told.nonce, at, position: Some(notice.position) }))
+        });
+        let marks: Vec<_> = marks.collect();
+        // What there was before these is not known, and so it was about everything.
+        let before = (part == Part::Newest).then(|| {
+            let first = marks.first().map(|(_, mark)| *mark);
+            let unread = Mark { nonce: until.to_bytes(), at: now, position: Some(until) };
+            (About::default(), first.unwrap_or(unread))
         });
         let dropped = self.drop_marked(before.into_iter().chain(marks));
         // Only now: who has heard of them has dropped what they are about.

@@ -6,7 +6,7 @@
 //! something, and all is read again. Decides nothing of what a notice means, and may give one twice.
 
 use std::convert::Infallible;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value as Answer};
@@ -87,6 +87,7 @@ pub(super) struct Board {
     name: String,
     keyring: Arc<Keyring>,
     audience: Audiences,
+    complained: Mutex<Option<Instant>>,
 }
 
 impl SharedStore {
@@ -123,7 +124,7 @@ impl Session {
 
 impl Board {
     pub(super) fn new(key_prefix: &str, keyring: Arc<Keyring>, audience: Audiences) -> Self {
-        Self { name: name(key_prefix), keyring, audience }
+        Self { name: name(key_prefix), keyring, audience, complained: Mutex::default() }
     }
 
     /// Reads what came after `at`, or all there is if that is not there any more.
@@ -268,12 +269,8 @@ impl Board {
             *at = position.max(*at);
             match sealed.map(|sealed| self.keyring.open(&self.name, sealed)) {
                 Some(Ok(plain)) => notices.push(Notice { position, plain }),
-                Some(Err(why)) => tracing::warn!(
-                    "a notice of the shared cache of what is to be forgotten is passed over: {why}"
-                ),
-                None => tracing::warn!(
-                    "a notice of the shared cache of what is to be forgotten is passed over: it has another form"
-                ),
+                Some(Err(why)) => self.complain(&why.to_string()),
+                None => self.complain("it has another form"),
             }
         }
         let heard = Heard { notices, until: *at, part };
@@ -286,6 +283,21 @@ impl Board {
         if let Err(error) = told.await {
             tracing::error!(%error, "what is to be forgotten was not");
         }
+    }
+
+    /// Says once in a while that a notice is of no use.
+    fn complain(&self, why: &str) {
+        let now = Instant::now();
+        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        let pause = limits::SHARED_STORE_COMPLAINT_PAUSE;
+        if complained.is_some_and(|last| now.saturating_duration_since(last) < pause) {
+            return;
+        }
+        *complained = Some(now);
+        drop(complained);
+        tracing::warn!(
+            "a notice in the shared cache (`cache.redis`) of what is to be forgotten is passed over: {why}"
+        );
     }
 }
 

@@ -181,7 +181,7 @@ async fn rubbish_in_place_of_notices_changes_nothing_and_is_replaced() {
     assert_eq!(ask_all(&fleet, &gateways[1], &users).await, 2);
     redis.ask(&[b"XADD", NOTICES, b"*", b"v", b"rubbish"]);
     redis.ask(&[b"XADD", NOTICES, b"*", b"other", b"form", b"of", b"rubbish"]);
-    logs(&gateways[1], "is passed over: it has another form").await;
+    logs(&gateways[1], "is passed over: it is no value of this program").await;
     hold(&gateways[1..2], 2).await;
     assert_eq!(told(&gateways[0], "").await, 0);
     hold(&gateways[1..2], 0).await;

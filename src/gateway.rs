@@ -23,6 +23,7 @@ use crate::forward::{self, Answer, Challenged, Inbound, Trail, UpstreamRequest};
 use crate::interim::Interim;
 use crate::metadata::ProtectedResource;
 use crate::observe::access_log::{AccessRecord, Observer};
+use crate::observe::handles::UpstreamMetrics;
 use crate::observe::phases::Phase;
 use crate::observe::recorded_body::RecordedBody;
 use crate::observe::request_id::{RequestId, X_REQUEST_ID};
@@ -174,9 +175,10 @@ impl Gateway {
         }
         record.enter(Phase::Exchange);
         let asked_at = Instant::now();
-        let credential = exchange::credential(&self.exchanger, token, upstream.name(), &permit)
-            .await
-            .inspect_err(|_refused| record.exchange_took = Some(asked_at.elapsed()))?;
+        let credential =
+            exchange::credential(&self.exchanger, token, upstream.name(), metrics, &permit)
+                .await
+                .inspect_err(|_refused| record.exchange_took = Some(asked_at.elapsed()))?;
         record.token_cache = credential.cache_result();
         record.exchange_took = credential.exchange_time();
         record.leave();
@@ -208,7 +210,7 @@ impl Gateway {
             Answer::Response(response) => Ok(response),
             // Rare: its state is not to be part of every request.
             Answer::Challenged(challenged) => {
-                Box::pin(self.send_again(*challenged, token, &credential, record)).await
+                Box::pin(self.send_again(*challenged, token, &credential, metrics, record)).await
             }
         }
     }
@@ -247,13 +249,15 @@ impl Gateway {
         challenged: Challenged<'_>,
         token: &TokenPlan,
         refused: &UpstreamCredential,
+        metrics: &UpstreamMetrics,
         record: &mut AccessRecord,
     ) -> Result<Response<Body>, Rejection> {
         record.enter(Phase::Exchange);
         let asked_at = Instant::now();
         let (caller, claims) = (challenged.caller(), challenged.claims().clone());
         let renewed =
-            exchange::answer_challenge(&self.exchanger, token, refused, caller, &claims).await;
+            exchange::answer_challenge(&self.exchanger, token, refused, metrics, caller, &claims)
+                .await;
         record.exchange_took = Some(record.exchange_took.unwrap_or_default() + asked_at.elapsed());
         let renewed = renewed?;
         record.leave();

@@ -91,7 +91,7 @@ pub(super) async fn drive<C: Ending>(
     let mut connection = connection;
     let mut cutting = pin!(Seldom::new(drain.cutting()));
     let mut closing = pin!(Seldom::new(drain.closing()));
-    let mut look = pin!(sleep_until(Instant::now() + settings.header_timeout));
+    let mut look = pin!(Seldom::new(sleep_until(Instant::now() + settings.header_timeout)));
     look_first(activity, settings, look.as_mut());
     let mut ends_by: Option<Instant> = None;
     // When a look last found that the caller does not keep up with what is written.
@@ -240,14 +240,14 @@ fn link(
 }
 
 /// Looks at `at`, unless it does so before.
-fn look_by(look: Pin<&mut Sleep>, at: Instant) {
+fn look_by(look: Pin<&mut Seldom<Sleep>>, at: Instant) {
     if at < look.deadline() {
         look.reset(at);
     }
 }
 
 /// The first look: the head may be due sooner than in a whole `header_timeout`.
-fn look_first(activity: &Activity, settings: &Settings, look: Pin<&mut Sleep>) {
+fn look_first(activity: &Activity, settings: &Settings, look: Pin<&mut Seldom<Sleep>>) {
     match activity.judge(Instant::now(), settings) {
         Verdict::LookAgain(at) => look.reset(at.min(activity.rest_look(Instant::now()))),
         Verdict::Idle | Verdict::Overdue => look.reset(Instant::now()),

@@ -133,6 +133,11 @@ impl Reader {
             // Empty lines in front of a request are passed over (RFC 9112 §2.2).
             let skip = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
             let bytes = bytes.get(skip..).unwrap_or_default();
+            // Nearly every head comes whole and is fine: one pass over it says both.
+            if let Ok(Some((framing, rest))) = body_of(bytes) {
+                self.enter(framing);
+                return Ok(rest);
+            }
             return match end_of_head(bytes, 0) {
                 Some(end) => {
                     let (head, rest) = bytes.split_at(end);
@@ -172,12 +177,20 @@ impl Reader {
 
     fn judge(&mut self, head: &[u8]) -> Result<(), Found> {
         match body_of(head) {
-            Ok(Framing::Length(0)) => self.next_message(),
-            Ok(Framing::Length(length)) => self.state = State::Length(length),
-            Ok(Framing::Chunked) => self.state = State::Chunk(Chunk::FIRST),
+            Ok(Some((framing, _nothing))) => self.enter(framing),
+            Ok(None) => return Err(self.condemn("the head has no end")),
             Err(fault) => return Err(self.condemn(fault)),
         }
         Ok(())
+    }
+
+    /// Goes on behind a head.
+    fn enter(&mut self, framing: Framing) {
+        match framing {
+            Framing::Length(0) => self.next_message(),
+            Framing::Length(length) => self.state = State::Length(length),
+            Framing::Chunked => self.state = State::Chunk(Chunk::FIRST),
+        }
     }
 }
 

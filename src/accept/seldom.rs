@@ -1,13 +1,16 @@
 //! A future that is polled only when it wants to be, however often its task is woken by others.
 //!
-//! A connection waits for the end of the gateway and for its own bytes, and it is woken for
-//! bytes all the time. What announces the end is shared by all connections and behind locks, which
-//! they would otherwise take with each request, from all cores.
+//! A connection waits for the end of the gateway, for its own time and for its bytes, and it is woken
+//! for bytes all the time. What announces the end is shared by all connections and behind locks, which
+//! they would otherwise take with each request, from all cores; its timer would be told each time
+//! whom to wake.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+
+use tokio::time::{Instant, Sleep};
 
 pin_project_lite::pin_project! {
     /// Polls a future when that has been woken, and for the first time.
@@ -59,6 +62,21 @@ impl<F> Seldom<F> {
     }
 }
 
+impl Seldom<Sleep> {
+    pub(super) fn deadline(&self) -> Instant {
+        self.future.deadline()
+    }
+
+    pub(super) fn reset(self: Pin<&mut Self>, deadline: Instant) {
+        let this = self.project();
+        this.future.reset(deadline);
+        if let Some(hung) = this.hung {
+            // One that has fired knows nobody any more: it is polled next time.
+            hung.bell.has_rung.store(true, Ordering::Release);
+        }
+    }
+}
+
 impl<F: Future> Future for Seldom<F> {
     type Output = F::Output;
 
@@ -82,9 +100,11 @@ mod tests {
     use std::future::poll_fn;
     use std::pin::pin;
     use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
 
     use futures_util::FutureExt as _;
     use tokio::sync::Notify;
+    use tokio::time::{sleep_until, timeout};
 
     use super::*;
 
@@ -120,6 +140,28 @@ mod tests {
         tokio::task::yield_now().await;
         told.send(()).unwrap();
         waiting.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_that_is_set_anew_fires_anew() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut timer = pin!(Seldom::new(sleep_until(at(1))));
+        timer.as_mut().await;
+        for seconds in [2, 3] {
+            timer.as_mut().reset(at(seconds));
+            let fired = timeout(Duration::from_mins(1), timer.as_mut()).await;
+            assert_eq!((fired, Instant::now()), (Ok(()), at(seconds)));
+        }
+        // While it waits, for a time before that too.
+        timer.as_mut().reset(at(40));
+        let sooner = async {
+            poll_fn(|cx| Poll::Ready(timer.as_mut().poll(cx).is_pending())).await.then_some(())?;
+            timer.as_mut().reset(at(20));
+            timeout(Duration::from_mins(1), timer.as_mut()).await.ok()
+        };
+        assert_eq!((sooner.await, Instant::now()), (Some(()), at(20)));
+        assert_eq!(timer.deadline(), at(20));
     }
 
     /// Says how often it was woken.

@@ -29,6 +29,7 @@ use crate::authn::Provider;
 use crate::clock::{SharedClock, UnixTime};
 use crate::identity::Identity;
 use crate::limits;
+use crate::observe::handles::UpstreamMetrics;
 use crate::observe::metrics::{CacheResult, Metrics};
 use crate::rejection::Rejection;
 use crate::secret::SecretHeader;
@@ -56,6 +57,20 @@ pub(super) struct Obtained {
     pub(super) cache: CacheResult,
     /// How long the request waited for it; `None` if it did not.
     pub(super) took: Option<Duration>,
+}
+
+impl Obtained {
+    /// What one request has of an outcome, which it waited for since `began`; counted in `metrics`.
+    pub(super) fn after(
+        began: Instant,
+        (cache, outcome): (CacheResult, Result<SecretHeader, Arc<ExchangeError>>),
+        metrics: &UpstreamMetrics,
+    ) -> Result<Self, Rejection> {
+        metrics.token_cache(cache);
+        let header = outcome.map_err(|error| error.rejection())?;
+        let took = (cache != CacheResult::Hit).then(|| began.elapsed());
+        Ok(Self { header, cache, took })
+    }
 }
 
 impl Exchanger {
@@ -254,30 +269,16 @@ impl Exchanger {
         }
     }
 
-    /// The token under `key` if nothing at all is to be done about it, counted for `upstream`.
+    /// The token under `key` if nothing at all is to be done about it, counted in `metrics`.
     pub(super) fn at_hand(
         &self,
         key: &Key,
         inbound_expires_at: UnixTime,
-        upstream: &str,
+        metrics: &UpstreamMetrics,
     ) -> Option<Obtained> {
         let Found::Fresh(header) = self.find(key, inbound_expires_at)? else { return None };
-        self.metrics.token_cache(upstream, CacheResult::Hit);
+        metrics.token_cache(CacheResult::Hit);
         Some(Obtained { header, cache: CacheResult::Hit, took: None })
-    }
-
-    /// What one request has of an outcome, which it waited for since `began`; counted for
-    /// `upstream`.
-    pub(super) fn arrived(
-        &self,
-        upstream: &str,
-        began: Instant,
-        (cache, outcome): (CacheResult, Result<SecretHeader, Arc<ExchangeError>>),
-    ) -> Result<Obtained, Rejection> {
-        self.metrics.token_cache(upstream, cache);
-        let header = outcome.map_err(|error| error.rejection())?;
-        let took = (cache != CacheResult::Hit).then(|| began.elapsed());
-        Ok(Obtained { header, cache, took })
     }
 
     fn find(&self, key: &Key, inbound_expires_at: UnixTime) -> Option<Found> {

@@ -72,6 +72,7 @@ use tokio::time::Instant;
 use crate::authn::Caller;
 use crate::authz::Permit;
 use crate::identity::Identity;
+use crate::observe::handles::UpstreamMetrics;
 use crate::observe::metrics::CacheResult;
 use crate::rejection::Rejection;
 use crate::secret::SecretHeader;
@@ -141,7 +142,8 @@ impl TokenPlan {
     }
 }
 
-/// The credential that `plan` gives the caller of `permit` at `upstream`.
+/// The credential that `plan` gives the caller of `permit` at `upstream`, whose `metrics` count how
+/// the cache answered.
 ///
 /// # Errors
 ///
@@ -156,15 +158,17 @@ pub async fn credential(
     exchanger: &Arc<Exchanger>,
     plan: &TokenPlan,
     upstream: &Arc<str>,
+    metrics: &UpstreamMetrics,
     permit: &Permit,
 ) -> Result<UpstreamCredential, Rejection> {
-    credential_of(exchanger, plan, upstream, permit.caller()).await
+    credential_of(exchanger, plan, upstream, metrics, permit.caller()).await
 }
 
 async fn credential_of(
     exchanger: &Arc<Exchanger>,
     plan: &TokenPlan,
     upstream: &Arc<str>,
+    metrics: &UpstreamMetrics,
     caller: Option<&Caller>,
 ) -> Result<UpstreamCredential, Rejection> {
     let header = match plan {
@@ -173,8 +177,12 @@ async fn credential_of(
             (AUTHORIZATION, SecretHeader::new(caller.token().expose_header().clone()))
         }),
         TokenPlan::Header { name, value } => Some((name.clone(), value.clone())),
-        TokenPlan::Exchange(plan) => return exchanged(exchanger, plan, upstream, caller).await,
-        TokenPlan::ManagedIdentity(plan) => return plan.credential(exchanger, upstream).await,
+        TokenPlan::Exchange(plan) => {
+            return exchanged(exchanger, plan, upstream, metrics, caller).await;
+        }
+        TokenPlan::ManagedIdentity(plan) => {
+            return plan.credential(exchanger, upstream, metrics).await;
+        }
     };
     Ok(UpstreamCredential::fixed(upstream, header))
 }
@@ -183,6 +191,7 @@ async fn exchanged(
     exchanger: &Arc<Exchanger>,
     plan: &ExchangePlan,
     upstream: &Arc<str>,
+    metrics: &UpstreamMetrics,
     caller: Option<&Caller>,
 ) -> Result<UpstreamCredential, Rejection> {
     if **plan.upstream() != **upstream {
@@ -190,9 +199,9 @@ async fn exchanged(
     }
     let request = plan.request(caller)?;
     let key = request.key();
-    let obtained = match exchanger.at_hand(&key, request.subject_expires_at(), upstream) {
+    let obtained = match exchanger.at_hand(&key, request.subject_expires_at(), metrics) {
         Some(at_hand) => at_hand,
-        None => obtain(exchanger, upstream, &request, key, None).await?,
+        None => obtain(exchanger, metrics, &request, key, None).await?,
     };
     Ok(UpstreamCredential::token(upstream, key, Some(&request.terms), obtained))
 }
@@ -212,6 +221,7 @@ pub async fn answer_challenge(
     exchanger: &Arc<Exchanger>,
     plan: &TokenPlan,
     refused: &UpstreamCredential,
+    metrics: &UpstreamMetrics,
     caller: Option<&Caller>,
     claims: &Claims,
 ) -> Result<UpstreamCredential, Rejection> {
@@ -244,14 +254,14 @@ pub async fn answer_challenge(
             .map(kept)
             .ok_or_else(|| refused.challenge_stands(claims, Unanswered::TooSoon));
     }
-    obtain(exchanger, upstream, &request, flight, Some(claims)).await.map(bound)
+    obtain(exchanger, metrics, &request, flight, Some(claims)).await.map(bound)
 }
 
 /// The token of `request`, by an exchange of the name `flight`, which is another than the token's
 /// where it asks for `claims`.
 async fn obtain(
     exchanger: &Arc<Exchanger>,
-    upstream: &Arc<str>,
+    metrics: &UpstreamMetrics,
     request: &TokenRequest<'_>,
     flight: Key,
     claims: Option<&Claims>,
@@ -270,7 +280,7 @@ async fn obtain(
             client: Arc::clone(client),
             subject: subject.map(|caller| caller.token().clone()),
             claims: claims.cloned(),
-            upstream: Arc::clone(upstream),
+            upstream: Arc::clone(metrics.name()),
         };
         let exchanger = Arc::clone(exchanger);
         async move {
@@ -284,7 +294,7 @@ async fn obtain(
         let (cache, outcome) = exchanger.fly(sought, call).await;
         (cache, outcome.map(|granted| granted.header))
     };
-    exchanger.arrived(upstream, began, flown)
+    Obtained::after(began, flown, metrics)
 }
 
 #[cfg(test)]

@@ -13,20 +13,23 @@ fn exchanger() -> Arc<Exchanger> {
 
 #[tokio::test]
 async fn plans_without_an_exchange_need_no_provider() {
-    let exchanger = exchanger();
+    let (exchanger, metrics) = (exchanger(), Metrics::default().upstream("graph"));
     let upstream: Arc<str> = Arc::from("graph");
-    let none = credential_of(&exchanger, &TokenPlan::None, &upstream, None).await.unwrap();
+    let none =
+        credential_of(&exchanger, &TokenPlan::None, &upstream, &metrics, None).await.unwrap();
     assert_eq!((none.header(), none.upstream()), (None, &upstream));
     assert_eq!((none.cache_result(), none.exchange_time()), (None, None));
     exchanger.forget(&none);
 
-    let open = credential_of(&exchanger, &TokenPlan::Passthrough, &upstream, None).await.unwrap();
+    let open = credential_of(&exchanger, &TokenPlan::Passthrough, &upstream, &metrics, None)
+        .await
+        .unwrap();
     assert_eq!(open.header(), None);
 
     let name = HeaderName::from_static("x-api-key");
     let value = SecretHeader::new(HeaderValue::from_static("key"));
     let plan = TokenPlan::Header { name: name.clone(), value };
-    let fixed = credential_of(&exchanger, &plan, &upstream, None).await.unwrap();
+    let fixed = credential_of(&exchanger, &plan, &upstream, &metrics, None).await.unwrap();
     let (sent_name, sent_value) = fixed.header().unwrap();
     assert_eq!((sent_name, sent_value.to_str().unwrap()), (&name, "key"));
     assert!(sent_value.is_sensitive());
@@ -35,13 +38,14 @@ async fn plans_without_an_exchange_need_no_provider() {
 
 #[tokio::test]
 async fn on_behalf_of_nobody_is_refused() {
-    let exchanger = exchanger();
+    let (exchanger, metrics) = (exchanger(), Metrics::default().upstream("graph"));
     let plan = TokenPlan::Exchange(Arc::new(ExchangePlan::new(ExchangeSettings {
         clients: OAuthClients::OfCaller(Vec::new()),
         in_name_of: InNameOf::Caller { apps: AppCallers::Reject },
         requested: Requested::scopes(vec!["api://x/.default".into()]),
         upstream: Arc::from("graph"),
     })));
-    let refused = credential_of(&exchanger, &plan, &Arc::from("graph"), None).await.unwrap_err();
+    let refused =
+        credential_of(&exchanger, &plan, &Arc::from("graph"), &metrics, None).await.unwrap_err();
     assert_eq!(refused.code(), Code::Internal);
 }

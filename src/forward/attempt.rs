@@ -32,7 +32,7 @@ use super::balance::{Chosen, NoEndpoint};
 use super::client;
 use super::endpoint::Endpoint;
 use super::failed_try::{Failed, Why, is_lost, is_refused, is_reset};
-use super::head::Head;
+use super::head::{Head, Spare};
 use super::lease::{Lease, Wanted};
 use super::request::Forwarding;
 use super::retry::{self, RetryOn};
@@ -56,7 +56,7 @@ pub(super) struct Sent {
     pub(super) response: Response<Incoming>,
     pub(super) lease: Lease,
     pub(super) endpoint: Chosen,
-    pub(super) head: Option<Head>,
+    pub(super) head: Option<Spare>,
 }
 
 /// A request on its way, over all its tries.
@@ -189,7 +189,7 @@ impl<'a, 'r> Attempt<'a, 'r> {
             };
             self.first_sent();
             let may = self.may(&lease, &head, wanted);
-            let spare = (may.needs_head() || self.keep == Keep::Always).then(|| head.clone());
+            let spare = (may.needs_head() || self.keep == Keep::Always).then(|| head.spare());
             let unsaid = head.unsaid();
             let request = match encode(&endpoint, &lease, head, body) {
                 Ok(request) => request,
@@ -272,8 +272,8 @@ impl<'a, 'r> Attempt<'a, 'r> {
     }
 
     /// The request for a further try, if its body is still to be had.
-    fn message(&self, head: Option<Head>) -> Option<(Head, Body)> {
-        let head = head?;
+    fn message(&self, spare: Option<Spare>) -> Option<(Head, Body)> {
+        let head = spare?.into_head();
         let body = match (self.upload, head.unread_body()) {
             (None, _) => Body::empty(),
             (Some(_), Some(unread)) => unread,

@@ -5,20 +5,19 @@
 //! `Connection` names is removed before the gateway's own fields exist, so that a caller
 //! can't use it to strip one of ours.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 use http::header::{
     AGE, ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING,
     CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
-    CONTENT_SECURITY_POLICY_REPORT_ONLY, CONTENT_TYPE, COOKIE, DATE, EXPECT, EXPIRES, FORWARDED,
-    HOST, LOCATION, MAX_FORWARDS, ORIGIN, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE,
-    REFRESH, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CONTENT_SECURITY_POLICY_REPORT_ONLY, CONTENT_TYPE, COOKIE, DATE, EXPIRES, FORWARDED, HOST,
+    LOCATION, MAX_FORWARDS, ORIGIN, PRAGMA, RANGE, REFRESH, RETRY_AFTER, SET_COOKIE,
+    STRICT_TRANSPORT_SECURITY, TE, TRAILER, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::authn::DPOP;
+use crate::observe::digits::push_address;
 use crate::observe::request_id::X_REQUEST_ID;
 use crate::peer::{Peer, TrustedProxies, X_FORWARDED_FOR};
 
@@ -27,18 +26,21 @@ pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwa
 
 /// Fields that mean one connection only (RFC 9110 §7.6.1), and `Expect`, which is
 /// carried by [`super::expect`]. `Trailer` passes: it announces trailers, and those pass.
-static HOP_BY_HOP: [HeaderName; 10] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("http2-settings"),
-    EXPECT,
-];
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            | "expect"
+    )
+}
 
 /// Fields that say how content is framed and read: behind it, they come too late to be believed.
 static OF_CONTENT: [HeaderName; 8] = [
@@ -82,21 +84,22 @@ static OF_REQUEST: [HeaderName; 8] =
 
 /// Fields with which frameworks let a request claim another path, another method or, behind
 /// Azure's own front doors, another user than the one the gateway judged.
-static OVERRIDES: [HeaderName; 5] = [
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-method-override"),
-];
+fn is_override(name: &str) -> bool {
+    matches!(
+        name,
+        "x-original-url"
+            | "x-rewrite-url"
+            | "x-http-method"
+            | "x-http-method-override"
+            | "x-method-override"
+    )
+}
 
 /// Fields in which a proxy that ends TLS tells of the caller's certificate (RFC 9440 §2, and Azure's
 /// own): from the caller itself they are forged. The gateway does not tell.
-static CERTIFICATES: [HeaderName; 3] = [
-    HeaderName::from_static("client-cert"),
-    HeaderName::from_static("client-cert-chain"),
-    HeaderName::from_static("x-arr-clientcert"),
-];
+fn is_certificate(name: &str) -> bool {
+    matches!(name, "client-cert" | "client-cert-chain" | "x-arr-clientcert")
+}
 
 /// Fields that only the gateway sets on a route: those of `forward_claims` and the one that
 /// carries the upstream's credential.
@@ -145,13 +148,30 @@ impl HeaderRules {
 
 /// Removes from the caller's fields all that must not reach an upstream, the token among it.
 pub(super) fn clean_request(headers: &mut HeaderMap, asserted: &Asserted) {
-    let takes_trailers = accepts_trailers(headers);
-    remove_named_by_connection(headers);
-    join_cookies(headers);
+    // One look at each field that is there: cheaper than to look for each of those that may be there.
+    let (mut connection, mut cookie, mut te) = (false, false, false);
+    let mut going = Vec::new();
+    for name in headers.keys() {
+        connection |= *name == CONNECTION;
+        cookie |= *name == COOKIE;
+        te |= *name == TE;
+        if is_hop_by_hop(name.as_str()) || is_unwanted(name, asserted) {
+            going.push(name.clone());
+        }
+    }
+    let takes_trailers = te && accepts_trailers(headers);
+    if connection {
+        remove_named_by_connection(headers);
+    }
+    if cookie {
+        join_cookies(headers);
+    }
     // These two come with most requests.
     headers.remove(&AUTHORIZATION);
     headers.remove(&HOST);
-    remove_where(headers, |name| is_hop_by_hop(name) || is_unwanted(name, asserted));
+    for name in going {
+        headers.remove(name);
+    }
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -164,8 +184,8 @@ fn is_unwanted(name: &HeaderName, asserted: &Asserted) -> bool {
         || is_claim_of_azure(text)
         // A proof is for the gateway, and for its URL.
         || *name == DPOP
-        || OVERRIDES.contains(name)
-        || CERTIFICATES.contains(name)
+        || is_override(text)
+        || is_certificate(text)
         || asserted.has(name)
 }
 
@@ -182,59 +202,60 @@ pub(super) struct Downstream<'a> {
     pub(super) peer: &'a Peer,
     pub(super) trusted: &'a TrustedProxies,
     /// The host the caller asked for, with its port.
-    pub(super) authority: Option<&'a str>,
+    pub(super) authority: Option<HeaderValue>,
     pub(super) request_id: &'a HeaderValue,
 }
 
 /// Sets `X-Forwarded-For`, `-Proto`, `-Host`, `Forwarded` and `X-Request-Id`. What came in them
 /// is removed, unless a trusted proxy sent it: then the address is appended, and the first
 /// `-Proto` and `-Host` are kept.
-pub(super) fn assert_caller(headers: &mut HeaderMap, downstream: &Downstream<'_>) {
-    let address = downstream.peer.address.ip().to_canonical();
-    let trusted = downstream.trusted.trust(address);
-    let told = |name| if trusted { joined(headers, name) } else { String::new() };
+pub(super) fn assert_caller(headers: &mut HeaderMap, downstream: Downstream<'_>) {
+    let Downstream { peer, trusted, authority, request_id } = downstream;
+    let address = peer.address.ip().to_canonical();
+    let trusted = trusted.trust(address);
+    let told = |name| if trusted { joined(headers, name) } else { Vec::new() };
     let (mut hops, mut text) = (told(&X_FORWARDED_FOR), told(&FORWARDED));
     let first = |name| if trusted { headers.get(name).cloned() } else { None };
     let (proto, host) = (first(&X_FORWARDED_PROTO), first(&X_FORWARDED_HOST));
     remove_forwarded(headers);
 
-    // One text, whose parts are the values of other fields: they share its memory.
-    text.reserve(ELEMENT_BYTES + downstream.authority.map_or(0, str::len));
-    let own_proto = if downstream.peer.tls { "https" } else { "http" };
+    text.reserve(ELEMENT_BYTES + authority.as_ref().map_or(0, HeaderValue::len));
+    let own_proto = if peer.tls { "https" } else { "http" };
     let [open, close] = if address.is_ipv6() { ["\"[", "]\""] } else { [""; 2] };
     let separator = if text.is_empty() { "" } else { ", " };
     push(&mut text, &[separator, "for=", open]);
     let from = text.len();
-    // Writing to a `String` does not fail.
-    write!(text, "{address}").unwrap_or_default();
+    push_address(&mut text, address);
     let shown = from..text.len();
     push(&mut text, &[close, ";proto=", own_proto]);
-    let own_host = downstream.authority.map(|authority| {
-        push(&mut text, &[";host=\"", authority, "\""]);
-        let end = text.len() - 1;
-        end - authority.len()..end
-    });
+    if let Some(authority) = &authority {
+        text.extend_from_slice(b";host=\"");
+        text.extend_from_slice(authority.as_bytes());
+        text.push(b'"');
+    }
+    // The values of both fields share its memory.
     let text = Bytes::from(text);
-    // Made of field values that were valid before, and of addresses.
-    let part = |range| HeaderValue::from_maybe_shared(text.slice(range)).ok();
     let hops = if hops.is_empty() {
-        part(shown)
+        text.slice(shown)
     } else {
-        write!(hops, ", {address}").unwrap_or_default();
-        HeaderValue::try_from(hops).ok()
+        push(&mut hops, &[", "]);
+        push_address(&mut hops, address);
+        Bytes::from(hops)
     };
+    // Made of field values that were valid before, and of addresses.
+    let valid = |value| HeaderValue::from_maybe_shared::<Bytes>(value).ok();
     let fields = [
-        (X_FORWARDED_FOR, hops),
+        (X_FORWARDED_FOR, valid(hops)),
         (X_FORWARDED_PROTO, proto.or(Some(HeaderValue::from_static(own_proto)))),
-        (X_FORWARDED_HOST, host.or_else(|| part(own_host?))),
-        (FORWARDED, part(0..text.len())),
+        (X_FORWARDED_HOST, host.or(authority)),
+        (FORWARDED, valid(text)),
     ];
     for (name, value) in fields {
         if let Some(value) = value {
             headers.insert(name, value);
         }
     }
-    headers.insert(X_REQUEST_ID, downstream.request_id.clone());
+    headers.insert(X_REQUEST_ID, request_id.clone());
 }
 
 fn remove_forwarded(headers: &mut HeaderMap) {
@@ -262,8 +283,11 @@ pub(super) fn clean_request_trailers(
 
 /// Removes from an upstream's fields what means its connection only.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
-    remove_named_by_connection(headers);
-    remove_where(headers, |name| is_hop_by_hop(name) || *name == X_REQUEST_ID);
+    if headers.contains_key(CONNECTION) {
+        remove_named_by_connection(headers);
+        headers.remove(CONNECTION);
+    }
+    remove_where(headers, |name| is_hop_by_hop(name.as_str()) || *name == X_REQUEST_ID);
 }
 
 /// Removes from the trailers of an answer what may not stand there: what means one connection
@@ -291,24 +315,18 @@ fn starts_with(name: &HeaderName, prefixes: &[&str]) -> bool {
     prefixes.iter().any(|prefix| name.as_str().starts_with(prefix))
 }
 
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    HOP_BY_HOP.contains(name)
-}
-
+/// Removes the fields that `Connection` names. It and what else is hop by hop is removed in any case.
 fn remove_named_by_connection(headers: &mut HeaderMap) {
-    if headers.contains_key(&CONNECTION) {
-        for name in named_by_connection(headers) {
-            headers.remove(name);
-        }
-    }
-}
-
-fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
-    let names = lines.flat_map(|line| line.split(','));
-    let names = names.filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok());
+    let lines = headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes);
+    let names = lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    // Most times there is but this.
+    let names = names.filter(|name| !name.eq_ignore_ascii_case(b"keep-alive"));
+    let names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
     // These frame the message or say where it goes; a caller can't make them disappear.
-    names.filter(|name| ![CONTENT_LENGTH, HOST, COOKIE].contains(name)).collect()
+    let names = names.filter(|name| ![CONTENT_LENGTH, HOST, COOKIE].contains(name));
+    for name in names.collect::<Vec<_>>() {
+        headers.remove(name);
+    }
 }
 
 /// Whether `TE` names `trailers`: the one coding that is passed on (gRPC asks for it).
@@ -332,14 +350,14 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
     let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
-    lines.collect::<Vec<_>>().join(", ")
+    lines.collect::<Vec<_>>().join(", ").into_bytes()
 }
 
-fn push(text: &mut String, parts: &[&str]) {
+fn push(text: &mut Vec<u8>, parts: &[&str]) {
     for part in parts {
-        text.push_str(part);
+        text.extend_from_slice(part.as_bytes());
     }
 }
 

@@ -75,6 +75,7 @@ use crate::observe::handles::UpstreamMetrics;
 use crate::rejection::Rejection;
 use attempt::{Attempt, Keep, Sent};
 use endpoint::Endpoint;
+use head::Spare;
 use interim::{PassingOn, Trailers};
 use response::BadAnswer;
 use send_error::SendError;
@@ -171,6 +172,7 @@ pub fn send<'a>(
         {
             if let Some(claims) = challenge::claims_wanted(response.headers()) {
                 let rest = (token_end, upgrade);
+                let head = head.map(Spare::into_head);
                 let challenged =
                     Challenged::new(plan, claims, head, exchanged, links, rest, response);
                 return Ok(Answer::Challenged(Box::new(Box::pin(challenged).await)));

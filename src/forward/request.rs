@@ -242,8 +242,8 @@ pub(super) fn change_fields(
 ) -> Option<Box<Linking>> {
     let &From { target, captures, peer, links, trusted, request_id } = from;
     headers::clean_request(headers, &plan.asserted);
-    let downstream = Downstream { peer, trusted, authority: target.authority(), request_id };
-    headers::assert_caller(headers, &downstream);
+    let downstream = Downstream { peer, trusted, authority: target.host_field(), request_id };
+    headers::assert_caller(headers, downstream);
     let links = plan.links.as_ref().zip(links);
     let links =
         links.and_then(|(way, links)| Linking::begin(links, way, target, captures, headers));
@@ -260,8 +260,7 @@ pub(super) fn change_fields(
 /// The host that the upstream is told; `None` is the endpoint's own.
 pub(super) fn told_host(plan: &Forwarding, target: &Target) -> Option<HeaderValue> {
     let is_callers = plan.upstream.settings.host_header == HostHeader::Client;
-    let host = target.authority().filter(|_| is_callers);
-    host.and_then(|host| HeaderValue::from_str(host).ok())
+    if is_callers { target.host_field() } else { None }
 }
 
 /// A credential is for one upstream, and no other is shown it.

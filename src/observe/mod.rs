@@ -6,6 +6,7 @@
 pub mod timestamp;
 pub mod sink;
 mod escape;
+pub(crate) mod digits;
 mod histogram;
 mod labels;
 pub mod stats;

@@ -1,8 +1,13 @@
 //! How the cache that replicas share answers, and whether it is in use.
 
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::observe::Metrics;
@@ -50,7 +55,33 @@ pub enum SharedOutcome {
 /// The metrics of this file.
 pub(super) struct SharedCache {
     requests: Family<SharedCacheLabels, Counter>,
-    up: Family<[(&'static str, &'static str); 0], Gauge>,
+    up: Presence,
+}
+
+/// 1, 0, or no line at all. A family without labels would be written with braces.
+#[derive(Clone, Debug)]
+struct Presence(Arc<AtomicI64>);
+
+/// What stands for no line.
+const ABSENT: i64 = -1;
+
+impl Default for Presence {
+    fn default() -> Self {
+        Self(Arc::new(AtomicI64::new(ABSENT)))
+    }
+}
+
+impl EncodeMetric for Presence {
+    fn encode(&self, mut encoder: MetricEncoder) -> fmt::Result {
+        match self.0.load(Ordering::Relaxed) {
+            ABSENT => Ok(()),
+            value => encoder.encode_gauge(&value),
+        }
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
 }
 
 impl SharedCache {
@@ -107,12 +138,12 @@ impl Metrics {
 
     /// Tells whether the shared cache is in use.
     pub fn shared_cache_up(&self, is_up: bool) {
-        self.0.shared_cache.up.get_or_create(&[]).set(i64::from(is_up));
+        self.0.shared_cache.up.0.store(i64::from(is_up), Ordering::Relaxed);
     }
 
     /// There is no shared cache any more.
     pub fn shared_cache_gone(&self) {
-        self.0.shared_cache.up.clear();
+        self.0.shared_cache.up.0.store(ABSENT, Ordering::Relaxed);
     }
 }
 

@@ -95,6 +95,14 @@ impl Authority {
         }
     }
 
+    /// The same as the value of a field.
+    pub(super) fn field(&self) -> Option<HeaderValue> {
+        match &self.written {
+            Written::Field(value) => Some(value.clone()),
+            Written::Target(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        }
+    }
+
     /// In the spelling that hosts are compared in.
     pub(super) fn host(&self) -> &str {
         match &self.host {

@@ -19,7 +19,7 @@
 use std::fmt;
 
 use http::uri::{PathAndQuery, Scheme};
-use http::{Method, Request};
+use http::{HeaderValue, Method, Request};
 
 use crate::limits::MAX_HEADER_FIELDS;
 use crate::rejection::{Code, Rejection};
@@ -98,6 +98,11 @@ impl Target {
     /// The host as the caller wrote it, with its port.
     pub fn authority(&self) -> Option<&str> {
         self.authority.as_ref().map(Authority::written)
+    }
+
+    /// The same as the value of a field: one that came in a field shares its bytes.
+    pub fn host_field(&self) -> Option<HeaderValue> {
+        self.authority.as_ref().and_then(Authority::field)
     }
 
     /// The canonical path: what is matched, rewritten and forwarded. Begins with `/`.

@@ -24,12 +24,16 @@ use crate::observe::shared_cache::{Operation, SharedOutcome};
 const VALUE: &str = "token";
 const LEASE: &str = "lease";
 
-/// Gives the value, unless it is the one of no use; else tries to take the lease.
+/// Gives the value, unless it is the one of no use; else tries to take the lease. What has no end, or
+/// a later one than a lease has, is none: nobody waits for it.
 pub(super) const CLAIM: Script = Script::new(
     "local value = redis.call('GET', KEYS[1])\n\
      if value and redis.sha1hex(value) ~= ARGV[3] then return {'value', value} end\n\
      if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {'yours'} end\n\
-     return {'busy'}",
+     local left = redis.call('PTTL', KEYS[2])\n\
+     if left >= 0 and left <= tonumber(ARGV[2]) then return {'busy'} end\n\
+     redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])\n\
+     return {'yours'}",
 );
 
 /// Keeps a value, and gives back the lease of whoever made it.

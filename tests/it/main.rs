@@ -40,3 +40,4 @@ mod observe;
 mod online;
 mod policies;
 mod shared_entries;
+mod shared_store;

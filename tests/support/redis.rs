@@ -221,10 +221,12 @@ impl Redis {
         self.with_connection(|connection| Ok(contents::lives(connection))).expect("it answers")
     }
 
-    /// How many connections there are, those of the tests left out.
-    pub fn clients(&self) -> usize {
+    /// Which connections there are, those of the tests left out.
+    pub fn connection_ids(&self) -> std::collections::BTreeSet<i64> {
+        let own = self.ask(&[b"CLIENT", b"ID"]).number();
         let list = self.ask(&[b"CLIENT", b"LIST"]).text();
-        list.lines().count() - 1
+        let ids = list.lines().map(|line| line.split([' ', '=']).nth(1).unwrap().parse().unwrap());
+        ids.filter(|id| *id != own).collect()
     }
 }
 

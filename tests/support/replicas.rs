@@ -198,11 +198,16 @@ impl Fleet {
         Replica::start(&self.file(), &variables)
     }
 
-    /// A user, and the token that it comes with.
+    /// A user, and the token that it comes with, which lives an hour.
     pub fn user(&self, number: usize) -> User {
+        self.user_for(number, Duration::from_hours(1))
+    }
+
+    /// The same with a token that lives so long.
+    pub fn user_for(&self, number: usize, life: Duration) -> User {
         let oid = format!("{number:08x}-c0de-4000-8000-{:012x}", fastrand::u64(..1 << 48));
-        let token = Token::entra_v2(&self.provider.entra_issuer()).user(&oid);
-        let token = token.issued_at(self.now).build();
+        let token = Token::entra_v2(&self.provider.entra_issuer()).user(&oid).issued_at(self.now);
+        let token = token.claim("exp", self.now.plus(life).0).build();
         User { oid, token }
     }
 

@@ -20,14 +20,16 @@ pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 /// How a body is framed.
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Framing {
     Length(u64),
     Chunked,
 }
 
-/// How the body behind a head is framed, if that can be read in one way only (RFC 9112 §6).
-pub(super) fn body_of(head: &[u8]) -> Result<Framing, Fault> {
-    let (request_line, mut rest) = split_line(head)?;
+/// How the body behind the head at the beginning of `bytes` is framed, if that can be read in one way
+/// only (RFC 9112 §6), and what is behind the head; `None` if the head is not whole.
+pub(super) fn body_of(bytes: &[u8]) -> Result<Option<(Framing, &[u8])>, Fault> {
+    let Some((request_line, mut rest)) = split_line(bytes)? else { return Ok(None) };
     // A `#` may stand in a method, which is a token (RFC 9110 §5.6.2).
     if memchr(b' ', request_line)
         .is_some_and(|end| memchr(b'#', request_line.get(end..).unwrap_or_default()).is_some())
@@ -37,8 +39,8 @@ pub(super) fn body_of(head: &[u8]) -> Result<Framing, Fault> {
     let mut length = None;
     let mut chunked = false;
     loop {
-        let line;
-        (line, rest) = split_line(rest)?;
+        let Some((line, behind)) = split_line(rest)? else { return Ok(None) };
+        rest = behind;
         if line.is_empty() {
             break;
         }
@@ -63,25 +65,31 @@ pub(super) fn body_of(head: &[u8]) -> Result<Framing, Fault> {
             chunked = true;
         }
     }
-    match (length, chunked) {
-        (Some(_), true) => Err("there are both `Content-Length` and `Transfer-Encoding`"),
-        (None, true) if request_line.ends_with(b"HTTP/1.0") => {
-            Err("HTTP/1.0 has no `Transfer-Encoding`")
+    let framing = match (length, chunked) {
+        (Some(_), true) => {
+            return Err("there are both `Content-Length` and `Transfer-Encoding`");
         }
-        (None, true) => Ok(Framing::Chunked),
-        (length, false) => Ok(Framing::Length(length.unwrap_or(0))),
-    }
+        (None, true) if request_line.ends_with(b"HTTP/1.0") => {
+            return Err("HTTP/1.0 has no `Transfer-Encoding`");
+        }
+        (None, true) => Framing::Chunked,
+        (length, false) => Framing::Length(length.unwrap_or(0)),
+    };
+    Ok(Some((framing, rest)))
 }
 
-/// The first line, which ends in CRLF and has no other CR, and what is behind it.
-fn split_line(head: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
-    let end = memchr3(b'\r', b'\n', 0, head).unwrap_or(head.len());
-    let (line, rest) = head.split_at(end);
+/// A line without its end, and what is behind it.
+type Line<'b> = (&'b [u8], &'b [u8]);
+
+/// The first line, which ends in CRLF and has no other CR; `None` if it is not whole.
+fn split_line(bytes: &[u8]) -> Result<Option<Line<'_>>, Fault> {
+    let Some(end) = memchr3(b'\r', b'\n', 0, bytes) else { return Ok(None) };
+    let (line, rest) = bytes.split_at(end);
     match rest {
-        [b'\r', b'\n', rest @ ..] => Ok((line, rest)),
+        [b'\r', b'\n', rest @ ..] => Ok(Some((line, rest))),
+        [b'\r'] => Ok(None),
         [b'\n', ..] => Err("a line ends in a bare LF"),
         [0, ..] => Err("there is a NUL in the head"),
-        [] => Ok((line, rest)),
         _ => Err("there is a CR within a line"),
     }
 }

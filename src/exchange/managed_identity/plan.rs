@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout};
 
 use super::super::advice::Class;
+use super::super::exchanger::Obtained;
 use super::super::failure::ExchangeError;
 use super::super::shared::Sought;
 use super::super::terms::Key;
@@ -16,6 +17,7 @@ use super::super::{Exchanger, UpstreamCredential};
 use super::{ManagedIdentity, PROVIDER};
 use crate::clock::UnixTime;
 use crate::limits;
+use crate::observe::handles::UpstreamMetrics;
 use crate::observe::metrics::CacheResult;
 use crate::rejection::Rejection;
 
@@ -64,7 +66,7 @@ impl ManagedIdentityPlan {
         outcome.map(drop).map_err(|error| Told::from(&*error))
     }
 
-    /// The credential for a request to `upstream`.
+    /// The credential for a request to `upstream`, whose `metrics` count it.
     ///
     /// # Cancel safety
     ///
@@ -73,12 +75,13 @@ impl ManagedIdentityPlan {
         self: &Arc<Self>,
         exchanger: &Arc<Exchanger>,
         upstream: &Arc<str>,
+        metrics: &UpstreamMetrics,
     ) -> Result<UpstreamCredential, Rejection> {
         if self.upstream != *upstream {
             return Err(Rejection::internal("a token of one upstream was asked for another"));
         }
         let bound = |obtained| UpstreamCredential::token(upstream, self.key, None, obtained);
-        if let Some(at_hand) = exchanger.at_hand(&self.key, NEVER, upstream) {
+        if let Some(at_hand) = exchanger.at_hand(&self.key, NEVER, metrics) {
             return Ok(bound(at_hand));
         }
         let began = Instant::now();
@@ -95,7 +98,7 @@ impl ManagedIdentityPlan {
             // Who is not there for the end of a flight started it, or came later: a miss.
             |_elapsed| (CacheResult::Miss, Err(Arc::new(self.too_slow()))),
         );
-        exchanger.arrived(upstream, began, flown).map(bound)
+        Obtained::after(began, flown, metrics).map(bound)
     }
 
     fn too_slow(&self) -> ExchangeError {
@@ -133,7 +136,8 @@ mod tests {
         let host = ManagedIdentityHost::imds(&Url::parse(ManagedIdentityHost::IMDS).unwrap());
         let service =
             Arc::new(MetadataService::new(host, Arc::new(SystemClock), metrics.clone()).unwrap());
-        let exchanger = Exchanger::new(10, Arc::new(SystemClock), metrics);
+        let exchanger = Exchanger::new(10, Arc::new(SystemClock), metrics.clone());
+        let metrics = metrics.upstream("arm");
         let upstream = Arc::from("arm");
         let identity = ManagedIdentity::new(Arc::clone(&service), None);
         let plan = ManagedIdentityPlan::new(identity, "https://r".into(), Arc::clone(&upstream));
@@ -142,7 +146,7 @@ mod tests {
         let _turns = service.occupied().await;
         let started = Instant::now();
         for waited in 1..=2 {
-            let rejection = plan.credential(&exchanger, &upstream).await.unwrap_err();
+            let rejection = plan.credential(&exchanger, &upstream, &metrics).await.unwrap_err();
             assert_eq!(rejection.code(), Code::ProviderUnavailable);
             assert!(matches!(rejection.extra(), Extra::RetryAfter(_)));
             assert_eq!(started.elapsed(), limits::MANAGED_IDENTITY_WAIT * waited);
@@ -160,9 +164,12 @@ mod tests {
             ManagedIdentityPlan::new(identity.clone(), "https://r".into(), Arc::from(upstream))
         };
         assert!(plan("a").key != plan("b").key);
-        let exchanger = Exchanger::new(10, Arc::new(SystemClock), metrics);
-        let rejection =
-            Arc::new(plan("a")).credential(&exchanger, &Arc::from("b")).await.unwrap_err();
+        let exchanger = Exchanger::new(10, Arc::new(SystemClock), metrics.clone());
+        let metrics = metrics.upstream("b");
+        let rejection = Arc::new(plan("a"))
+            .credential(&exchanger, &Arc::from("b"), &metrics)
+            .await
+            .unwrap_err();
         assert_eq!(rejection.code(), Code::Internal);
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! Most requests have terms that another one had before, and their two digests need not be made
 //! again. It decides which are kept; it refuses to know what terms are made of. A look-up locks
-//! one shard for reading and allocates nothing.
+//! one shard for reading at most, and allocates nothing.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 use foldhash::fast;
 
@@ -27,10 +28,12 @@ pub(super) struct Particulars<'a> {
 /// have the same one, which only [`RecentTerms::slots`] can tell, the last stays.
 #[derive(Default)]
 pub(super) struct RecentTerms {
+    /// Those that were made last: where all callers have the same, there is nothing to look up.
+    newest: ArcSwapOption<Remembered>,
     /// Made to stand a choice of what is hashed, so that no caller can choose whose terms it
     /// pushes out; what it gives may be hashed by anything.
     slots: RandomState,
-    by_slot: DashMap<u64, Remembered, fast::RandomState>,
+    by_slot: DashMap<u64, Arc<Remembered>, fast::RandomState>,
 }
 
 struct Remembered {
@@ -46,6 +49,11 @@ impl RecentTerms {
         particulars: Particulars<'_>,
         make: impl FnOnce(&Endpoints) -> Result<Terms, E>,
     ) -> Result<Arc<Terms>, E> {
+        if let Some(newest) = &*self.newest.load()
+            && newest.fits(&endpoints, particulars)
+        {
+            return Ok(Arc::clone(&newest.terms));
+        }
         let slot = self.slots.hash_one(particulars.in_order());
         let found = self.by_slot.get(&slot).filter(|one| one.fits(&endpoints, particulars));
         if let Some(remembered) = found {
@@ -59,6 +67,8 @@ impl RecentTerms {
     /// Who comes when all places are taken takes that of anyone: whom it was taken from has its
     /// terms made again.
     fn add(&self, slot: u64, new: Remembered) {
+        let new = Arc::new(new);
+        self.newest.store(Some(Arc::clone(&new)));
         while self.by_slot.len() >= limits::MAX_REMEMBERED_TERMS {
             let Some(old) = self.by_slot.iter().next().map(|one| *one.key()) else { break };
             self.by_slot.remove(&old);

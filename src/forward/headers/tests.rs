@@ -66,6 +66,21 @@ fn what_connection_names_is_removed_but_for_what_frames_the_message() {
 }
 
 #[test]
+fn so_it_is_in_an_answer() {
+    let mut headers = map(&[
+        ("connection", "Keep-Alive, X-Hop"),
+        ("connection", "close"),
+        ("keep-alive", "timeout=5"),
+        ("x-hop", "1"),
+        ("close", "1"),
+        ("x-request-id", "theirs"),
+        ("content-type", "a/b"),
+    ]);
+    clean_response(&mut headers);
+    assert_eq!(list(&headers), [("content-type".into(), "a/b".into())]);
+}
+
+#[test]
 fn te_trailers_alone_passes() {
     assert_eq!(cleaned(&[("te", "gzip, Trailers;q=1")]), [("te".into(), "trailers".into())]);
     assert_eq!(cleaned(&[("te", "gzip")]), []);
@@ -84,10 +99,10 @@ fn asserted(trusted: &[&str], peer: &str, fields: &[(&str, &str)]) -> Vec<(Strin
     let peer = Peer { address: peer.parse().unwrap(), tls: true, certificate: None };
     let mut headers = map(fields);
     let request_id = HeaderValue::from_static("id");
-    let authority = Some("api.example.com:8443");
+    let authority = Some(HeaderValue::from_static("api.example.com:8443"));
     assert_caller(
         &mut headers,
-        &Downstream { peer: &peer, trusted: &trusted, authority, request_id: &request_id },
+        Downstream { peer: &peer, trusted: &trusted, authority, request_id: &request_id },
     );
     headers.remove(X_REQUEST_ID).unwrap();
     list(&headers)
@@ -110,6 +125,15 @@ fn forwarded_fields_are_set_anew() {
             ("forwarded".into(), "for=1.2.3.4;proto=https;host=\"api.example.com:8443\"".into()),
         ]
     );
+}
+
+#[test]
+fn an_address_of_ipv6_is_quoted_in_forwarded_alone() {
+    let shown = |peer| asserted(&[], peer, &[]).swap_remove(0).1;
+    assert_eq!(shown("[2001:db8::1]:5"), "2001:db8::1");
+    assert_eq!(shown("[::ffff:1.2.3.4]:5"), "1.2.3.4");
+    let forwarded = asserted(&[], "[2001:db8::1]:5", &[]).swap_remove(3).1;
+    assert!(forwarded.starts_with("for=\"[2001:db8::1]\";proto=https;host="), "{forwarded}");
 }
 
 #[test]

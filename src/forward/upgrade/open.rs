@@ -74,7 +74,7 @@ pub(in crate::forward) async fn open(
     token: Option<&StreamEnd>,
     trail: &mut Trail<'_>,
 ) -> Result<Opened, SendError> {
-    let spare = (keep == Keep::Always).then(|| head.clone());
+    let spare = (keep == Keep::Always).then(|| head.spare());
     head.headers.remove(CONTENT_LENGTH);
     head.headers.remove(SEC_WEBSOCKET_KEY);
     head.headers.remove(SEC_WEBSOCKET_ACCEPT);

@@ -96,14 +96,6 @@ impl Metrics {
         self.0.refreshes.get_or_create(&labels).inc();
     }
 
-    /// Counts how the token cache answered a request for `upstream`.
-    pub fn token_cache(&self, upstream: &str, result: CacheResult) {
-        match self.0.upstreams.get(upstream) {
-            Some(known) => known.token_cache(result),
-            None => self.upstream(upstream).token_cache(result),
-        }
-    }
-
     /// Sets how many outbound tokens are cached.
     pub fn token_cache_entries(&self, entries: usize) {
         self.0.cache_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
@@ -230,8 +222,8 @@ mod tests {
         metrics.request_ended();
         let _connection = metrics.connection_opened();
         metrics.auth_failed(graph.name(), Code::TokenMissing);
-        metrics.token_cache("graph", CacheResult::Hit);
-        metrics.token_cache("arm", CacheResult::Coalesced);
+        metrics.upstream("graph").token_cache(CacheResult::Hit);
+        metrics.upstream("arm").token_cache(CacheResult::Coalesced);
         metrics.token_cache_entries(7);
         metrics.exchanged("entra", "graph", "success", Duration::from_millis(20));
         metrics.jwks_refreshed("entra", "failure");

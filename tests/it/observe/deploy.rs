@@ -60,7 +60,7 @@ async fn all_there_is() -> Known {
     metrics.credential_expires(&Arc::from("a"), Some(UnixTime(1)));
     metrics.client_certificate_expires(&Arc::from("a"), Some(UnixTime(1)));
     metrics.config_reloaded(Outcome::Failure);
-    metrics.token_cache("a", CacheResult::Hit);
+    metrics.upstream("a").token_cache(CacheResult::Hit);
     metrics.exchanged("a", "a", "success", Duration::ZERO);
     known(&Exposition::Prometheus.encode(&metrics), &mut there);
     there
@@ -231,7 +231,7 @@ fn every_name_of_the_contract_is_there_with_its_labels() {
     record.upstream = Some(metrics.upstream("a"));
     record.refused(&Rejection::new(Code::TokenMissing, "a", "b"));
     drop(record.complete(Response::new(Full::<&[u8]>::default())));
-    metrics.token_cache("a", CacheResult::Hit);
+    metrics.upstream("a").token_cache(CacheResult::Hit);
     metrics.exchanged("a", "a", "success", Duration::ZERO);
     metrics.jwks_refreshed("a", "success");
     metrics.config_reloaded(Outcome::Success);

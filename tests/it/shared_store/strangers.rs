@@ -1,0 +1,96 @@
+//! Peers that are no Redis at all: whatever they say, requests are served as without them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::support::replicas::Fleet;
+use crate::support::servers::Server;
+use crate::support::within;
+
+/// What a peer says to whatever it is asked.
+#[derive(Clone)]
+enum Says {
+    /// These bytes each time.
+    Always(Vec<u8>),
+    /// These bytes without an end.
+    Endlessly(Vec<u8>),
+    Random,
+    Nothing,
+    /// Closes at the first word.
+    Closes,
+}
+
+#[tokio::test]
+async fn whatever_a_peer_says_that_is_no_redis_requests_are_served() {
+    const TIMEOUT: Duration = Duration::from_millis(500);
+    for (name, says) in [
+        ("a web server", Says::Always(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())),
+        ("random bytes", Says::Random),
+        ("fine with everything", Says::Always(b"+OK\r\n".to_vec())),
+        ("knows of nothing", Says::Always(b"$-1\r\n".to_vec())),
+        ("has a value for everything", Says::Always(b"$5\r\nvalue\r\n".to_vec())),
+        ("a number", Says::Always(b":7\r\n".to_vec())),
+        ("a list of everything", Says::Always(b"*2\r\n$1\r\na\r\n*-1\r\n".to_vec())),
+        ("refuses everything", Says::Always(b"-ERR no\r\n".to_vec())),
+        ("more than fits", Says::Always(b"$9223372036854775807\r\n".to_vec())),
+        ("a very long list", Says::Always(b"*2147483647\r\n".to_vec())),
+        ("a list in a list in a list", Says::Endlessly(b"*1\r\n".repeat(10_000))),
+        ("a line without an end", Says::Endlessly(vec![b'+'; 65_536])),
+        ("says nothing", Says::Nothing),
+        ("closes", Says::Closes),
+    ] {
+        let (peer, asked) = peer(says);
+        let fleet = Fleet::sharing(&format!("redis://{}", peer.address())).timeout(TIMEOUT);
+        let gateway = fleet.gateway_without_redis().await;
+        for number in 0..10 {
+            let (status, took) = fleet.user(number).ask(gateway.address(), 0).await;
+            assert_eq!(status, 200, "{name}");
+            assert!(took < TIMEOUT + Duration::from_secs(5), "{name}: {took:?}");
+        }
+        let reached = async {
+            while asked.load(Ordering::SeqCst) == 0 {
+                // The peer tells nobody; the interval only spares the processor.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within(name, reached).await;
+        fleet.assert_tokens_are_the_users();
+    }
+}
+
+/// A peer, and how often it was asked anything.
+fn peer(says: Says) -> (Server, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let server = Server::start(Arc::new(move |mut stream| {
+        let (says, counter) = (says.clone(), Arc::clone(&counter));
+        Box::pin(async move {
+            let mut buffer = [0; 4096];
+            while let Ok(1..) = stream.read(&mut buffer).await {
+                counter.fetch_add(1, Ordering::SeqCst);
+                let written = match &says {
+                    Says::Always(bytes) => stream.write_all(bytes).await,
+                    Says::Endlessly(bytes) => loop {
+                        if let Err(error) = stream.write_all(bytes).await {
+                            break Err(error);
+                        }
+                    },
+                    Says::Random => {
+                        let bytes: Vec<u8> =
+                            std::iter::repeat_with(|| fastrand::u8(..)).take(256).collect();
+                        stream.write_all(&bytes).await
+                    }
+                    Says::Nothing => Ok(()),
+                    Says::Closes => return,
+                };
+                if written.is_err() {
+                    return;
+                }
+            }
+        })
+    }));
+    (server, asked)
+}

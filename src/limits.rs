@@ -644,3 +644,23 @@ pub const BARRED_FOR: Duration = Duration::from_hours(2);
 
 /// Most such tokens, over all users.
 pub const MAX_BARRED: usize = 10_000;
+
+/// Most forgettings (`DELETE /api/v1/cache`) that are remembered each by itself, in memory and in the
+/// shared cache, over all upstreams and users. Where there were more, tokens that were asked for before the
+/// oldest of these are not taken from the shared cache, whoever they are for.
+pub const MAX_FORGETTINGS: usize = 1000;
+
+/// How long the shared cache holds what was to be forgotten: longer than any token that is taken from
+/// it lives.
+pub const SHARED_NOTICES_KEPT: Duration = Duration::from_hours(8 * 24);
+
+/// How long a replica waits for the next notice before it looks whether those that it read are still
+/// there: so long it may take to hear of one after the shared cache lost all it had.
+pub const SHARED_NOTICES_WAIT: Duration = Duration::from_secs(5);
+
+/// How long whoever asks for a forgetting waits for the shared cache to take it.
+pub const SHARED_ANNOUNCEMENT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many tokens are dropped at once when many are forgotten; exchanges that end meanwhile wait for
+/// that.
+pub const FORGOTTEN_AT_ONCE: usize = 256;

@@ -204,14 +204,17 @@ impl Admin {
             Rejection::new(Code::RouteNotFound, "The admin port has no such page.", "")
         })?;
         allow(&parts.method, endpoint.methods())?;
-        let query = Query::parse(parts.uri.query(), endpoint.parameters())?;
-        if endpoint == Endpoint::Reload {
+        let query = Query::parse(parts.uri.query(), endpoint.parameters(&parts.method))?;
+        if endpoint.is_changed_by(&parts.method) {
             if !self.gate.asks_for_a_token() {
                 browsers::check_form(&parts.headers)?;
             }
             let read = timeout(limits::ADMIN_BODY_TIMEOUT, read_nothing(body)).await;
             read.unwrap_or_else(|_| Err(too_slow()))?;
-            return self.shown.reloads.reload(&self.shown).await;
+            if endpoint == Endpoint::Reload {
+                return self.shown.reloads.reload(&self.shown).await;
+            }
+            return api::forget(&query, &self.shown).await;
         }
         api::answer(endpoint, query, &self.shown).await
     }

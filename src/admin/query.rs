@@ -1,5 +1,5 @@
 //! The query of a request to the admin API: which of many entries are wanted, and whether with
-//! names. What is unknown or makes no sense is refused, not passed over.
+//! names; or what is to be forgotten. What is unknown or makes no sense is refused, not passed over.
 
 use url::form_urlencoded;
 
@@ -20,6 +20,16 @@ pub(super) enum Parameter {
     Since,
     /// `names`: whether it is said who the callers were.
     Names,
+    /// `upstream`: tokens for this one only.
+    Upstream,
+    /// `tenant`: tokens of a user of this one only.
+    Tenant,
+    /// `oid`: that user.
+    Oid,
+    /// `provider`: tokens of a user of this one only.
+    Provider,
+    /// `user`: that user.
+    User,
 }
 
 /// What a query says.
@@ -30,6 +40,11 @@ pub(super) struct Query {
     pub(super) name: Option<String>,
     pub(super) since: u64,
     pub(super) names: Names,
+    pub(super) upstream: Option<String>,
+    pub(super) tenant: Option<String>,
+    pub(super) oid: Option<String>,
+    pub(super) provider: Option<String>,
+    pub(super) user: Option<String>,
 }
 
 impl Parameter {
@@ -40,6 +55,11 @@ impl Parameter {
             Self::Name => "name",
             Self::Since => "since",
             Self::Names => "names",
+            Self::Upstream => "upstream",
+            Self::Tenant => "tenant",
+            Self::Oid => "oid",
+            Self::Provider => "provider",
+            Self::User => "user",
         }
     }
 }
@@ -53,6 +73,11 @@ impl Query {
             name: None,
             since: 0,
             names: Names::Hidden,
+            upstream: None,
+            tenant: None,
+            oid: None,
+            provider: None,
+            user: None,
         };
         let mut seen = Vec::new();
         for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
@@ -78,6 +103,11 @@ impl Query {
             }
             Parameter::After => self.after = Some(value.to_owned()),
             Parameter::Name => self.name = Some(value.to_owned()),
+            Parameter::Upstream => self.upstream = Some(value.to_owned()),
+            Parameter::Tenant => self.tenant = Some(value.to_owned()),
+            Parameter::Oid => self.oid = Some(value.to_owned()),
+            Parameter::Provider => self.provider = Some(value.to_owned()),
+            Parameter::User => self.user = Some(value.to_owned()),
             Parameter::Since => {
                 let since = value.parse().ok();
                 self.since = since.ok_or_else(|| bad("`since` is the `number` of a refusal."))?;

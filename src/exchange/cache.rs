@@ -6,7 +6,10 @@
 //! for a renewal, or stale, which is for when no other can be had. Bounded in entries and
 //! bytes: what has expired makes room first, then what was put in longest ago, so that a new
 //! token of a short life is not pushed out by old ones of a long one. A hit locks one shard for
-//! reading and allocates nothing; only those who change the cache meet at a lock.
+//! reading and allocates nothing; only those who change the cache meet at a lock. What is forgotten on
+//! request is in `forget`.
+
+mod forget;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,6 +19,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 
+use super::forgotten::{Forgotten, Moment, Tags};
 use super::refused::Refused;
 use super::renewal;
 use super::terms::Key;
@@ -23,8 +27,9 @@ use crate::clock::UnixTime;
 use crate::limits;
 use crate::secret::SecretHeader;
 
-/// What an entry costs beside its token, in bytes: four keys, four times, pointers, the slack of maps.
-const ENTRY_OVERHEAD: usize = 496;
+/// What an entry costs beside its token, in bytes: four keys, four times, two
+/// tags, pointers, the slack of maps.
+const ENTRY_OVERHEAD: usize = 528;
 
 /// A token that an exchange gave, and how long it lives by itself.
 #[derive(Clone, Debug)]
@@ -58,6 +63,10 @@ pub(super) struct Departure {
     pub(super) flight: Key,
     /// [`Order::next_serial`] when it began: tokens of this number and later ones came since.
     began_at: u64,
+    /// What was known of forgettings when it began.
+    moment: Moment,
+    /// For which upstream and user it is.
+    tags: Tags,
 }
 
 /// A token of the cache that may be used, and how old it is.
@@ -146,6 +155,8 @@ struct Entry {
     flight: Key,
     /// Its place in [`Order::by_age`].
     serial: u64,
+    /// By which it is found when it is to be forgotten.
+    tags: Tags,
 }
 
 /// How much of the cache of outbound tokens is used.
@@ -179,6 +190,7 @@ struct Order {
     by_age: BTreeMap<u64, Key>,
     next_serial: u64,
     refused: Refused,
+    forgotten: Forgotten,
     bytes: usize,
 }
 
@@ -241,12 +253,15 @@ impl TokenCache {
         due <= now.0 && claimed().is_ok()
     }
 
-    /// The exchange called `flight`, which begins now.
-    pub(super) fn departure(&self, flight: Key) -> Departure {
-        Departure { flight, began_at: self.lock().next_serial }
+    /// The exchange called `flight` of a token with `tags`, which begins now.
+    pub(super) fn departure(&self, flight: Key, tags: Tags) -> Departure {
+        let order = self.lock();
+        let (began_at, moment) = (order.next_serial, order.forgotten.moment());
+        Departure { flight, began_at, moment, tags }
     }
 
-    /// Keeps `granted` under `key` in place of what is there, if it is of any use after `now`.
+    /// Keeps `granted` under `key` in place of what is there, if it is of any use after `now` and was
+    /// not forgotten while it was on its way.
     ///
     /// Of a token with claims that came while the exchange without them was under way, it takes not
     /// the place: its upstream would ask for the claims again.
@@ -265,6 +280,9 @@ impl TokenCache {
         }
         let mut order = self.lock();
         self.sweep(&mut order, now);
+        if order.forgotten.since(departure.moment, departure.tags) {
+            return;
+        }
         let entry = Entry {
             header: granted.header.clone(),
             renew_at: AtomicU64::new(renew_at.0),
@@ -272,6 +290,7 @@ impl TokenCache {
             expires_at,
             flight: departure.flight,
             serial: order.next_serial,
+            tags: departure.tags,
         };
         if let Some(old) = self.tokens.get(&key) {
             let is_worse = departure.flight == key && old.flight != key;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -17,20 +17,23 @@ use super::cache::{CacheUsage, Departure, Found, Granted, Source, TokenCache};
 use super::client::Office;
 use super::failure::{ExchangeError, Memory};
 use super::flight::{Flights, Outcome, Pilot, Seat};
+use super::forgotten::{Tagger, Tags};
 use super::lanes::{Lanes, ProviderLoad};
 use super::negative::{Era, Refusals};
 use super::renewal;
+use super::shared::Sought;
 use super::terms::Key;
 use super::throttle::Throttles;
 use super::upstream_credential::UpstreamCredential;
 use crate::authn::Provider;
 use crate::clock::{SharedClock, UnixTime};
+use crate::identity::Identity;
 use crate::limits;
 use crate::observe::handles::UpstreamMetrics;
 use crate::observe::metrics::{CacheResult, Metrics};
 use crate::rejection::Rejection;
 use crate::secret::SecretHeader;
-use crate::shared_store::SharedStore;
+use crate::shared_store::{Audience, SharedStore};
 
 /// What exchanges share, over reloads: outbound tokens, exchanges under way, calls to
 /// providers, waits that those asked for.
@@ -42,9 +45,10 @@ pub struct Exchanger {
     breakers: Breakers,
     refusals: Refusals,
     pub(super) barred: Barred,
+    pub(super) tagger: Tagger,
     pub(super) store: Arc<SharedStore>,
     pub(super) clock: SharedClock,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
 }
 
 /// A token, and how it was had.
@@ -83,7 +87,7 @@ impl Exchanger {
         metrics: Metrics,
         store: Arc<SharedStore>,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let exchanger = Arc::new(Self {
             cache: TokenCache::new(max_entries, limits::MAX_CACHED_TOKEN_BYTES),
             flights: Arc::default(),
             throttles: Throttles::default(),
@@ -91,10 +95,19 @@ impl Exchanger {
             breakers: Breakers::default(),
             refusals: Refusals::default(),
             barred: Barred::default(),
+            tagger: Tagger::default(),
             store,
             clock,
             metrics,
-        })
+        });
+        let audience: Weak<dyn Audience> = Arc::<Self>::downgrade(&exchanger);
+        exchanger.store.listen(audience);
+        exchanger
+    }
+
+    /// What the token of `caller` for `upstream` is to be known by; nobody's without one.
+    pub(super) fn tags(&self, upstream: &str, caller: Option<&Identity>) -> Tags {
+        self.tagger.tags(upstream, caller)
     }
 
     /// Changes how many tokens are kept at most; what is too many is dropped at once.
@@ -177,31 +190,31 @@ impl Exchanger {
         self.refusals.clear();
     }
 
-    /// The token under `key`, for an inbound one that expires at `inbound_expires_at`: out of the
-    /// cache, or by the exchange with `provider` that `call` describes.
+    /// The token that is `sought`, by no exchange in particular: out of the cache, or by the exchange
+    /// with `provider` that `call` describes.
     ///
     /// A token that is due is renewed behind the request's back. One that is stale is used
     /// where the provider can't give another, or not soon; never after a refusal.
     pub(super) async fn obtain<F>(
         self: &Arc<Self>,
-        key: Key,
-        inbound_expires_at: UnixTime,
+        sought: Sought,
         provider: &Arc<str>,
         call: impl FnOnce() -> F,
     ) -> (CacheResult, Result<SecretHeader, Arc<ExchangeError>>)
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
+        let Sought { key, inbound_expires_at, .. } = sought;
         let stale = match self.find(&key, inbound_expires_at) {
             Some(Found::Fresh(header)) => return (CacheResult::Hit, Ok(header)),
             Some(Found::Due(header)) => {
-                self.renew(key, inbound_expires_at, provider, call);
+                self.renew(sought, provider, call);
                 return (CacheResult::Hit, Ok(header));
             }
             Some(Found::Stale(_)) => true,
             None => false,
         };
-        let flight = self.fly(key, key, inbound_expires_at, call);
+        let flight = self.fly(sought, call);
         if !stale {
             let (result, outcome) = flight.await;
             return (result, outcome.map(|granted| granted.header));
@@ -224,17 +237,13 @@ impl Exchanger {
         (result, outcome.map(|granted| granted.header))
     }
 
-    /// Renews the token under `key` in a task of its own, unless that is being done, was tried a
+    /// Renews the token that is `sought` in a task of its own, unless that is being done, was tried a
     /// moment ago, or would be in the way of requests that wait.
-    fn renew<F>(
-        self: &Arc<Self>,
-        key: Key,
-        inbound_expires_at: UnixTime,
-        provider: &Arc<str>,
-        call: impl FnOnce() -> F,
-    ) where
+    fn renew<F>(self: &Arc<Self>, sought: Sought, provider: &Arc<str>, call: impl FnOnce() -> F)
+    where
         F: Future<Output = Outcome> + Send + 'static,
     {
+        let key = sought.key;
         let (now, room) = (self.clock.now(), self.lanes.room_for_renewal(provider));
         let pause = if room.is_some() { renewal::pause } else { renewal::give_way };
         if !self.cache.claim_renewal(&key, now, now.plus(pause(fastrand::f64()))) {
@@ -248,7 +257,7 @@ impl Exchanger {
             Seat::Passenger(_) => {}
             Seat::Pilot(pilot, _) => {
                 let call = call();
-                self.take_off(key, key, inbound_expires_at, vec![pilot], async move {
+                self.take_off(sought, vec![pilot], async move {
                     let outcome = call.await;
                     drop(room);
                     if let Err(error) = &outcome {
@@ -301,18 +310,17 @@ impl Exchanger {
         }
     }
 
-    /// Makes the exchange that `call` describes, or waits for the one called `flight` that is
-    /// under way; a refusal of it that is remembered is given again. A token is kept under `key`.
+    /// Makes the exchange that `call` describes, or waits for the one of its name that is under way; a
+    /// refusal of it that is remembered is given again.
     pub(super) async fn fly<F>(
         self: &Arc<Self>,
-        flight: Key,
-        key: Key,
-        inbound_expires_at: UnixTime,
+        sought: Sought,
         call: impl FnOnce() -> F,
     ) -> (CacheResult, Outcome)
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
+        let Sought { key, flight, inbound_expires_at, tags: _ } = sought;
         if let Some(refusal) = self.refusals.recall(&flight) {
             return (CacheResult::Miss, Err(Arc::new(refusal)));
         }
@@ -334,7 +342,7 @@ impl Exchanger {
                 {
                     pilots.push(beside);
                 }
-                self.take_off(flight, key, inbound_expires_at, pilots, call());
+                self.take_off(sought, pilots, call());
                 (CacheResult::Miss, passenger)
             }
         };
@@ -356,17 +364,15 @@ impl Exchanger {
     /// Starts the flight of `pilots`, in a task of its own: the request that it is for may go away.
     fn take_off(
         self: &Arc<Self>,
-        flight: Key,
-        key: Key,
-        inbound_expires_at: UnixTime,
+        sought: Sought,
         pilots: Vec<Pilot>,
         call: impl Future<Output = Outcome> + Send + 'static,
     ) {
         let (exchanger, era) = (Arc::clone(self), self.refusals.era());
-        let departure = self.cache.departure(flight);
+        let departure = self.cache.departure(sought.flight, sought.tags);
         tokio::spawn(async move {
             let outcome = call.await;
-            exchanger.keep(departure, key, inbound_expires_at, era, &outcome);
+            exchanger.keep(departure, &sought, era, &outcome);
             // After the cache has it: who does not find the flight finds the token.
             for pilot in pilots {
                 pilot.land(outcome.clone());
@@ -375,14 +381,8 @@ impl Exchanger {
     }
 
     /// Keeps what an exchange came to, the token or the refusal.
-    fn keep(
-        &self,
-        departure: Departure,
-        key: Key,
-        inbound_expires_at: UnixTime,
-        era: Era,
-        outcome: &Outcome,
-    ) {
+    fn keep(&self, departure: Departure, sought: &Sought, era: Era, outcome: &Outcome) {
+        let Sought { key, inbound_expires_at, .. } = *sought;
         match outcome {
             Ok(granted) => {
                 let now = self.clock.now();

@@ -43,6 +43,8 @@ mod federated_file;
 mod federated_identity;
 mod flight;
 mod foreseen;
+mod forgetting;
+mod forgotten;
 mod grant;
 mod lanes;
 mod managed_identity;
@@ -89,6 +91,8 @@ pub use self::exchanger::Exchanger;
 pub use self::federated_file::{FederatedFile, FederatedToken};
 pub use self::federated_identity::FederatedIdentity;
 pub use self::foreseen::{Foreseen, foresee};
+pub use self::forgetting::{Forgot, Others};
+pub use self::forgotten::{Forgetting, Whose};
 pub use self::grant::{Grant, UnfitParameter, UserGrant, may_be_added};
 pub use self::lanes::ProviderLoad;
 pub use self::managed_identity::{
@@ -264,7 +268,9 @@ async fn obtain(
 ) -> Result<Obtained, Rejection> {
     let began = Instant::now();
     let (key, expires_at) = (request.key(), request.subject_expires_at());
-    let sought = Sought { key, flight, inbound_expires_at: expires_at };
+    let caller = request.subject.map(|caller| &**caller.identity());
+    let tags = exchanger.tags(upstream, caller);
+    let sought = Sought { key, flight, inbound_expires_at: expires_at, tags };
     let call = || {
         let TokenRequest { client, terms, subject } = request;
         let oid = subject.and_then(|caller| caller.identity().claim("oid")?.as_str());
@@ -283,9 +289,9 @@ async fn obtain(
         }
     };
     let flown = if flight == key {
-        exchanger.obtain(key, expires_at, &request.terms.provider, call).await
+        exchanger.obtain(sought, &request.terms.provider, call).await
     } else {
-        let (cache, outcome) = exchanger.fly(flight, key, expires_at, call).await;
+        let (cache, outcome) = exchanger.fly(sought, call).await;
         (cache, outcome.map(|granted| granted.header))
     };
     Obtained::after(began, flown, metrics)

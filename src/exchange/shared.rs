@@ -15,13 +15,14 @@ use super::barred::Bar;
 use super::cache::Granted;
 use super::exchanger::Exchanger;
 use super::flight::Outcome;
+use super::forgotten::{Moment, Tags};
 use super::shared_entry;
 use super::terms::Key;
 use crate::clock::UnixTime;
 use crate::limits;
 use crate::shared_store::{Claim, Entry, Lease, Seen, Session, Value};
 
-/// What is wanted of the shared store.
+/// Which token is wanted.
 #[derive(Clone, Copy)]
 pub(super) struct Sought {
     /// The token.
@@ -30,6 +31,8 @@ pub(super) struct Sought {
     pub(super) flight: Key,
     /// The end of the inbound token, which no outbound one outlives.
     pub(super) inbound_expires_at: UnixTime,
+    /// For which upstream and user it is.
+    pub(super) tags: Tags,
 }
 
 /// What the store led to.
@@ -58,16 +61,20 @@ impl Exchanger {
         match self.find_way(session, &sought).await {
             Way::There(granted) => Ok(granted),
             Way::Alone(session) => {
+                let moment = self.cache.moment();
                 let outcome = call.await;
                 if let Ok(granted) = &outcome {
-                    self.leave(session, &sought, granted, None).await;
+                    self.leave(session, (&sought, moment), granted, None).await;
                 }
                 outcome
             }
             Way::Ours(session, lease) => {
+                let moment = self.cache.moment();
                 let outcome = while_held(self.store.session(), &lease, call).await;
                 match &outcome {
-                    Ok(granted) => self.leave(session, &sought, granted, Some(lease)).await,
+                    Ok(granted) => {
+                        self.leave(session, (&sought, moment), granted, Some(lease)).await;
+                    }
                     // Who waits asks for itself: what this one was refused is no other's refusal.
                     Err(_) => give_back(session, lease),
                 }
@@ -107,9 +114,12 @@ impl Exchanger {
 
     /// The token that `value` holds, if it may be used and is better than what is in memory.
     fn judge(&self, sought: &Sought, value: Value) -> Result<Granted, Seen> {
-        let Sought { key, flight, inbound_expires_at } = sought;
+        let Sought { key, flight, inbound_expires_at, tags } = sought;
         let now = self.clock.now();
-        let granted = shared_entry::read(&value.plain, key, flight, now);
+        let left = shared_entry::read(&value.plain, key, flight, now);
+        let left =
+            left.filter(|left| !self.cache.is_forgotten(*tags, left.granted.asked_at, left.heard));
+        let granted = left.map(|left| left.granted);
         let granted = granted.filter(|granted| !self.barred.holds_back(key, granted));
         // What is in memory is due for a renewal at least: one that ends no later is none.
         let held = self.cache.end(key);
@@ -118,19 +128,23 @@ impl Exchanger {
             .ok_or(value.seen)
     }
 
-    /// Leaves `granted` for the other replicas, and gives `lease` back. The request waits for that as
+    /// Leaves `granted`, which was asked for at that moment, for the other replicas unless it was
+    /// forgotten since, and gives `lease` back. The request waits for that as
     /// long as the store may still delay it, so that whoever has an answer can go to another replica
     /// at once; the store has its time nevertheless.
     async fn leave(
         &self,
         mut session: Session,
-        sought: &Sought,
+        (sought, moment): (&Sought, Moment),
         granted: &Granted,
         lease: Option<Lease>,
     ) {
-        let Sought { key, flight, inbound_expires_at } = *sought;
+        let Sought { key, flight, inbound_expires_at, tags } = *sought;
+        let is_good = !self.cache.was_forgotten_since(moment, tags);
         let time = granted.time_of_use(inbound_expires_at, self.clock.now());
-        let plain = time.and_then(|_some| shared_entry::write(granted, &key, &flight));
+        let time = time.filter(|_some| is_good);
+        let plain =
+            time.and_then(|_some| shared_entry::write(granted, &key, &flight, moment.heard));
         let (Some(time), Some(plain)) = (time, plain) else {
             if let Some(lease) = lease {
                 give_back(session, lease);
@@ -158,9 +172,9 @@ impl Exchanger {
             let entry = Entry { owner: &owner, maker: &owner };
             let erased = match session.find(entry).await {
                 Ok(Some(value)) => {
-                    let granted = shared_entry::read(&value.plain, &key, &key, clock.now());
+                    let left = shared_entry::read(&value.plain, &key, &key, clock.now());
                     // What can't be read is used by nobody.
-                    if granted.is_some_and(|granted| bar.holds_back(&granted)) {
+                    if left.is_some_and(|left| bar.holds_back(&left.granted)) {
                         session.delete(&value.seen).await
                     } else {
                         Ok(())

@@ -12,6 +12,7 @@ use super::terms::{KEY_BYTES, Key};
 use crate::clock::UnixTime;
 use crate::limits;
 use crate::secret::SecretHeader;
+use crate::shared_store::{POSITION_BYTES, Position};
 
 /// The form of what is written here.
 const VERSION: u8 = 1;
@@ -22,9 +23,21 @@ const UNSAID: u64 = u64::MAX;
 /// What every outbound token begins with, as a header.
 const SCHEME: &[u8] = b"Bearer ";
 
-/// `granted` as bytes, the token under `key` that the exchange called `flight` gave; `None` if its
-/// life is not known, and it can't be kept.
-pub(super) fn write(granted: &Granted, key: &Key, flight: &Key) -> Option<Vec<u8>> {
+/// A token that a replica left.
+pub(super) struct Left {
+    pub(super) granted: Granted,
+    /// How far the replica had heard what all are told to forget, when it asked for the token.
+    pub(super) heard: Position,
+}
+
+/// `granted` as bytes, the token under `key` that the exchange called `flight` gave, which began when
+/// this replica had `heard` so much; `None` if its life is not known, and it can't be kept.
+pub(super) fn write(
+    granted: &Granted,
+    key: &Key,
+    flight: &Key,
+    heard: Position,
+) -> Option<Vec<u8>> {
     let life = granted.life?.as_secs();
     let refresh_in = granted.refresh_in.map_or(UNSAID, |time| time.as_secs());
     let token = granted.header.expose().as_bytes();
@@ -34,13 +47,14 @@ pub(super) fn write(granted: &Granted, key: &Key, flight: &Key) -> Option<Vec<u8
     for number in [granted.asked_at.0, life, refresh_in] {
         bytes.extend_from_slice(&number.to_be_bytes());
     }
+    bytes.extend_from_slice(&heard.to_bytes());
     bytes.extend_from_slice(token);
     Some(bytes)
 }
 
 /// The token under `key` that `flight` gives, as another replica wrote it down; any flight's will do
 /// where it is called as the key. `None` if it is none, or says what can't be.
-pub(super) fn read(bytes: &[u8], key: &Key, flight: &Key, now: UnixTime) -> Option<Granted> {
+pub(super) fn read(bytes: &[u8], key: &Key, flight: &Key, now: UnixTime) -> Option<Left> {
     let (&version, rest) = bytes.split_first()?;
     let (of, rest) = rest.split_first_chunk::<KEY_BYTES>()?;
     let (by, rest) = rest.split_first_chunk::<KEY_BYTES>()?;
@@ -51,21 +65,23 @@ pub(super) fn read(bytes: &[u8], key: &Key, flight: &Key, now: UnixTime) -> Opti
     }
     let (asked_at, rest) = number(rest)?;
     let (life, rest) = number(rest)?;
-    let (refresh_in, token) = number(rest)?;
+    let (refresh_in, rest) = number(rest)?;
+    let (heard, token) = rest.split_first_chunk::<POSITION_BYTES>()?;
     let is_sane = asked_at <= now.plus(limits::SHARED_CLOCK_SKEW).0
         && (1..=limits::MAX_SHARED_TOKEN_LIFE.as_secs()).contains(&life);
     if !is_sane || !token.starts_with(SCHEME) || token.len() == SCHEME.len() {
         return None;
     }
     let header = SecretHeader::new(HeaderValue::from_bytes(token).ok()?);
-    Some(Granted {
+    let granted = Granted {
         header,
         // The other's clock may be ahead of ours; so it ends earlier, not later.
         asked_at: UnixTime(asked_at.min(now.0)),
         life: Some(Duration::from_secs(life)),
         refresh_in: (refresh_in != UNSAID).then(|| Duration::from_secs(refresh_in)),
         source: Source::Replica,
-    })
+    };
+    Some(Left { granted, heard: Position::of_bytes(*heard) })
 }
 
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
@@ -85,6 +101,10 @@ mod tests {
         terms("client", &["scope"]).key(Some(TokenDigest::of(name.as_bytes())))
     }
 
+    fn heard() -> Position {
+        Position::of_bytes([7; POSITION_BYTES])
+    }
+
     fn granted() -> Granted {
         Granted {
             header: SecretHeader::new(HeaderValue::from_static("Bearer abc")),
@@ -98,8 +118,10 @@ mod tests {
     #[test]
     fn what_is_written_is_read_by_the_same_exchange_only() {
         let (a, claims) = (key("a"), key("a").with_claims("{}"));
-        let bytes = write(&granted(), &a, &a).unwrap();
-        let read_back = read(&bytes, &a, &a, NOW.plus(Duration::from_secs(5))).unwrap();
+        let bytes = write(&granted(), &a, &a, heard()).unwrap();
+        let left = read(&bytes, &a, &a, NOW.plus(Duration::from_secs(5))).unwrap();
+        assert_eq!(left.heard, heard());
+        let read_back = left.granted;
         assert_eq!(read_back.header, granted().header);
         assert_eq!((read_back.asked_at, read_back.life), (NOW, granted().life));
         assert_eq!(
@@ -108,10 +130,10 @@ mod tests {
         );
         assert!(read(&bytes, &key("b"), &key("b"), NOW).is_none());
         assert!(read(&bytes, &a, &claims, NOW).is_none(), "it says nothing of the claims");
-        let better = write(&granted(), &a, &claims).unwrap();
+        let better = write(&granted(), &a, &claims, heard()).unwrap();
         assert!(read(&better, &a, &claims, NOW).is_some());
         assert!(read(&better, &a, &a, NOW).is_some(), "a token with claims is one without, too");
-        assert!(write(&Granted { life: None, ..granted() }, &a, &a).is_none());
+        assert!(write(&Granted { life: None, ..granted() }, &a, &a, heard()).is_none());
     }
 
     #[test]
@@ -119,8 +141,8 @@ mod tests {
         let a = key("a");
         let at = |asked_at, life| {
             let life = Some(Duration::from_secs(life));
-            let bytes = write(&Granted { asked_at, life, ..granted() }, &a, &a).unwrap();
-            read(&bytes, &a, &a, NOW)
+            let bytes = write(&Granted { asked_at, life, ..granted() }, &a, &a, heard()).unwrap();
+            read(&bytes, &a, &a, NOW).map(|left| left.granted)
         };
         let ahead = NOW.plus(limits::SHARED_CLOCK_SKEW);
         assert_eq!(at(ahead, 3600).unwrap().asked_at, NOW);
@@ -134,7 +156,7 @@ mod tests {
     #[test]
     fn bytes_of_another_form_are_no_token() {
         let a = key("a");
-        let good = write(&granted(), &a, &a).unwrap();
+        let good = write(&granted(), &a, &a, heard()).unwrap();
         for length in 0..good.len() - 3 {
             assert!(read(&good[..length], &a, &a, NOW).is_none(), "cut to {length}");
         }

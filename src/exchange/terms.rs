@@ -87,6 +87,9 @@ pub(super) struct Parts<'a> {
     pub(super) authorization_endpoint: Option<&'a str>,
 }
 
+/// Length of a digest of names in bytes.
+pub(super) const NAME_BYTES: usize = 32;
+
 /// Length of a [`Key`] in bytes.
 pub(super) const KEY_BYTES: usize = 64;
 
@@ -197,16 +200,16 @@ impl Terms {
 }
 
 /// SHA-256 over parts with their lengths in front, so that no two lists of parts read alike.
-struct Digest(Context);
+pub(super) struct Digest(Context);
 
 impl Digest {
-    fn new(purpose: &str) -> Self {
+    pub(super) fn new(purpose: &str) -> Self {
         let mut digest = Self(Context::new(&SHA256));
         digest.add(purpose);
         digest
     }
 
-    fn add(&mut self, part: &str) {
+    pub(super) fn add(&mut self, part: &str) {
         self.0.update(&(part.len() as u64).to_be_bytes());
         self.0.update(part.as_bytes());
     }
@@ -217,7 +220,7 @@ impl Digest {
         self.add(part.unwrap_or_default());
     }
 
-    fn add_all(&mut self, parts: &[&str]) {
+    pub(super) fn add_all(&mut self, parts: &[&str]) {
         self.0.update(&(parts.len() as u64).to_be_bytes());
         for part in parts {
             self.add(part);
@@ -234,8 +237,8 @@ impl Digest {
         self.add_all(extra.as_flattened());
     }
 
-    fn finish(self) -> [u8; 32] {
-        let mut bytes = [0; 32];
+    pub(super) fn finish(self) -> [u8; NAME_BYTES] {
+        let mut bytes = [0; NAME_BYTES];
         bytes.copy_from_slice(self.0.finish().as_ref());
         bytes
     }

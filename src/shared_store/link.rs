@@ -1,7 +1,8 @@
 //! Whether the store is asked now: a breaker, and who keeps the connection behind it.
 //!
 //! Requests never connect. A task of its own does, one try at a time with pauses that grow, and
-//! what it connected to is asked once before requests are let to it. A connection that is lost, or
+//! what it connected to is asked once, and what is put up for all replicas is read, before requests
+//! are let to it. A connection that is lost, or
 //! that failed too often in a row, is dropped whole: nothing is known of what is under way on it.
 //! Each change is one line of the log.
 
@@ -17,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::budget::Budget;
 use super::connection::Connection;
 use super::failure::Failure;
+use super::notices::{Board, Position};
 use super::url::StoreAddress;
 use crate::limits;
 use crate::observe::Metrics;
@@ -52,14 +54,20 @@ struct Live {
 impl Link {
     /// A link to the store at `address`, of which a command may take `patience`; has to be called
     /// within a runtime.
-    pub(super) fn new(address: StoreAddress, patience: Duration, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        address: StoreAddress,
+        patience: Duration,
+        board: Board,
+        metrics: Metrics,
+    ) -> Self {
         let shared = Arc::new(Shared {
             state: watch::Sender::new(State::Connecting),
             lost: Notify::new(),
             complained: Mutex::default(),
             metrics,
         });
-        let keeper = tokio::spawn(keep(Arc::clone(&shared), address, patience)).abort_handle();
+        let keeper = keep(Arc::clone(&shared), address, patience, board);
+        let keeper = tokio::spawn(keeper).abort_handle();
         Self { shared, keeper }
     }
 
@@ -160,18 +168,22 @@ impl Shared {
 }
 
 /// Connects, waits until the connection is lost, and so on.
-async fn keep(shared: Arc<Shared>, address: StoreAddress, patience: Duration) {
+async fn keep(shared: Arc<Shared>, address: StoreAddress, patience: Duration, board: Board) {
     let mut pause = limits::SHARED_STORE_PAUSE_MIN;
     let mut is_told = false;
+    let mut read = Position::default();
     loop {
-        match connect(&address, patience).await {
+        match reach(&address, patience, &board, &mut read).await {
             Ok(connection) => {
                 let since = Instant::now();
                 let live = Live { connection, failures: AtomicU32::new(0) };
                 shared.state.send_replace(State::Up(Arc::new(live)));
                 shared.metrics.shared_cache_up(true);
                 tracing::info!("the shared cache (`cache.redis`) is in use: {}", address.shown());
-                shared.lost.notified().await;
+                tokio::select! {
+                    () = shared.lost.notified() => {}
+                    never = board.follow(&address, &mut read) => match never {},
+                }
                 is_told = true;
                 if since.elapsed() >= limits::SHARED_STORE_PAUSE_MAX {
                     pause = limits::SHARED_STORE_PAUSE_MIN;
@@ -191,6 +203,18 @@ async fn keep(shared: Arc<Shared>, address: StoreAddress, patience: Duration) {
         sleep(pause / 2 + (pause / 2).mul_f64(fastrand::f64())).await;
         pause = (pause * 2).min(limits::SHARED_STORE_PAUSE_MAX);
     }
+}
+
+/// A connection that can be used, with all read that is put up for replicas.
+async fn reach(
+    address: &StoreAddress,
+    patience: Duration,
+    board: &Board,
+    read: &mut Position,
+) -> Result<Connection, Failure> {
+    let mut connection = connect(address, patience).await?;
+    board.catch_up(&mut connection, read).await?;
+    Ok(connection)
 }
 
 /// A connection that has just answered within `patience`.

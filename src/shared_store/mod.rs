@@ -1,7 +1,7 @@
 //! What replicas share: a store (Redis or Valkey), asked within the time that a request has for it.
 //!
 //! The rest of the program speaks to it in commands of its own: is the token there, may I be the
-//! one who asks for it, keep it. Decides how that is said, named and sealed, how long it may take,
+//! one who asks for it, keep it, tell all. Decides how that is said, named and sealed, how long it may take,
 //! and when it is not tried at all. A store that is slow, down or full costs a request
 //! `cache.redis.timeout` at most, and no answer of it is believed: what it holds is sealed, and whoever
 //! takes something out judges it anew. Knows no token, no caller and no provider.
@@ -14,6 +14,7 @@ mod dial;
 mod entries;
 mod failure;
 mod link;
+mod notices;
 mod script;
 mod seal;
 mod trial;
@@ -27,12 +28,14 @@ use arc_swap::ArcSwapOption;
 
 use self::budget::Budget;
 use self::link::Link;
+use self::notices::{Audiences, Board};
 use self::seal::Keyring;
 use crate::observe::Metrics;
 use crate::observe::shared_cache::{Operation, SharedOutcome};
 
 pub use self::entries::{Claim, Entry, Lease, Seen, Value};
 pub use self::failure::Failure;
+pub use self::notices::{Audience, Heard, Notice, POSITION_BYTES, Part, Position};
 pub use self::script::Script;
 pub use self::seal::EncryptionKey;
 pub use self::trial::{Tried, try_out};
@@ -54,13 +57,14 @@ pub struct StoreSettings {
 /// The store that replicas share, if the configuration in force names one.
 pub struct SharedStore {
     site: ArcSwapOption<Site>,
+    audience: Audiences,
     metrics: Metrics,
 }
 
 /// A store as the configuration names it.
 struct Site {
     settings: StoreSettings,
-    keyring: Keyring,
+    keyring: Arc<Keyring>,
     link: Link,
 }
 
@@ -74,7 +78,7 @@ pub struct Session {
 impl SharedStore {
     /// None yet.
     pub fn new(metrics: Metrics) -> Arc<Self> {
-        Arc::new(Self { site: ArcSwapOption::empty(), metrics })
+        Arc::new(Self { site: ArcSwapOption::empty(), audience: Arc::default(), metrics })
     }
 
     /// Puts `settings` in force; a store that is the same keeps its connection. Opens none itself, and
@@ -91,7 +95,11 @@ impl SharedStore {
         // There is a key at least, or there are no settings.
         let Some(keyring) = Keyring::new(&settings.encryption_keys) else { return };
         self.metrics.shared_cache_up(false);
-        let link = Link::new(settings.address.clone(), settings.timeout, self.metrics.clone());
+        let keyring = Arc::new(keyring);
+        let audience = Arc::clone(&self.audience);
+        let board = Board::new(&settings.key_prefix, Arc::clone(&keyring), audience);
+        let (address, patience) = (settings.address.clone(), settings.timeout);
+        let link = Link::new(address, patience, board, self.metrics.clone());
         self.site.store(Some(Arc::new(Site { settings, keyring, link })));
     }
 
@@ -112,7 +120,12 @@ impl Session {
     /// The same dealings with all of `cache.redis.timeout` before them: what follows is no delay that
     /// the store adds to a request.
     pub fn renew(&mut self) {
-        self.budget = Budget::new(self.site.settings.timeout);
+        self.grant(self.site.settings.timeout);
+    }
+
+    /// The same with so much time before them.
+    fn grant(&mut self, time: Duration) {
+        self.budget = Budget::new(time);
     }
 
     /// Waits for `what` as long as the store may still delay the request; `None` if that was not enough.

@@ -6,6 +6,7 @@
 //! | `GET /api/v1/upstreams` | [`Upstreams`]: endpoints and their health |
 //! | `GET /api/v1/providers` | [`Providers`]: keys, breakers, exchanges |
 //! | `GET /api/v1/cache` | [`Cache`]: the outbound tokens, in numbers |
+//! | `DELETE /api/v1/cache` | [`Forgotten`], or 503 with [`ForgottenHereOnly`] |
 //! | `GET /api/v1/config` | [`Config`]: the file without its secrets, and the last reload |
 //! | `GET /api/v1/stats` | [`Stats`]: counters and histograms since the start |
 //! | `GET /api/v1/refusals` | [`LastRefusals`]: the last refusals with their reasons |
@@ -13,8 +14,9 @@
 //! | `POST /api/v1/reload` | [`Reloaded`], or 422 with [`ReloadRefused`] |
 //!
 //! `routes`, `upstreams` and `stats` take `limit` (1,000; at most 10,000), `after` (the `next` of
-//! the answer before) and `name`; `refusals` takes `since` and `names=true`. Errors are
-//! `application/problem+json`, as on the other ports.
+//! the answer before) and `name`; `refusals` takes `since` and `names=true`; `DELETE` of `cache`
+//! forgets all tokens, or those of an `upstream`, of a user (`tenant` and `oid`, or `provider` and `user` where there are no
+//! tenants), or of both. Errors are `application/problem+json`, as on the other ports.
 //!
 //! Times are RFC 3339 in UTC. Counts are since the start: rates and percentiles are made of the
 //! difference of two answers. Members may be added; none is taken away or changes its meaning.
@@ -24,6 +26,7 @@
 
 mod cache;
 mod config;
+mod forget;
 mod providers;
 mod refusals;
 mod reload;
@@ -47,6 +50,8 @@ use crate::snapshot::Snapshot;
 
 pub use cache::{Cache, UpstreamCache};
 pub use config::Config;
+pub(super) use forget::forget;
+pub use forget::{Forgotten, ForgottenHereOnly, OtherReplicas};
 pub use providers::{BreakerState, OpenBreaker, ProviderRow, Providers};
 pub use refusals::LastRefusals;
 pub use reload::{ReloadRefused, Reloaded};
@@ -88,10 +93,10 @@ impl Endpoint {
     pub(super) fn methods(self) -> &'static [Method] {
         match self {
             Self::Reload => &[Method::POST],
+            Self::Cache => &[Method::GET, Method::HEAD, Method::DELETE],
             Self::Routes
             | Self::Upstreams
             | Self::Providers
-            | Self::Cache
             | Self::Config
             | Self::Stats
             | Self::Refusals
@@ -99,8 +104,20 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn parameters(self) -> &'static [Parameter] {
+    /// Whether a request by `method` changes something.
+    pub(super) fn is_changed_by(self, method: &Method) -> bool {
+        self == Self::Reload || *method == Method::DELETE
+    }
+
+    pub(super) fn parameters(self, method: &Method) -> &'static [Parameter] {
         match self {
+            Self::Cache if self.is_changed_by(method) => &[
+                Parameter::Upstream,
+                Parameter::Tenant,
+                Parameter::Oid,
+                Parameter::Provider,
+                Parameter::User,
+            ],
             Self::Routes | Self::Upstreams | Self::Stats => {
                 &[Parameter::Limit, Parameter::After, Parameter::Name]
             }

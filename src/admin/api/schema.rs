@@ -5,7 +5,8 @@ use schemars::Schema;
 use schemars::generate::SchemaSettings;
 
 use super::{
-    Cache, Config, LastRefusals, Providers, ReloadRefused, Reloaded, Routes, Stats, Upstreams,
+    Cache, Config, Forgotten, ForgottenHereOnly, LastRefusals, Providers, ReloadRefused, Reloaded,
+    Routes, Stats, Upstreams,
 };
 
 /// The answers of obo-gateway's admin API, each under the last part of its path; each is also a
@@ -18,6 +19,10 @@ struct Answers {
     upstreams: Upstreams,
     providers: Providers,
     cache: Cache,
+    /// Of `DELETE`.
+    forgotten: Forgotten,
+    /// Of `DELETE`, with status 503.
+    forgotten_here_only: ForgottenHereOnly,
     config: Config,
     stats: Stats,
     refusals: LastRefusals,

@@ -2,6 +2,7 @@
 
 use http::HeaderValue;
 
+use super::super::forgotten::Tagger;
 use super::super::terms::tests::terms;
 use super::*;
 use crate::secret::TokenDigest;
@@ -9,7 +10,7 @@ use crate::secret::TokenDigest;
 impl TokenCache {
     /// Keeps the token of an exchange without claims that took no time.
     fn put_plain(&self, key: Key, granted: &Granted, inbound_expires_at: UnixTime, now: UnixTime) {
-        self.put(key, self.departure(key), granted, inbound_expires_at, now);
+        self.put(key, self.departure(key, tags()), granted, inbound_expires_at, now);
     }
 
     fn text(&self, key: &Key) -> String {
@@ -25,6 +26,10 @@ const FAR: UnixTime = UnixTime(9_000_000);
 
 fn key(name: &str) -> Key {
     terms("client", &["scope"]).key(Some(TokenDigest::of(name.as_bytes())))
+}
+
+fn tags() -> Tags {
+    Tagger::default().tags("u", None)
 }
 
 fn granted(token: &str, life: Option<u64>) -> Granted {
@@ -254,8 +259,8 @@ fn a_token_with_claims_gives_way_only_to_one_asked_for_after_it_came() {
     let (cache, key) = (cache(), key("a"));
     let with_claims = key.with_claims("{}");
     let hour = |token| granted(token, Some(3600));
-    let (before, asked) = (cache.departure(key), cache.departure(with_claims));
-    let beside = cache.departure(key);
+    let (before, asked) = (cache.departure(key, tags()), cache.departure(with_claims, tags()));
+    let beside = cache.departure(key, tags());
     cache.put(key, before, &hour("plain"), FAR, NOW);
     cache.put(key, asked, &hour("claims"), FAR, NOW);
     assert_eq!(cache.text(&key), "Bearer claims", "it takes the place of one without");
@@ -271,7 +276,7 @@ fn a_token_with_claims_gives_way_only_to_one_asked_for_after_it_came() {
     assert!(cache.find_by(&with_claims, &key, FAR, at(3570)).is_none());
 
     // Nor is it held on to against other claims, or its own renewal.
-    let again = cache.departure(key.with_claims("{\"a\":1}"));
+    let again = cache.departure(key.with_claims("{\"a\":1}"), tags());
     cache.put(key, asked, &hour("claims"), FAR, NOW);
     cache.put(key, again, &hour("other claims"), FAR, NOW);
     assert_eq!(cache.text(&key), "Bearer other claims");
@@ -285,7 +290,7 @@ fn a_token_answers_the_claims_that_it_was_asked_with_and_no_others() {
     let (own, other) = (key.with_claims("{}"), key.with_claims("{\"a\":1}"));
     cache.put_plain(key, &granted("a", Some(3600)), FAR, NOW);
     assert!(cache.find_by(&own, &key, FAR, NOW).is_none());
-    cache.put(key, cache.departure(own), &granted("b", Some(3600)), FAR, NOW);
+    cache.put(key, cache.departure(own, tags()), &granted("b", Some(3600)), FAR, NOW);
     assert!(cache.find_by(&own, &key, FAR, NOW).is_some());
     assert!(cache.find_by(&other, &key, FAR, NOW).is_none());
     assert!(cache.find_by(&key, &key, FAR, NOW).is_some());

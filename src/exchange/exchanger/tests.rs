@@ -57,6 +57,16 @@ fn granted(text: &str, asked_at: UnixTime, life: Option<u64>) -> Granted {
 
 const LATER: UnixTime = UnixTime(START + 3600);
 
+/// The token of `user`, who is nobody to be forgotten.
+fn sought(user: &str) -> Sought {
+    sought_by(key(user), LATER)
+}
+
+fn sought_by(key: Key, inbound_expires_at: UnixTime) -> Sought {
+    let tags = Tagger::default().tags("u", None);
+    Sought { key, flight: key, inbound_expires_at, tags }
+}
+
 #[tokio::test]
 async fn a_thousand_first_requests_make_one_exchange() {
     let (exchanger, calls) = (exchanger(&TestClock::at(START)), Arc::new(AtomicUsize::new(0)));
@@ -77,7 +87,7 @@ async fn a_thousand_first_requests_make_one_exchange() {
                 };
                 // On this one thread nothing runs between here and the wait for the outcome.
                 boarded.fetch_add(1, Ordering::Relaxed);
-                exchanger.fly(key("alice"), key("alice"), LATER, call).await
+                exchanger.fly(sought("alice"), call).await
             })
         })
         .collect();
@@ -114,7 +124,7 @@ async fn threads_that_race_make_one_exchange() {
                         calls.fetch_add(1, Ordering::Relaxed);
                         Ok(granted("a", UnixTime(START), Some(3600)))
                     };
-                    exchanger.fly(key("alice"), key("alice"), LATER, call).await.1.unwrap();
+                    exchanger.fly(sought("alice"), call).await.1.unwrap();
                 })
             })
             .collect();
@@ -136,7 +146,7 @@ async fn an_exchange_survives_the_request_that_started_it() {
                 gate.await.expect("let go");
                 Ok(granted("a", UnixTime(START), Some(3600)))
             };
-            exchanger.fly(key("alice"), key("alice"), LATER, call).await
+            exchanger.fly(sought("alice"), call).await
         }
     });
     while exchanger.flights.len() == 0 {
@@ -147,7 +157,7 @@ async fn an_exchange_survives_the_request_that_started_it() {
     assert_eq!(exchanger.flights.len(), 1, "it is still under way");
 
     let never = || async { panic!("one exchange is enough") };
-    let second = exchanger.fly(key("alice"), key("alice"), LATER, never);
+    let second = exchanger.fly(sought("alice"), never);
     let_go.send(()).unwrap();
     let (result, outcome) = second.await;
     assert_eq!(result, CacheResult::Coalesced);
@@ -159,12 +169,11 @@ async fn an_exchange_survives_the_request_that_started_it() {
 async fn a_failure_is_shared_and_not_kept() {
     let exchanger = exchanger(&TestClock::at(START));
     let (let_go, gate) = oneshot::channel::<()>();
-    let first = exchanger.fly(key("alice"), key("alice"), LATER, || async move {
+    let first = exchanger.fly(sought("alice"), || async move {
         gate.await.expect("let go");
         Err(Arc::new(ExchangeError::new(Class::Consent, "no consent".into())))
     });
-    let second =
-        exchanger.fly(key("alice"), key("alice"), LATER, || async { panic!("one is enough") });
+    let second = exchanger.fly(sought("alice"), || async { panic!("one is enough") });
     let ((one, two), ()) =
         futures_util::future::join(futures_util::future::join(first, second), async move {
             let_go.send(()).unwrap();
@@ -175,7 +184,7 @@ async fn a_failure_is_shared_and_not_kept() {
         assert_eq!(outcome.unwrap_err().rejection().code(), Code::ConsentRequired);
     }
     let again = || async { Ok(granted("a", UnixTime(START), Some(3600))) };
-    let (result, outcome) = exchanger.fly(key("alice"), key("alice"), LATER, again).await;
+    let (result, outcome) = exchanger.fly(sought("alice"), again).await;
     assert_eq!(result, CacheResult::Miss);
     outcome.unwrap();
 }
@@ -184,11 +193,11 @@ async fn a_failure_is_shared_and_not_kept() {
 async fn a_panic_costs_its_requests_and_no_more() {
     let exchanger = exchanger(&TestClock::at(START));
     let panics = || async { panic!("a bug, made by this test") };
-    let (_, outcome) = exchanger.fly(key("alice"), key("alice"), LATER, panics).await;
+    let (_, outcome) = exchanger.fly(sought("alice"), panics).await;
     assert_eq!(outcome.unwrap_err().rejection().code(), Code::Internal);
     assert_eq!(exchanger.flights.len(), 0);
     let works = || async { Ok(granted("a", UnixTime(START), Some(3600))) };
-    exchanger.fly(key("alice"), key("alice"), LATER, works).await.1.unwrap();
+    exchanger.fly(sought("alice"), works).await.1.unwrap();
 }
 
 #[tokio::test]
@@ -196,7 +205,7 @@ async fn a_token_of_unknown_life_is_used_once() {
     let exchanger = exchanger(&TestClock::at(START));
     for round in ["first", "second"] {
         let call = move || async move { Ok(granted(round, UnixTime(START), None)) };
-        let (result, outcome) = exchanger.fly(key("alice"), key("alice"), LATER, call).await;
+        let (result, outcome) = exchanger.fly(sought("alice"), call).await;
         assert_eq!(result, CacheResult::Miss);
         assert_eq!(outcome.unwrap().header.expose(), format!("Bearer {round}").as_str());
         assert!(exchanger.cached(&key("alice"), LATER).is_none());
@@ -207,10 +216,10 @@ async fn a_token_of_unknown_life_is_used_once() {
 async fn who_boards_after_a_landing_takes_what_landed() {
     let exchanger = exchanger(&TestClock::at(START));
     let call = || async { Ok(granted("a", UnixTime(START), Some(3600))) };
-    exchanger.fly(key("alice"), key("alice"), LATER, call).await.1.unwrap();
+    exchanger.fly(sought("alice"), call).await.1.unwrap();
     // As a request that looked into the cache just before the first one landed.
     let never = || async { panic!("it is in the cache") };
-    let (result, outcome) = exchanger.fly(key("alice"), key("alice"), LATER, never).await;
+    let (result, outcome) = exchanger.fly(sought("alice"), never).await;
     assert_eq!(result, CacheResult::Hit);
     assert_eq!(outcome.unwrap().header.expose(), "Bearer a");
     assert_eq!(exchanger.flights.len(), 0);
@@ -227,7 +236,7 @@ async fn a_token_that_expired_on_its_way_is_not_used() {
             clock.0.fetch_add(took, Ordering::Relaxed);
             Ok(granted("a", asked_at, Some(10)))
         };
-        let (_, outcome) = exchanger.fly(key("alice"), key("alice"), LATER, call).await;
+        let (_, outcome) = exchanger.fly(sought("alice"), call).await;
         assert_eq!(outcome.is_ok(), usable);
     }
 }
@@ -409,7 +418,8 @@ fn asking(
             }
         };
         let provider = Arc::from("entra");
-        let (result, outcome) = exchanger.obtain(key, inbound_expires_at, &provider, call).await;
+        let (result, outcome) =
+            exchanger.obtain(sought_by(key, inbound_expires_at), &provider, call).await;
         let token = outcome.ok().map(|header| header.expose().to_str().unwrap().to_owned());
         (result, token, clock.now())
     }

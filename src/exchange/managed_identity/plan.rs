@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use super::super::advice::Class;
 use super::super::exchanger::Obtained;
 use super::super::failure::ExchangeError;
+use super::super::shared::Sought;
 use super::super::terms::Key;
 use super::super::trial::Told;
 use super::super::{Exchanger, UpstreamCredential};
@@ -89,7 +90,10 @@ impl ManagedIdentityPlan {
             async move { plan.identity.token(&plan.resource, &plan.upstream).await }
         };
         let provider = Arc::from(PROVIDER);
-        let flight = exchanger.obtain(self.key, NEVER, &provider, call);
+        let tags = exchanger.tags(upstream, None);
+        let (key, flight) = (self.key, self.key);
+        let sought = Sought { key, flight, inbound_expires_at: NEVER, tags };
+        let flight = exchanger.obtain(sought, &provider, call);
         let flown = timeout(limits::MANAGED_IDENTITY_WAIT, flight).await.unwrap_or_else(
             // Who is not there for the end of a flight started it, or came later: a miss.
             |_elapsed| (CacheResult::Miss, Err(Arc::new(self.too_slow()))),

@@ -224,9 +224,16 @@ async fn what_is_asked_wrongly_is_answered() {
     for path in ["routes", "upstreams", "providers", "cache", "config", "stats", "refusals"] {
         let target = format!("/api/v1/{path}");
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
+            let (allowed, changes) = match path {
+                "cache" => ("GET, HEAD, DELETE", method == "DELETE"),
+                _ => ("GET, HEAD", false),
+            };
+            if changes {
+                continue;
+            }
             let reply = admin.send(Request::builder().method(method).uri(&target), "").await;
             assert_eq!(reply.outcome(), (405, "method_not_allowed".to_owned()), "{method} {path}");
-            assert_eq!(reply.header("allow"), Some("GET, HEAD"));
+            assert_eq!(reply.header("allow"), Some(allowed));
         }
         let head = admin.send(Request::head(&target), "").await;
         assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));

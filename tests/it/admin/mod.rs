@@ -1,6 +1,7 @@
 //! The admin API: what it says, to whom, and what it can be asked to do.
 
 mod api;
+mod forget;
 mod gate;
 mod reload;
 

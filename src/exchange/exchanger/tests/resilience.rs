@@ -71,8 +71,10 @@ impl World {
                 }
             }
         };
-        let asked =
-            self.exchanger.obtain(key(user), inbound_expires_at, &self.provider, call).await;
+        let asked = self
+            .exchanger
+            .obtain(sought_by(key(user), inbound_expires_at), &self.provider, call)
+            .await;
         settle().await;
         let text = |header: SecretHeader| {
             let header = header.expose().to_str().unwrap();

@@ -31,6 +31,7 @@ use crate::observe::tracer::Sender;
 use crate::peer::{Peer, TrustedProxies};
 use crate::preflight;
 use crate::public_url::PublicUrl;
+use crate::rate_limit::Admission;
 use crate::rejection::Rejection;
 use crate::respond::{self, Form};
 use crate::route::Target;
@@ -136,8 +137,10 @@ impl Gateway {
             record.tell_phases();
         }
         // Before the token: whom this holds back costs no signature check.
-        if let Some(limit) = &route.rate_limit {
-            limit.admit(record.client_ip)?;
+        if let Some(limit) = &route.rate_limit
+            && let Admission::Asks(replicas) = limit.admit(record.client_ip)?
+        {
+            replicas.await?;
         }
         record.enter(Phase::Auth);
         let presented = Presented {
@@ -151,8 +154,11 @@ impl Gateway {
         let permit = authz::authorize(&route.policy, authenticated)?;
         record.leave();
         // Behind it: nobody is held back by what others were refused.
-        if let Some(limit) = &route.rate_limit {
-            limit.admit_caller(permit.caller().map(|caller| &**caller.identity()))?;
+        if let Some(limit) = &route.rate_limit
+            && let caller = permit.caller().map(|caller| &**caller.identity())
+            && let Admission::Asks(replicas) = limit.admit_caller(caller)?
+        {
+            replicas.await?;
         }
         if !matches!(route.action, Action::Forward(_)) {
             Asked::none_of(&request)?;

@@ -14,6 +14,7 @@ use crate::authn::{Issuing, Provider, Requirement};
 use crate::authz::{Callers, Policy};
 use crate::exchange::{AppCallers, ExchangePlan, InNameOf, TokenPlan};
 use crate::forward::{AtTokenEnd, Upstream};
+use crate::rate_limit::Reach;
 use crate::route::{EncodedSlashes, RouteMatch};
 use crate::secret::names_a_credential;
 use crate::snapshot::{Action, Forward, Route, Snapshot};
@@ -204,6 +205,8 @@ pub struct RateLimitOutline {
     pub burst: u32,
     /// `user`, `client`, `ip` or `route`.
     pub by: String,
+    /// Whether replicas count together.
+    pub shared: bool,
 }
 
 /// An upstream.
@@ -245,6 +248,7 @@ impl RouteOutline {
                     per_ms: u64::try_from(allowance.per.as_millis()).unwrap_or(u64::MAX),
                     burst: allowance.burst.get(),
                     by: allowance.by.to_string(),
+                    shared: allowance.reach == Reach::Fleet,
                 }
             }),
             cors_origins: route

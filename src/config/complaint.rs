@@ -1,5 +1,5 @@
 //! What is said of a value that can't be read: the texts for values of the wrong form, words
-//! that are unknown, keys that are missing and what is not supported yet.
+//! that are unknown, and keys that are missing.
 
 use super::below::below;
 use super::failure::{Failure, message_and_hint};
@@ -53,7 +53,6 @@ impl Reader<'_> {
                 );
                 Some(self.missing(key, &hint))
             }
-            Failure::NotYet => Some(self.not_yet()),
         };
         if let Some(problem) = problem {
             self.pass.say(self.node, problem);
@@ -76,23 +75,6 @@ impl Reader<'_> {
 
     pub(super) fn missing(self, key: &str, hint: &str) -> Problem {
         Problem::error(self.whole_place(), format!("{} has no `{key}`", self.label())).hint(hint)
-    }
-
-    fn not_yet(self) -> Problem {
-        let hint = "this build can't do what it asks for: remove it";
-        match (self.key, &self.node.value) {
-            (Some(key), _) => {
-                Problem::error(key.place, format!("key `{}` is not supported yet", key.text))
-                    .hint(hint)
-            }
-            (None, Value::Scalar(scalar)) => {
-                let message = format!("`{}` is not supported yet", scalar.text);
-                Problem::error(self.node.place, message).hint(hint)
-            }
-            (None, Value::List(_) | Value::Mapping(_) | Value::Broken) => {
-                Problem::error(self.node.place, "this is not supported yet").hint(hint)
-            }
-        }
     }
 
     fn wrong_form(self, expected: &str, keys: &[&str]) -> Problem {

@@ -20,8 +20,6 @@ pub(super) enum Failure {
     Word(String, &'static [&'static str]),
     /// A mapping without this key.
     Missing(&'static str),
-    /// Something that is not supported yet.
-    NotYet,
 }
 
 /// Parts the sentence of a value's own error from its hint: [`de::Error::custom`] takes only

@@ -43,7 +43,7 @@ pub use files_read::{FilesRead, Look};
 pub use listing::Listing;
 pub use problem::{Place, Problem, Problems, Severity};
 pub use source::{Environment, MAX_NAMED_FILE_BYTES};
-pub use spanned::{List, NotYet, OneOrMany, Spanned, Table};
+pub use spanned::{List, OneOrMany, Spanned, Table};
 pub use suggest::{did_you_mean, nearest};
 pub use value::{
     Address, AdminAddress, Algorithm, Attempts, Claim, ClockSkew, Count, ExpectedStatus, HeadBytes,

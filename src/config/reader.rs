@@ -17,8 +17,7 @@ use super::failure::{Failure, WrongText};
 use super::problem::{Problem, Problems};
 use super::rule::Rule;
 use super::spanned::{
-    CLAIM, LIST, NOT_YET, ONE_OF, ONE_OR_MANY, ONLY_FALSE, SPANNED, TAGGED, WORD_OR_MAPPING,
-    place_numbers,
+    CLAIM, LIST, ONE_OF, ONE_OR_MANY, SPANNED, TAGGED, WORD_OR_MAPPING, place_numbers,
 };
 use super::tree::{Entry, Key, Node, Scalar, Value};
 use super::value::Plain;
@@ -238,17 +237,11 @@ impl<'de> Deserializer<'de> for Reader<'de> {
                 visitor.visit_seq(Elements { nodes: vec![self].into_iter() })
             }
             LIST | ONE_OR_MANY => self.visit_list(visitor),
-            NOT_YET => Err(Failure::NotYet),
             CLAIM => match self.scalar().filter(|it| it.is_plain).map(|it| Plain::of(&it.text)) {
                 Some(Some(Plain::Bool(value))) => visitor.visit_bool(value),
                 Some(Some(Plain::Integer(value))) => visitor.visit_i64(value),
                 Some(Some(Plain::Float(value))) => visitor.visit_f64(value),
                 Some(None) | None => self.deserialize_any(visitor),
-            },
-            ONLY_FALSE => match self.scalar().map(|scalar| scalar.text.as_str()) {
-                Some("false") => visitor.visit_bool(false),
-                Some("true") => Err(Failure::NotYet),
-                Some(_) | None => Err(Failure::Form(TRUE_OR_FALSE.to_owned())),
             },
             _ => visitor.visit_newtype_struct(self),
         }

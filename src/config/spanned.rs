@@ -20,10 +20,6 @@ pub(super) const SPANNED: &str = "$spanned";
 pub(super) const LIST: &str = "$list";
 /// Asks for a list of one where a single value stands.
 pub(super) const ONE_OR_MANY: &str = "$one or many";
-/// Refuses whatever stands here, as not supported yet.
-pub(super) const NOT_YET: &str = "$not yet";
-/// A bool of which only `false` is supported yet.
-pub(super) const ONLY_FALSE: &str = "$only false";
 /// A value with the type that JSON would give it.
 pub(super) const CLAIM: &str = "$claim";
 /// An enum that is a mapping with exactly one key: the variant.
@@ -202,44 +198,5 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Elements<T> {
             elements.push(element);
         }
         Ok(elements)
-    }
-}
-
-/// A key, or a word, whose work is not done yet: its being there is a problem.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotYet {}
-
-impl<'de> Deserialize<'de> for NotYet {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Refused;
-
-        impl Visitor<'_> for Refused {
-            type Value = NotYet;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("nothing, since this is not supported yet")
-            }
-        }
-
-        deserializer.deserialize_newtype_struct(NOT_YET, Refused)
-    }
-}
-
-/// Takes a value that says no more than its key being absent would.
-pub(super) struct Nothing;
-
-impl Visitor<'_> for Nothing {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("what leaving the key out would say")
-    }
-
-    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
-        Ok(())
     }
 }

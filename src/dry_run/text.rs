@@ -74,9 +74,10 @@ impl Explanation {
 fn write_route(out: &mut String, route: &RouteOutline) -> fmt::Result {
     writeln!(out, "route      {} (line {}): {}", route.name, route.line, route.r#match.path)?;
     if let Some(limit) = &route.rate_limit {
+        let together = if limit.shared { ", over all replicas" } else { "" };
         writeln!(
             out,
-            "           limited to {} requests in {} ms, {} at once, by {} (not counted here)",
+            "           limited to {} requests in {} ms, {} at once, by {}{together} (not counted here)",
             limit.requests, limit.per_ms, limit.burst, limit.by
         )?;
     }

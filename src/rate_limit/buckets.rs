@@ -44,6 +44,22 @@ impl Buckets {
         Self { shards: Box::default(), room: (room / SHARDS).max(1), each }
     }
 
+    /// When the bucket of `key` is full again; `None` if it is full, or forgotten.
+    pub(super) fn full_at(&self, key: Key) -> Option<Nanos> {
+        let shard = self.shard(key)?.lock().unwrap_or_else(PoisonError::into_inner);
+        shard.full_at.get(&key).copied()
+    }
+
+    /// At least as much of the bucket of `key` is used as took `used` to come back at the time `now`.
+    pub(super) fn raise(&self, key: Key, now: Duration, used: Duration) {
+        let Some(shard) = self.shard(key) else { return };
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let full_at = Nanos::from(now.saturating_add(used));
+        if shard.full_at.get(&key).is_none_or(|known| *known < full_at) {
+            shard.set(key, full_at, Nanos::from(now), self.room);
+        }
+    }
+
     fn shard(&self, key: Key) -> Option<&Mutex<Shard>> {
         let number = usize::try_from(key.0 % SHARDS as u128).unwrap_or_default();
         self.shards.get(number)
@@ -68,24 +84,28 @@ impl StateStore for Buckets {
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let before = shard.full_at.get(key).copied();
         let (outcome, full_at) = measure(before)?;
-        if let Some(before) = before {
-            shard.soonest.remove(&(before, *key));
-        } else {
-            // A newcomer's bucket lacks this one request: that tells what time it is.
-            let now = Nanos::from(u64::from(full_at).saturating_sub(self.each));
-            shard.forget_full(now);
-        }
-        shard.full_at.insert(*key, full_at);
-        shard.soonest.insert((full_at, *key));
-        // That may be the newcomer.
-        if shard.full_at.len() > self.room {
-            shard.forget_fullest();
-        }
+        // A newcomer's bucket lacks this one request: that tells what time it is.
+        let now = Nanos::from(u64::from(full_at).saturating_sub(self.each));
+        shard.set(*key, full_at, now, self.room);
         Ok(outcome)
     }
 }
 
 impl Shard {
+    /// Has the bucket of `key` full at that time; `now` counts for newcomers only.
+    fn set(&mut self, key: Key, full_at: Nanos, now: Nanos, room: usize) {
+        if let Some(before) = self.full_at.insert(key, full_at) {
+            self.soonest.remove(&(before, key));
+        } else {
+            self.forget_full(now);
+        }
+        self.soonest.insert((full_at, key));
+        // That may be the newcomer.
+        if self.full_at.len() > room {
+            self.forget_fullest();
+        }
+    }
+
     fn forget_full(&mut self, now: Nanos) {
         for _ in 0..SWEPT {
             match self.soonest.first() {

@@ -7,26 +7,33 @@
 //! are counted once they are verified and allowed, so that nobody can use up what is another's.
 //!
 //! What is counted is counted in this process alone, and lasts over a reload that leaves the
-//! limit as it is. How memory stays bounded under a flood of callers is decided in `buckets.rs`.
+//! limit as it is. How memory stays bounded under a flood of callers is decided in `buckets.rs`; how
+//! replicas count together, where the file says so, in `together.rs`.
 
 mod buckets;
+mod together;
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{NotUntil, Quota, RateLimiter};
+use serde::Serialize;
 use tokio::time::Instant;
 
 use self::buckets::{Buckets, Key};
+use self::together::Together;
 use crate::identity::{CallerKind, Identity};
 use crate::limits;
 use crate::rejection::{Code, Extra, Rejection};
+use crate::shared_store::SharedStore;
 
 /// What the file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +46,17 @@ pub struct Allowance {
     pub burst: NonZeroU32,
     /// Who shares them.
     pub by: By,
+    /// Who counts them.
+    pub reach: Reach,
+}
+
+/// Who counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Each replica for itself.
+    Replica,
+    /// All replicas together, as long as the store that they share answers.
+    Fleet,
 }
 
 /// Whose requests are counted together.
@@ -76,6 +94,15 @@ pub enum Unmeasurable {
     TooSlow,
 }
 
+/// What is said of a request that is counted.
+#[must_use = "a request that nobody asks about has not been let pass"]
+pub enum Admission<'l> {
+    /// It passes.
+    Passes,
+    /// Replicas count it together: who awaits this learns whether it passes.
+    Asks(BoxFuture<'l, Result<(), Rejection>>),
+}
+
 /// A route's limit, and what is used of it.
 pub struct RateLimit {
     allowance: Allowance,
@@ -91,20 +118,30 @@ type Plain = NoOpMiddleware<Duration>;
 enum Meters {
     One(RateLimiter<NotKeyed, InMemoryState, SinceStart, Plain>),
     Each(RateLimiter<Key, Buckets, SinceStart, Plain>),
+    Together(Box<Together>),
 }
 
 impl RateLimit {
-    /// Nobody has used anything of it yet.
+    /// The limit of the route called `route`. Nobody has used anything of it yet, unless replicas count
+    /// together, in `store`.
     ///
     /// # Errors
     ///
     /// A limit that can't be measured.
-    pub fn new(allowance: Allowance) -> Result<Self, Unmeasurable> {
-        Self::within(allowance, limits::MAX_RATE_LIMIT_KEYS)
+    pub fn new(
+        allowance: Allowance,
+        route: &str,
+        store: &Arc<SharedStore>,
+    ) -> Result<Self, Unmeasurable> {
+        Self::within(limits::MAX_RATE_LIMIT_KEYS, allowance, (route, store))
     }
 
-    fn within(allowance: Allowance, room: usize) -> Result<Self, Unmeasurable> {
-        let Allowance { requests, per, burst, by } = allowance;
+    fn within(
+        room: usize,
+        allowance: Allowance,
+        (route, store): (&str, &Arc<SharedStore>),
+    ) -> Result<Self, Unmeasurable> {
+        let Allowance { requests, per, burst, by, reach } = allowance;
         let each = per / requests.get();
         if each < Duration::from_micros(1) {
             return Err(Unmeasurable::TooFast);
@@ -115,9 +152,17 @@ impl RateLimit {
         }
         let quota = Quota::with_period(each).ok_or(Unmeasurable::TooFast)?.allow_burst(burst);
         let clock = SinceStart(Instant::now());
-        let meters = match by {
-            By::Route => Meters::One(RateLimiter::new(quota, InMemoryState::default(), clock)),
-            By::User | By::Client | By::Ip => {
+        let meters = match (reach, by) {
+            (Reach::Fleet, _) => {
+                let buckets = Buckets::new(room, each);
+                let named = (route, Arc::clone(store));
+                let together = Together::new(allowance, (each, quota), (buckets, clock), named);
+                Meters::Together(Box::new(together))
+            }
+            (Reach::Replica, By::Route) => {
+                Meters::One(RateLimiter::new(quota, InMemoryState::default(), clock))
+            }
+            (Reach::Replica, By::User | By::Client | By::Ip) => {
                 Meters::Each(RateLimiter::new(quota, Buckets::new(room, each), clock))
             }
         };
@@ -135,11 +180,11 @@ impl RateLimit {
     /// # Errors
     ///
     /// `rate_limited`.
-    pub fn admit(&self, client_ip: IpAddr) -> Result<(), Rejection> {
+    pub fn admit(&self, client_ip: IpAddr) -> Result<Admission<'_>, Rejection> {
         match self.allowance.by {
-            By::Route => self.count(Key::default()),
-            By::Ip => self.count(self.key(&network(client_ip))),
-            By::User | By::Client => Ok(()),
+            By::Route => self.count(&()),
+            By::Ip => self.count(&network(client_ip)),
+            By::User | By::Client => Ok(Admission::Passes),
         }
     }
 
@@ -149,12 +194,12 @@ impl RateLimit {
     /// # Errors
     ///
     /// `rate_limited`; `internal` if nobody was verified, which no configuration gives.
-    pub fn admit_caller(&self, caller: Option<&Identity>) -> Result<(), Rejection> {
+    pub fn admit_caller(&self, caller: Option<&Identity>) -> Result<Admission<'_>, Rejection> {
         let by = self.allowance.by;
         match (by, caller) {
-            (By::Ip | By::Route, _) => Ok(()),
-            (By::User, Some(identity)) => self.count(self.key(&user(identity))),
-            (By::Client, Some(identity)) => self.count(self.key(&client(identity))),
+            (By::Ip | By::Route, _) => Ok(Admission::Passes),
+            (By::User, Some(identity)) => self.count(&user(identity)),
+            (By::Client, Some(identity)) => self.count(&client(identity)),
             // Fail closed: a limit that counts nobody must not be passed by.
             (By::User | By::Client, None) => {
                 let reason = format!("the route counts by {by}, and its caller is not known");
@@ -163,25 +208,53 @@ impl RateLimit {
         }
     }
 
+    fn count<C: Hash + Serialize>(&self, caller: &C) -> Result<Admission<'_>, Rejection> {
+        let counted = match &self.meters {
+            Meters::One(meter) => meter.check(),
+            Meters::Each(meters) => meters.check_key(&self.key(caller)),
+            Meters::Together(together) => return self.count_together(together, caller),
+        };
+        match counted {
+            Ok(()) => Ok(Admission::Passes),
+            Err(until) => Err(self.refusal_until(&until)),
+        }
+    }
+
+    /// Out of line: what most routes do is not to be any longer for it.
+    #[inline(never)]
+    fn count_together<'l, C: Hash + Serialize>(
+        &'l self,
+        together: &'l Together,
+        caller: &C,
+    ) -> Result<Admission<'l>, Rejection> {
+        let (key, now) = (self.key(caller), self.clock.now());
+        if let Some(wait) = together.known_wait(key, now) {
+            return Err(self.refusal(wait));
+        }
+        let caller = together::bytes_of(caller)?;
+        Ok(Admission::Asks(Box::pin(async move {
+            together.count(key, &caller, now).await.map_err(|wait| self.refusal(wait))
+        })))
+    }
+
     fn key(&self, of: &impl Hash) -> Key {
         let [high, low] = &self.digests;
         Key(u128::from(high.hash_one(of)) << 64 | u128::from(low.hash_one(of)))
     }
 
-    fn count(&self, key: Key) -> Result<(), Rejection> {
-        let counted = match &self.meters {
-            Meters::One(meter) => meter.check(),
-            Meters::Each(meters) => meters.check_key(&key),
-        };
-        counted.map_err(|until| self.refusal(&until))
+    fn refusal_until(&self, until: &NotUntil<Duration>) -> Rejection {
+        self.refusal(until.wait_time_from(self.clock.now()))
     }
 
-    fn refusal(&self, until: &NotUntil<Duration>) -> Rejection {
-        let Allowance { requests, per, burst, by } = self.allowance;
-        let wait = until.wait_time_from(self.clock.now());
+    fn refusal(&self, wait: Duration) -> Rejection {
+        let Allowance { requests, per, burst, by, reach } = self.allowance;
+        let together = match reach {
+            Reach::Replica => "",
+            Reach::Fleet => ", over all replicas",
+        };
         let reason = format!(
-            "`rate_limit` by {by} is used up: {requests} requests in {per:?}, {burst} at once; \
-             the next one passes in {} ms",
+            "`rate_limit` by {by} is used up: {requests} requests in {per:?}, {burst} at \
+             once{together}; the next one passes in {} ms",
             wait.as_millis()
         );
         Rejection::new(Code::RateLimited, "Too many requests: wait, then try again.", reason)

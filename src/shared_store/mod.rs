@@ -133,27 +133,33 @@ impl Session {
         self.budget.spend(what).await
     }
 
-    /// The numbers that `script` answers, run on the entry of `kind` that belongs to `owner`; nobody
-    /// learns from its name who that is.
+    /// What `read` makes of the numbers that `script` answers, run on the entry of `kind` that belongs
+    /// to `owner`; nobody learns from its name who that is.
     ///
     /// # Errors
     ///
-    /// Why there is no answer, or none of numbers alone.
-    pub async fn numbers(
+    /// Why there is no answer, or none of numbers that `read` makes anything of.
+    pub async fn numbers<T>(
         &mut self,
         operation: Operation,
         script: Script,
         (kind, owner): (&str, &[&[u8]]),
         arguments: &[&[u8]],
-    ) -> Result<Vec<i64>, Failure> {
+        read: impl FnOnce(&[i64]) -> Option<T>,
+    ) -> Result<T, Failure> {
         let name = self.site.name(kind, owner);
         let keys = [name.as_str()];
         let run = |connection| script.run(connection, &keys, arguments);
         let answer = self.site.link.ask(&mut self.budget, run).await;
         let answer = answer.and_then(|value| {
-            redis::from_redis_value(value).map_err(|_no_numbers| Failure::strange())
+            let numbers: Option<Vec<i64>> = redis::from_redis_value(value).ok();
+            numbers.as_deref().and_then(read).ok_or_else(|| {
+                let strange = Failure::strange();
+                self.site.link.complain(&strange.to_string());
+                strange
+            })
         });
-        self.count(operation, answer.as_ref().map(|_numbers| SharedOutcome::Done));
+        self.count(operation, answer.as_ref().map(|_read| SharedOutcome::Done));
         answer
     }
 

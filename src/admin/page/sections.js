@@ -227,7 +227,7 @@ function routes({ stats, routes: told, history }, filter, sort) {
     [line(h("code", {}, it.match.path)), line(quiet([...it.match.methods, ...it.match.hosts].join(" ")))],
     [
       line(it.open ? badge("warn", "everybody") : authText(it.auth)),
-      it.rate_limit ? line(quiet(`${count(it.rate_limit.requests)} per ${age(it.rate_limit.per_ms / 1000)} and ${it.rate_limit.by}`)) : null,
+      it.rate_limit ? line(quiet(`${count(it.rate_limit.requests)} per ${age(it.rate_limit.per_ms / 1000)} and ${it.rate_limit.by}${it.rate_limit.shared ? ", over all replicas" : ""}`)) : null,
     ],
     goesTo(it.action),
     [

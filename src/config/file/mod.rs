@@ -30,8 +30,8 @@ pub use tests::{
 };
 pub use upstream::{
     AppCallers, ClientCredentials, HeaderToken, HealthCheck, HostHeader, LoadBalancing,
-    ManagedIdentity, OnBehalfOf, OnlyFalse, OnlyTrue, OutlierEjection, Preset, Protocol, Retry,
-    RetryOn, Timeouts, TokenRequest, TokenSource, Upstream, UpstreamTls,
+    ManagedIdentity, OnBehalfOf, OnlyTrue, OutlierEjection, Preset, Protocol, Retry, RetryOn,
+    Timeouts, TokenRequest, TokenSource, Upstream, UpstreamTls,
 };
 
 use super::rule::{Needs, Rule};

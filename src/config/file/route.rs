@@ -9,7 +9,7 @@ use super::super::spanned::{List, OneOrMany, Spanned, Table};
 use super::super::value::{
     Count, Period, PeriodOrZero, RedirectStatus, SizeLimit, Status, Text, Timeout, Upgrade,
 };
-use super::upstream::{OnlyFalse, TokenSource};
+use super::upstream::TokenSource;
 use crate::secret::Secret;
 
 /// An element of `routes`.
@@ -219,7 +219,7 @@ impl Cors {
 }
 
 /// `rate_limit`: a burst of requests at once, which comes back at the rate of `requests` in `per`;
-/// what is beyond it is refused. Each replica counts for itself.
+/// what is beyond it is refused. Each replica counts for itself unless it is `shared`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct RateLimit {
     /// So many requests. Required.
@@ -231,9 +231,9 @@ pub struct RateLimit {
     pub burst: Option<Spanned<Count>>,
     /// Whose requests are counted together. Default: `user`; on an open route, `ip`.
     pub by: Option<Spanned<LimitBy>>,
-    /// Whether replicas count together. Default: `false`.
-    #[serde(default)]
-    pub shared: OnlyFalse,
+    /// Whether replicas count together, in `cache.redis`; while that does not answer, each for itself.
+    /// Default: `false`.
+    pub shared: Option<Spanned<bool>>,
 }
 
 impl RateLimit {

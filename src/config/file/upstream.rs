@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::super::failure::WrongText;
 use super::super::schema::Form;
-use super::super::spanned::{List, Nothing, ONLY_FALSE, OneOrMany, Spanned, Table};
+use super::super::spanned::{List, OneOrMany, Spanned, Table};
 use super::super::value::{
     Attempts, HttpUrl, Pending, Percent, Period, RequestPath, Share, Text, Timeout, Times,
     UpstreamConnections, times,
@@ -411,29 +411,5 @@ impl<'de> Deserialize<'de> for OnlyTrue {
         }
         let wrong = WrongText::new("`false` says nothing here", "write `true`, or another key");
         Err(serde::de::Error::custom(wrong))
-    }
-}
-
-/// `false`; `true` asks for something that is not supported yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OnlyFalse;
-
-impl<'de> Deserialize<'de> for OnlyFalse {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_newtype_struct(ONLY_FALSE, Nothing).map(|()| Self)
-    }
-}
-
-impl JsonSchema for OnlyFalse {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "OnlyFalse".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        Form::Words(&["false"]).schema("`false`")
     }
 }

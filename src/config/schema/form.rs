@@ -9,13 +9,10 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::super::spanned::{List, NotYet, OneOrMany, Spanned, Table};
+use super::super::spanned::{List, OneOrMany, Spanned, Table};
 
 /// A variable or a file somewhere in the text, as a pattern.
 const REPLACED: &str = r"\$\{";
-
-/// Marks a key that is known and not supported yet: the schema leaves it out.
-pub(super) const NOT_YET: &str = "x-not-yet";
 
 /// What texts a value may have.
 pub(in super::super) enum Form {
@@ -162,5 +159,3 @@ inline!("OneOrMany" <T>: OneOrMany<T>, |generator| {
 inline!("Table" <T>: Table<T>, |generator| {
     json_schema!({ "type": "object", "additionalProperties": generator.subschema_for::<T>() })
 });
-
-inline!("NotYet": NotYet, |_generator| json_schema!({ NOT_YET: true }));

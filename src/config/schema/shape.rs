@@ -7,7 +7,7 @@ use super::super::azure;
 use super::super::file::RULES;
 use super::super::rule::{Needs, Rule};
 use super::super::spanned::{BESIDE, MAPPING};
-use super::form::{NOT_YET, object, truth, words_schema};
+use super::form::{object, truth, words_schema};
 use super::words;
 
 type Members = Map<String, Value>;
@@ -135,7 +135,7 @@ impl Shapes<'_> {
                 keys.append(&mut members(&shape, "properties"));
                 required.extend(list(&shape, "required"));
                 rules.add_those_of(&shape);
-            } else if !shape.contains_key(NOT_YET) {
+            } else {
                 shape.remove("default");
                 keys.insert(key.clone(), Value::Object(shape));
             }

@@ -2,6 +2,7 @@
 
 mod cors;
 mod rate_limit;
+mod shared_rate_limit;
 
 use http::Request;
 

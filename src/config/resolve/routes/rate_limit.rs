@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::super::file::{self, Auth, LimitBy};
 use super::super::super::spanned::Spanned;
 use super::Resolver;
-use crate::rate_limit::{Allowance, By, RateLimit, Unmeasurable};
+use crate::rate_limit::{Allowance, By, RateLimit, Reach, Unmeasurable};
 use crate::snapshot::Route;
 
 impl Resolver<'_, '_> {
@@ -34,9 +34,21 @@ impl Resolver<'_, '_> {
                 LimitBy::Client => By::Client,
             },
         };
+        let reach = match &limit.shared {
+            Some(shared) if shared.value => {
+                if self.file.cache.redis.is_none() {
+                    let message = "replicas can't count together: there is no `cache.redis`";
+                    let hint = "name the Redis that they share under `cache.redis`, or write `shared: false`";
+                    self.finding.error(shared.place, message, hint);
+                    return None;
+                }
+                Reach::Fleet
+            }
+            Some(_) | None => Reach::Replica,
+        };
         let requests = limit.requests.value.0;
         let burst = limit.burst.as_ref().map_or(requests, |burst| burst.value.0);
-        let allowance = Allowance { requests, per: limit.per.0, burst, by };
+        let allowance = Allowance { requests, per: limit.per.0, burst, by, reach };
         let previous = self.finding.previous.and_then(|previous| {
             let named = |route: &&Route| **route.metrics.name() == *name;
             let limit = previous.routes.iter().find(named)?.rate_limit.as_ref()?;
@@ -45,7 +57,7 @@ impl Resolver<'_, '_> {
         if previous.is_some() {
             return previous;
         }
-        match RateLimit::new(allowance) {
+        match RateLimit::new(allowance, name, &self.finding.lasting.shared_store) {
             Ok(limit) => Some(Arc::new(limit)),
             Err(error) => {
                 let (place, hint) = match error {

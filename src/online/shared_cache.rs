@@ -33,7 +33,7 @@ pub(super) async fn check(settings: &StoreSettings, found: &mut Found) {
             "use",
             format!("an entry can't be written, read and dropped: {failure}"),
             format!(
-                "it has to be a master with room, and the user needs `+eval +evalsha +get +set +del +pexpire` on keys `{}*`",
+                "it has to be a master with room, and the user needs `+eval +evalsha +get +set +del +pttl +pexpire +type +xadd +xread +xrange +xrevrange` on keys `{}*`",
                 settings.key_prefix
             ),
         ),

@@ -339,26 +339,21 @@ fn name(key_prefix: &str) -> String {
 fn entries_of(answer: Answer) -> Vec<Answer> {
     let Answer::Array(streams) = answer else { return Vec::new() };
     let Some(Answer::Array(stream)) = streams.into_iter().next() else { return Vec::new() };
-    match stream.into_iter().nth(1) {
-        Some(Answer::Array(entries)) => entries,
-        _ => Vec::new(),
-    }
+    let Some(Answer::Array(entries)) = stream.into_iter().nth(1) else { return Vec::new() };
+    entries
 }
 
 /// The position of an entry, and what is sealed in it.
 fn parts(entry: &Answer) -> Option<(Position, Option<&[u8]>)> {
     let Answer::Array(parts) = entry else { return None };
     let position = Position::of(parts.first()?)?;
-    let sealed = match parts.get(1) {
-        Some(Answer::Array(fields)) => match fields.as_slice() {
-            [Answer::BulkString(field), Answer::BulkString(sealed)]
-                if field == FIELD.as_bytes() =>
-            {
-                Some(sealed.as_slice())
-            }
-            _ => None,
-        },
-        _ => None,
+    let sealed = if let Some(Answer::Array(fields)) = parts.get(1)
+        && let [Answer::BulkString(field), Answer::BulkString(sealed)] = fields.as_slice()
+        && field == FIELD.as_bytes()
+    {
+        Some(sealed.as_slice())
+    } else {
+        None
     };
     Some((position, sealed))
 }

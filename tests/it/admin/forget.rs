@@ -55,7 +55,7 @@ async fn one_gateway_forgets_what_is_named_and_nothing_else() {
         (format!("?tenant={tenant}&oid={oid}"), 2),
         (format!("?oid={}&tenant={TENANT}&upstream={}", users[1].oid, UPSTREAMS[0].0), 1),
         (format!("?tenant={TENANT}&oid=nobody"), 0),
-        (format!("?tenant=11111111-2222-3333-4444-555555555555&oid={oid}"), 0),
+        (format!("?tenant=99999999-2222-3333-4444-555555555555&oid={oid}"), 0),
     ] {
         let reply = forget(&gateway, &query).await;
         assert_eq!(reply.status, 200, "{query}");
@@ -81,7 +81,8 @@ async fn what_names_nothing_is_refused_and_forgets_nothing() {
         "providers:\n  sso: {{ type: oidc, issuer: \"{}\", audiences: [orders] }}\n",
         provider.oidc_issuer()
     );
-    let yaml = file(&provider, &upstream, "", &[GRAPH, OPEN]).replace("providers:\n", &oidc);
+    let graph = GRAPH.replace("auth: {", "auth: { providers: [entra],");
+    let yaml = file(&provider, &upstream, "", &[&graph, OPEN]).replace("providers:\n", &oidc);
     let gateway = Gateway::start(&yaml);
     gateway.ready().await;
     for (query, said) in [

@@ -269,7 +269,7 @@ async fn obtain(
     let began = Instant::now();
     let (key, expires_at) = (request.key(), request.subject_expires_at());
     let caller = request.subject.map(|caller| &**caller.identity());
-    let tags = exchanger.tags(upstream, caller);
+    let tags = exchanger.tags(metrics.name(), caller);
     let sought = Sought { key, flight, inbound_expires_at: expires_at, tags };
     let call = || {
         let TokenRequest { client, terms, subject } = request;

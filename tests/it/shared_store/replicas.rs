@@ -152,6 +152,10 @@ async fn a_token_that_one_replica_was_refused_is_asked_for_anew_by_all() {
         }
     });
     assert_eq!(alice.ask(first.address(), 0).await.0, 401);
+    // It is dropped from the store behind the answer.
+    let dropped =
+        "\nobo_gateway_shared_cache_requests_total{operation=\"delete\",outcome=\"done\"} 1\n";
+    first.metrics_when(dropped).await;
     // Whoever asks next, and wherever: another token, the same for all.
     for gateway in [&second, &first, &second] {
         let (status, _) = alice.ask(gateway.address(), 0).await;

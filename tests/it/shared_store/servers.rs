@@ -113,16 +113,18 @@ async fn a_cluster_holds_each_entry_at_one_of_its_nodes() {
 async fn a_node_of_a_cluster_is_known_for_one() {
     let cluster = Cluster::start();
     let fleet = Fleet::sharing(&cluster.url_of_one_node());
-    let gateways = [fleet.gateway_without_redis().await, fleet.gateway_without_redis().await];
+    let gateways = [fleet.gateway().await, fleet.gateway().await];
     let users = fleet.users(10);
     for gateway in &gateways {
         for user in users.iter() {
             assert_eq!(user.ask(gateway.address(), 0).await.0, 200);
         }
     }
-    // Either it works, or the log says what to write.
-    let is_shared = fleet.exchanges() == users.len();
-    assert!(is_shared || gateways[0].log().text().contains("redis-cluster://"));
+    // All nodes are used, as where the address says that it is a cluster.
+    assert_eq!(fleet.exchanges(), users.len());
+    let counts: Vec<_> = cluster.dump().iter().map(Vec::len).collect();
+    assert!(counts.iter().filter(|count| **count > 0).count() > 1, "{counts:?}");
+    fleet.assert_tokens_are_the_users();
 }
 
 #[tokio::test]

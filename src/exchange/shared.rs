@@ -20,7 +20,7 @@ use super::shared_entry;
 use super::terms::Key;
 use crate::clock::UnixTime;
 use crate::limits;
-use crate::shared_store::{Claim, Entry, Lease, Seen, Session, Value};
+use crate::shared_store::{Claim, Entry, Holder, Lease, Seen, Session, Value};
 
 /// Which token is wanted.
 #[derive(Clone, Copy)]
@@ -84,11 +84,16 @@ impl Exchanger {
     }
 
     /// Looks for the token until it is there, this replica is to ask, or the store is of no help.
+    ///
+    /// One exchange of another replica is waited for: where it gave none to share (a refusal, a token
+    /// of unknown life, a provider that does not answer), the next one's will hardly give one, and
+    /// those who wait must not queue for their turns.
     async fn find_way(&self, mut session: Session, sought: &Sought) -> Way {
         let (owner, maker) = (sought.key.to_bytes(), sought.flight.to_bytes());
         let entry = Entry { owner: &owner, maker: &maker };
         let deadline = Instant::now() + limits::SHARED_WAIT;
         let mut useless: Option<Seen> = None;
+        let mut waited_for: Option<Holder> = None;
         let mut pause = limits::SHARED_POLL_MIN;
         loop {
             match session.claim(entry, useless.as_ref()).await {
@@ -102,8 +107,13 @@ impl Exchanger {
                     }
                 },
                 Ok(Claim::Yours(lease)) => return Way::Ours(session, lease),
-                Ok(Claim::Busy) if Instant::now() < deadline => {}
-                Ok(Claim::Busy) | Err(_) => return Way::Alone(session),
+                Ok(Claim::Busy(holder))
+                    if Instant::now() < deadline
+                        && waited_for.as_ref().is_none_or(|first| *first == holder) =>
+                {
+                    waited_for = Some(holder);
+                }
+                Ok(Claim::Busy(_)) | Err(_) => return Way::Alone(session),
             }
             sleep(pause / 2 + (pause / 2).mul_f64(fastrand::f64())).await;
             pause = (pause * 2).min(limits::SHARED_POLL_MAX);

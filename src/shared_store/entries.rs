@@ -25,13 +25,15 @@ const VALUE: &str = "token";
 const LEASE: &str = "lease";
 
 /// Gives the value, unless it is the one of no use; else tries to take the lease. What has no end, or
-/// a later one than a lease has, is none: nobody waits for it.
+/// a later one than a lease has, or is no text, is none: nobody waits for it.
 pub(super) const CLAIM: Script = Script::new(
     "local value = redis.call('GET', KEYS[1])\n\
      if value and redis.sha1hex(value) ~= ARGV[3] then return {'value', value} end\n\
      if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {'yours'} end\n\
      local left = redis.call('PTTL', KEYS[2])\n\
-     if left >= 0 and left <= tonumber(ARGV[2]) then return {'busy'} end\n\
+     local holder = redis.pcall('GET', KEYS[2])\n\
+     if type(holder) == 'string' and left >= 0 and left <= tonumber(ARGV[2]) then\n\
+     return {'busy', holder} end\n\
      redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])\n\
      return {'yours'}",
 );
@@ -93,21 +95,25 @@ pub struct Lease {
     holder: String,
 }
 
+/// Who has a lease, as told to those who do not: tells one from another.
+#[derive(PartialEq, Eq)]
+pub struct Holder(Vec<u8>);
+
 /// What is said of an entry.
 pub enum Claim {
     /// It is there.
     Found(Value),
     /// It is not, and the asker is the one to make it.
     Yours(Lease),
-    /// It is not, and another is making it.
-    Busy,
+    /// It is not, and this other one is making it.
+    Busy(Holder),
 }
 
 /// What [`CLAIM`] says.
 enum Claimed {
     Found(Vec<u8>),
     Yours,
-    Busy,
+    Busy(Holder),
 }
 
 impl Session {
@@ -130,7 +136,7 @@ impl Session {
         let outcome = claimed.as_ref().map(|claim| match claim {
             Claim::Found(_) => SharedOutcome::Hit,
             Claim::Yours(_) => SharedOutcome::Miss,
-            Claim::Busy => SharedOutcome::Busy,
+            Claim::Busy(_) => SharedOutcome::Busy,
         });
         self.count(Operation::Claim, outcome);
         claimed
@@ -171,9 +177,9 @@ impl Session {
                 self.release(lease).await;
                 Ok(Claim::Found(value))
             }
-            (Claimed::Busy, Some(value)) => Ok(Claim::Found(value)),
+            (Claimed::Busy(_), Some(value)) => Ok(Claim::Found(value)),
             (Claimed::Yours, None) => Ok(Claim::Yours(lease)),
-            (Claimed::Busy, None) => Ok(Claim::Busy),
+            (Claimed::Busy(holder), None) => Ok(Claim::Busy(holder)),
         }
     }
 
@@ -333,7 +339,11 @@ impl Claimed {
                 Ok(Self::Found(value))
             }
             (Some(Answer::BulkString(word)), None) if word == b"yours" => Ok(Self::Yours),
-            (Some(Answer::BulkString(word)), None) if word == b"busy" => Ok(Self::Busy),
+            (Some(Answer::BulkString(word)), Some(Answer::BulkString(holder)))
+                if word == b"busy" =>
+            {
+                Ok(Self::Busy(Holder(holder)))
+            }
             _ => Err(Failure::strange()),
         }
     }

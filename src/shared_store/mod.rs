@@ -33,7 +33,7 @@ use self::seal::Keyring;
 use crate::observe::Metrics;
 use crate::observe::shared_cache::{Operation, SharedOutcome};
 
-pub use self::entries::{Claim, Entry, Lease, Seen, Value};
+pub use self::entries::{Claim, Entry, Holder, Lease, Seen, Value};
 pub use self::failure::Failure;
 pub use self::notices::{Audience, Heard, Notice, POSITION_BYTES, Part, Position};
 pub use self::script::Script;

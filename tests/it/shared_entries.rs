@@ -42,7 +42,7 @@ async fn claim(store: &SharedStore, owner: &'static str) -> Claim {
 async fn lease(store: &SharedStore, owner: &'static str) -> Lease {
     match claim(store, owner).await {
         Claim::Yours(lease) => lease,
-        Claim::Found(_) | Claim::Busy => panic!("nobody has {owner}, and nobody makes it"),
+        Claim::Found(_) | Claim::Busy(_) => panic!("nobody has {owner}, and nobody makes it"),
     }
 }
 
@@ -60,7 +60,7 @@ async fn one_makes_an_entry_and_the_other_finds_it() {
     let redis = Redis::start();
     let [a, b] = [replica(&redis, &[NEW], AMPLE), replica(&redis, &[NEW], AMPLE)];
     let mine = lease(&a, "x").await;
-    assert!(matches!(claim(&b, "x").await, Claim::Busy));
+    assert!(matches!(claim(&b, "x").await, Claim::Busy(_)));
     assert!(matches!(claim(&b, "y").await, Claim::Yours(_)), "that is another's");
     assert!(a.session().unwrap().hold(&mine).await.unwrap());
     store(&a, "x", b"in clear", Some(mine)).await;
@@ -89,7 +89,7 @@ async fn a_lease_that_is_given_back_or_ends_is_the_next_ones() {
     let next = lease(&a, "x").await;
     assert!(!b.session().unwrap().hold(&lost).await.unwrap(), "it is another's now");
     b.session().unwrap().release(lost).await;
-    assert!(matches!(claim(&b, "x").await, Claim::Busy), "what is another's is not given back");
+    assert!(matches!(claim(&b, "x").await, Claim::Busy(_)), "what is another's is not given back");
     assert!(a.session().unwrap().hold(&next).await.unwrap());
 }
 

@@ -1,6 +1,6 @@
 //! Who exchanges when several replicas need the same token: one, as long as it lives.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::balancer::Balancer;
 use crate::support::gate::Gate;
@@ -48,7 +48,7 @@ async fn a_refused_exchange_leaves_the_others_free_at_once() {
     fleet.provider.script(Endpoint::Token, refusal);
     let alice = fleet.user(0);
     assert_eq!(alice.ask(gateways[0].address(), 0).await.0, 401);
-    assert!(redis.dump().iter().all(|entry| entry.kind != "string"), "no lease is left");
+    no_lease_is_left(&redis).await;
     assert_eq!(alice.ask(gateways[1].address(), 0).await.0, 200);
     assert_eq!(alice.ask(gateways[2].address(), 0).await.0, 200);
     assert_eq!(fleet.exchanges(), 2);
@@ -71,6 +71,41 @@ async fn who_waits_for_a_refused_exchange_asks_for_itself() {
     assert_eq!(within("the refusal", refused).await.unwrap(), Some(401));
     assert_eq!(within("the other one", served).await.unwrap(), Some(200));
     assert_eq!(fleet.exchanges(), 2);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_second_exchange_of_which_nothing_is_shared() {
+    let redis = Redis::start();
+    let fleet = Fleet::sharing(&redis.url());
+    // Its tokens can't be kept, as it does not say how long they live.
+    fleet.provider.set_expires_in(None);
+    let gateways = fleet.three().await;
+    let (first, others, alice) = (Gate::new(), Gate::new(), fleet.user(0));
+    for gate in [&first, &others, &others] {
+        let reply = Reply::Held(gate.clone(), Box::new(Reply::Usual));
+        fleet.provider.script(Endpoint::Token, reply);
+    }
+    let mut asked = vec![ask(&alice, gateways[0].address())];
+    first.arrived(1).await;
+    for gateway in &gateways[1..] {
+        asked.push(ask(&alice, gateway.address()));
+        gateway.metrics_when(WAITS).await;
+        let busy =
+            "\nobo_gateway_shared_cache_requests_total{operation=\"claim\",outcome=\"busy\"} ";
+        gateway.metrics_when(busy).await;
+    }
+    assert_eq!(fleet.exchanges(), 1);
+    let since = Instant::now();
+    first.open();
+    // One has the lease now and is held; the other one asks beside it, long before it gives it up.
+    others.arrived(2).await;
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+    others.open();
+    for served in asked {
+        assert_eq!(within("an answer", served).await.unwrap(), Some(200));
+    }
+    assert_eq!(fleet.exchanges(), 3);
+    fleet.assert_tokens_are_the_users();
 }
 
 #[tokio::test]
@@ -166,6 +201,17 @@ fn one_lease(redis: &Redis) -> Vec<u8> {
     entries.retain(|entry| entry.kind == "string");
     assert_eq!(entries.len(), 1, "{entries:?}");
     entries.swap_remove(0).key
+}
+
+/// Waits until there is no entry: a lease is given back behind the answer.
+async fn no_lease_is_left(redis: &Redis) {
+    let gone = async {
+        while redis.dump().iter().any(|entry| entry.kind == "string") {
+            // Redis is asked, as it tells nobody; the interval only spares the processor.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within("the lease to be given back", gone).await;
 }
 
 /// Waits until the end of `lease` was put off.

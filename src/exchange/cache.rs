@@ -27,9 +27,9 @@ use crate::clock::UnixTime;
 use crate::limits;
 use crate::secret::SecretHeader;
 
-/// What an entry costs beside its token, in bytes: four keys, four times, two
+/// What an entry costs beside its token, in bytes: four keys, five times, two
 /// tags, pointers, the slack of maps.
-const ENTRY_OVERHEAD: usize = 528;
+const ENTRY_OVERHEAD: usize = 536;
 
 /// A token that an exchange gave, and how long it lives by itself.
 #[derive(Clone, Debug)]
@@ -69,6 +69,14 @@ pub(super) struct Departure {
     tags: Tags,
 }
 
+/// A token of the cache, as it is compared with another that might take its place.
+pub(super) struct Held {
+    header: SecretHeader,
+    asked_at: UnixTime,
+    /// Its own expiry or the inbound token's.
+    expires_at: UnixTime,
+}
+
 /// A token of the cache that may be used, and how old it is.
 #[derive(Debug)]
 pub(super) enum Found {
@@ -102,16 +110,22 @@ impl Granted {
         (!left.is_zero()).then_some(left)
     }
 
-    /// Whether it may be used, and ends later than one that ends at `held`.
+    /// Whether it may be used, and is better than `held`: another token that ends later, or was asked
+    /// for later, as both may end with the inbound token.
     pub(super) fn is_of_use(
         &self,
         inbound_expires_at: UnixTime,
-        held: Option<UnixTime>,
+        held: Option<&Held>,
         now: UnixTime,
     ) -> bool {
         let ages = self.ages(inbound_expires_at);
         ages.is_some_and(|ages| {
-            now < ages.fresh_until && held.is_none_or(|held| ages.expires_at > held)
+            let is_better = |held: &Held| {
+                // The same one comes back with another time where it was left by a clock ahead of ours.
+                self.header != held.header
+                    && (ages.expires_at > held.expires_at || self.asked_at > held.asked_at)
+            };
+            now < ages.fresh_until && held.is_none_or(is_better)
         })
     }
 
@@ -149,6 +163,7 @@ struct Entry {
     header: SecretHeader,
     /// Seconds as of [`UnixTime`]; moved on by whoever takes it upon them to renew the token.
     renew_at: AtomicU64,
+    asked_at: UnixTime,
     fresh_until: UnixTime,
     expires_at: UnixTime,
     /// The name of the exchange that gave it.
@@ -286,6 +301,7 @@ impl TokenCache {
         let entry = Entry {
             header: granted.header.clone(),
             renew_at: AtomicU64::new(renew_at.0),
+            asked_at: granted.asked_at,
             fresh_until,
             expires_at,
             flight: departure.flight,
@@ -310,9 +326,11 @@ impl TokenCache {
         self.drop_one(&mut order, key);
     }
 
-    /// When the token under `key` expires, if one is there.
-    pub(super) fn end(&self, key: &Key) -> Option<UnixTime> {
-        self.tokens.get(key).map(|entry| entry.expires_at)
+    /// The token under `key` whatever its age, if one is there.
+    pub(super) fn held(&self, key: &Key) -> Option<Held> {
+        let entry = self.tokens.get(key)?;
+        let (asked_at, expires_at) = (entry.asked_at, entry.expires_at);
+        Some(Held { header: entry.header.clone(), asked_at, expires_at })
     }
 
     /// Drops the token under `key` if it still is `header`: an upstream refused that one. Does

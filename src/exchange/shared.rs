@@ -131,10 +131,10 @@ impl Exchanger {
             left.filter(|left| !self.cache.is_forgotten(*tags, left.granted.asked_at, left.heard));
         let granted = left.map(|left| left.granted);
         let granted = granted.filter(|granted| !self.barred.holds_back(key, granted));
-        // What is in memory is due for a renewal at least: one that ends no later is none.
-        let held = self.cache.end(key);
+        // What is in memory is due for a renewal at least: the same again, or an older one, is none.
+        let held = self.cache.held(key);
         granted
-            .filter(|granted| granted.is_of_use(*inbound_expires_at, held, now))
+            .filter(|granted| granted.is_of_use(*inbound_expires_at, held.as_ref(), now))
             .ok_or(value.seen)
     }
 

@@ -102,6 +102,29 @@ fn a_token_that_outlives_the_inbound_one_is_not_due() {
 }
 
 #[test]
+fn another_token_asked_for_later_is_of_use_where_both_end_with_the_inbound_one() {
+    let (cache, inbound) = (cache(), at(3600));
+    cache.put_plain(key("a"), &granted("a", Some(3600)), inbound, NOW);
+    let held = cache.held(&key("a"));
+    let is_of_use = |token: &str, asked_at: u64, life, now| {
+        let other = Granted { asked_at: at(asked_at), ..granted(token, Some(life)) };
+        other.is_of_use(inbound, held.as_ref(), at(now))
+    };
+    // All of these end at 3600, as the inbound token and what is held do.
+    assert!(is_of_use("b", 3000, 600, 3000));
+    assert!(is_of_use("b", 1, 3599, 3000));
+    assert!(!is_of_use("b", 0, 3600, 3000), "it is as old");
+    assert!(!is_of_use("a", 3000, 600, 3000), "it is the same");
+    assert!(is_of_use("b", 3000, 600, 3569));
+    assert!(!is_of_use("b", 3000, 600, 3570), "it is stale");
+    // An older one that is held ends sooner than one that was asked for with it.
+    assert!(!is_of_use("b", 0, 3599, 3000));
+    assert!(granted("a", Some(3600)).is_of_use(inbound, None, at(3000)), "nothing is held");
+    let short = cache.held(&key("b"));
+    assert!(short.is_none());
+}
+
+#[test]
 fn what_the_provider_refuses_is_dropped() {
     let cache = cache();
     cache.put_plain(key("a"), &granted("a", Some(3600)), FAR, NOW);

@@ -19,8 +19,15 @@ use crate::secret::{SecretHeader, TokenDigest};
 pub(super) enum Bar {
     /// This one.
     Token(TokenDigest),
-    /// All that were asked for until then.
+    /// All that were asked for until then, by any replica's clock.
     AskedUntil(UnixTime),
+}
+
+/// What is held back under a key: neither bar lifts the other.
+#[derive(Clone, Copy, Default)]
+struct Both {
+    token: Option<TokenDigest>,
+    asked_until: Option<UnixTime>,
 }
 
 /// What is held back, for [`limits::BARRED_FOR`].
@@ -29,7 +36,7 @@ pub(super) struct Barred(Mutex<Bars>);
 
 #[derive(Default)]
 struct Bars {
-    by_key: HashMap<Key, (Instant, Bar)>,
+    by_key: HashMap<Key, (Instant, Both)>,
     by_time: VecDeque<(Instant, Key)>,
 }
 
@@ -43,13 +50,30 @@ impl Bar {
     pub(super) fn holds_back(self, granted: &Granted) -> bool {
         match self {
             Self::Token(_) => self == Self::of(&granted.header),
-            Self::AskedUntil(time) => granted.asked_at <= time,
+            // Where the writer's clock is ahead, the token is older than it says: so it may be by the
+            // most that is believed. One that comes from the store says `now` where the writer said a
+            // later time: with that more is held back, and never less.
+            Self::AskedUntil(time) => granted.asked_at <= time.plus(limits::SHARED_CLOCK_SKEW),
         }
     }
 }
 
+impl Both {
+    fn add(&mut self, bar: Bar) {
+        match bar {
+            Bar::Token(token) => self.token = Some(token),
+            Bar::AskedUntil(time) => self.asked_until = self.asked_until.max(Some(time)),
+        }
+    }
+
+    fn holds_back(self, granted: &Granted) -> bool {
+        let bars = [self.token.map(Bar::Token), self.asked_until.map(Bar::AskedUntil)];
+        bars.into_iter().flatten().any(|bar| bar.holds_back(granted))
+    }
+}
+
 impl Barred {
-    /// Holds back what `bar` says under `key`, in place of what was held back there.
+    /// Holds back what `bar` says under `key`: of single tokens the last one, of times the latest.
     pub(super) fn add(&self, key: Key, bar: Bar) {
         let (now, mut bars) = (Instant::now(), self.lock());
         while let Some(&(since, old)) = bars.by_time.front()
@@ -62,14 +86,16 @@ impl Barred {
                 bars.by_key.remove(&old);
             }
         }
-        bars.by_key.insert(key, (now, bar));
+        let (since, both) = bars.by_key.entry(key).or_insert((now, Both::default()));
+        *since = now;
+        both.add(bar);
         bars.by_time.push_back((now, key));
     }
 
     /// Whether `granted` is not to be used under `key`.
     pub(super) fn holds_back(&self, key: &Key, granted: &Granted) -> bool {
-        let bar = self.lock().by_key.get(key).map(|(_, bar)| *bar);
-        bar.is_some_and(|bar| bar.holds_back(granted))
+        let both = self.lock().by_key.get(key).map(|(_, both)| *both);
+        both.is_some_and(|both| both.holds_back(granted))
     }
 
     fn lock(&self) -> MutexGuard<'_, Bars> {
@@ -108,9 +134,23 @@ mod tests {
             |of: &str, token, asked_at| barred.holds_back(&key(of), &granted(token, asked_at));
         assert!(held("a", "Bearer x", 20));
         assert!(!held("a", "Bearer y", 1));
+        let skew = limits::SHARED_CLOCK_SKEW.as_secs();
         assert!(held("b", "Bearer y", 10));
-        assert!(!held("b", "Bearer y", 11));
+        assert!(held("b", "Bearer y", 10 + skew), "by a clock that is ahead");
+        assert!(!held("b", "Bearer y", 11 + skew));
         assert!(!held("c", "Bearer x", 1));
+    }
+
+    #[test]
+    fn one_bar_does_not_lift_another() {
+        let barred = Barred::default();
+        let held = |token, asked_at| barred.holds_back(&key("a"), &granted(token, asked_at));
+        barred.add(key("a"), Bar::AskedUntil(UnixTime(1000)));
+        barred.add(key("a"), Bar::Token(TokenDigest::of(b"Bearer x")));
+        barred.add(key("a"), Bar::AskedUntil(UnixTime(900)));
+        assert!(held("Bearer y", 1000), "who was shut out still is");
+        assert!(held("Bearer x", 5000), "and the refused token is refused");
+        assert!(!held("Bearer y", 5000));
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Exchanger {
             }
             Way::Ours(session, lease) => {
                 let moment = self.cache.moment();
-                let outcome = while_held(self.store.session(), &lease, call).await;
+                let outcome = while_held(session.beside(), &lease, call).await;
                 match &outcome {
                     Ok(granted) => {
                         self.leave(session, (&sought, moment), granted, Some(lease)).await;
@@ -161,7 +161,17 @@ impl Exchanger {
             }
             return;
         };
-        let Some(mut writing) = self.store.session() else { return };
+        let writing = self.store.session();
+        // The lease is of the store that was in force when it was got, the token goes where others
+        // look for it now.
+        let is_moved = !writing.as_ref().is_some_and(|writing| writing.is_beside(&session));
+        let lease = if is_moved && let Some(lease) = lease {
+            give_back(session.beside(), lease);
+            None
+        } else {
+            lease
+        };
+        let Some(mut writing) = writing else { return };
         let stored = tokio::spawn(async move {
             let (owner, maker) = (key.to_bytes(), flight.to_bytes());
             let entry = Entry { owner: &owner, maker: &maker };
@@ -204,11 +214,10 @@ impl Exchanger {
 
 /// What `call` comes to, while the others are told that it is under way.
 async fn while_held(
-    session: Option<Session>,
+    mut session: Session,
     lease: &Lease,
     call: impl Future<Output = Outcome>,
 ) -> Outcome {
-    let Some(mut session) = session else { return call.await };
     let holding = async {
         loop {
             sleep(limits::SHARED_LEASE / 4).await;

@@ -13,6 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::try_join_all;
 use redis::{Cmd, RedisResult, Value as Answer};
 
+use super::budget::Budget;
 use super::connection::Connection;
 use super::failure::Failure;
 use super::script::{Script, sha1_hex};
@@ -117,6 +118,18 @@ enum Claimed {
 }
 
 impl Session {
+    /// Other dealings with the same store, whatever the configuration names by now, with all of
+    /// `cache.redis.timeout` before them.
+    pub fn beside(&self) -> Self {
+        let budget = Budget::new(self.site.settings.timeout);
+        Self { site: Arc::clone(&self.site), budget, metrics: self.metrics.clone() }
+    }
+
+    /// Whether `other` is with the same store, of the same configuration.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.site, &other.site)
+    }
+
     /// The value of `entry`, or the right to make it. One that is of no use to the asker is passed
     /// over if it is named.
     ///

@@ -12,6 +12,9 @@ use crate::support::within;
 
 const WAITS: &str = "\nobo_gateway_requests_in_flight 1\n";
 
+const BUSY: &str =
+    "\nobo_gateway_shared_cache_requests_total{operation=\"claim\",outcome=\"busy\"} ";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_dies_in_its_exchange_is_followed_by_another() {
     let redis = Redis::start();
@@ -89,10 +92,7 @@ async fn nobody_waits_for_a_second_exchange_of_which_nothing_is_shared() {
     first.arrived(1).await;
     for gateway in &gateways[1..] {
         asked.push(ask(&alice, gateway.address()));
-        gateway.metrics_when(WAITS).await;
-        let busy =
-            "\nobo_gateway_shared_cache_requests_total{operation=\"claim\",outcome=\"busy\"} ";
-        gateway.metrics_when(busy).await;
+        gateway.metrics_when(BUSY).await;
     }
     assert_eq!(fleet.exchanges(), 1);
     let since = Instant::now();
@@ -106,6 +106,36 @@ async fn nobody_waits_for_a_second_exchange_of_which_nothing_is_shared() {
     }
     assert_eq!(fleet.exchanges(), 3);
     fleet.assert_tokens_are_the_users();
+}
+
+#[tokio::test]
+async fn a_lease_is_held_at_the_store_where_it_was_got() {
+    let redis = Redis::start();
+    let fleet = Fleet::sharing(&redis.url());
+    let (first, second) = (fleet.gateway().await, fleet.gateway().await);
+    let (refused, slow, alice) = (Gate::new(), Gate::new(), fleet.user(0));
+    let refusal = Reply::Answer(Answer::aadsts(400, "invalid_grant", 50_013));
+    for (gate, reply) in [(&refused, refusal), (&slow, Reply::Usual)] {
+        fleet.provider.script(Endpoint::Token, Reply::Held(gate.clone(), Box::new(reply)));
+    }
+    let before = ask(&alice, first.address());
+    refused.arrived(1).await;
+    let served = ask(&alice, second.address());
+    second.metrics_when(BUSY).await;
+    // The configuration names no store any more while one waits.
+    let with = fleet.file();
+    let without: String =
+        with.split_inclusive('\n').filter(|line| !line.contains("redis: ")).collect();
+    assert_ne!(with, without);
+    second.write_file(&without);
+    second.reload();
+    refused.open();
+    slow.arrived(1).await;
+    is_renewed(&redis, &one_lease(&redis)).await;
+    slow.open();
+    assert_eq!(within("the refusal", before).await.unwrap(), Some(401));
+    assert_eq!(within("the other one", served).await.unwrap(), Some(200));
+    no_lease_is_left(&redis).await;
 }
 
 #[tokio::test]

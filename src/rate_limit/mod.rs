@@ -35,6 +35,8 @@ use crate::limits;
 use crate::rejection::{Code, Extra, Rejection};
 use crate::shared_store::SharedStore;
 
+pub use self::together::TRIAL;
+
 /// What the file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {

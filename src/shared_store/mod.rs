@@ -38,7 +38,7 @@ pub use self::failure::Failure;
 pub use self::notices::{Audience, Heard, Notice, POSITION_BYTES, Part, Position};
 pub use self::script::Script;
 pub use self::seal::EncryptionKey;
-pub use self::trial::{Tried, try_out};
+pub use self::trial::{ScriptTrial, Tried, try_out};
 pub use self::url::{StoreAddress, WrongUrl};
 
 /// `cache.redis` of the routes file.

@@ -124,7 +124,8 @@ async fn try_upstream(
 async fn try_shared_cache(resolved: &Resolved, deadline: Instant) -> Vec<Check> {
     let mut found = Found::of(Kind::Cache, "redis");
     if let Some(settings) = &resolved.shared_store
-        && timeout_at(deadline, shared_cache::check(settings, &mut found)).await.is_err()
+        && let tried = shared_cache::check(settings, &resolved.snapshot, &mut found)
+        && timeout_at(deadline, tried).await.is_err()
     {
         too_late(&mut found);
     }

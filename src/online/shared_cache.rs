@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use super::found::Found;
+use crate::rate_limit::{Reach, TRIAL};
 use crate::shared_store::{Failure, StoreSettings, try_out};
+use crate::snapshot::Snapshot;
 
-/// Tries it: is it there, does it answer in time, and may we do there what we do.
-pub(super) async fn check(settings: &StoreSettings, found: &mut Found) {
-    let tried = try_out(settings).await;
+/// Tries it: is it there, does it answer in time, and may we do there what we do for the routes of
+/// `snapshot`.
+pub(super) async fn check(settings: &StoreSettings, snapshot: &Snapshot, found: &mut Found) {
+    let mut limits = snapshot.routes.iter().filter_map(|route| route.rate_limit.as_ref());
+    let counts = limits.any(|limit| limit.allowance().reach == Reach::Fleet);
+    let tried = try_out(settings, if counts { &[TRIAL] } else { &[] }).await;
     let address = settings.address.shown();
     match tried.answered {
         Ok(took) if took < settings.timeout => {
@@ -27,13 +32,18 @@ pub(super) async fn check(settings: &StoreSettings, found: &mut Found) {
     match tried.used {
         None => {}
         Some(Ok(took)) => {
-            found.ok("use", format!("an entry was written, read and dropped in {}", shown(took)));
+            let what = if counts { ", and a request was counted" } else { "" };
+            let took = shown(took);
+            found.ok(
+                "use",
+                format!("an entry was written, read and dropped, and the stream of what is to be forgotten read{what}, in {took}"),
+            );
         }
         Some(Err(failure)) => found.fail(
             "use",
-            format!("an entry can't be written, read and dropped: {failure}"),
+            format!("what the gateway does there can't be done: {failure}"),
             format!(
-                "it has to be a master with room, and the user needs `+eval +evalsha +get +set +del +pttl +pexpire +type +xadd +xread +xrange +xrevrange` on keys `{}*`",
+                "it has to be a master with room, and the user needs `+ping +get +set +del +pttl +pexpire +eval +evalsha +type +xadd +xread +xrange +xrevrange +time` on keys `{}*`",
                 settings.key_prefix
             ),
         ),

@@ -6,9 +6,9 @@
 //! costs no signature checks, and a request that is then refused counts too; users and clients
 //! are counted once they are verified and allowed, so that nobody can use up what is another's.
 //!
-//! What is counted is counted in this process alone, and lasts over a reload that leaves the
-//! limit as it is. How memory stays bounded under a flood of callers is decided in `buckets.rs`; how
-//! replicas count together, where the file says so, in `together.rs`.
+//! What is counted lasts over a reload that leaves the limit as it is. Each process counts for itself,
+//! unless the file says that replicas count together: how they do is decided in `together.rs`. How
+//! memory stays bounded under a flood of callers is decided in `buckets.rs`.
 
 mod buckets;
 mod together;
@@ -34,6 +34,8 @@ use crate::identity::{CallerKind, Identity};
 use crate::limits;
 use crate::rejection::{Code, Extra, Rejection};
 use crate::shared_store::SharedStore;
+
+pub use self::together::TRIAL;
 
 /// What the file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use super::buckets::{Buckets, Key};
 use super::{Allowance, Plain, SinceStart};
 use crate::observe::shared_cache::Operation;
 use crate::rejection::Rejection;
-use crate::shared_store::{Script, SharedStore};
+use crate::shared_store::{Script, ScriptTrial, SharedStore};
 
 /// The kind of names of buckets.
 const KIND: &str = "limit";
@@ -56,6 +56,11 @@ const TAKE: Script = Script::new(
      redis.call('SET', KEYS[1], value, 'PX', string.format('%.0f', math.ceil(used / 1000000)))\n\
      return {taken, used}",
 );
+
+/// Tries whether the store lets us count: one request of a bucket of one, which is full again after a
+/// millisecond.
+pub const TRIAL: ScriptTrial =
+    ScriptTrial { kind: KIND, script: TAKE, arguments: &[b"1000000", b"1000000"] };
 
 /// What the store says of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

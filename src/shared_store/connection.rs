@@ -40,7 +40,7 @@ impl Connection {
                 }
                 if address.database != 0 {
                     return Err(wrong(
-                        "the server is a node of a cluster, which has no databases: write `redis-cluster://…` without one",
+                        "the server is a node of a cluster, which has no databases: write `redis-cluster://` and no number of one",
                     ));
                 }
                 Self::open_cluster(&address.as_cluster()).await
@@ -124,11 +124,21 @@ async fn is_cluster_node(server: &mut Dialled) -> RedisResult<bool> {
     let mut question = Cmd::new();
     question.arg("CLUSTER").arg("INFO");
     match server.req_packed_command(&question).await.and_then(Value::extract_error) {
-        Ok(_state) => Ok(true),
+        Ok(state) => Ok(is_state_of_a_cluster(&state)),
         // It says that it is none, or that we may not ask; what we may ask works or is told of.
         Err(error) if error.code().is_some() => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether that is what a node says to `CLUSTER INFO`: something between may say yes to everything.
+fn is_state_of_a_cluster(answer: &Value) -> bool {
+    let text = match answer {
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes),
+        Value::VerbatimString { text, .. } => text.into(),
+        _ => return false,
+    };
+    text.lines().any(|line| line.starts_with("cluster_state:") || line == "cluster_enabled:1")
 }
 
 /// A connection to the master of `service`, which `sentinel` tells.
@@ -165,4 +175,23 @@ async fn master_of(address: &StoreAddress, sentinel: &Host, service: &str) -> Re
 
 fn wrong(what: &'static str) -> RedisError {
     io::Error::other(what).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_of_a_cluster_is_one_that_says_so() {
+        let said = |text: &str| is_state_of_a_cluster(&Value::BulkString(text.into()));
+        assert!(said("cluster_state:fail\r\ncluster_slots_assigned:0\r\n"));
+        assert!(said("# Cluster\r\ncluster_enabled:1\r\n"));
+        assert!(!said("cluster_enabled:0\r\n"));
+        for other in ["", "OK", "value", "no cluster_state:ok"] {
+            assert!(!said(other), "{other}");
+        }
+        for other in [Value::Okay, Value::Nil, Value::Int(1), Value::Array(Vec::new())] {
+            assert!(!is_state_of_a_cluster(&other), "{other:?}");
+        }
+    }
 }

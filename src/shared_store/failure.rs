@@ -2,6 +2,8 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use crate::limits;
+
 /// Why a command has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
@@ -26,7 +28,7 @@ impl Failure {
     /// What `error` means.
     #[allow(clippy::wildcard_enum_match_arm, reason = "kinds of the library, which adds some")]
     pub(super) fn of(error: &RedisError) -> Self {
-        let what = error.to_string();
+        let what = shown(&error.to_string());
         if error.is_timeout() {
             return Self::Late;
         }
@@ -69,6 +71,23 @@ impl Failure {
     }
 }
 
+/// A text that the store may have written, for the log: cut, and on one line.
+fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for (count, character) in text.chars().enumerate() {
+        if count == limits::MAX_SHOWN_CHARS {
+            shown.push('…');
+            break;
+        }
+        match character {
+            ' '..='~' => shown.push(character),
+            // Also what is printable beyond ASCII: bidirectional marks would reorder the line.
+            other => shown.extend(other.escape_unicode()),
+        }
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -88,5 +107,26 @@ mod tests {
         assert!(!Failure::of(&oom).counts());
         let gone: RedisError = io::Error::from(io::ErrorKind::ConnectionReset).into();
         assert!(matches!(Failure::of(&gone), Failure::Lost(_)));
+    }
+
+    #[test]
+    fn what_the_store_says_is_cut_and_on_one_line() {
+        let said = |text: &str| {
+            let error = redis::make_extension_error("ERR".to_owned(), Some(text.to_owned()));
+            Failure::of(&error).to_string()
+        };
+        assert!(said("unknown command").ends_with("unknown command"));
+        let forged = said("no\r\nlevel=INFO all is well\u{202e}\u{1b}[31m");
+        assert!(forged.contains("no\\u{d}\\u{a}level=INFO"), "{forged}");
+        assert!(forged.chars().all(|c| matches!(c, ' '..='~')), "{forged}");
+        let long = said(&"x".repeat(limits::MAX_SHOWN_CHARS * 100));
+        assert_eq!(long.chars().count(), limits::MAX_SHOWN_CHARS + 1);
+        assert!(long.ends_with('…'));
+        let moved = RedisError::from((
+            ErrorKind::Server(ServerErrorKind::Moved),
+            "no",
+            "x".repeat(limits::MAX_SHOWN_CHARS * 100),
+        ));
+        assert!(Failure::of(&moved).to_string().len() < limits::MAX_SHOWN_CHARS * 2 + 100);
     }
 }

@@ -34,8 +34,12 @@ struct Shared {
     /// The keeper is told that a connection was dropped.
     lost: Notify,
     complained: Mutex<Option<Instant>>,
-    metrics: Metrics,
+    gauge: Gauge,
 }
+
+/// `shared_cache_up`, as long as the link is the one in force: requests that began before a reload
+/// keep theirs for a while, and it says nothing of the store that is configured now.
+struct Gauge(Mutex<Option<Metrics>>);
 
 #[derive(Clone)]
 enum State {
@@ -64,7 +68,7 @@ impl Link {
             state: watch::Sender::new(State::Connecting),
             lost: Notify::new(),
             complained: Mutex::default(),
-            metrics,
+            gauge: Gauge(Mutex::new(Some(metrics))),
         });
         let keeper = keep(Arc::clone(&shared), address, patience, board);
         let keeper = tokio::spawn(keeper).abort_handle();
@@ -95,6 +99,11 @@ impl Link {
         self.shared.complain(what);
     }
 
+    /// From now on another link tells whether the store is in use, or none does.
+    pub(super) fn retire(&self) {
+        self.shared.gauge.leave();
+    }
+
     async fn live(&self, budget: &mut Budget) -> Option<Arc<Live>> {
         let mut state = self.shared.state.subscribe();
         let is_known = |state: &State| !matches!(state, State::Connecting);
@@ -109,9 +118,19 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.keeper.abort();
-        if matches!(*self.shared.state.borrow(), State::Up(_)) {
-            self.shared.metrics.shared_cache_up(false);
+    }
+}
+
+impl Gauge {
+    fn tell(&self, is_up: bool) {
+        let metrics = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(metrics) = &*metrics {
+            metrics.shared_cache_up(is_up);
         }
+    }
+
+    fn leave(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -144,7 +163,7 @@ impl Shared {
             is_this
         });
         if dropped {
-            self.metrics.shared_cache_up(false);
+            self.gauge.tell(false);
             tracing::warn!(
                 "the shared cache (`cache.redis`) is left out until it answers again, requests are served without it: {failure}"
             );
@@ -178,7 +197,7 @@ async fn keep(shared: Arc<Shared>, address: StoreAddress, patience: Duration, bo
                 let since = Instant::now();
                 let live = Live { connection, failures: AtomicU32::new(0) };
                 shared.state.send_replace(State::Up(Arc::new(live)));
-                shared.metrics.shared_cache_up(true);
+                shared.gauge.tell(true);
                 tracing::info!("the shared cache (`cache.redis`) is in use: {}", address.shown());
                 tokio::select! {
                     () = shared.lost.notified() => {}
@@ -232,5 +251,57 @@ pub(super) async fn connect(
     match timeout(patience, connection.ask(&ping)).await {
         Ok(answer) => answer.map(|_pong| connection).map_err(|error| Failure::of(&error)),
         Err(_elapsed) => Err(Failure::Late),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::observe::Metrics;
+    use crate::shared_store::{EncryptionKey, SharedStore, StoreAddress, StoreSettings};
+
+    use super::*;
+
+    fn settings(key_prefix: &str) -> StoreSettings {
+        StoreSettings {
+            // Nobody gets to connect: the tests end before they wait for anything.
+            address: StoreAddress::parse("redis://127.0.0.1:1").unwrap(),
+            encryption_keys: vec![EncryptionKey::parse(&"k".repeat(43)).unwrap()],
+            key_prefix: key_prefix.to_owned(),
+            timeout: Duration::from_millis(50),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_of_a_former_configuration_does_not_say_whether_the_store_is_in_use() {
+        let metrics = Metrics::default();
+        let up = || {
+            let text = metrics.encode();
+            let line =
+                text.lines().find_map(|line| line.strip_prefix("obo_gateway_shared_cache_up "));
+            line.map(ToOwned::to_owned)
+        };
+        let store = SharedStore::new(metrics.clone());
+        store.configure(Some(settings("a:")));
+        assert_eq!(up().as_deref(), Some("0"));
+        let before = store.session().unwrap();
+        before.site.link.shared.gauge.tell(true);
+        assert_eq!(up().as_deref(), Some("1"));
+        // The same again leaves it.
+        store.configure(Some(settings("a:")));
+        assert_eq!(up().as_deref(), Some("1"));
+
+        store.configure(Some(settings("b:")));
+        assert_eq!(up().as_deref(), Some("0"));
+        before.site.link.shared.gauge.tell(true);
+        assert_eq!(up().as_deref(), Some("0"));
+        let now = store.session().unwrap();
+        now.site.link.shared.gauge.tell(true);
+        drop(before);
+        assert_eq!(up().as_deref(), Some("1"));
+
+        store.configure(None);
+        now.site.link.shared.gauge.tell(false);
+        drop(now);
+        assert_eq!(up(), None);
     }
 }

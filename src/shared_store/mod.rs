@@ -38,7 +38,7 @@ pub use self::failure::Failure;
 pub use self::notices::{Audience, Heard, Notice, POSITION_BYTES, Part, Position};
 pub use self::script::Script;
 pub use self::seal::EncryptionKey;
-pub use self::trial::{Tried, try_out};
+pub use self::trial::{ScriptTrial, Tried, try_out};
 pub use self::url::{StoreAddress, WrongUrl};
 
 /// `cache.redis` of the routes file.
@@ -84,16 +84,23 @@ impl SharedStore {
     /// Puts `settings` in force; a store that is the same keeps its connection. Opens none itself, and
     /// has to be called within a runtime.
     pub fn configure(&self, settings: Option<StoreSettings>) {
+        let before = self.site.load_full();
         let Some(settings) = settings else {
             self.site.store(None);
+            if let Some(site) = before {
+                site.link.retire();
+            }
             self.metrics.shared_cache_gone();
             return;
         };
-        if self.site.load().as_ref().is_some_and(|site| site.settings == settings) {
+        if before.as_ref().is_some_and(|site| site.settings == settings) {
             return;
         }
         // There is a key at least, or there are no settings.
         let Some(keyring) = Keyring::new(&settings.encryption_keys) else { return };
+        if let Some(site) = before {
+            site.link.retire();
+        }
         self.metrics.shared_cache_up(false);
         let keyring = Arc::new(keyring);
         let audience = Arc::clone(&self.audience);

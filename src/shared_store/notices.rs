@@ -25,7 +25,7 @@ use crate::observe::shared_cache::{Operation, SharedOutcome};
 const FIELD: &str = "v";
 
 /// Puts up a notice; what stands in its place and is no stream is dropped.
-const ANNOUNCE: Script = Script::new(
+pub(super) const ANNOUNCE: Script = Script::new(
     "if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then redis.call('DEL', KEYS[1]) end\n\
      local id = redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[2], '*', 'v', ARGV[1])\n\
      redis.call('PEXPIRE', KEYS[1], ARGV[3])\n\
@@ -56,7 +56,8 @@ pub struct Notice {
 pub struct Heard {
     /// The notices that can be opened, in their order.
     pub notices: Vec<Notice>,
-    /// How far it was read.
+    /// How far that is: where the last of them stands. Whoever can write to the store has no say in
+    /// it, as others believe what was asked for behind the notices that it had heard of.
     pub until: Position,
     /// Which part of all that is.
     pub part: Part,
@@ -135,7 +136,7 @@ impl Board {
     ) -> Result<(), Failure> {
         let caught_up = timeout(limits::SHARED_STORE_LONGEST_ANSWER, async {
             if *at > Position::default() && self.is_there(connection, *at).await? {
-                return self.read_next(connection, at, None).await.map(|_count| ());
+                return self.read_next(connection, at, None).await;
             }
             self.read_all(connection, at).await
         });
@@ -192,26 +193,44 @@ impl Board {
             }
             loop {
                 let wait = limits::SHARED_NOTICES_WAIT;
+                let (before, since) = (*at, Instant::now());
                 let read = self.read_next(&mut connection, at, Some(wait));
                 match timeout(wait + limits::SHARED_STORE_CONNECT_TIMEOUT, read).await {
-                    Ok(Ok(0)) => break,
-                    Ok(Ok(_count)) => {}
-                    Ok(Err(error)) if is_of_wrong_type(&error) => {
-                        sleep(wait).await;
-                        break;
-                    }
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) if is_of_wrong_type(&error) => {}
                     Ok(Err(error)) => return Failure::of(&error),
                     Err(_elapsed) => return Failure::Late,
                 }
+                if *at > before {
+                    continue;
+                }
+                // It was to wait, and did not: without this one it would be asked without an end.
+                if since.elapsed() < wait / 2 {
+                    sleep(wait).await;
+                }
+                break;
             }
         }
     }
 
+    /// Asks all that it takes to read, and waits for nothing.
+    pub(super) async fn try_reading(
+        connection: &mut Connection,
+        key_prefix: &str,
+    ) -> Result<(), Failure> {
+        let (name, at) = (name(key_prefix), Position::default());
+        for question in [newest(&name, 1), one(&name, at), next(&name, at, 1, None)] {
+            match connection.ask(&question).await {
+                Ok(_entries) => {}
+                Err(error) if is_of_wrong_type(&error) => {}
+                Err(error) => return Err(Failure::of(&error)),
+            }
+        }
+        Ok(())
+    }
+
     async fn is_there(&self, connection: &mut Connection, at: Position) -> RedisResult<bool> {
-        let mut question = Cmd::new();
-        let at = at.to_string();
-        question.arg("XRANGE").arg(&self.name).arg(&at).arg(&at).arg("COUNT").arg(1);
-        match connection.ask(&question).await {
+        match connection.ask(&one(&self.name, at)).await {
             Ok(answer) => Ok(matches!(answer, Answer::Array(entries) if !entries.is_empty())),
             Err(error) if is_of_wrong_type(&error) => Ok(false),
             Err(error) => Err(error),
@@ -219,10 +238,8 @@ impl Board {
     }
 
     async fn read_all(&self, connection: &mut Connection, at: &mut Position) -> RedisResult<()> {
-        let mut question = Cmd::new();
         let most = limits::MAX_FORGETTINGS;
-        question.arg("XREVRANGE").arg(&self.name).arg("+").arg("-").arg("COUNT").arg(most);
-        let entries = match connection.ask(&question).await {
+        let entries = match connection.ask(&newest(&self.name, most)).await {
             Ok(Answer::Array(mut entries)) => {
                 entries.reverse();
                 entries
@@ -241,24 +258,19 @@ impl Board {
         Ok(())
     }
 
-    /// Reads what came after `at`, and waits for it if that is said; how many there were.
+    /// Reads what came after `at`, and waits for it if that is said.
     async fn read_next(
         &self,
         connection: &mut Connection,
         at: &mut Position,
         wait: Option<Duration>,
-    ) -> RedisResult<usize> {
-        let mut question = Cmd::new();
-        question.arg("XREAD").arg("COUNT").arg(limits::MAX_FORGETTINGS);
-        if let Some(wait) = wait {
-            question.arg("BLOCK").arg(wait.as_millis().to_string());
-        }
-        question.arg("STREAMS").arg(&self.name).arg(at.to_string());
+    ) -> RedisResult<()> {
+        let question = next(&self.name, *at, limits::MAX_FORGETTINGS, wait);
         let entries = entries_of(connection.ask(&question).await?);
         if !entries.is_empty() {
             self.tell(&entries, at, Part::Next).await;
         }
-        Ok(entries.len())
+        Ok(())
     }
 
     /// Opens `entries`, and gives them to whoever listens.
@@ -273,7 +285,8 @@ impl Board {
                 None => self.complain("it has another form"),
             }
         }
-        let heard = Heard { notices, until: *at, part };
+        let until = until(&notices, *at, part);
+        let heard = Heard { notices, until, part };
         let Some(audience) = self.audience.get().cloned() else { return };
         let told = tokio::task::spawn_blocking(move || {
             if let Some(audience) = audience.upgrade() {
@@ -330,9 +343,45 @@ impl std::fmt::Display for Position {
     }
 }
 
+/// How far replicas have heard by `notices`, read up to `at`.
+fn until(notices: &[Notice], at: Position, part: Part) -> Position {
+    let opened = notices.iter().map(|notice| notice.position).max();
+    opened.unwrap_or_else(|| match part {
+        Part::All | Part::Next => Position::default(),
+        // What may have been lost is another with each such reading: one place each, before all that
+        // the store gives.
+        Part::Newest => Position { milliseconds: 0, sequence: at.milliseconds },
+    })
+}
+
 /// Fixed, as all replicas must find it: it says nothing of anybody.
 fn name(key_prefix: &str) -> String {
     format!("{key_prefix}forgotten")
+}
+
+/// Asks for the newest entries, the newest one first.
+fn newest(name: &str, most: usize) -> Cmd {
+    let mut question = Cmd::new();
+    question.arg("XREVRANGE").arg(name).arg("+").arg("-").arg("COUNT").arg(most);
+    question
+}
+
+/// Asks for the entry at this place.
+fn one(name: &str, at: Position) -> Cmd {
+    let (mut question, at) = (Cmd::new(), at.to_string());
+    question.arg("XRANGE").arg(name).arg(&at).arg(&at).arg("COUNT").arg(1);
+    question
+}
+
+/// Asks for what came after `at`, and has the store wait for it if that is said.
+fn next(name: &str, at: Position, most: usize, wait: Option<Duration>) -> Cmd {
+    let mut question = Cmd::new();
+    question.arg("XREAD").arg("COUNT").arg(most);
+    if let Some(wait) = wait {
+        question.arg("BLOCK").arg(wait.as_millis().to_string());
+    }
+    question.arg("STREAMS").arg(name).arg(at.to_string());
+    question
 }
 
 /// The entries in the answer of `XREAD` about one stream.
@@ -363,46 +412,4 @@ fn is_of_wrong_type(error: &RedisError) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(text: &str) -> Answer {
-        Answer::BulkString(text.as_bytes().to_vec())
-    }
-
-    #[test]
-    fn positions_are_in_the_order_of_the_store() {
-        let of = |id| Position::of(&text(id));
-        let (one, two, three) = (of("9-0").unwrap(), of("9-10").unwrap(), of("10-2").unwrap());
-        assert!(Position::default() < one && one < two && two < three);
-        for position in [one, two, three] {
-            assert_eq!(Position::of_bytes(position.to_bytes()), position);
-            let id = position.to_string();
-            assert_eq!(Position::of(&text(&id)), Some(position));
-        }
-        for id in ["", "9", "9-", "x-1", "9-1-1", "-"] {
-            assert_eq!(of(id), None, "{id}");
-        }
-    }
-
-    #[test]
-    fn entries_of_another_form_have_a_place_and_say_nothing() {
-        let entry = |fields: &[&str]| {
-            let fields = fields.iter().map(|it| text(it)).collect();
-            Answer::Array(vec![text("5-1"), Answer::Array(fields)])
-        };
-        let good = entry(&["v", "sealed"]);
-        assert_eq!(parts(&good).unwrap().1, Some(b"sealed".as_slice()));
-        for fields in [&["w", "sealed"][..], &["v"], &[], &["v", "a", "v", "b"]] {
-            assert_eq!(parts(&entry(fields)).unwrap().1, None, "{fields:?}");
-        }
-        assert!(parts(&Answer::Array(vec![text("x")])).is_none());
-        assert!(parts(&Answer::Nil).is_none());
-        let answer = Answer::Array(vec![Answer::Array(vec![
-            text("name"),
-            Answer::Array(vec![good.clone(), good]),
-        ])]);
-        assert_eq!(entries_of(answer).len(), 2);
-        assert!(entries_of(Answer::Nil).is_empty());
-    }
-}
+mod tests;

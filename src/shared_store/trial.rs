@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::entries::{CLAIM, DELETE, STORE};
 use super::failure::Failure;
 use super::link::connect;
+use super::notices::{ANNOUNCE, Board};
 use super::script::{Script, sha1_hex};
 use super::seal::Keyring;
 use super::{StoreSettings, name_of};
@@ -20,22 +21,33 @@ use crate::limits;
 /// How long what is tried is kept, if it can't be dropped.
 const KEPT: &[u8] = b"1000";
 
+/// A script of another part of the program, to be tried on an entry of `kind`.
+#[derive(Clone, Copy, Debug)]
+pub struct ScriptTrial {
+    /// What it is run on.
+    pub kind: &'static str,
+    /// What is run.
+    pub script: Script,
+    /// With these; what it leaves has to end by itself.
+    pub arguments: &'static [&'static [u8]],
+}
+
 /// What a trial found, one after the other.
 #[derive(Debug)]
 pub struct Tried {
     /// How long a question and its answer took, or why none came.
     pub answered: Result<Duration, Failure>,
-    /// How long it took to write, read and drop an entry, or why that can't be done; `None` if nothing
-    /// answered.
+    /// How long it took to write, read and drop an entry, to read what is to be forgotten, and to run
+    /// what else was to be tried; or why that can't be done. `None` if nothing answered.
     pub used: Option<Result<Duration, Failure>>,
 }
 
-/// Tries the store of `settings` once.
+/// Tries the store of `settings` once, and `others` there.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future closes the connection; what was written ends by itself.
-pub async fn try_out(settings: &StoreSettings) -> Tried {
+pub async fn try_out(settings: &StoreSettings, others: &[ScriptTrial]) -> Tried {
     let patience = limits::SHARED_STORE_CONNECT_TIMEOUT;
     let mut connection = match connect(&settings.address, patience).await {
         Ok(connection) => connection,
@@ -48,19 +60,24 @@ pub async fn try_out(settings: &StoreSettings) -> Tried {
         Err(_elapsed) => Err(Failure::Late),
     };
     let began = Instant::now();
-    let used = timeout(patience, used(connection, settings)).await;
+    let used = timeout(patience, used(connection, settings, others)).await;
     let used = used.unwrap_or(Err(Failure::Late)).map(|()| began.elapsed());
     Tried { answered, used: Some(used) }
 }
 
-async fn used(connection: Connection, settings: &StoreSettings) -> Result<(), Failure> {
+async fn used(
+    connection: Connection,
+    settings: &StoreSettings,
+    others: &[ScriptTrial],
+) -> Result<(), Failure> {
     let refused = |what: &str| Failure::Refused(what.to_owned());
     let keyring = Keyring::new(&settings.encryption_keys);
     let keyring = keyring.ok_or_else(|| refused("there is no encryption key that can be used"))?;
     let mut owner = [0; 32];
     rand::fill(&mut owner).map_err(|_unspecified| refused("the system gave no random bytes"))?;
     let digest = keyring.first().digest(&[&owner]);
-    let [value, lease] = ["token", "lease"].map(|kind| name_of(settings, kind, &digest));
+    let name = |kind| name_of(settings, kind, &digest);
+    let [value, lease, notices] = ["token", "lease", "forgotten"].map(name);
     let keys = [value.as_str(), lease.as_str()];
     let sealed = keyring.seal(&value, &owner).map_err(|error| refused(&error.to_string()))?;
     let run = async |script: Script, keys: &[&str], arguments: &[&[u8]]| {
@@ -68,10 +85,22 @@ async fn used(connection: Connection, settings: &StoreSettings) -> Result<(), Fa
         answer.map_err(|error| Failure::of(&error))
     };
     run(CLAIM, &keys, &[&owner, KEPT, b""]).await?;
+    // Once more, as one who comes while the lease is held.
+    run(CLAIM, &keys, &[&owner, KEPT, b""]).await?;
     run(STORE, &keys, &[&sealed, KEPT, &owner]).await?;
     let answer = run(CLAIM, &keys, &[&owner, KEPT, b""]).await?;
     let read = if let Answer::Array(parts) = answer { parts.into_iter().nth(1) } else { None };
     let is_same = matches!(&read, Some(Answer::BulkString(read)) if keyring.open(&value, read).is_ok_and(|read| read == owner));
     run(DELETE, &[value.as_str()], &[sha1_hex(&sealed).as_bytes()]).await?;
-    if is_same { Ok(()) } else { Err(refused("what was written was not read again")) }
+    if !is_same {
+        return Err(refused("what was written was not read again"));
+    }
+    // Without these a gateway never takes the store into use, or does not hear of what is to be
+    // forgotten.
+    run(ANNOUNCE, &[notices.as_str()], &[&sealed, b"1", KEPT]).await?;
+    Board::try_reading(&mut connection.clone(), &settings.key_prefix).await?;
+    for other in others {
+        run(other.script, &[name(other.kind).as_str()], other.arguments).await?;
+    }
+    Ok(())
 }

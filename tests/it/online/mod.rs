@@ -1,6 +1,7 @@
 //! `check --online`, in this process: each check once where all is well and once where it is not.
 //! The program around it is tested in `cli/online.rs`.
 
+mod cache;
 mod credentials;
 mod providers;
 mod tokens;

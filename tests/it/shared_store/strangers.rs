@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -15,6 +15,8 @@ use crate::support::within;
 enum Says {
     /// These bytes each time.
     Always(Vec<u8>),
+    /// These bytes to each command, however many come together.
+    ToEach(Vec<u8>),
     /// These bytes without an end.
     Endlessly(Vec<u8>),
     Random,
@@ -61,18 +63,68 @@ async fn whatever_a_peer_says_that_is_no_redis_requests_are_served() {
     }
 }
 
+#[tokio::test]
+async fn who_never_waits_for_the_next_notice_is_not_asked_without_an_end() {
+    // An entry of a stream that is none of ours, and stands where it stood before.
+    let entry = "*1\r\n*2\r\n$1\r\na\r\n*1\r\n*2\r\n$3\r\n5-1\r\n*2\r\n$1\r\nv\r\n$1\r\nx\r\n";
+    for (name, says) in [
+        ("fine with everything", "+OK\r\n"),
+        ("knows of nothing", "$-1\r\n"),
+        ("a list of everything", "*2\r\n$1\r\na\r\n*-1\r\n"),
+        ("an entry without a position", "*1\r\n*2\r\n$1\r\na\r\n*1\r\n$1\r\nx\r\n"),
+        ("the same entry each time", entry),
+    ] {
+        let (peer, asked) = peer_asked(Says::ToEach(says.into()), b"XREAD");
+        let fleet = Fleet::sharing(&format!("redis://{}", peer.address()));
+        let gateway = fleet.gateway_without_redis().await;
+        let reads = || asked.load(Ordering::SeqCst);
+        let served = async {
+            let mut first = None;
+            for number in 0.. {
+                assert_eq!(
+                    fleet.user(number % 20).ask(gateway.address(), 0).await.0,
+                    200,
+                    "{name}"
+                );
+                if first.is_none() && reads() > 0 {
+                    first = Some(Instant::now());
+                }
+                if first.is_some_and(|first| first.elapsed() > Duration::from_millis(300)) {
+                    return;
+                }
+            }
+        };
+        within(name, served).await;
+        // One that is not paused for asks thousands of times.
+        assert!(reads() <= 5, "{name}: {}", reads());
+    }
+}
+
 /// A peer, and how often it was asked anything.
 fn peer(says: Says) -> (Server, Arc<AtomicUsize>) {
+    peer_asked(says, b"")
+}
+
+/// A peer, and how often it was asked something with this word in it.
+fn peer_asked(says: Says, word: &'static [u8]) -> (Server, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&asked);
     let server = Server::start(Arc::new(move |mut stream| {
         let (says, counter) = (says.clone(), Arc::clone(&counter));
         Box::pin(async move {
             let mut buffer = [0; 4096];
-            while let Ok(1..) = stream.read(&mut buffer).await {
-                counter.fetch_add(1, Ordering::SeqCst);
+            while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                let mut read = buffer[..length].windows(word.len().max(1));
+                if word.is_empty() || read.any(|part| part == word) {
+                    counter.fetch_add(1, Ordering::SeqCst);
+                }
                 let written = match &says {
                     Says::Always(bytes) => stream.write_all(bytes).await,
+                    Says::ToEach(bytes) => {
+                        let lines = buffer[..length].split(|byte| *byte == b'\n');
+                        let commands = lines.filter(|line| line.starts_with(b"*")).count();
+                        stream.write_all(&bytes.repeat(commands)).await
+                    }
                     Says::Endlessly(bytes) => loop {
                         if let Err(error) = stream.write_all(bytes).await {
                             break Err(error);

@@ -8,8 +8,8 @@ use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value};
 
 use super::connection::Connection;
 
-/// A script of Redis (Lua). All of its keys must be of one hash slot: names that
-/// [`Naming`](super::Naming) makes of one owner are.
+/// A script of Redis (Lua). All of its keys must be of one hash slot: names of
+/// entries of one owner are.
 #[derive(Clone, Copy, Debug)]
 pub struct Script(&'static str);
 

@@ -231,18 +231,29 @@ fn an_outage_is_over_when_it_is_over() -> Result<(), String> {
 }
 
 fn without_redis_nothing_fails_and_it_is_left_alone() -> Result<(), String> {
-    let settings =
-        Settings { redis_down_at: minute(4), restart_at: minute(5), minutes: 20, ..quiet() };
+    let settings = Settings {
+        users: 2000,
+        rate: 100.0,
+        redis_down_at: minute(4),
+        restart_at: minute(5),
+        minutes: 20,
+        ..quiet()
+    };
     let (world, sum) = ran(&settings, true);
     holds(sum.of(Outcome::Failed) == 0, || format!("none fails: {sum:?}"))?;
-    // Each of the 60 at most once more for each restarted replica.
-    holds(sum.calls > 60 && sum.calls <= 60 * 4, || format!("60 tokens: {sum:?}"))?;
-    // Each replica fails a few times, and then probes once a second at most, if anybody asks.
-    let down = world.tally.sum(4, 7).all_operations();
-    holds(down > 0 && down <= 6 * 10 + 3 * 180, || format!("{down} operations while it is down"))?;
-    let waited = world.tally.sum(4, 7).longest;
+    // Each token at most once more for each replica and its successor.
+    let tokens = world.asked_for.len() as u64;
+    holds(sum.calls > tokens && sum.calls <= tokens * 7, || format!("{tokens} tokens: {sum:?}"))?;
+    // Thousands ask for tokens meanwhile. Each of six replicas fails a few times, with what is under way
+    // then, and tries to connect after 0.1 s to 5 s.
+    let down = world.tally.sum(4, 7);
+    let (asked, operations) = (down.of(Outcome::Exchanged), down.all_operations());
+    let most = 6 * (20 + 6 + 180 / 2);
+    holds(asked > 2000 && operations > 0 && operations <= most, || {
+        format!("{operations} operations of {most} while it is down, {asked} exchanges")
+    })?;
     let most = settings.redis_timeout + settings.latency * 20;
-    holds(waited < most, || format!("somebody waited for {waited:?}"))
+    holds(down.longest < most, || format!("somebody waited for {:?}", down.longest))
 }
 
 fn a_seed_is_a_run() -> Result<(), String> {

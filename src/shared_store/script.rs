@@ -8,7 +8,8 @@ use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value};
 
 use super::connection::Connection;
 
-/// A script of Redis (Lua). All of its keys must be of one hash slot, as names of one owner are.
+/// A script of Redis (Lua). All of its keys must be of one hash slot: names that are made of one
+/// owner are.
 #[derive(Clone, Copy, Debug)]
 pub struct Script(&'static str);
 

@@ -8,7 +8,7 @@ use super::process::{Ended, Process, program};
 use crate::support::client_auth::Pair;
 
 /// What the files take from the environment, and nothing else of ours.
-const VARIABLES: [(&str, &str); 16] = [
+const VARIABLES: [(&str, &str); 18] = [
     ("AZURE_TENANT_ID", "11111111-2222-3333-4444-555555555555"),
     ("AZURE_CLIENT_ID", "66666666-7777-8888-9999-000000000000"),
     ("AZURE_CLIENT_SECRET", "example-secret"),
@@ -25,6 +25,8 @@ const VARIABLES: [(&str, &str); 16] = [
     ("APP_ORIGIN", "https://app.example.com"),
     ("PUBLIC_URL", "https://mcp.example.com"),
     ("MCP_CLIENT_ID", "77777777-7777-8888-9999-000000000000"),
+    ("REDIS_URL", "redis://gateway:example-secret@127.0.0.1:6379"),
+    ("CACHE_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
 ];
 
 /// What they may take from it, and is not set here: the defaults are what is tried.

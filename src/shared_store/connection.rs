@@ -133,10 +133,12 @@ async fn is_cluster_node(server: &mut Dialled) -> RedisResult<bool> {
 
 /// Whether that is what a node says to `CLUSTER INFO`: something between may say yes to everything.
 fn is_state_of_a_cluster(answer: &Value) -> bool {
-    let text = match answer {
-        Value::BulkString(bytes) => String::from_utf8_lossy(bytes),
-        Value::VerbatimString { text, .. } => text.into(),
-        _ => return false,
+    let text = if let Value::BulkString(bytes) = answer {
+        String::from_utf8_lossy(bytes)
+    } else if let Value::VerbatimString { text, .. } = answer {
+        text.into()
+    } else {
+        return false;
     };
     text.lines().any(|line| line.starts_with("cluster_state:") || line == "cluster_enabled:1")
 }

@@ -120,6 +120,7 @@ enum Claimed {
 impl Session {
     /// Other dealings with the same store, whatever the configuration names by now, with all of
     /// `cache.redis.timeout` before them.
+    #[must_use]
     pub fn beside(&self) -> Self {
         let budget = Budget::new(self.site.settings.timeout);
         Self { site: Arc::clone(&self.site), budget, metrics: self.metrics.clone() }

@@ -4,9 +4,13 @@
 //! [`Identity`] by itself proves nothing. What proves that a token was verified is
 //! [`Authenticated`](crate::authn::Authenticated), which only `authn/` can make.
 
+mod claims;
+
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+
+pub use claims::Claims;
 
 use crate::clock::UnixTime;
 
@@ -39,15 +43,19 @@ pub struct Identity {
     /// The roles that were given.
     pub roles: Vec<String>,
     /// All claims of the token.
-    pub claims: Map<String, Value>,
+    pub claims: Claims,
     /// `exp`: the token is worth nothing from this second on (clock skew not added).
     pub expires_at: UnixTime,
 }
 
 impl Identity {
-    /// The claim called `name`: as it stands, else as a dotted path into nested objects.
-    pub fn claim(&self, name: &str) -> Option<&Value> {
-        claim(&self.claims, name)
+    /// The claim called `name`, as [`claim`] finds it.
+    pub fn claim(&self, name: &str) -> Option<Value> {
+        let (first, _) = name.split_once('.').unwrap_or((name, ""));
+        let there = [name, first]
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), self.claims.get(name)?)));
+        claim(&there.collect(), name).cloned()
     }
 }
 

@@ -99,6 +99,8 @@ impl Contestant {
         let before = self.before(world);
         self.seat.empty_log()?;
         let mut marks = Vec::with_capacity(2);
+        // Two workers have the load's core as well.
+        let _awake = (self.workers == 1).then(load::awake);
         let latencies = self
             .load
             .run_for(settings.ramp, settings.round, || {

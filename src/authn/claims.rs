@@ -97,7 +97,7 @@ pub(super) fn identity(
         kind,
         scopes,
         roles,
-        claims,
+        claims: claims.into(),
         expires_at,
     })
 }

@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
-use serde_json::{Map, Value};
 
 use crate::clock::{SharedClock, UnixTime};
+use crate::identity::Identity;
 use crate::limits;
 use crate::secret::{InboundToken, TokenDigest};
 
@@ -94,7 +94,7 @@ impl VerifiedTokens {
         })?;
         // One before it in the list that takes the token, and has not judged it yet, goes first.
         let is_chosen =
-            !providers.iter().take(place).any(|own| takes(own, &entry.vouched.unproved().claims));
+            !providers.iter().take(place).any(|own| takes(own, entry.vouched.unproved()));
         let holds = is_chosen
             && provider.generation() == Some(entry.generation)
             && self.clock.now() < entry.vouched.unproved().expires_at;
@@ -169,9 +169,11 @@ impl VerifiedTokens {
     }
 }
 
-/// Whether this provider would be chosen for these claims, were it the first. When in doubt it
+/// Whether this provider would be chosen for such a token, were it the first. When in doubt it
 /// would, and the token is verified anew.
-fn takes(provider: &Provider, claims: &Map<String, Value>) -> bool {
-    claims::issuer(claims).map_or(true, |issuer| provider.issues(issuer))
-        && claims::meets_audience(claims, provider.settings()).unwrap_or(true)
+fn takes(provider: &Provider, identity: &Identity) -> bool {
+    let audience = || identity.claims.get("aud").map(|value| ("aud".to_owned(), value));
+    provider.issues(&identity.issuer)
+        && claims::meets_audience(&audience().into_iter().collect(), provider.settings())
+            .unwrap_or(true)
 }

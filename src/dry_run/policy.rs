@@ -106,7 +106,7 @@ pub(super) fn checks(policy: &Policy, identity: &Identity) -> Vec<Check> {
             "roles" => (listed(roles), listed(&identity.roles)),
             "claims" => {
                 let (name, wanted) = claim.map_or(("", &[][..]), |(name, it)| (name, it));
-                let found = identity.claim(name).map(ToString::to_string);
+                let found = identity.claim(name).map(|value| value.to_string());
                 (format!("{name}: {}", listed(wanted)), one(found.as_deref()))
             }
             _ => (

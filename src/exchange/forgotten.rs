@@ -302,10 +302,9 @@ fn digest(purpose: &str, parts: &[&str]) -> NameDigest {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use serde_json::Map;
 
     use super::*;
-    use crate::identity::CallerKind;
+    use crate::identity::{CallerKind, Claims};
 
     pub(in crate::exchange) fn identity(tenant: Option<&str>, user: &str) -> Identity {
         Identity {
@@ -317,7 +316,7 @@ pub(super) mod tests {
             kind: CallerKind::User,
             scopes: Vec::new(),
             roles: Vec::new(),
-            claims: Map::new(),
+            claims: Claims::default(),
             expires_at: UnixTime(0),
         }
     }

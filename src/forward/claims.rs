@@ -23,7 +23,7 @@ pub struct ForwardedClaim {
 /// [`super::headers::clean_request`] removed what the caller sent under these names.
 pub(super) fn add(headers: &mut HeaderMap, claims: &[ForwardedClaim], identity: &Identity) {
     for entry in claims {
-        let value = identity.claim(&entry.claim).and_then(text);
+        let value = identity.claim(&entry.claim).as_ref().and_then(text);
         if let Some(value) = value.and_then(|text| HeaderValue::try_from(text).ok()) {
             headers.insert(&entry.header, value);
         }

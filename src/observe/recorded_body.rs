@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
     use crate::clock::UnixTime;
-    use crate::identity::{CallerKind, Identity};
+    use crate::identity::{CallerKind, Claims, Identity};
     use crate::observe::access_log::{AccessLog, Observer};
     use crate::observe::field::FieldSet;
     use crate::observe::metrics::{CacheResult, Metrics};
@@ -181,7 +181,7 @@ mod tests {
             kind: CallerKind::User,
             scopes: vec![],
             roles: vec![],
-            claims: serde_json::Map::new(),
+            claims: Claims::default(),
             expires_at: UnixTime(0),
         }));
         tokio::time::advance(Duration::from_millis(30)).await;

@@ -225,9 +225,9 @@ fn without_names(text: &str, identity: Option<&Identity>) -> String {
                 text = text.replace(id.as_str(), HIDDEN);
             }
         }
-        for (claim, value) in &identity.claims {
+        for (claim, value) in identity.claims.iter() {
             if !says_nothing_of_a_person(claim) {
-                hide_quoted(&mut text, value);
+                hide_quoted(&mut text, &value);
             }
         }
     }
@@ -238,7 +238,8 @@ fn without_names(text: &str, identity: Option<&Identity>) -> String {
 fn path_without_names(path: &str, identity: Option<&Identity>) -> String {
     let Some(identity) = identity else { return without_names(path, None) };
     let personal = identity.claims.iter().filter(|(claim, _)| !says_nothing_of_a_person(claim));
-    let claims = personal.filter_map(|(_, value)| value.as_str());
+    let values: Vec<Value> = personal.map(|(_, value)| value).collect();
+    let claims = values.iter().filter_map(Value::as_str);
     let ids = [&identity.user, &identity.client_id].into_iter().flatten().map(String::as_str);
     let names: Vec<&str> = claims.chain(ids).filter(|name| !name.is_empty()).collect();
     let is_name = |segment: &str| {
@@ -337,7 +338,7 @@ mod tests {
             kind: CallerKind::User,
             scopes: Vec::new(),
             roles: Vec::new(),
-            claims: claims.as_object().unwrap().clone(),
+            claims: claims.as_object().unwrap().clone().into(),
             expires_at: UnixTime(0),
         }
     }
@@ -422,7 +423,8 @@ mod tests {
     fn nothing_that_a_terminal_obeys_is_shown_and_long_methods_are_cut_everywhere() {
         let refusals = Refusals::default();
         let mut alice = alice();
-        alice.claims.insert("name".to_owned(), "Al\u{202e}ice".into());
+        alice.claims =
+            serde_json::Map::from_iter([("name".to_owned(), "Al\u{202e}ice".into())]).into();
         let method = "M".repeat(300);
         let reason = format!("`Al\u{202e}ice` \u{9b}31m \u{1b}[0m, method {method} refused: zoë");
         let mut one = refused(&reason, "/a\u{85}b\u{2066}c\u{200f}/é", Some(&alice));

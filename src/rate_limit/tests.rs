@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::clock::UnixTime;
+use crate::identity::Claims;
 use crate::observe::Metrics;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -56,7 +57,7 @@ fn identity(
         kind,
         scopes: Vec::new(),
         roles: Vec::new(),
-        claims: serde_json::Map::new(),
+        claims: Claims::default(),
         expires_at: UnixTime(0),
     }
 }

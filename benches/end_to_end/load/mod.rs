@@ -5,6 +5,7 @@
 //! which proxy it speaks to, nor what is made of the latencies.
 
 mod answer;
+mod awake;
 mod connection;
 mod open_loop;
 mod plan;
@@ -24,6 +25,7 @@ use crate::tls::TlsClient;
 use crate::users::User;
 
 pub(crate) use answer::{get, refuses, send};
+pub(crate) use awake::awake;
 pub(crate) use plan::{Asked, Bearer};
 
 use plan::Planned;

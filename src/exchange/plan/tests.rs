@@ -2,10 +2,9 @@
 
 mod whose;
 
-use serde_json::Map;
-
 use super::*;
 use crate::clock::UnixTime;
+use crate::identity::Claims;
 use crate::secret::Secret;
 
 fn identity(kind: CallerKind) -> Identity {
@@ -18,7 +17,7 @@ fn identity(kind: CallerKind) -> Identity {
         kind,
         scopes: Vec::new(),
         roles: Vec::new(),
-        claims: Map::new(),
+        claims: Claims::default(),
         expires_at: UnixTime(1),
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use proptest::prelude::*;
-use serde_json::Map;
 
 use crate::authn::{Caller, Issuing, Provider, ProviderSettings};
 use crate::clock::{SystemClock, UnixTime};
@@ -15,7 +14,7 @@ use crate::exchange::{
     AppCallers, ClientCredential, ExchangePlan, ExchangeSettings, InNameOf, OAuthClient,
     OAuthClients, Requested, UserGrant,
 };
-use crate::identity::{CallerKind, Identity};
+use crate::identity::{CallerKind, Claims, Identity};
 use crate::observe::metrics::Metrics;
 use crate::rejection::Code;
 use crate::secret::{InboundToken, Secret};
@@ -133,7 +132,7 @@ impl ACaller {
             kind: if self.is_app { CallerKind::App } else { CallerKind::User },
             scopes: Vec::new(),
             roles: Vec::new(),
-            claims: Map::new(),
+            claims: Claims::default(),
             expires_at: UnixTime(1_000),
         };
         Caller::forged(token, identity)

@@ -1,0 +1,120 @@
+//! All claims of a verified token, as small as they can be kept: one for each cached token, and most
+//! requests ask for none of them.
+
+use std::ops::Range;
+
+use serde_json::{Map, Value};
+
+/// The claims of one token. Each is JSON text, read when it is asked for: as a map of values they
+/// would take four times the room, in a hundred pieces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Name, value, name, value, …; the values as JSON.
+    text: Box<str>,
+    /// Where each ends, in bytes.
+    ends: Box<[Ends]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ends {
+    name: u32,
+    value: u32,
+}
+
+impl Claims {
+    /// The claim of just this name.
+    pub fn get(&self, name: &str) -> Option<Value> {
+        let (_, value) = self.texts().find(|(own, _)| *own == name)?;
+        serde_json::from_str(value).ok()
+    }
+
+    /// All of them, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Value)> {
+        self.texts().filter_map(|(name, value)| Some((name, serde_json::from_str(value).ok()?)))
+    }
+
+    /// Names, and values as JSON. What would not be as [`Self::from`] left it, is not there.
+    fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        let part = |range: Range<u32>| self.text.get(range.start as usize..range.end as usize);
+        let mut begin = 0;
+        self.ends.iter().map_while(move |ends| {
+            let name = part(begin..ends.name)?;
+            begin = ends.value;
+            Some((name, part(ends.name..ends.value)?))
+        })
+    }
+}
+
+impl From<Map<String, Value>> for Claims {
+    fn from(claims: Map<String, Value>) -> Self {
+        let mut text = String::new();
+        // A token is far shorter than that.
+        let end = |text: &String| u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let put = |(name, value): (String, Value)| {
+            text.push_str(&name);
+            let name = end(&text);
+            text.push_str(&value.to_string());
+            Ends { name, value: end(&text) }
+        };
+        let ends = claims.into_iter().map(put).collect();
+        Self { text: text.into(), ends }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn claims(value: Value) -> Claims {
+        let Value::Object(members) = value else { panic!("{value}") };
+        members.into()
+    }
+
+    #[test]
+    fn a_claim_is_found_by_its_whole_name_alone() {
+        let claims = claims(json!({"a": 1, "ab": "\"x\"", "b": {"a": [null, true]}, "": 2}));
+        assert_eq!(claims.get("a"), Some(json!(1)));
+        assert_eq!(claims.get("ab"), Some(json!("\"x\"")));
+        assert_eq!(claims.get("b"), Some(json!({"a": [null, true]})));
+        assert_eq!(claims.get(""), Some(json!(2)));
+        for absent in ["a1", "abb", "c", "1", "A"] {
+            assert_eq!(claims.get(absent), None, "{absent}");
+        }
+        assert_eq!(Claims::default().get(""), None);
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(any::<String>(), inner, 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out(members in prop::collection::btree_map(any::<String>(), value(), 0..8)) {
+            let map: Map<String, Value> = members.into_iter().collect();
+            let claims = Claims::from(map.clone());
+            let again: Map<String, Value> =
+                claims.iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            prop_assert_eq!(&again, &map);
+            for (name, value) in &map {
+                prop_assert_eq!(&claims.get(name), &Some(value.clone()));
+            }
+        }
+    }
+}

@@ -592,16 +592,15 @@ pub const SHARED_VALUE_BLOCK_BYTES: usize = 512;
 /// for it.
 pub const SHARED_STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longest wait of the library for one answer of a cluster. Whoever asks for a request has a far
-/// shorter one (`cache.redis.timeout`), and who reads as entries come waits so long at most.
+/// Longest wait until it is found of which servers the shared cache is, and until all is read that is
+/// put up there for replicas. No request waits for either.
 pub const SHARED_STORE_LONGEST_ANSWER: Duration = Duration::from_secs(10);
 
-/// How often a command to a cluster follows a redirection or is tried at a node anew; requests wait no
-/// longer than `cache.redis.timeout` for all of that.
-pub const SHARED_STORE_CLUSTER_RETRIES: u32 = 3;
+/// Most masters of a cluster that is a shared cache; Redis itself advises against more.
+pub const MAX_SHARDS: usize = 1000;
 
-/// After so many failures in a row the shared cache is left out of the way of requests: one more of
-/// them would wait as long for nothing.
+/// After so many failures in a row a server of the shared cache is left out of the way of requests: one
+/// more of them would wait as long for nothing.
 pub const SHARED_STORE_FAILURES: u32 = 5;
 
 /// First pause before the shared cache is connected to again; doubles up to [`SHARED_STORE_PAUSE_MAX`],

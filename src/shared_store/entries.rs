@@ -10,12 +10,14 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures_util::future::try_join_all;
+use futures_util::future::{join, join_all};
 use redis::{Cmd, RedisResult, Value as Answer};
+use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::connection::Connection;
 use super::failure::Failure;
+use super::link::Link;
 use super::script::{Script, sha1_hex};
 use super::{Session, Site};
 use crate::limits;
@@ -167,10 +169,16 @@ impl Session {
         let former = if useless.is_none() { site.former_names(entry) } else { Vec::new() };
         let passed_over = useless.filter(|seen| seen.name == name);
         let mut passed_over = passed_over.map(|seen| seen.sha1.clone()).unwrap_or_default();
-        let ask =
-            |connection| ask_all(connection, [&name, &lease.name], &lease, &passed_over, &former);
-        let (claimed, values) = site.link.ask(&mut self.budget, ask).await?;
-        let mut claimed = Claimed::of(claimed)?;
+        let (claimed, values) = {
+            let began = Instant::now();
+            let (mut budget, all) = (self.budget, self.budget);
+            let ask = |connection| ask_one(connection, [&name, &lease.name], &lease, &passed_over);
+            let claim = site.link.ask(&mut budget, &name, ask);
+            let both = join(claim, get_all(&site.link, all, &former)).await;
+            self.budget = all.since(began);
+            both
+        };
+        let mut claimed = Claimed::of(claimed?)?;
         if let Claimed::Found(value) = claimed {
             match self.opened(&name, &value) {
                 Some(value) => return Ok(Claim::Found(value)),
@@ -178,10 +186,11 @@ impl Session {
                 None => passed_over = sha1_hex(&value),
             }
             let ask = |connection| ask_one(connection, [&name, &lease.name], &lease, &passed_over);
-            claimed = Claimed::of(site.link.ask(&mut self.budget, ask).await?)?;
+            claimed = Claimed::of(site.link.ask(&mut self.budget, &name, ask).await?)?;
         }
+        // One that can't be asked for is one that is not there.
         let mut former = former.iter().zip(values);
-        let found = former.find_map(|(name, value)| self.opened_answer(name, &value));
+        let found = former.find_map(|(name, value)| self.opened_answer(name, &value.ok()?));
         match (claimed, found) {
             (Claimed::Found(value), _) => {
                 let value = self.opened(&name, &value).ok_or_else(Failure::strange)?;
@@ -197,24 +206,33 @@ impl Session {
         }
     }
 
-    /// The value of `entry`, if there is one.
+    /// The values of `entry`, of which there may be one for each key.
     ///
     /// # Errors
     ///
-    /// Why the store does not say.
-    pub async fn find(&mut self, entry: Entry<'_>) -> Result<Option<Value>, Failure> {
+    /// Why the store says of none of them whether it is there.
+    pub async fn find(&mut self, entry: Entry<'_>) -> Result<Vec<Value>, Failure> {
         let site = Arc::clone(&self.site);
         let mut names = site.former_names(entry);
         names.insert(0, site.value_name(entry));
-        let ask = |connection| get_all(connection, &names);
-        let answers = site.link.ask(&mut self.budget, ask).await;
-        let found = answers.map(|values| {
-            let mut answered = names.iter().zip(values);
-            answered.find_map(|(name, value)| self.opened_answer(name, &value))
-        });
-        let outcome = |found: &Option<Value>| match found {
-            Some(_) => SharedOutcome::Hit,
-            None => SharedOutcome::Miss,
+        let began = Instant::now();
+        let all = self.budget;
+        let answers = get_all(&site.link, all, &names).await;
+        self.budget = all.since(began);
+        let mut failed = None;
+        let mut values = Vec::new();
+        for (name, answer) in names.iter().zip(answers) {
+            match answer {
+                Ok(answer) => values.extend(self.opened_answer(name, &answer)),
+                Err(failure) => failed = Some(failure),
+            }
+        }
+        let found = match failed {
+            Some(failure) if values.is_empty() => Err(failure),
+            Some(_) | None => Ok(values),
+        };
+        let outcome = |found: &Vec<Value>| {
+            if found.is_empty() { SharedOutcome::Miss } else { SharedOutcome::Hit }
         };
         self.count(Operation::Claim, found.as_ref().map(outcome));
         found
@@ -241,7 +259,8 @@ impl Session {
         let holder = lease.map(|lease| lease.holder).unwrap_or_default();
         let arguments = [&*sealed, time.as_bytes(), holder.as_bytes()];
         let keys = [name.as_str(), lease_name.as_str()];
-        let stored = site.link.ask(&mut self.budget, |it| STORE.run(it, &keys, &arguments)).await;
+        let stored =
+            site.link.ask(&mut self.budget, &name, |it| STORE.run(it, &keys, &arguments)).await;
         self.count(Operation::Store, stored.as_ref().map(|_one| SharedOutcome::Done));
         stored.map(|_one| ())
     }
@@ -274,7 +293,7 @@ impl Session {
     ) -> Result<bool, Failure> {
         let keys = [lease.name.as_str()];
         let ask = |connection| script.run(connection, &keys, arguments);
-        let answer = self.site.link.ask(&mut self.budget, ask).await;
+        let answer = self.site.link.ask(&mut self.budget, &lease.name, ask).await;
         self.count(Operation::Lease, answer.as_ref().map(|_number| SharedOutcome::Done));
         answer.map(|changed| changed == Answer::Int(1))
     }
@@ -288,7 +307,7 @@ impl Session {
         let keys = [seen.name.as_str()];
         let arguments = [seen.sha1.as_bytes()];
         let ask = |connection| DELETE.run(connection, &keys, &arguments);
-        let answer = self.site.link.ask(&mut self.budget, ask).await;
+        let answer = self.site.link.ask(&mut self.budget, &seen.name, ask).await;
         self.count(Operation::Delete, answer.as_ref().map(|_number| SharedOutcome::Done));
         answer.map(|_number| ())
     }
@@ -363,18 +382,6 @@ impl Claimed {
     }
 }
 
-/// Both at once: one round trip.
-async fn ask_all(
-    connection: Connection,
-    keys: [&str; 2],
-    lease: &Lease,
-    passed_over: &str,
-    former: &[String],
-) -> RedisResult<(Answer, Vec<Answer>)> {
-    let claim = ask_one(connection.clone(), keys, lease, passed_over);
-    futures_util::future::try_join(claim, get_all(connection, former)).await
-}
-
 async fn ask_one(
     connection: Connection,
     keys: [&str; 2],
@@ -386,11 +393,13 @@ async fn ask_one(
     CLAIM.run(connection, &keys, &arguments).await
 }
 
-/// They may be of several hash slots, so it is a command for each.
-async fn get_all(connection: Connection, names: &[String]) -> RedisResult<Vec<Answer>> {
-    try_join_all(names.iter().map(|name| {
-        let mut connection = connection.clone();
-        async move { connection.ask(Cmd::new().arg("GET").arg(name)).await }
+/// What is there under each of `names`, at once: they may be of several servers.
+async fn get_all(link: &Link, budget: Budget, names: &[String]) -> Vec<Result<Answer, Failure>> {
+    join_all(names.iter().map(|name| async move {
+        let get = |mut connection: Connection| async move {
+            connection.ask(Cmd::new().arg("GET").arg(name)).await
+        };
+        link.ask(&mut { budget }, name, get).await
     }))
     .await
 }

@@ -9,14 +9,18 @@
 //! [`SharedStore`] outlives configurations; [`SharedStore::session`] is one request's dealings with it.
 
 mod budget;
+mod complaints;
 mod connection;
-mod dial;
 mod entries;
 mod failure;
+mod line;
 mod link;
 mod notices;
 mod script;
 mod seal;
+mod servers;
+mod shards;
+mod slots;
 mod trial;
 mod url;
 
@@ -157,7 +161,7 @@ impl Session {
         let name = self.site.name(kind, owner);
         let keys = [name.as_str()];
         let run = |connection| script.run(connection, &keys, arguments);
-        let answer = self.site.link.ask(&mut self.budget, run).await;
+        let answer = self.site.link.ask(&mut self.budget, &name, run).await;
         let answer = answer.and_then(|value| {
             let numbers: Option<Vec<i64>> = redis::from_redis_value(value).ok();
             numbers.as_deref().and_then(read).ok_or_else(|| {

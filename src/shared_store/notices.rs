@@ -6,14 +6,16 @@
 //! something, and all is read again. Decides nothing of what a notice means, and may give one twice.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value as Answer};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::complaints::Complaints;
 use super::connection::Connection;
 use super::failure::Failure;
+use super::link::{find, pause_about};
 use super::script::Script;
 use super::seal::Keyring;
 use super::url::StoreAddress;
@@ -88,7 +90,7 @@ pub(super) struct Board {
     name: String,
     keyring: Arc<Keyring>,
     audience: Audiences,
-    complained: Mutex<Option<Instant>>,
+    complaints: Complaints,
 }
 
 impl SharedStore {
@@ -111,21 +113,36 @@ impl SharedStore {
 
 impl Session {
     async fn announce(&mut self, plain: &[u8]) -> Result<Position, Failure> {
-        let name = name(&self.site.settings.key_prefix);
+        let name = Board::name_in(&self.site.settings.key_prefix);
         let sealed = self.site.keyring.seal(&name, plain);
         let sealed = sealed.map_err(|error| Failure::Refused(error.to_string()))?;
         let most = limits::MAX_FORGETTINGS.to_string();
         let time = limits::SHARED_NOTICES_KEPT.as_millis().to_string();
         let (keys, arguments) = ([name.as_str()], [&*sealed, most.as_bytes(), time.as_bytes()]);
         let ask = |connection| ANNOUNCE.run(connection, &keys, &arguments);
-        let answer = self.site.link.ask(&mut self.budget, ask).await?;
+        let answer = self.site.link.ask(&mut self.budget, &name, ask).await?;
         Position::of(&answer).ok_or_else(Failure::strange)
     }
 }
 
 impl Board {
     pub(super) fn new(key_prefix: &str, keyring: Arc<Keyring>, audience: Audiences) -> Self {
-        Self { name: name(key_prefix), keyring, audience, complained: Mutex::default() }
+        Self {
+            name: Board::name_in(key_prefix),
+            keyring,
+            audience,
+            complaints: Complaints::default(),
+        }
+    }
+
+    /// What the store calls notices: fixed, as all replicas must find it, and it says nothing of anybody.
+    pub(super) fn name_in(key_prefix: &str) -> String {
+        format!("{key_prefix}forgotten")
+    }
+
+    /// What the store calls these.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Reads what came after `at`, or all there is if that is not there any more.
@@ -165,7 +182,7 @@ impl Board {
                 );
                 is_told = true;
             }
-            sleep(pause / 2 + (pause / 2).mul_f64(fastrand::f64())).await;
+            sleep(pause_about(pause)).await;
             pause = (pause * 2).min(limits::SHARED_STORE_PAUSE_MAX);
         }
     }
@@ -177,11 +194,13 @@ impl Board {
         at: &mut Position,
         is_told: &mut bool,
     ) -> Failure {
-        let opened = timeout(limits::SHARED_STORE_LONGEST_ANSWER, Connection::open(address)).await;
-        let mut connection = match opened {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Failure::of(&error),
-            Err(_elapsed) => return Failure::Late,
+        let servers = match find(address).await {
+            Ok(servers) => servers,
+            Err(failure) => return failure,
+        };
+        let mut connection = match servers.connect(address, &self.name).await {
+            Ok(connection) => connection,
+            Err(error) => return Failure::of(&error),
         };
         loop {
             // Also whenever nothing came for a while: the store may have lost what it had.
@@ -216,10 +235,10 @@ impl Board {
     /// Asks all that it takes to read, and waits for nothing.
     pub(super) async fn try_reading(
         connection: &mut Connection,
-        key_prefix: &str,
+        name: &str,
     ) -> Result<(), Failure> {
-        let (name, at) = (name(key_prefix), Position::default());
-        for question in [newest(&name, 1), one(&name, at), next(&name, at, 1, None)] {
+        let at = Position::default();
+        for question in [newest(name, 1), one(name, at), next(name, at, 1, None)] {
             match connection.ask(&question).await {
                 Ok(_entries) => {}
                 Err(error) if is_of_wrong_type(&error) => {}
@@ -300,17 +319,11 @@ impl Board {
 
     /// Says once in a while that a notice is of no use.
     fn complain(&self, why: &str) {
-        let now = Instant::now();
-        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        let pause = limits::SHARED_STORE_COMPLAINT_PAUSE;
-        if complained.is_some_and(|last| now.saturating_duration_since(last) < pause) {
-            return;
+        if self.complaints.is_due() {
+            tracing::warn!(
+                "a notice in the shared cache (`cache.redis`) of what is to be forgotten is passed over: {why}"
+            );
         }
-        *complained = Some(now);
-        drop(complained);
-        tracing::warn!(
-            "a notice in the shared cache (`cache.redis`) of what is to be forgotten is passed over: {why}"
-        );
     }
 }
 
@@ -352,11 +365,6 @@ fn until(notices: &[Notice], at: Position, part: Part) -> Position {
         // the store gives.
         Part::Newest => Position { milliseconds: 0, sequence: at.milliseconds },
     })
-}
-
-/// Fixed, as all replicas must find it: it says nothing of anybody.
-fn name(key_prefix: &str) -> String {
-    format!("{key_prefix}forgotten")
 }
 
 /// Asks for the newest entries, the newest one first.

@@ -8,13 +8,13 @@ use aws_lc_rs::rand;
 use redis::Value as Answer;
 use tokio::time::{Instant, timeout};
 
-use super::connection::Connection;
 use super::entries::{CLAIM, DELETE, STORE};
 use super::failure::Failure;
-use super::link::connect;
+use super::link::{answers, find};
 use super::notices::{ANNOUNCE, Board};
 use super::script::{Script, sha1_hex};
 use super::seal::Keyring;
+use super::servers::Servers;
 use super::{StoreSettings, name_of};
 use crate::limits;
 
@@ -49,24 +49,29 @@ pub struct Tried {
 /// Dropping the future closes the connection; what was written ends by itself.
 pub async fn try_out(settings: &StoreSettings, others: &[ScriptTrial]) -> Tried {
     let patience = limits::SHARED_STORE_CONNECT_TIMEOUT;
-    let mut connection = match connect(&settings.address, patience).await {
-        Ok(connection) => connection,
+    let servers = match find(&settings.address).await {
+        Ok(servers) => servers,
         Err(failure) => return Tried { answered: Err(failure), used: None },
     };
-    let began = Instant::now();
-    let answered = timeout(patience, connection.ask(redis::Cmd::new().arg("PING"))).await;
-    let answered = match answered {
-        Ok(answer) => answer.map(|_pong| began.elapsed()).map_err(|error| Failure::of(&error)),
-        Err(_elapsed) => Err(Failure::Late),
+    let mut connection =
+        match servers.connect(&settings.address, &Board::name_in(&settings.key_prefix)).await {
+            Ok(connection) => connection,
+            Err(error) => return Tried { answered: Err(Failure::of(&error)), used: None },
+        };
+    let answered = async {
+        answers(&mut connection, patience).await?;
+        let began = Instant::now();
+        answers(&mut connection, patience).await.map(|()| began.elapsed())
     };
+    let answered = answered.await;
     let began = Instant::now();
-    let used = timeout(patience, used(connection, settings, others)).await;
+    let used = timeout(patience, used(&servers, settings, others)).await;
     let used = used.unwrap_or(Err(Failure::Late)).map(|()| began.elapsed());
     Tried { answered, used: Some(used) }
 }
 
 async fn used(
-    connection: Connection,
+    servers: &Servers,
     settings: &StoreSettings,
     others: &[ScriptTrial],
 ) -> Result<(), Failure> {
@@ -80,6 +85,12 @@ async fn used(
     let [value, lease, notices] = ["token", "lease", "forgotten"].map(name);
     let keys = [value.as_str(), lease.as_str()];
     let sealed = keyring.seal(&value, &owner).map_err(|error| refused(&error.to_string()))?;
+    let connect = async |name: &str| {
+        let connected = servers.connect(&settings.address, name).await;
+        connected.map_err(|error| Failure::of(&error))
+    };
+    // All of one owner, and so of one slot.
+    let connection = connect(&value).await?;
     let run = async |script: Script, keys: &[&str], arguments: &[&[u8]]| {
         let answer = script.run(connection.clone(), keys, arguments).await;
         answer.map_err(|error| Failure::of(&error))
@@ -98,7 +109,8 @@ async fn used(
     // Without these a gateway never takes the store into use, or does not hear of what is to be
     // forgotten.
     run(ANNOUNCE, &[notices.as_str()], &[&sealed, b"1", KEPT]).await?;
-    Board::try_reading(&mut connection.clone(), &settings.key_prefix).await?;
+    let board = Board::name_in(&settings.key_prefix);
+    Board::try_reading(&mut connect(&board).await?, &board).await?;
     for other in others {
         run(other.script, &[name(other.kind).as_str()], other.arguments).await?;
     }

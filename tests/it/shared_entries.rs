@@ -48,7 +48,7 @@ async fn lease(store: &SharedStore, owner: &'static str) -> Lease {
 
 async fn plain(store: &SharedStore, owner: &'static str) -> Option<Vec<u8>> {
     let found = store.session().unwrap().find(entry(owner)).await.unwrap();
-    found.map(|value| value.plain)
+    found.into_iter().next().map(|value| value.plain)
 }
 
 async fn store(store: &SharedStore, owner: &'static str, plain: &[u8], lease: Option<Lease>) {

@@ -74,7 +74,7 @@ async fn entries_that_cannot_be_opened_are_read_past_and_not_counted_as_heard() 
         Arc::downgrade(&(Arc::clone(&listener) as Arc<dyn Audience>));
     audiences.get_or_init(|| audience);
     let board = Board::new("p:", Arc::clone(&keyring), audiences);
-    let sealed = keyring.seal(&name("p:"), b"notice").unwrap();
+    let sealed = keyring.seal(&Board::name_in("p:"), b"notice").unwrap();
     let entry = |id: &str, sealed: &[u8]| {
         let fields = vec![text(FIELD), Answer::BulkString(sealed.to_vec())];
         Answer::Array(vec![text(id), Answer::Array(fields)])

@@ -1,6 +1,7 @@
 //! What replicas share by way of Redis, and what its absence costs. Real servers, real exchanges:
 //! what was shared is counted at the provider. Ten thousand users are in `tests/replicas/`.
 
+mod cluster;
 mod lease;
 mod outage;
 mod reload;

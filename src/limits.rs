@@ -584,8 +584,8 @@ pub const ALERT_PATIENCE: Duration = Duration::from_secs(1);
 /// kept, what is said of it, and its padding. A longer one is not ours.
 pub const MAX_SHARED_VALUE_BYTES: usize = 64 * 1024;
 
-/// Values of the shared cache are as long as whole blocks of so many bytes: tokens of users with
-/// more and with fewer roles look alike.
+/// Values of the shared cache take up whole blocks of so many bytes in Redis' memory, longer ones of
+/// more: tokens of users with more and with fewer roles look alike.
 pub const SHARED_VALUE_BLOCK_BYTES: usize = 512;
 
 /// Time to reach one server of the shared cache, handshakes and login included; requests don't wait
@@ -648,6 +648,16 @@ pub const MAX_BARRED: usize = 10_000;
 /// shared cache, over all upstreams and users. Where there were more, tokens that were asked for before the
 /// oldest of these are not taken from the shared cache, whoever they are for.
 pub const MAX_FORGETTINGS: usize = 1000;
+
+/// Longest notice of a forgetting in the shared cache, in bytes, sealed; ours have half of that. A longer
+/// one is not ours.
+pub const MAX_SHARED_NOTICE_BYTES: usize = 1024;
+
+/// Longest answer that says that there is another notice, in bytes: the notice and what stands around it.
+pub const MAX_SHARED_NOTICE_ANSWER_BYTES: usize = 4 * MAX_SHARED_NOTICE_BYTES;
+
+/// How many notices are read at once.
+pub const SHARED_NOTICES_PAGE: usize = 50;
 
 /// How long the shared cache holds what was to be forgotten: longer than any token that is taken from
 /// it lives.

@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::bounded::{Allowance, Bounded};
 use super::url::Host;
 use crate::limits;
 use crate::trust::Roots;
@@ -25,6 +26,7 @@ use crate::trust::Roots;
 pub(super) struct Connection {
     commands: MultiplexedConnection,
     is_asking: bool,
+    allowance: Allowance,
     _driver: Arc<Driver>,
 }
 
@@ -67,10 +69,12 @@ impl Connection {
     {
         // Who waits for an answer has a limit of his own.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let allowance = Allowance::default();
+        let stream = Bounded::new(stream, allowance.clone());
         let (commands, driver) =
             MultiplexedConnection::new_with_config(login, stream, config).await?;
         let driver = Arc::new(Driver(tokio::spawn(driver).abort_handle()));
-        Ok(Self { commands, is_asking: false, _driver: driver })
+        Ok(Self { commands, is_asking: false, allowance, _driver: driver })
     }
 
     /// The same for who was sent there for once, as the entry is on its way there (`ASK`).
@@ -87,5 +91,13 @@ impl Connection {
         both.cmd("ASKING").add_command(command.clone());
         let answers = self.commands.req_packed_commands(&both, 1, 1).await?;
         answers.into_iter().next().unwrap_or(Value::Nil).extract_error()
+    }
+    /// The same where nobody else asks at once, for an answer of so many bytes at most: the connection
+    /// breaks when a longer one comes.
+    pub(super) async fn ask_within(&mut self, command: &Cmd, bytes: usize) -> RedisResult<Value> {
+        self.allowance.set(bytes);
+        let answer = self.ask(command).await;
+        self.allowance.lift();
+        answer
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! [`SharedStore`] outlives configurations; [`SharedStore::session`] is one request's dealings with it.
 
+mod bounded;
 mod budget;
 mod complaints;
 mod connection;
@@ -108,7 +109,8 @@ impl SharedStore {
         self.metrics.shared_cache_up(false);
         let keyring = Arc::new(keyring);
         let audience = Arc::clone(&self.audience);
-        let board = Board::new(&settings.key_prefix, Arc::clone(&keyring), audience);
+        let metrics = self.metrics.clone();
+        let board = Board::new(&settings.key_prefix, Arc::clone(&keyring), audience, metrics);
         let (address, patience) = (settings.address.clone(), settings.timeout);
         let link = Link::new(address, patience, board, self.metrics.clone());
         self.site.store(Some(Arc::new(Site { settings, keyring, link })));

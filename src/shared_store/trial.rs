@@ -5,6 +5,8 @@
 use std::time::Duration;
 
 use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use redis::Value as Answer;
 use tokio::time::{Instant, timeout};
 
@@ -95,11 +97,14 @@ async fn used(
         let answer = script.run(connection.clone(), keys, arguments).await;
         answer.map_err(|error| Failure::of(&error))
     };
-    run(CLAIM, &keys, &[&owner, KEPT, b""]).await?;
+    let holder = URL_SAFE_NO_PAD.encode(owner);
+    let most = limits::MAX_SHARED_VALUE_BYTES.to_string();
+    let claim = [holder.as_bytes(), KEPT, b"", most.as_bytes()];
+    run(CLAIM, &keys, &claim).await?;
     // Once more, as one who comes while the lease is held.
-    run(CLAIM, &keys, &[&owner, KEPT, b""]).await?;
-    run(STORE, &keys, &[&sealed, KEPT, &owner]).await?;
-    let answer = run(CLAIM, &keys, &[&owner, KEPT, b""]).await?;
+    run(CLAIM, &keys, &claim).await?;
+    run(STORE, &keys, &[&sealed, KEPT, holder.as_bytes(), b"", most.as_bytes()]).await?;
+    let answer = run(CLAIM, &keys, &claim).await?;
     let read = if let Answer::Array(parts) = answer { parts.into_iter().nth(1) } else { None };
     let is_same = matches!(&read, Some(Answer::BulkString(read)) if keyring.open(&value, read).is_ok_and(|read| read == owner));
     run(DELETE, &[value.as_str()], &[sha1_hex(&sealed).as_bytes()]).await?;
@@ -108,9 +113,11 @@ async fn used(
     }
     // Without these a gateway never takes the store into use, or does not hear of what is to be
     // forgotten.
-    run(ANNOUNCE, &[notices.as_str()], &[&sealed, b"1", KEPT]).await?;
-    let board = Board::name_in(&settings.key_prefix);
-    Board::try_reading(&mut connect(&board).await?, &board).await?;
+    let announced = run(ANNOUNCE, &[notices.as_str()], &[&sealed, b"1", KEPT, b"60", b"1"]).await?;
+    if !matches!(announced, Answer::BulkString(_)) {
+        return Err(refused("no position was given to what was put up"));
+    }
+    Board::try_reading(&mut connection.clone(), &notices).await?;
     for other in others {
         run(other.script, &[name(other.kind).as_str()], other.arguments).await?;
     }

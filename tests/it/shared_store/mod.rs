@@ -2,7 +2,9 @@
 //! what was shared is counted at the provider. Ten thousand users are in `tests/replicas/`.
 
 mod cluster;
+mod forgetting;
 mod lease;
+mod notices;
 mod outage;
 mod reload;
 mod renewal;

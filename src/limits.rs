@@ -584,24 +584,23 @@ pub const ALERT_PATIENCE: Duration = Duration::from_secs(1);
 /// kept, what is said of it, and its padding. A longer one is not ours.
 pub const MAX_SHARED_VALUE_BYTES: usize = 64 * 1024;
 
-/// Values of the shared cache are as long as whole blocks of so many bytes: tokens of users with
-/// more and with fewer roles look alike.
+/// Values of the shared cache take up whole blocks of so many bytes in Redis' memory, longer ones of
+/// more: tokens of users with more and with fewer roles look alike.
 pub const SHARED_VALUE_BLOCK_BYTES: usize = 512;
 
 /// Time to reach one server of the shared cache, handshakes and login included; requests don't wait
 /// for it.
 pub const SHARED_STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longest wait of the library for one answer of a cluster. Whoever asks for a request has a far
-/// shorter one (`cache.redis.timeout`), and who reads as entries come waits so long at most.
+/// Longest wait until it is found of which servers the shared cache is, and until all is read that is
+/// put up there for replicas. No request waits for either.
 pub const SHARED_STORE_LONGEST_ANSWER: Duration = Duration::from_secs(10);
 
-/// How often a command to a cluster follows a redirection or is tried at a node anew; requests wait no
-/// longer than `cache.redis.timeout` for all of that.
-pub const SHARED_STORE_CLUSTER_RETRIES: u32 = 3;
+/// Most masters of a cluster that is a shared cache; Redis itself advises against more.
+pub const MAX_SHARDS: usize = 1000;
 
-/// After so many failures in a row the shared cache is left out of the way of requests: one more of
-/// them would wait as long for nothing.
+/// After so many failures in a row a server of the shared cache is left out of the way of requests: one
+/// more of them would wait as long for nothing.
 pub const SHARED_STORE_FAILURES: u32 = 5;
 
 /// First pause before the shared cache is connected to again; doubles up to [`SHARED_STORE_PAUSE_MAX`],
@@ -649,6 +648,16 @@ pub const MAX_BARRED: usize = 10_000;
 /// shared cache, over all upstreams and users. Where there were more, tokens that were asked for before the
 /// oldest of these are not taken from the shared cache, whoever they are for.
 pub const MAX_FORGETTINGS: usize = 1000;
+
+/// Longest notice of a forgetting in the shared cache, in bytes, sealed; ours have half of that. A longer
+/// one is not ours.
+pub const MAX_SHARED_NOTICE_BYTES: usize = 1024;
+
+/// Longest answer that says that there is another notice, in bytes: the notice and what stands around it.
+pub const MAX_SHARED_NOTICE_ANSWER_BYTES: usize = 4 * MAX_SHARED_NOTICE_BYTES;
+
+/// How many notices are read at once.
+pub const SHARED_NOTICES_PAGE: usize = 50;
 
 /// How long the shared cache holds what was to be forgotten: longer than any token that is taken from
 /// it lives.

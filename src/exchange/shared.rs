@@ -20,7 +20,7 @@ use super::shared_entry;
 use super::terms::Key;
 use crate::clock::UnixTime;
 use crate::limits;
-use crate::shared_store::{Claim, Entry, Holder, Lease, Seen, Session, Value};
+use crate::shared_store::{Claim, Entry, Failure, Holder, Lease, Seen, Session, Value};
 
 /// Which token is wanted.
 #[derive(Clone, Copy)]
@@ -190,19 +190,18 @@ impl Exchanger {
         tokio::spawn(async move {
             let owner = key.to_bytes();
             let entry = Entry { owner: &owner, maker: &owner };
-            let erased = match session.find(entry).await {
-                Ok(Some(value)) => {
+            let erased = async {
+                // There may be one for each encryption key.
+                for value in session.find(entry).await? {
                     let left = shared_entry::read(&value.plain, &key, &key, clock.now());
                     // What can't be read is used by nobody.
                     if left.is_some_and(|left| bar.holds_back(&left.granted)) {
-                        session.delete(&value.seen).await
-                    } else {
-                        Ok(())
+                        session.delete(&value.seen).await?;
                     }
                 }
-                Ok(None) => Ok(()),
-                Err(failure) => Err(failure),
+                Ok::<_, Failure>(())
             };
+            let erased = erased.await;
             if let Err(failure) = erased {
                 tracing::debug!(
                     "a token that is not to be used was not dropped from the shared cache: {failure}"

@@ -43,7 +43,7 @@ pub(super) async fn check(settings: &StoreSettings, snapshot: &Snapshot, found: 
             "use",
             format!("what the gateway does there can't be done: {failure}"),
             format!(
-                "it has to be a master with room, and the user needs `+ping +get +set +del +pttl +pexpire +eval +evalsha +type +xadd +xread +xrange +xrevrange +time` on keys `{}*`",
+                "it has to be a master with room, and the user needs `+ping +get +strlen +set +del +pttl +pexpire +eval +evalsha +type +xadd +xread +xrange +xrevrange +time` on keys `{}*`",
                 settings.key_prefix
             ),
         ),

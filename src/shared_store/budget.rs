@@ -13,6 +13,11 @@ impl Budget {
         Self(all)
     }
 
+    /// What is left of it when all that was begun then has been waited for at once.
+    pub(super) fn since(self, began: Instant) -> Self {
+        Self(self.0.saturating_sub(began.elapsed()))
+    }
+
     /// Waits for `what` as long as anything is left; `None` if that was not enough.
     ///
     /// # Cancel safety

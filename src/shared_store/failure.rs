@@ -35,15 +35,17 @@ impl Failure {
         if error.is_connection_dropped() || error.is_io_error() {
             return Self::Lost(what);
         }
+        if is_of_a_replica(error) {
+            return Self::Lost(what);
+        }
         match error.kind() {
             ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => {
                 Self::Refused(format!(
                     "the server is a node of a cluster: write `redis-cluster://` or `rediss-cluster://` in `cache.redis.url` ({what})"
                 ))
             }
-            // Not the master any more, or no Redis at all: it has to be looked for again.
-            ErrorKind::Server(ServerErrorKind::ReadOnly)
-            | ErrorKind::Parse
+            // No Redis at all: it has to be looked for again.
+            ErrorKind::Parse
             | ErrorKind::AuthenticationFailed
             | ErrorKind::ClusterConnectionNotFound => Self::Lost(what),
             ErrorKind::Server(
@@ -69,6 +71,14 @@ impl Failure {
             Self::Away | Self::Refused(_) => false,
         }
     }
+}
+
+/// Whether a server says that it is not the master any more: the master has to be looked for again.
+/// Up to Redis 6 an error within a script is told inside of another one.
+fn is_of_a_replica(error: &RedisError) -> bool {
+    let is_within = |detail: &str| detail.contains(" -READONLY ");
+    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+        || (error.code() == Some("ERR") && error.detail().is_some_and(is_within))
 }
 
 /// A text that the store may have written, for the log: cut, and on one line.
@@ -101,6 +111,19 @@ mod tests {
     #[test]
     fn a_replica_in_the_masters_place_is_left_and_a_full_store_is_not() {
         assert!(matches!(of(ServerErrorKind::ReadOnly), Failure::Lost(_)));
+        let said = |text: &str| {
+            let answer = redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
+            Failure::of(&answer.extract_error().unwrap_err())
+        };
+        assert!(matches!(
+            said("READONLY You can't write against a read only replica."),
+            Failure::Lost(_)
+        ));
+        // As Redis 6 says it of a script.
+        let told = "ERR Error running script (call to f_7c1a): @user_script:4: @user_script: 4: -READONLY You can't write against a read only replica.";
+        assert!(matches!(said(told), Failure::Lost(_)));
+        let other = "ERR Error running script (call to f_7c1a): @user_script:4: @user_script: 4: -OOM command not allowed";
+        assert!(matches!(said(other), Failure::Refused(_)));
         assert!(matches!(of(ServerErrorKind::BusyLoading), Failure::Passing(_)));
         assert!(matches!(of(ServerErrorKind::NoPerm), Failure::Refused(_)));
         let oom = redis::make_extension_error("OOM".to_owned(), None);

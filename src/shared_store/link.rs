@@ -1,24 +1,26 @@
-//! Whether the store is asked now: a breaker, and who keeps the connection behind it.
+//! Whether the store is asked now, and who keeps the way to it.
 //!
 //! Requests never connect. A task of its own does, one try at a time with pauses that grow, and
 //! what it connected to is asked once, and what is put up for all replicas is read, before requests
-//! are let to it. A connection that is lost, or
-//! that failed too often in a row, is dropped whole: nothing is known of what is under way on it.
-//! Each change is one line of the log.
+//! are let to it. One server that is lost, or that failed too often in a row, is the whole store; of a
+//! cluster it is a part, and `shards.rs` sees to it. Each change is one line of the log.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::{Cmd, RedisResult};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::budget::Budget;
+use super::complaints::Complaints;
 use super::connection::Connection;
 use super::failure::Failure;
+use super::line::{Asked, Line, Unanswered};
 use super::notices::{Board, Position};
+use super::servers::Servers;
+use super::shards::Shards;
 use super::url::StoreAddress;
 use crate::limits;
 use crate::observe::Metrics;
@@ -31,9 +33,7 @@ pub(super) struct Link {
 
 struct Shared {
     state: watch::Sender<State>,
-    /// The keeper is told that a connection was dropped.
-    lost: Notify,
-    complained: Mutex<Option<Instant>>,
+    complaints: Complaints,
     gauge: Gauge,
 }
 
@@ -45,14 +45,14 @@ struct Gauge(Mutex<Option<Metrics>>);
 enum State {
     /// Nothing is known yet: requests may wait a moment for the first try.
     Connecting,
-    Up(Arc<Live>),
+    Up(Arc<Way>),
     Down,
 }
 
-struct Live {
-    connection: Connection,
-    /// Failures since the last answer.
-    failures: AtomicU32,
+/// Whom requests ask.
+enum Way {
+    One(Line),
+    Cluster(Shards),
 }
 
 impl Link {
@@ -66,8 +66,7 @@ impl Link {
     ) -> Self {
         let shared = Arc::new(Shared {
             state: watch::Sender::new(State::Connecting),
-            lost: Notify::new(),
-            complained: Mutex::default(),
+            complaints: Complaints::default(),
             gauge: Gauge(Mutex::new(Some(metrics))),
         });
         let keeper = keep(Arc::clone(&shared), address, patience, board);
@@ -75,28 +74,40 @@ impl Link {
         Self { shared, keeper }
     }
 
-    /// What `question` comes to, which is charged to `budget`.
+    /// What `question` about the entry called `name` comes to, which is charged to `budget`. It may be
+    /// put to two servers: one may say that the other has the entry.
     pub(super) async fn ask<T, F>(
         &self,
         budget: &mut Budget,
-        question: impl FnOnce(Connection) -> F,
+        name: &str,
+        question: impl Fn(Connection) -> F,
     ) -> Result<T, Failure>
     where
         F: Future<Output = RedisResult<T>>,
     {
-        let Some(live) = self.live(budget).await else { return Err(Failure::Away) };
-        let answer = match budget.spend(question(live.connection.clone())).await {
-            Some(Ok(answer)) => Ok(answer),
-            Some(Err(error)) => Err(Failure::of(&error)),
-            None => Err(Failure::Late),
+        let Some(way) = self.way(budget).await else { return Err(Failure::Away) };
+        let answer = match &*way {
+            Way::One(line) => match line.ask(budget, Asked::Owner, question).await {
+                Ok(answer) => Ok(answer),
+                Err(Unanswered::Failed(failure) | Unanswered::Elsewhere(.., failure)) => {
+                    Err(failure)
+                }
+            },
+            Way::Cluster(shards) => shards.ask(budget, name, question).await,
         };
-        self.shared.judge(&live, answer.as_ref().err());
+        if let Err(failure @ Failure::Refused(_)) = &answer {
+            self.complain(&failure.to_string());
+        }
         answer
     }
 
     /// Says in the log what was met, unless something was said of the like a moment ago.
     pub(super) fn complain(&self, what: &str) {
-        self.shared.complain(what);
+        if self.shared.complaints.is_due() {
+            tracing::warn!(
+                "the shared cache (`cache.redis`) answered, and not as it should; requests are served without it: {what}"
+            );
+        }
     }
 
     /// From now on another link tells whether the store is in use, or none does.
@@ -104,12 +115,12 @@ impl Link {
         self.shared.gauge.leave();
     }
 
-    async fn live(&self, budget: &mut Budget) -> Option<Arc<Live>> {
+    async fn way(&self, budget: &mut Budget) -> Option<Arc<Way>> {
         let mut state = self.shared.state.subscribe();
         let is_known = |state: &State| !matches!(state, State::Connecting);
         let known = budget.spend(state.wait_for(is_known)).await?;
         match &*known.ok()? {
-            State::Up(live) => Some(Arc::clone(live)),
+            State::Up(way) => Some(Arc::clone(way)),
             State::Connecting | State::Down => None,
         }
     }
@@ -134,55 +145,13 @@ impl Gauge {
     }
 }
 
-impl Shared {
-    /// Counts what a command on `live` came to, and drops the connection if it is of no use.
-    fn judge(&self, live: &Arc<Live>, failure: Option<&Failure>) {
-        let Some(failure) = failure else {
-            live.failures.store(0, Ordering::Relaxed);
-            return;
-        };
-        if !failure.counts() {
-            self.complain(&failure.to_string());
-            // It answers: that is all that counts here.
-            live.failures.store(0, Ordering::Relaxed);
-            return;
+impl Way {
+    /// Waits until it leads nowhere any more, and says why.
+    async fn ends(&self) -> Failure {
+        match self {
+            Self::One(line) => line.fell().await,
+            Self::Cluster(shards) => shards.keep().await,
         }
-        let failures = live.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        let is_lost = matches!(failure, Failure::Lost(_));
-        if is_lost || failures >= limits::SHARED_STORE_FAILURES {
-            self.drop_connection(live, failure);
-        }
-    }
-
-    fn drop_connection(&self, live: &Arc<Live>, failure: &Failure) {
-        let dropped = self.state.send_if_modified(|state| {
-            let is_this = matches!(state, State::Up(now) if Arc::ptr_eq(now, live));
-            if is_this {
-                *state = State::Down;
-            }
-            is_this
-        });
-        if dropped {
-            self.gauge.tell(false);
-            tracing::warn!(
-                "the shared cache (`cache.redis`) is left out until it answers again, requests are served without it: {failure}"
-            );
-            self.lost.notify_one();
-        }
-    }
-
-    fn complain(&self, what: &str) {
-        let now = Instant::now();
-        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        let pause = limits::SHARED_STORE_COMPLAINT_PAUSE;
-        if complained.is_some_and(|last| now.saturating_duration_since(last) < pause) {
-            return;
-        }
-        *complained = Some(now);
-        drop(complained);
-        tracing::warn!(
-            "the shared cache (`cache.redis`) answered, and not as it should; requests are served without it: {what}"
-        );
     }
 }
 
@@ -193,16 +162,20 @@ async fn keep(shared: Arc<Shared>, address: StoreAddress, patience: Duration, bo
     let mut read = Position::default();
     loop {
         match reach(&address, patience, &board, &mut read).await {
-            Ok(connection) => {
-                let since = Instant::now();
-                let live = Live { connection, failures: AtomicU32::new(0) };
-                shared.state.send_replace(State::Up(Arc::new(live)));
+            Ok(way) => {
+                let (since, way) = (Instant::now(), Arc::new(way));
+                shared.state.send_replace(State::Up(Arc::clone(&way)));
                 shared.gauge.tell(true);
                 tracing::info!("the shared cache (`cache.redis`) is in use: {}", address.shown());
-                tokio::select! {
-                    () = shared.lost.notified() => {}
+                let failure = tokio::select! {
+                    failure = way.ends() => failure,
                     never = board.follow(&address, &mut read) => match never {},
-                }
+                };
+                shared.state.send_replace(State::Down);
+                shared.gauge.tell(false);
+                tracing::warn!(
+                    "the shared cache (`cache.redis`) is left out until it answers again, requests are served without it: {failure}"
+                );
                 is_told = true;
                 if since.elapsed() >= limits::SHARED_STORE_PAUSE_MAX {
                     pause = limits::SHARED_STORE_PAUSE_MIN;
@@ -219,39 +192,57 @@ async fn keep(shared: Arc<Shared>, address: StoreAddress, patience: Duration, bo
                 }
             }
         }
-        sleep(pause / 2 + (pause / 2).mul_f64(fastrand::f64())).await;
+        sleep(pause_about(pause)).await;
         pause = (pause * 2).min(limits::SHARED_STORE_PAUSE_MAX);
     }
 }
 
-/// A connection that can be used, with all read that is put up for replicas.
+/// A way that can be used, with all read that is put up for replicas.
 async fn reach(
     address: &StoreAddress,
     patience: Duration,
     board: &Board,
     read: &mut Position,
-) -> Result<Connection, Failure> {
-    let mut connection = connect(address, patience).await?;
+) -> Result<Way, Failure> {
+    let servers = find(address).await?;
+    let connected = servers.connect(address, board.name()).await;
+    let mut connection = connected.map_err(|error| Failure::of(&error))?;
+    answers(&mut connection, patience).await?;
     board.catch_up(&mut connection, read).await?;
-    Ok(connection)
+    Ok(match servers {
+        Servers::One(_same) => {
+            let line = Line::new();
+            line.put_up(connection);
+            Way::One(line)
+        }
+        Servers::Cluster(slots) => Way::Cluster(Shards::new(address, patience, slots)),
+    })
 }
 
-/// A connection that has just answered within `patience`.
-pub(super) async fn connect(
-    address: &StoreAddress,
+/// The servers of the store, if they are found within some seconds.
+pub(super) async fn find(address: &StoreAddress) -> Result<Servers, Failure> {
+    match timeout(limits::SHARED_STORE_LONGEST_ANSWER, Servers::find(address)).await {
+        Ok(found) => found.map_err(|error| Failure::of(&error)),
+        Err(_elapsed) => Err(Failure::Late),
+    }
+}
+
+/// Whether who is at the other end of `connection` answers within `patience`.
+pub(super) async fn answers(
+    connection: &mut Connection,
     patience: Duration,
-) -> Result<Connection, Failure> {
-    let opened = timeout(limits::SHARED_STORE_LONGEST_ANSWER, Connection::open(address)).await;
-    let mut connection = match opened {
-        Ok(opened) => opened.map_err(|error| Failure::of(&error))?,
-        Err(_elapsed) => return Err(Failure::Late),
-    };
+) -> Result<(), Failure> {
     let mut ping = Cmd::new();
     ping.arg("PING");
     match timeout(patience, connection.ask(&ping)).await {
-        Ok(answer) => answer.map(|_pong| connection).map_err(|error| Failure::of(&error)),
+        Ok(answer) => answer.map(|_pong| ()).map_err(|error| Failure::of(&error)),
         Err(_elapsed) => Err(Failure::Late),
     }
+}
+
+/// Between half of `pause` and all of it, so that replicas do not come back at once.
+pub(super) fn pause_about(pause: Duration) -> Duration {
+    pause / 2 + (pause / 2).mul_f64(fastrand::f64())
 }
 
 #[cfg(test)]

@@ -8,15 +8,20 @@
 //!
 //! [`SharedStore`] outlives configurations; [`SharedStore::session`] is one request's dealings with it.
 
+mod bounded;
 mod budget;
+mod complaints;
 mod connection;
-mod dial;
 mod entries;
 mod failure;
+mod line;
 mod link;
 mod notices;
 mod script;
 mod seal;
+mod servers;
+mod shards;
+mod slots;
 mod trial;
 mod url;
 
@@ -104,7 +109,8 @@ impl SharedStore {
         self.metrics.shared_cache_up(false);
         let keyring = Arc::new(keyring);
         let audience = Arc::clone(&self.audience);
-        let board = Board::new(&settings.key_prefix, Arc::clone(&keyring), audience);
+        let metrics = self.metrics.clone();
+        let board = Board::new(&settings.key_prefix, Arc::clone(&keyring), audience, metrics);
         let (address, patience) = (settings.address.clone(), settings.timeout);
         let link = Link::new(address, patience, board, self.metrics.clone());
         self.site.store(Some(Arc::new(Site { settings, keyring, link })));
@@ -157,7 +163,7 @@ impl Session {
         let name = self.site.name(kind, owner);
         let keys = [name.as_str()];
         let run = |connection| script.run(connection, &keys, arguments);
-        let answer = self.site.link.ask(&mut self.budget, run).await;
+        let answer = self.site.link.ask(&mut self.budget, &name, run).await;
         let answer = answer.and_then(|value| {
             let numbers: Option<Vec<i64>> = redis::from_redis_value(value).ok();
             numbers.as_deref().and_then(read).ok_or_else(|| {

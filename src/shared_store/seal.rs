@@ -25,6 +25,10 @@ const KEY_ID_LEN: usize = 4;
 /// What stands before the ciphertext.
 const HEAD_LEN: usize = 1 + KEY_ID_LEN + NONCE_LEN;
 
+/// What Redis has in one block with a value of more than 255 and less than 65,536 bytes: the head and
+/// the end of its string.
+const REDIS_STRING_BYTES: usize = 6;
+
 /// Length of an encryption key in bytes.
 pub(super) const KEY_LEN: usize = 32;
 
@@ -207,15 +211,24 @@ fn associated(id: [u8; KEY_ID_LEN], name: &str) -> Vec<u8> {
     associated
 }
 
-/// `plain` behind its length, filled up to whole blocks.
+/// `plain` behind its length, filled up so that Redis has the whole value in one block of its
+/// allocator and nothing of that is left over.
 fn padded(plain: &[u8]) -> Vec<u8> {
-    let mut padded = Vec::with_capacity(plain.len() + 2 * limits::SHARED_VALUE_BLOCK_BYTES);
+    let around = HEAD_LEN + AES_256_GCM.tag_len() + REDIS_STRING_BYTES;
+    let whole = block_of(4 + plain.len() + around) - around;
+    let mut padded = Vec::with_capacity(whole + AES_256_GCM.tag_len());
     // A plain text longer than 4 GiB does not exist: a token has its limit.
     padded.extend_from_slice(&u32::try_from(plain.len()).unwrap_or(u32::MAX).to_be_bytes());
     padded.extend_from_slice(plain);
-    let whole = padded.len().next_multiple_of(limits::SHARED_VALUE_BLOCK_BYTES);
     padded.resize(whole, 0);
     padded
+}
+
+/// The size of the block that holds so many bytes: jemalloc has four between one power of two and the
+/// next, of which the small ones are left out here.
+fn block_of(bytes: usize) -> usize {
+    let step = (bytes.next_power_of_two() / 8).max(limits::SHARED_VALUE_BLOCK_BYTES);
+    bytes.next_multiple_of(step)
 }
 
 fn unpadded(padded: &[u8]) -> Option<&[u8]> {
@@ -299,11 +312,23 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_whole_blocks() {
+    fn lengths_are_those_of_whole_blocks_of_redis() {
         let ring = ring(1, &[]);
-        let length = |of: usize| ring.seal("a", &vec![0; of]).unwrap().len();
-        let block = limits::SHARED_VALUE_BLOCK_BYTES;
-        assert_eq!(length(0), length(block - 4));
-        assert_eq!(length(block - 3), length(0) + block);
+        let length = |of: usize| ring.seal("a", &vec![0; of]).unwrap().len() + REDIS_STRING_BYTES;
+        let longest = |block: usize| block - REDIS_STRING_BYTES - HEAD_LEN - 16 - 4;
+        for (block, next) in [
+            (512, 1024),
+            (1536, 2048),
+            (2048, 2560),
+            (3584, 4096),
+            (4096, 5120),
+            (7168, 8192),
+            (8192, 10240),
+        ] {
+            assert_eq!((length(longest(block)), length(longest(block) + 1)), (block, next));
+        }
+        assert_eq!(length(0), 512);
+        // A token of the largest size has room.
+        assert_eq!(length(60_000), limits::MAX_SHARED_VALUE_BYTES);
     }
 }

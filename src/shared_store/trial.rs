@@ -5,16 +5,18 @@
 use std::time::Duration;
 
 use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use redis::Value as Answer;
 use tokio::time::{Instant, timeout};
 
-use super::connection::Connection;
 use super::entries::{CLAIM, DELETE, STORE};
 use super::failure::Failure;
-use super::link::connect;
+use super::link::{answers, find};
 use super::notices::{ANNOUNCE, Board};
 use super::script::{Script, sha1_hex};
 use super::seal::Keyring;
+use super::servers::Servers;
 use super::{StoreSettings, name_of};
 use crate::limits;
 
@@ -49,24 +51,29 @@ pub struct Tried {
 /// Dropping the future closes the connection; what was written ends by itself.
 pub async fn try_out(settings: &StoreSettings, others: &[ScriptTrial]) -> Tried {
     let patience = limits::SHARED_STORE_CONNECT_TIMEOUT;
-    let mut connection = match connect(&settings.address, patience).await {
-        Ok(connection) => connection,
+    let servers = match find(&settings.address).await {
+        Ok(servers) => servers,
         Err(failure) => return Tried { answered: Err(failure), used: None },
     };
-    let began = Instant::now();
-    let answered = timeout(patience, connection.ask(redis::Cmd::new().arg("PING"))).await;
-    let answered = match answered {
-        Ok(answer) => answer.map(|_pong| began.elapsed()).map_err(|error| Failure::of(&error)),
-        Err(_elapsed) => Err(Failure::Late),
+    let mut connection =
+        match servers.connect(&settings.address, &Board::name_in(&settings.key_prefix)).await {
+            Ok(connection) => connection,
+            Err(error) => return Tried { answered: Err(Failure::of(&error)), used: None },
+        };
+    let answered = async {
+        answers(&mut connection, patience).await?;
+        let began = Instant::now();
+        answers(&mut connection, patience).await.map(|()| began.elapsed())
     };
+    let answered = answered.await;
     let began = Instant::now();
-    let used = timeout(patience, used(connection, settings, others)).await;
+    let used = timeout(patience, used(&servers, settings, others)).await;
     let used = used.unwrap_or(Err(Failure::Late)).map(|()| began.elapsed());
     Tried { answered, used: Some(used) }
 }
 
 async fn used(
-    connection: Connection,
+    servers: &Servers,
     settings: &StoreSettings,
     others: &[ScriptTrial],
 ) -> Result<(), Failure> {
@@ -80,15 +87,24 @@ async fn used(
     let [value, lease, notices] = ["token", "lease", "forgotten"].map(name);
     let keys = [value.as_str(), lease.as_str()];
     let sealed = keyring.seal(&value, &owner).map_err(|error| refused(&error.to_string()))?;
+    let connect = async |name: &str| {
+        let connected = servers.connect(&settings.address, name).await;
+        connected.map_err(|error| Failure::of(&error))
+    };
+    // All of one owner, and so of one slot.
+    let connection = connect(&value).await?;
     let run = async |script: Script, keys: &[&str], arguments: &[&[u8]]| {
         let answer = script.run(connection.clone(), keys, arguments).await;
         answer.map_err(|error| Failure::of(&error))
     };
-    run(CLAIM, &keys, &[&owner, KEPT, b""]).await?;
+    let holder = URL_SAFE_NO_PAD.encode(owner);
+    let most = limits::MAX_SHARED_VALUE_BYTES.to_string();
+    let claim = [holder.as_bytes(), KEPT, b"", most.as_bytes()];
+    run(CLAIM, &keys, &claim).await?;
     // Once more, as one who comes while the lease is held.
-    run(CLAIM, &keys, &[&owner, KEPT, b""]).await?;
-    run(STORE, &keys, &[&sealed, KEPT, &owner]).await?;
-    let answer = run(CLAIM, &keys, &[&owner, KEPT, b""]).await?;
+    run(CLAIM, &keys, &claim).await?;
+    run(STORE, &keys, &[&sealed, KEPT, holder.as_bytes(), b"", most.as_bytes()]).await?;
+    let answer = run(CLAIM, &keys, &claim).await?;
     let read = if let Answer::Array(parts) = answer { parts.into_iter().nth(1) } else { None };
     let is_same = matches!(&read, Some(Answer::BulkString(read)) if keyring.open(&value, read).is_ok_and(|read| read == owner));
     run(DELETE, &[value.as_str()], &[sha1_hex(&sealed).as_bytes()]).await?;
@@ -97,8 +113,11 @@ async fn used(
     }
     // Without these a gateway never takes the store into use, or does not hear of what is to be
     // forgotten.
-    run(ANNOUNCE, &[notices.as_str()], &[&sealed, b"1", KEPT]).await?;
-    Board::try_reading(&mut connection.clone(), &settings.key_prefix).await?;
+    let announced = run(ANNOUNCE, &[notices.as_str()], &[&sealed, b"1", KEPT, b"60", b"1"]).await?;
+    if !matches!(announced, Answer::BulkString(_)) {
+        return Err(refused("no position was given to what was put up"));
+    }
+    Board::try_reading(&mut connection.clone(), &notices).await?;
     for other in others {
         run(other.script, &[name(other.kind).as_str()], other.arguments).await?;
     }

@@ -36,7 +36,7 @@ pub struct StoreAddress {
 }
 
 /// A server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Host {
     /// A name or an address, an IPv6 one without brackets.
     pub(super) name: String,
@@ -153,11 +153,6 @@ impl StoreAddress {
         };
         format!("{scheme}://{}{service}", hosts.join(","))
     }
-
-    /// The same as nodes of a cluster.
-    pub(super) fn as_cluster(&self) -> Self {
-        Self { form: Form::Cluster, ..self.clone() }
-    }
 }
 
 impl fmt::Debug for StoreAddress {
@@ -181,6 +176,11 @@ impl Host {
             None if port.is_empty() => default_port,
             None => return None,
         };
+        Self::of(name, port)
+    }
+
+    /// The server at this name or address, without brackets; `None` if it is neither.
+    pub(super) fn of(name: &str, port: u16) -> Option<Self> {
         let is_of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
         let is_good = !name.is_empty() && name.bytes().all(is_of_a_name);
         is_good.then(|| Self { name: name.to_owned(), port })

@@ -28,6 +28,7 @@ async fn a_right_that_is_missing_is_found_whatever_it_is_for() {
         ("-xread", "false", Some("xread")),
         ("-xadd", "false", Some("xadd")),
         ("-pttl", "false", Some("pttl")),
+        ("-strlen", "false", Some("strlen")),
     ] {
         let user = format!("user default on nopass ~* &* +@all {denied}\n");
         let redis = Redis::start_with(&user);

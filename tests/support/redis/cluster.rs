@@ -18,10 +18,19 @@ pub struct Cluster {
 impl Cluster {
     /// Starts one, and waits until every node says that all is well.
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// One whose nodes go on when another one is gone, each with what it has.
+    pub fn start_of_independent_nodes() -> Self {
+        Self::start_with("cluster-require-full-coverage no\n")
+    }
+
+    fn start_with(settings: &str) -> Self {
         let buses: Vec<_> = (0..NODES).map(|_| Port::pick()).collect();
         let node = |bus: &Port| {
             let settings = format!(
-                "{}cluster-enabled yes\ncluster-node-timeout 2000\ncluster-port {}\n",
+                "{}cluster-enabled yes\ncluster-node-timeout 2000\ncluster-port {}\n{settings}",
                 super::IN_MEMORY,
                 bus.number()
             );
@@ -78,13 +87,31 @@ impl Cluster {
 
     /// What each node has.
     pub fn dump(&self) -> Vec<Vec<Entry>> {
-        let running = self.nodes.iter().filter(|node| node.is_running());
-        let dump = |node: &Process| contents::dump(&mut Connection::open(node.port()).unwrap());
-        running.map(dump).collect()
+        let running = (0..NODES).filter(|node| self.nodes[*node].is_running());
+        running.map(|node| self.dump_of(node)).collect()
+    }
+
+    /// What one node has.
+    pub fn dump_of(&self, node: usize) -> Vec<Entry> {
+        contents::dump(&mut Connection::open(self.nodes[node].port()).unwrap())
     }
 
     /// Ends a node; its third of the slots has no other.
     pub fn kill(&self, node: usize) {
         self.nodes[node].kill();
+    }
+    /// Starts it again, with nothing in it but its third of the slots.
+    pub fn restart_empty(&self, node: usize) {
+        self.nodes[node].run();
+    }
+
+    /// Stops a node in the middle of whatever it does: connections stand, and nothing answers.
+    pub fn pause(&self, node: usize) {
+        self.nodes[node].pause();
+    }
+
+    /// It goes on.
+    pub fn resume(&self, node: usize) {
+        self.nodes[node].resume();
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 
 use crate::authn::{self, Presented};
@@ -67,43 +67,50 @@ impl Gateway {
 
     /// Answers one request. Cannot fail: a refusal is a response, and every request leaves one
     /// log event. What the upstream says before its answer goes over `interim`.
-    pub async fn handle(
-        &self,
+    ///
+    /// No `async fn`, and neither are `proxy` and `send`: each would have a second place for all it
+    /// is given.
+    pub fn handle(
+        self: Arc<Self>,
         request: Request<Incoming>,
         peer: Peer,
         interim: Option<Interim>,
-    ) -> Response<RecordedBody<Body>> {
-        let snapshot = self.snapshot();
-        let form = Form::of(&request);
-        let request_id = request_id(&request, &peer, &snapshot.trusted_proxies);
-        let mut record = AccessRecord::begin(&self.observer, &request, &peer, request_id);
-        record.client_ip = snapshot.trusted_proxies.client_ip(&peer, request.headers());
-        if let Some(tracer) = &snapshot.tracer {
-            let trusted = snapshot.trusted_proxies.trust(peer.address.ip());
-            let sender = if trusted { Sender::TrustedProxy } else { Sender::Stranger };
-            record.begin_trace(tracer, &request, &peer, sender);
-        }
+    ) -> impl Future<Output = Response<RecordedBody<Body>>> + Send {
+        async move {
+            let snapshot = self.snapshot();
+            let form = Form::of(&request);
+            let request_id = request_id(&request, &peer, &snapshot.trusted_proxies);
+            let mut record = AccessRecord::begin(&self.observer, &request, &peer, request_id);
+            record.client_ip = snapshot.trusted_proxies.client_ip(&peer, request.headers());
+            if let Some(tracer) = &snapshot.tracer {
+                let trusted = snapshot.trusted_proxies.trust(peer.address.ip());
+                let sender = if trusted { Sender::TrustedProxy } else { Sender::Stranger };
+                record.begin_trace(tracer, &request, &peer, sender);
+            }
 
-        let mut met = Met::default();
-        // By far the largest part of a request's state: whoever takes the future moves it.
-        let answer = self.proxy(&snapshot, request, &peer, interim, &mut record, &mut met);
-        let answer = Box::pin(answer);
-        // A bug costs one request, and that one is answered and logged like any other.
-        let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_panic| {
-            let reason = "a panic: see the log above this line, and report it";
-            Err(Rejection::internal(reason))
-        });
-        let mut response = answer.unwrap_or_else(|rejection| {
-            record.refused(&rejection);
-            respond::refusal(&rejection, record.request_id().as_str(), form, met.metadata_url())
-        });
-        record.tell_timing(response.headers_mut());
-        met.show_to_page(response.headers_mut());
-        if record.upstream.is_none() {
-            form.say_last_word(response.headers_mut());
+            let mut met = Met::default();
+            // By far the largest part of a request's state: whoever takes the future moves it. The box
+            // comes first, so that it is made where it stays.
+            let place = Box::new_uninit();
+            let answer = self.proxy(&snapshot, request, &peer, interim, &mut record, &mut met);
+            let answer = Box::into_pin(Box::write(place, answer));
+            // A bug costs one request, and that one is answered and logged like any other.
+            let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_panic| {
+                let reason = "a panic: see the log above this line, and report it";
+                Err(Rejection::internal(reason))
+            });
+            let mut response = answer.unwrap_or_else(|rejection| {
+                record.refused(&rejection);
+                respond::refusal(&rejection, record.request_id().as_str(), form, met.metadata_url())
+            });
+            record.tell_timing(response.headers_mut());
+            met.show_to_page(response.headers_mut());
+            if record.upstream.is_none() {
+                form.say_last_word(response.headers_mut());
+            }
+            response.headers_mut().insert(X_REQUEST_ID, record.request_id().header().clone());
+            Tunnel::complete(response, record)
         }
-        response.headers_mut().insert(X_REQUEST_ID, record.request_id().header().clone());
-        Tunnel::complete(response, record)
     }
 
     /// Counts and logs what was refused before there was a request.
@@ -115,7 +122,7 @@ impl Gateway {
     /// canonical (what `handle` read before is for the log alone, and the request's id); the
     /// policy judges only who was authenticated; a credential is made only with
     /// a permit, and only what used up a permit is sent.
-    async fn proxy<'s>(
+    fn proxy<'s>(
         &self,
         snapshot: &'s Snapshot,
         mut request: Request<Incoming>,
@@ -123,129 +130,136 @@ impl Gateway {
         interim: Option<Interim>,
         record: &mut AccessRecord,
         met: &mut Met<'s>,
-    ) -> Result<Response<Body>, Rejection> {
-        let target = Target::parse(&request)?;
-        if let Some(preflight) = preflight::answer(snapshot, &target, request.headers()) {
-            return Ok(preflight.told(record));
-        }
-        let found = snapshot.routes.find(&target, request.headers());
-        let found = found.inspect_err(|_| met.none(snapshot, &target, request.headers()))?;
-        let route = found.route;
-        record.route = Some(Arc::clone(&route.metrics));
-        met.route(route, request.headers());
-        if route.server_timing == ServerTiming::On {
-            record.tell_phases();
-        }
-        // Before the token: whom this holds back costs no signature check.
-        if let Some(limit) = &route.rate_limit
-            && let Admission::Asks(replicas) = limit.admit(record.client_ip)?
-        {
-            replicas.await?;
-        }
-        record.enter(Phase::Auth);
-        let presented = Presented {
-            target: &target,
-            headers: request.headers(),
-            peer,
-            public_url: snapshot.public_url.as_deref().map(PublicUrl::url),
-        };
-        let authenticated = authn::authenticate(&route.requirement, presented).await?;
-        record.identity = authenticated.identity().cloned();
-        let permit = authz::authorize(&route.policy, authenticated)?;
-        record.leave();
-        // Behind it: nobody is held back by what others were refused.
-        if let Some(limit) = &route.rate_limit
-            && let caller = permit.caller().map(|caller| &**caller.identity())
-            && let Admission::Asks(replicas) = limit.admit_caller(caller)?
-        {
-            replicas.await?;
-        }
-        if !matches!(route.action, Action::Forward(_)) {
-            Asked::none_of(&request)?;
-        }
-        let Forward { token, forwarding, metrics } = match &route.action {
-            Action::Forward(forward) => forward.as_ref(),
-            Action::Respond(canned) => return Ok(canned.response()),
-            Action::Redirect(redirect) => return redirect.response(&target, &found.captures),
-            Action::Describe(resources) => {
-                return resources.answer(&target, |of| snapshot.resource(of));
+    ) -> impl Future<Output = Result<Response<Body>, Rejection>> {
+        async move {
+            let target = Target::parse(&request)?;
+            if let Some(preflight) = preflight::answer(snapshot, &target, request.headers()) {
+                return Ok(preflight.told(record));
             }
-        };
-        let upstream = &forwarding.upstream;
-        record.upstream = Some(Arc::clone(metrics));
-        let upgrade = Asked::of(&mut request, &forwarding.upgrades)?;
-        if record.is_sampled()
-            && let Some(provider) = token.provider(permit.caller().map(|it| &**it.identity()))
-        {
-            record.exchange_with(provider);
-        }
-        record.enter(Phase::Exchange);
-        let asked_at = Instant::now();
-        let credential =
-            exchange::credential(&self.exchanger, token, upstream.name(), metrics, &permit)
-                .await
-                .inspect_err(|_refused| record.exchange_took = Some(asked_at.elapsed()))?;
-        record.token_cache = credential.cache_result();
-        record.exchange_took = credential.exchange_time();
-        record.leave();
-        if !credential.is_exchanged() {
-            record.forget(Phase::Exchange);
-        }
-        let request = {
-            let (mut parts, body) = request.into_parts();
-            record.continue_trace(&mut parts.headers);
-            let inbound = Inbound {
-                parts,
-                body,
+            let found = snapshot.routes.find(&target, request.headers());
+            let found = found.inspect_err(|_| met.none(snapshot, &target, request.headers()))?;
+            let route = found.route;
+            record.route = Some(Arc::clone(&route.metrics));
+            met.route(route, request.headers());
+            if route.server_timing == ServerTiming::On {
+                record.tell_phases();
+            }
+            // Before the token: whom this holds back costs no signature check.
+            if let Some(limit) = &route.rate_limit
+                && let Admission::Asks(replicas) = limit.admit(record.client_ip)?
+            {
+                replicas.await?;
+            }
+            record.enter(Phase::Auth);
+            let presented = Presented {
                 target: &target,
-                captures: &found.captures,
-                links: snapshot.links.as_ref(),
+                headers: request.headers(),
                 peer,
-                trusted: &snapshot.trusted_proxies,
-                interim,
-                bytes_in: record.bytes_in(),
-                request_id: record.request_id().header(),
-                token_end: permit
-                    .caller()
-                    .and_then(|it| route.requirement.token_end(it.identity())),
-                upgrade,
+                public_url: snapshot.public_url.as_deref().map(PublicUrl::url),
             };
-            forward::prepare(forwarding, inbound, permit, &credential)?
-        };
-        match self.send(request, &credential, record).await? {
-            Answer::Response(response) => Ok(response),
-            // Rare: its state is not to be part of every request.
-            Answer::Challenged(challenged) => {
-                Box::pin(self.send_again(*challenged, token, &credential, metrics, record)).await
+            let authenticated = authn::authenticate(&route.requirement, presented).await?;
+            record.identity = authenticated.identity().cloned();
+            let permit = authz::authorize(&route.policy, authenticated)?;
+            record.leave();
+            // Behind it: nobody is held back by what others were refused.
+            if let Some(limit) = &route.rate_limit
+                && let caller = permit.caller().map(|caller| &**caller.identity())
+                && let Admission::Asks(replicas) = limit.admit_caller(caller)?
+            {
+                replicas.await?;
+            }
+            if !matches!(route.action, Action::Forward(_)) {
+                Asked::none_of(&request)?;
+            }
+            let Forward { token, forwarding, metrics } = match &route.action {
+                Action::Forward(forward) => forward.as_ref(),
+                Action::Respond(canned) => return Ok(canned.response()),
+                Action::Redirect(redirect) => return redirect.response(&target, &found.captures),
+                Action::Describe(resources) => {
+                    return resources.answer(&target, |of| snapshot.resource(of));
+                }
+            };
+            let upstream = &forwarding.upstream;
+            record.upstream = Some(Arc::clone(metrics));
+            let upgrade = Asked::of(&mut request, &forwarding.upgrades)?;
+            if record.is_sampled()
+                && let Some(provider) = token.provider(permit.caller().map(|it| &**it.identity()))
+            {
+                record.exchange_with(provider);
+            }
+            record.enter(Phase::Exchange);
+            let asked_at = Instant::now();
+            let credential =
+                exchange::credential(&self.exchanger, token, upstream.name(), metrics, &permit)
+                    .await
+                    .inspect_err(|_refused| record.exchange_took = Some(asked_at.elapsed()))?;
+            record.token_cache = credential.cache_result();
+            record.exchange_took = credential.exchange_time();
+            record.leave();
+            if !credential.is_exchanged() {
+                record.forget(Phase::Exchange);
+            }
+            let request = {
+                let (mut parts, body) = request.into_parts();
+                record.continue_trace(&mut parts.headers);
+                let body = (!body.is_end_stream()).then(|| (body, record.bytes_in()));
+                let inbound = Inbound {
+                    parts,
+                    body,
+                    target: &target,
+                    captures: &found.captures,
+                    links: snapshot.links.as_ref(),
+                    peer,
+                    trusted: &snapshot.trusted_proxies,
+                    interim,
+                    request_id: record.request_id().header(),
+                    token_end: permit
+                        .caller()
+                        .and_then(|it| route.requirement.token_end(it.identity())),
+                    upgrade,
+                };
+                forward::prepare(forwarding, inbound, permit, &credential)?
+            };
+            match self.send(request, &credential, record).await? {
+                Answer::Response(response) => Ok(response),
+                // Rare: its state is not to be part of every request.
+                Answer::Challenged(challenged) => {
+                    Box::pin(self.send_again(*challenged, token, &credential, metrics, record))
+                        .await
+                }
             }
         }
     }
 
-    async fn send<'a>(
+    fn send<'a>(
         &self,
         request: UpstreamRequest<'a>,
         credential: &UpstreamCredential,
         record: &mut AccessRecord,
-    ) -> Result<Answer<'a>, Rejection> {
-        record.enter(Phase::Upstream);
-        let sent_at = Instant::now();
-        let trail = Trail {
-            endpoint: &mut record.endpoint,
-            reason: &mut record.reason,
-            metrics: record.upstream.as_deref(),
-        };
-        let answer = forward::send(request, trail).await;
-        record.upstream_took = Some(record.upstream_took.unwrap_or_default() + sent_at.elapsed());
-        if answer.is_ok() {
-            record.leave();
+    ) -> impl Future<Output = Result<Answer<'a>, Rejection>> {
+        async move {
+            record.enter(Phase::Upstream);
+            let sent_at = Instant::now();
+            let trail = Trail {
+                endpoint: &mut record.endpoint,
+                reason: &mut record.reason,
+                bytes_in: &mut record.bytes_in,
+                metrics: record.upstream.as_deref(),
+            };
+            let answer = forward::send(request, trail).await;
+            record.upstream_took =
+                Some(record.upstream_took.unwrap_or_default() + sent_at.elapsed());
+            if answer.is_ok() {
+                record.leave();
+            }
+            if let Ok(Answer::Response(response)) = &answer
+                && response.status() == StatusCode::UNAUTHORIZED
+            {
+                // The next request asks for a new token rather than be refused with this one too.
+                self.exchanger.forget(credential);
+            }
+            answer
         }
-        if let Ok(Answer::Response(response)) = &answer
-            && response.status() == StatusCode::UNAUTHORIZED
-        {
-            // The next request asks for a new token rather than be refused with this one too.
-            self.exchanger.forget(credential);
-        }
-        answer
     }
 
     /// Continuous access evaluation: the upstream asks for a token with more claims. It gets one,

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
+use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Either;
 use hyper::body::Incoming;
@@ -120,7 +120,7 @@ impl<H: Handler> Serving<H> {
         answered: Option<Response<H::Body>>,
     ) -> Response<Answer<H::Body>> {
         let multiplexed = self.is_multiplexed();
-        let response = if let Some(response) = answered {
+        let mut response = if let Some(response) = answered {
             response.map(Either::Left)
         } else {
             tracing::error!("a request panicked; it was answered with 500");
@@ -130,23 +130,20 @@ impl<H: Handler> Serving<H> {
             // From here on nothing may come between.
             interim.clear();
         }
-        let (mut head, body) = response.into_parts();
-        if let Some(stream) = Tunnel::take(&mut head.extensions) {
+        if let Some(stream) = Tunnel::take(response.extensions_mut()) {
             let whole = upgrade::Whole { verdict: self.verdict.clone(), multiplexed, answering };
             upgrade::carry(stream, whole, &self.drain);
-            let answer = Answer::new(body, asked.asks_for_head, multiplexed, None);
-            return Response::from_parts(head, answer);
+            return response.map(|body| Answer::new(body, asked.asks_for_head, multiplexed, None));
         }
         let is_last = answering.as_ref().is_some_and(Answering::is_last);
         // What may follow was meant for a WebSocket: it is not to be read as a request.
         if asked.version < Version::HTTP_2 && (asked.for_websocket || is_last) {
-            head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if asked.asks_for_head {
-            keep_length(&mut head.headers, &body);
+            keep_length(&mut response);
         }
-        let answer = Answer::new(body, asked.asks_for_head, multiplexed, answering);
-        Response::from_parts(head, answer)
+        response.map(|body| Answer::new(body, asked.asks_for_head, multiplexed, answering))
     }
 }
 
@@ -190,10 +187,10 @@ where
 }
 
 /// Says how long the body would be that an answer to HEAD does not have (RFC 9110 §9.3.2).
-fn keep_length(headers: &mut HeaderMap, body: &impl Body) {
-    let length = body.size_hint().exact().filter(|length| *length > 0);
-    if let (Some(length), false) = (length, headers.contains_key(CONTENT_LENGTH)) {
-        headers.insert(CONTENT_LENGTH, length.into());
+fn keep_length(response: &mut Response<impl Body>) {
+    let length = response.body().size_hint().exact().filter(|length| *length > 0);
+    if let (Some(length), false) = (length, response.headers().contains_key(CONTENT_LENGTH)) {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
 }
 

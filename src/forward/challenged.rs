@@ -8,11 +8,10 @@ use http::Response;
 use super::head::Head;
 use super::links::Linking;
 use super::request::{Exchanged, KeptBody, UpstreamRequest};
-use super::token_end::StreamEnd;
 use super::upgrade::Asked;
 use super::upload::Progress;
 use super::{Forwarding, request};
-use crate::authn::Caller;
+use crate::authn::{Caller, TokenEnd};
 use crate::body::Body;
 use crate::exchange::UpstreamCredential;
 use crate::exchange::challenge::Claims;
@@ -24,7 +23,7 @@ pub struct Challenged<'a> {
     plan: &'a Forwarding,
     claims: Claims,
     caller: Option<Caller>,
-    token_end: Option<StreamEnd>,
+    token_end: Option<TokenEnd>,
     upgrade: Option<Box<Asked>>,
     /// `None`: its body can't be sent again.
     message: Option<(Head, Body)>,
@@ -40,7 +39,7 @@ impl<'a> Challenged<'a> {
         head: Option<Head>,
         exchanged: Exchanged,
         links: Option<Box<Linking>>,
-        (token_end, upgrade): (Option<StreamEnd>, Option<Box<Asked>>),
+        (token_end, upgrade): (Option<TokenEnd>, Option<Box<Asked>>),
         refused: Response<Body>,
     ) -> Self {
         let Exchanged { caller, body } = exchanged;

@@ -35,19 +35,22 @@ pub(super) struct Head {
 /// an allocation less than a map, and less time.
 #[derive(Debug)]
 pub(super) struct Spare {
-    /// All but its fields.
-    head: Head,
+    method: Method,
+    path: PathAndQuery,
     fields: Vec<(HeaderName, HeaderValue)>,
+    unsaid: Unsaid,
 }
 
 impl Spare {
     /// The head that it is a copy of.
     pub(super) fn into_head(self) -> Head {
-        let Self { mut head, fields } = self;
+        let Self { method, path, fields, unsaid } = self;
+        let Unsaid { scheme, authority, listener } = unsaid;
+        let mut headers = HeaderMap::with_capacity(fields.len());
         for (name, value) in fields {
-            head.headers.append(name, value);
+            headers.append(name, value);
         }
-        head
+        Head { method, scheme, authority, path, headers, listener }
     }
 }
 
@@ -78,17 +81,13 @@ impl Head {
 
     /// A copy for a further try.
     pub(super) fn spare(&self) -> Spare {
-        let Self { method, scheme, authority, path, headers, listener } = self;
-        let head = Self {
-            method: method.clone(),
-            scheme: scheme.clone(),
-            authority: authority.clone(),
-            path: path.clone(),
-            headers: HeaderMap::new(),
-            listener: listener.clone(),
-        };
-        let fields = headers.iter().map(|(name, value)| (name.clone(), value.clone()));
-        Spare { head, fields: fields.collect() }
+        let fields = self.headers.iter().map(|(name, value)| (name.clone(), value.clone()));
+        Spare {
+            method: self.method.clone(),
+            path: self.path.clone(),
+            fields: fields.collect(),
+            unsaid: self.unsaid(),
+        }
     }
 
     /// The body, if the caller has it still: nobody has asked for it.

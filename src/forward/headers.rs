@@ -42,6 +42,9 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
+/// What `Connection` says that names no field.
+const KEEP_ALIVE: &[u8] = b"keep-alive";
+
 /// Fields that say how content is framed and read: behind it, they come too late to be believed.
 static OF_CONTENT: [HeaderName; 8] = [
     CONTENT_DISPOSITION,
@@ -148,30 +151,18 @@ impl HeaderRules {
 
 /// Removes from the caller's fields all that must not reach an upstream, the token among it.
 pub(super) fn clean_request(headers: &mut HeaderMap, asserted: &Asserted) {
-    // One look at each field that is there: cheaper than to look for each of those that may be there.
-    let (mut connection, mut cookie, mut te) = (false, false, false);
-    let mut going = Vec::new();
-    for name in headers.keys() {
-        connection |= *name == CONNECTION;
+    let (mut cookie, mut takes_trailers) = (false, false);
+    remove_hop_by_hop(headers, |name, value| {
         cookie |= *name == COOKIE;
-        te |= *name == TE;
-        if is_hop_by_hop(name.as_str()) || is_unwanted(name, asserted) {
-            going.push(name.clone());
-        }
-    }
-    let takes_trailers = te && accepts_trailers(headers);
-    if connection {
-        remove_named_by_connection(headers);
-    }
+        takes_trailers |= *name == TE && accepts_trailers(value);
+        is_unwanted(name, asserted)
+    });
     if cookie {
         join_cookies(headers);
     }
     // These two come with most requests.
     headers.remove(&AUTHORIZATION);
     headers.remove(&HOST);
-    for name in going {
-        headers.remove(name);
-    }
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -283,11 +274,35 @@ pub(super) fn clean_request_trailers(
 
 /// Removes from an upstream's fields what means its connection only.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
+    remove_hop_by_hop(headers, |name, _value| *name == X_REQUEST_ID);
+}
+
+/// Removes the fields that mean one connection only, and what is `unwanted`. One look at each field that is
+/// there: that is cheaper than to look for each of those that may be there.
+fn remove_hop_by_hop(
+    headers: &mut HeaderMap,
+    mut unwanted: impl FnMut(&HeaderName, &HeaderValue) -> bool,
+) {
+    let (mut connection, mut names_fields) = (false, false);
+    let mut others = Vec::new();
+    for (name, value) in &*headers {
+        if *name == CONNECTION {
+            connection = true;
+            // Most times there is but this.
+            names_fields |= !value.as_bytes().eq_ignore_ascii_case(KEEP_ALIVE);
+        } else if unwanted(name, value) || is_hop_by_hop(name.as_str()) {
+            others.push(name.clone());
+        }
+    }
+    if names_fields {
         remove_named_by_connection(headers);
+    }
+    if connection {
         headers.remove(CONNECTION);
     }
-    remove_where(headers, |name| is_hop_by_hop(name.as_str()) || *name == X_REQUEST_ID);
+    for name in others {
+        headers.remove(name);
+    }
 }
 
 /// Removes from the trailers of an answer what may not stand there: what means one connection
@@ -319,8 +334,7 @@ fn starts_with(name: &HeaderName, prefixes: &[&str]) -> bool {
 fn remove_named_by_connection(headers: &mut HeaderMap) {
     let lines = headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes);
     let names = lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    // Most times there is but this.
-    let names = names.filter(|name| !name.eq_ignore_ascii_case(b"keep-alive"));
+    let names = names.filter(|name| !name.eq_ignore_ascii_case(KEEP_ALIVE));
     let names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
     // These frame the message or say where it goes; a caller can't make them disappear.
     let names = names.filter(|name| ![CONTENT_LENGTH, HOST, COOKIE].contains(name));
@@ -329,10 +343,9 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether `TE` names `trailers`: the one coding that is passed on (gRPC asks for it).
-fn accepts_trailers(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(TE).iter().filter_map(|line| line.to_str().ok());
-    let mut codings = lines.flat_map(|line| line.split(','));
+/// Whether a `TE` names `trailers`: the one coding that is passed on (gRPC asks for it).
+fn accepts_trailers(te: &HeaderValue) -> bool {
+    let mut codings = te.to_str().unwrap_or_default().split(',');
     codings.any(|coding| {
         coding.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("trailers")
     })

@@ -150,8 +150,6 @@ impl Listener {
 
     /// Passes on what was heard. More is taken only when the caller took what was before.
     fn poll_passed(&self, rules: &HeaderRules, cx: &mut Context<'_>) -> Poll<()> {
-        // Before the look: what is heard in between wakes it all the same.
-        self.waker.register(cx.waker());
         let Some(caller) = &self.caller else { return Poll::Ready(()) };
         if !self.has_heard.load(Ordering::Acquire) {
             return Poll::Ready(());
@@ -186,7 +184,7 @@ pin_project_lite::pin_project! {
     ///
     /// Not an `async fn`: that would have three places for the large future it is given.
     pub(super) struct PassingOn<'r, F, T> {
-        listener: Option<Arc<Listener>>,
+        listener: Option<&'r Listener>,
         rules: &'r HeaderRules,
         // `None`: it was given up.
         #[pin]
@@ -197,7 +195,7 @@ pin_project_lite::pin_project! {
 }
 
 impl<'r, F, T> PassingOn<'r, F, T> {
-    pub(super) fn new(listener: Option<Arc<Listener>>, rules: &'r HeaderRules, answer: F) -> Self {
+    pub(super) fn new(listener: Option<&'r Listener>, rules: &'r HeaderRules, answer: F) -> Self {
         Self { listener, rules, coming: Some(answer), answer: None }
     }
 }
@@ -219,26 +217,31 @@ where
             None => Poll::Pending,
         };
         let Some(listener) = this.listener else { return poll_answer(cx, &mut this.coming) };
-        // What can't be passed on yet holds up nothing but itself.
-        let passed = listener.poll_passed(rules, cx);
         if let Some(answer) = this.answer.take() {
-            if passed.is_ready() {
+            if listener.poll_passed(rules, cx).is_ready() {
                 return Poll::Ready(*answer);
             }
             *this.answer = Some(answer);
             return Poll::Pending;
         }
         let polled = poll_answer(cx, &mut this.coming);
+        if polled.is_pending() {
+            // Before the looks: what is heard in between wakes it all the same.
+            listener.waker.register(cx.waker());
+        }
         // Behind it: that is where the connection may be run.
-        let answer = if listener.flooded.load(Ordering::Acquire) {
+        let polled = if listener.flooded.load(Ordering::Acquire) {
             // Its connection goes now, not when the caller has taken what was before.
             this.coming.set(None);
-            Err(SendError::Answer(BadAnswer::InterimFlood))
+            Poll::Ready(Err(SendError::Answer(BadAnswer::InterimFlood)))
         } else {
-            ready!(polled)
+            polled
         };
-        // What was heard comes before it, and a final answer must not have begun meanwhile.
-        if listener.poll_passed(rules, cx).is_pending() {
+        // What was heard comes before it, and a final answer must not have begun meanwhile. What can't be
+        // passed on yet holds up nothing else.
+        let passed = listener.poll_passed(rules, cx);
+        let answer = ready!(polled);
+        if passed.is_pending() {
             *this.answer = Some(Box::new(answer));
             return Poll::Pending;
         }
@@ -341,7 +344,7 @@ mod tests {
             line.take().unwrap();
             line.written();
         }
-        let answer = || PassingOn::new(Some(Arc::clone(&listener)), &rules, async { Ok(1) });
+        let answer = || PassingOn::new(Some(&*listener), &rules, async { Ok(1) });
         assert!(matches!(answer().now_or_never(), Some(Ok(1))));
         listener.hear(StatusCode::CONTINUE, &HeaderMap::new());
         let flood = answer().now_or_never();

@@ -68,9 +68,12 @@ use std::sync::Arc;
 
 use http::header::WWW_AUTHENTICATE;
 use http::{Response, StatusCode};
+use http_body::Body as _;
 
+use crate::authn::TokenEnd;
 use crate::body::Body;
 use crate::exchange::challenge;
+use crate::observe::access_log::ByteCounter;
 use crate::observe::handles::UpstreamMetrics;
 use crate::rejection::Rejection;
 use attempt::{Attempt, Keep, Sent};
@@ -79,6 +82,7 @@ use head::Spare;
 use interim::{PassingOn, Trailers};
 use response::BadAnswer;
 use send_error::SendError;
+use token_end::StreamEnd;
 use upgrade::Opened;
 
 /// What came of a request.
@@ -98,6 +102,8 @@ pub struct Trail<'r> {
     pub endpoint: &'r mut Option<Arc<str>>,
     /// Why it was not tried again, where the budget says so.
     pub reason: &'r mut Option<Cow<'static, str>>,
+    /// What counts the request's body, once anything does: there, a stream that was ended says why.
+    pub bytes_in: &'r mut Option<ByteCounter>,
     /// Where retries are counted.
     pub metrics: Option<&'r UpstreamMetrics>,
 }
@@ -105,6 +111,12 @@ pub struct Trail<'r> {
 impl Trail<'_> {
     fn at(&mut self, endpoint: &Endpoint) {
         *self.endpoint = Some(Arc::clone(&endpoint.origin.label));
+    }
+
+    /// What a stream ends with that `token` goes with.
+    fn stream_end(&mut self, token: &TokenEnd) -> StreamEnd {
+        let note = self.bytes_in.get_or_insert_default().clone();
+        StreamEnd { token: token.clone(), note }
     }
 
     fn retried(&self) {
@@ -142,12 +154,12 @@ pub fn send<'a>(
                 None => {
                     let sent = Attempt::new(plan, keep, upload.as_deref(), &mut trail);
                     let sent = sent.send(head, body);
-                    PassingOn::new(listener.clone(), &plan.response_headers, sent).await
+                    PassingOn::new(listener.as_deref(), &plan.response_headers, sent).await
                 }
                 // Rare: its state is not to be part of every request.
                 Some(asked) => {
-                    let token_end = token_end.as_ref();
-                    let opened = upgrade::open(plan, head, keep, asked, token_end, &mut trail);
+                    let end = token_end.as_ref().map(|token| trail.stream_end(token));
+                    let opened = upgrade::open(plan, head, keep, asked, end, &mut trail);
                     match Box::pin(opened).await {
                         Ok(Opened::Switched(response)) => return Ok(Answer::Response(response)),
                         Ok(Opened::Answered(sent, asked)) => {
@@ -158,14 +170,19 @@ pub fn send<'a>(
                     }
                 }
             };
-            let rejection = |error: SendError| error.rejection(upstream, &trail, upload.as_deref());
-            let Sent { response, lease, endpoint, head } = sent.map_err(rejection)?;
+            let rejection = |error: SendError, trail: &Trail<'_>| {
+                error.rejection(upstream, trail, upload.as_deref())
+            };
+            let sent = sent.map_err(|error| rejection(error, &trail))?;
+            let Sent { response, lease, endpoint, head } = sent;
             let trailers =
                 listener.as_ref().map_or(Trailers::AsTheyCome, |listener| listener.trailers());
-            let (end, upload) = (token_end.as_ref(), upload.clone());
-            let response =
-                response::receive(response, lease, endpoint, upload, trailers, plan, end);
-            (response.map_err(|error| rejection(SendError::Answer(error)))?, head)
+            // An answer that says how long it is has begun to be given, and is finished.
+            let is_stream = response.body().size_hint().exact().is_none();
+            let end = token_end.as_ref().filter(|_| is_stream).map(|token| trail.stream_end(token));
+            let whose = upload.clone();
+            let response = response::receive(response, lease, endpoint, whose, trailers, plan, end);
+            (response.map_err(|error| rejection(SendError::Answer(error), &trail))?, head)
         };
         if let Some(exchanged) = exchanged
             && response.status() == StatusCode::UNAUTHORIZED

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 
 use super::claims::{self, ForwardedClaim};
 use super::expect::{self, Hold};
@@ -73,8 +73,8 @@ pub enum AtTokenEnd {
 pub struct Inbound<'a> {
     /// Its head.
     pub parts: Parts,
-    /// Its body.
-    pub body: Incoming,
+    /// Its body, and what counts it; `None`: there is none.
+    pub body: Option<(Incoming, ByteCounter)>,
     /// Canonical host and path.
     pub target: &'a Target,
     /// What the route's pattern captured.
@@ -89,8 +89,6 @@ pub struct Inbound<'a> {
     pub request_id: &'a HeaderValue,
     /// The way for informational answers, to a caller who can be told.
     pub interim: Option<Interim>,
-    /// Counts its body.
-    pub bytes_in: ByteCounter,
     /// The end of its token; `None` on an open route.
     pub token_end: Option<TokenEnd>,
     /// What its connection is to become.
@@ -110,7 +108,7 @@ pub struct UpstreamRequest<'a> {
     /// Where the links of its answer are replaced.
     pub(super) links: Option<Box<Linking>>,
     /// What streams that come of it end with; `None`: they may go on.
-    pub(super) token_end: Option<StreamEnd>,
+    pub(super) token_end: Option<TokenEnd>,
     /// What its connection is to become.
     pub(super) upgrade: Option<Box<Asked>>,
 }
@@ -157,27 +155,24 @@ pub fn prepare<'a>(
     credential: &UpstreamCredential,
 ) -> Result<UpstreamRequest<'a>, Rejection> {
     let Inbound { parts, body, target, captures, links, peer, trusted, request_id, .. } = inbound;
-    let (interim, bytes_in) = (inbound.interim, inbound.bytes_in);
-    let (token_end, upgrade) = (inbound.token_end, inbound.upgrade);
+    let (interim, token_end, upgrade) = (inbound.interim, inbound.token_end, inbound.upgrade);
     let upstream = &plan.upstream;
     check_upstream(plan, credential)?;
     refuse_declared_size(plan, &parts.headers)?;
 
     let path = path_and_query(plan, &parts.uri, target, captures)?;
     let mut headers = parts.headers;
-    let is_empty = body.is_end_stream();
-    let expects = !is_empty && expect::asks_for_continue(parts.version, &mut headers);
+    let expects = body.is_some() && expect::asks_for_continue(parts.version, &mut headers);
     let caller = permit.into_caller();
     let from = From { target, captures, peer, links, trusted, request_id };
     let identity = caller.as_ref().map(|caller| &**caller.identity());
     let links = change_fields(plan, &mut headers, &from, identity, credential.header());
     let authority = told_host(plan, target);
     let token_end = token_end.filter(|_| plan.at_token_end == AtTokenEnd::Ends);
-    let token_end = token_end.map(|token| StreamEnd { token, note: bytes_in.clone() });
     let (method, scheme) = (parts.method, upstream.scheme());
     let mut head = Head { method, scheme, authority, path, headers, listener: None };
     let exchanged = |body| credential.is_exchanged().then_some(Exchanged { caller, body });
-    if is_empty {
+    let Some((body, bytes_in)) = body else {
         head.listener = Listener::new(interim, None, &head.headers);
         let (body, exchanged) = (Body::empty(), exchanged(KeptBody::Empty));
         return Ok(UpstreamRequest {
@@ -190,14 +185,15 @@ pub fn prepare<'a>(
             token_end,
             upgrade,
         });
-    }
+    };
     // gRPC is HTTP/2, where pings find out whether the caller is still there.
     let grpc = parts.version == Version::HTTP_2 && head.content_type().is_some_and(is_grpc);
     let pace = if grpc { Pace::Unhurried } else { Pace::Steady };
     let (asserted, rules) = (Arc::clone(&plan.asserted), Arc::clone(&plan.request_headers));
     let (most, patience) = (plan.max_body_bytes, plan.body_idle_timeout);
+    let end = token_end.clone().map(|token| StreamEnd { token, note: bytes_in.clone() });
     let upload = Upload::new(body, most, patience, pace, bytes_in, asserted, rules);
-    let upload = upload.over(parts.version).until(token_end.as_ref());
+    let upload = upload.over(parts.version).until(end.as_ref());
     let progress = upload.progress();
     let mut kept = KeptBody::Gone;
     if credential.is_exchanged() && head.body_may_be_kept() {

@@ -43,9 +43,10 @@ pub(super) enum BadAnswer {
     Damaged(#[source] Damaged),
 }
 
-/// Takes an answer, the connection it comes over and where from. The connection goes back when the
-/// answer has ended well, unless it began before all of `upload` was sent: what is left of that may
-/// be on its way for as long as the upstream likes, and another request would wait behind it.
+/// Takes an answer, the connection it comes over, where from, and what ends it with the caller's token. The
+/// connection goes back when the answer has ended well, unless it began before all of `upload` was sent:
+/// what is left of that may be on its way for as long as the upstream likes, and another request would wait
+/// behind it.
 pub(super) fn receive(
     response: Response<Incoming>,
     mut lease: Lease,
@@ -53,7 +54,7 @@ pub(super) fn receive(
     upload: Option<Arc<Progress>>,
     trailers: Trailers,
     plan: &Forwarding,
-    token_end: Option<&StreamEnd>,
+    end: Option<StreamEnd>,
 ) -> Result<Response<Body>, BadAnswer> {
     let (mut parts, incoming) = response.into_parts();
     check_framing(parts.status, &parts.headers)?;
@@ -90,9 +91,7 @@ pub(super) fn receive(
         }
         Trailers::Taken | Trailers::AsTheyCome => Length::AsItComes,
     };
-    // An answer that says how long it is has begun to be given, and is finished.
-    let token_end = token_end.filter(|_| incoming.size_hint().exact().is_none());
-    let end = token_end.map(|end| AnswerEnd::new(end.clone(), &parts.headers));
+    let end = end.map(|end| AnswerEnd::new(end, &parts.headers));
     if let (Some(upload), Some(_)) = (&lease.upload, &end) {
         upload.answer_ends_with_token();
     }

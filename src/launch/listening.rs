@@ -248,13 +248,13 @@ struct ToGateway(Arc<Gateway>);
 impl Handler for ToGateway {
     type Body = RecordedBody<Body>;
 
-    async fn handle(
+    fn handle(
         self,
         request: Request<Incoming>,
         peer: Peer,
         interim: Option<Interim>,
-    ) -> Response<Self::Body> {
-        self.0.handle(request, peer, interim).await
+    ) -> impl Future<Output = Response<Self::Body>> + Send {
+        self.0.handle(request, peer, interim)
     }
 
     fn refused(&self, peer: &Peer, refused: &Unread) {

@@ -71,7 +71,7 @@ pub(in crate::forward) async fn open(
     mut head: Head,
     keep: Keep,
     asked: Box<Asked>,
-    token: Option<&StreamEnd>,
+    token: Option<StreamEnd>,
     trail: &mut Trail<'_>,
 ) -> Result<Opened, SendError> {
     let spare = (keep == Keep::Always).then(|| head.spare());
@@ -132,7 +132,7 @@ pub(in crate::forward) async fn open(
         lease,
         endpoint,
         speaks,
-        token: token.cloned(),
+        token,
         idle: match plan.upstream.settings.timeouts.stream {
             Patience::Set(limit) => limit,
             Patience::Default(_) => None,

@@ -44,11 +44,12 @@ pub struct AccessRecord {
     pub(in crate::observe) method: Method,
     pub(in crate::observe) uri: Uri,
     pub(super) host: Option<HeaderValue>,
-    pub(super) bytes_in: Option<ByteCounter>,
     pub(crate) bytes_out: u64,
     pub(in crate::observe) refused: Option<Code>,
     pub(super) answered: Option<Answered>,
     pub(super) ending: Ending,
+    /// What counts the request's body, once anything does.
+    pub bytes_in: Option<ByteCounter>,
     /// The caller's address; the peer's until somebody who knows the trusted proxies says otherwise.
     pub client_ip: IpAddr,
     /// The route; `None` as long as none was found.

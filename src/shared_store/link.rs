@@ -84,13 +84,21 @@ impl Link {
     where
         F: Future<Output = RedisResult<T>>,
     {
+        // Nobody would hear the answer, and it may be a lease.
+        if budget.is_spent() {
+            return Err(Failure::Late);
+        }
+        let has_all_its_time = budget.is_whole();
         let Some(live) = self.live(budget).await else { return Err(Failure::Away) };
         let answer = match budget.spend(question(live.connection.clone())).await {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(error)) => Err(Failure::of(&error)),
             None => Err(Failure::Late),
         };
-        self.shared.judge(&live, answer.as_ref().err());
+        // What comes late for the rest of a request's time may have come quickly.
+        if has_all_its_time || !matches!(answer, Err(Failure::Late)) {
+            self.shared.judge(&live, answer.as_ref().err());
+        }
         answer
     }
 

@@ -596,6 +596,10 @@ pub const SHARED_STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// shorter one (`cache.redis.timeout`), and who reads as entries come waits so long at most.
 pub const SHARED_STORE_LONGEST_ANSWER: Duration = Duration::from_secs(10);
 
+/// Longest `cache.redis.timeout` about which nothing is said: with more of it a Redis that hangs costs a
+/// request more than the exchange that it saves.
+pub const SHARED_STORE_USUAL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How often a command to a cluster follows a redirection or is tried at a node anew; requests wait no
 /// longer than `cache.redis.timeout` for all of that.
 pub const SHARED_STORE_CLUSTER_RETRIES: u32 = 3;

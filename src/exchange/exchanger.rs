@@ -19,6 +19,7 @@ use super::barred::{Bar, Barred};
 use super::breaker::{BreakerStatus, Breakers};
 use super::cache::{CacheUsage, Found, TokenCache};
 use super::client::Office;
+use super::erasing::Erasures;
 use super::failure::ExchangeError;
 use super::flight::{Flights, Outcome};
 use super::forgotten::{Tagger, Tags};
@@ -48,6 +49,7 @@ pub struct Exchanger {
     breakers: Breakers,
     refusals: Refusals,
     pub(super) barred: Barred,
+    pub(super) erasures: Erasures,
     pub(super) tagger: Tagger,
     pub(super) store: Arc<SharedStore>,
     pub(super) clock: SharedClock,
@@ -104,6 +106,7 @@ impl Exchanger {
             breakers: Breakers::default(),
             refusals: Refusals::default(),
             barred: Barred::default(),
+            erasures: Erasures::default(),
             tagger: Tagger::default(),
             store,
             clock,
@@ -132,10 +135,11 @@ impl Exchanger {
     /// [`limits::REFUSED_TOKEN_FLOOR`] after it: an upstream that refuses a fresh token refuses
     /// the next one too, and one user there must not make us storm the provider, which would
     /// throttle everybody.
-    pub fn forget(&self, credential: &UpstreamCredential) {
+    pub fn forget(self: &Arc<Self>, credential: &UpstreamCredential) {
         if let Some((key, header)) = credential.obtained() {
+            let end = self.end_of(key, header);
             if self.cache.forget(key, header) {
-                self.erase(*key, Bar::of(header));
+                self.erase(*key, Bar::of(header), end);
             }
             self.metrics.token_cache_entries(self.cache.len());
         }
@@ -143,14 +147,26 @@ impl Exchanger {
 
     /// Drops `refused`, the token under `key`, and says whether a better one may be had by `flight`:
     /// that is being asked for, or none was just now ([`limits::REFUSED_TOKEN_FLOOR`]).
-    pub(super) fn make_way(&self, key: &Key, refused: &SecretHeader, flight: &Key) -> bool {
+    pub(super) fn make_way(
+        self: &Arc<Self>,
+        key: &Key,
+        refused: &SecretHeader,
+        flight: &Key,
+    ) -> bool {
+        let end = self.end_of(key, refused);
         let is_dropped = !self.flights.is_under_way(flight) && self.cache.replace(key, refused);
         if is_dropped {
-            self.erase(*key, Bar::of(refused));
+            self.erase(*key, Bar::of(refused), end);
         }
         let may_fly = is_dropped || self.flights.is_under_way(flight);
         self.metrics.token_cache_entries(self.cache.len());
         may_fly
+    }
+
+    /// The end of `header`, the token under `key`; of one that is not in memory any more it is not known.
+    fn end_of(&self, key: &Key, header: &SecretHeader) -> UnixTime {
+        let end = self.cache.held(key).and_then(|held| held.end_of(header));
+        end.unwrap_or(UnixTime(u64::MAX))
     }
 
     /// How much of the cache of outbound tokens is used.

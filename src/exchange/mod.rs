@@ -37,6 +37,7 @@ pub mod challenge;
 mod claims;
 mod client;
 mod credential;
+mod erasing;
 mod exchanger;
 mod failure;
 mod federated_file;

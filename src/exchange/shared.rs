@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
-use super::barred::Bar;
 use super::cache::Granted;
 use super::exchanger::Exchanger;
 use super::flight::Outcome;
@@ -178,7 +177,10 @@ impl Exchanger {
         let left =
             left.filter(|left| !self.cache.is_forgotten(*tags, left.granted.asked_at, left.heard));
         let granted = left.map(|left| left.granted);
-        let granted = granted.filter(|granted| !self.barred.holds_back(key, granted));
+        let is_held_back = |granted: &Granted| {
+            self.barred.holds_back(key, granted) || self.erasures.holds_back(key, granted)
+        };
+        let granted = granted.filter(|granted| !is_held_back(granted));
         // What is in memory is due for a renewal at least: the same again, or an older one, is none.
         let held = self.cache.held(key);
         granted
@@ -227,36 +229,6 @@ impl Exchanger {
             writing.store(entry, &plain, time, lease).await.is_ok()
         });
         session.wait_for(stored).await;
-    }
-
-    /// Sees to it that what `bar` is about is taken from the shared store by no replica, and not by
-    /// this one whatever the store says.
-    pub(super) fn erase(&self, key: Key, bar: Bar) {
-        let Some(mut session) = self.store.session() else { return };
-        self.barred.add(key, bar);
-        let clock = Arc::clone(&self.clock);
-        tokio::spawn(async move {
-            let owner = key.to_bytes();
-            let entry = Entry { owner: &owner, maker: &owner };
-            let erased = match session.find(entry).await {
-                Ok(Some(value)) => {
-                    let left = shared_entry::read(&value.plain, &key, &key, clock.now());
-                    // What can't be read is used by nobody.
-                    if left.is_some_and(|left| bar.holds_back(&left.granted)) {
-                        session.delete(&value.seen).await
-                    } else {
-                        Ok(())
-                    }
-                }
-                Ok(None) => Ok(()),
-                Err(failure) => Err(failure),
-            };
-            if let Err(failure) = erased {
-                tracing::debug!(
-                    "a token that is not to be used was not dropped from the shared cache: {failure}"
-                );
-            }
-        });
     }
 }
 

@@ -206,6 +206,7 @@ async fn keep(shared: Arc<Shared>, address: StoreAddress, patience: Duration, bo
                 let live = Live { connection, failures: AtomicU32::new(0) };
                 shared.state.send_replace(State::Up(Arc::new(live)));
                 shared.gauge.tell(true);
+                board.reached();
                 tracing::info!("the shared cache (`cache.redis`) is in use: {}", address.shown());
                 tokio::select! {
                     () = shared.lost.notified() => {}

@@ -76,6 +76,9 @@ pub enum Part {
 
 /// Who is told of notices.
 pub trait Audience: Send + Sync {
+    /// Takes note that the store can be used again; must not block.
+    fn reached(&self);
+
     /// Takes in what was read; called on a thread that may be held up.
     fn hear(&self, heard: Heard);
 }
@@ -126,6 +129,13 @@ impl Session {
 impl Board {
     pub(super) fn new(key_prefix: &str, keyring: Arc<Keyring>, audience: Audiences) -> Self {
         Self { name: name(key_prefix), keyring, audience, complained: Mutex::default() }
+    }
+
+    /// Tells that the store can be used.
+    pub(super) fn reached(&self) {
+        if let Some(audience) = self.audience.get().and_then(Weak::upgrade) {
+            audience.reached();
+        }
     }
 
     /// Reads what came after `at`, or all there is if that is not there any more.

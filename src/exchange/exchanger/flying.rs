@@ -100,7 +100,7 @@ impl Exchanger {
     }
 
     /// Keeps what an exchange came to, the token or the refusal.
-    fn keep(&self, ticket: Ticket, sought: &Sought, outcome: &Outcome) {
+    fn keep(self: &Arc<Self>, ticket: Ticket, sought: &Sought, outcome: &Outcome) {
         let Ticket { departure, era } = ticket;
         let Sought { key, inbound_expires_at, .. } = *sought;
         match outcome {
@@ -113,7 +113,7 @@ impl Exchanger {
                 // blocked, or a policy that now asks for more, must not wait for its expiry.
                 if error.ends_access() {
                     self.cache.drop_token(&key);
-                    self.erase(key, Bar::AskedUntil(self.clock.now()));
+                    self.erase(key, Bar::AskedUntil(self.clock.now()), inbound_expires_at);
                 }
                 self.refusals.remember(departure.flight, error, era);
             }

@@ -59,6 +59,8 @@ fn an_entry_that_is_none_of_ours_does_not_say_how_far_was_heard() {
 struct Listener(Mutex<Vec<Heard>>);
 
 impl Audience for Listener {
+    fn reached(&self) {}
+
     fn hear(&self, heard: Heard) {
         self.0.lock().unwrap().push(heard);
     }

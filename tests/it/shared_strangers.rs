@@ -53,7 +53,7 @@ fn peer() -> Server {
         let (stored, random) = (Arc::clone(&stored), Arc::clone(&random));
         Box::pin(async move {
             let mut unread = Vec::new();
-            let mut buffer = [0; 65_536];
+            let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = stream.read(&mut buffer).await {
                 unread.extend_from_slice(&buffer[..length]);
                 while let Some((words, rest)) = command(&unread) {

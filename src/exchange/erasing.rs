@@ -69,7 +69,8 @@ impl Erasures {
         bars.is_some_and(|bars| bars.holds_back(granted))
     }
 
-    fn add(&self, key: Key, bar: Bar, until: UnixTime) -> (Erasure, Room) {
+    /// Adds what `bar` is about, as of `now`.
+    fn add(&self, key: Key, bar: Bar, until: UnixTime, now: UnixTime) -> (Erasure, Room) {
         let mut pending = self.lock();
         let known = pending.remove(&key);
         let mut room = Room::Found;
@@ -81,6 +82,10 @@ impl Erasures {
         }
         let mut bars = known.map(|known| known.bars).unwrap_or_default();
         bars.add(bar);
+        if known.is_some() {
+            // Of single tokens the last one is kept in mind; the store may still hold the one before.
+            bars.add(Bar::AskedUntil(now));
+        }
         let until = known.map_or(until, |known| known.until.max(until));
         let number = pending.next;
         pending.next += 1;
@@ -137,8 +142,9 @@ impl Exchanger {
             return;
         }
         self.barred.add(key, bar);
-        let longest = self.clock.now().plus(limits::MAX_SHARED_TOKEN_LIFE);
-        let (erasure, room) = self.erasures.add(key, bar, until.min(longest));
+        let now = self.clock.now();
+        let until = until.min(now.plus(limits::MAX_SHARED_TOKEN_LIFE));
+        let (erasure, room) = self.erasures.add(key, bar, until, now);
         match room {
             Room::Found => {}
             Room::Made => self.metrics.shared_cache(Operation::Delete, SharedOutcome::GivenUp),
@@ -248,16 +254,16 @@ mod tests {
     #[test]
     fn one_task_sees_to_all_until_they_are_done_or_ended() {
         let erasures = Erasures::default();
-        erasures.add(key("a"), bar("x"), LATER);
+        erasures.add(key("a"), bar("x"), LATER, NOW);
         assert!(erasures.begin() && !erasures.begin());
-        erasures.add(key("b"), bar("x"), NOW);
+        erasures.add(key("b"), bar("x"), NOW, NOW);
         let held = |name: &str| erasures.holds_back(&key(name), &granted("x"));
         assert!(held("a") && held("b") && !held("c"));
         let due = erasures.take_up(UnixTime(NOW.0 - 1));
         assert_eq!(due.len(), 2);
         assert_eq!(erasures.take_up(NOW).len(), 1, "the other one has ended");
         // Another token of the same key is refused while the first is being dropped.
-        erasures.add(key("a"), bar("y"), NOW);
+        erasures.add(key("a"), bar("y"), NOW, NOW);
         erasures.done(&due[0]);
         assert!(held("a"), "it may have come back");
         assert!(erasures.holds_back(&key("a"), &granted("y")));
@@ -275,10 +281,10 @@ mod tests {
     fn the_oldest_go_where_there_is_no_room() {
         let erasures = Erasures::default();
         for n in 0..limits::MAX_ERASURES {
-            assert_eq!(erasures.add(key(&n.to_string()), bar("x"), LATER).1, Room::Found);
+            assert_eq!(erasures.add(key(&n.to_string()), bar("x"), LATER, NOW).1, Room::Found);
         }
-        assert_eq!(erasures.add(key("0"), bar("y"), LATER).1, Room::Found, "no more of them");
-        assert_eq!(erasures.add(key("one more"), bar("x"), LATER).1, Room::Made);
+        assert_eq!(erasures.add(key("0"), bar("y"), LATER, NOW).1, Room::Found, "no more of them");
+        assert_eq!(erasures.add(key("one more"), bar("x"), LATER, NOW).1, Room::Made);
         let held = |name: &str| erasures.holds_back(&key(name), &granted("x"));
         assert!(held("0") && !held("1") && held("2") && held("one more"));
         let pending = erasures.lock();

@@ -35,6 +35,7 @@ use crate::rate_limit::Admission;
 use crate::rejection::Rejection;
 use crate::respond::{self, Form};
 use crate::route::Target;
+use crate::shared_store::Waited;
 use crate::snapshot::{Action, Forward, Route, ServerTiming, Snapshot};
 
 /// What serves requests, over all configurations that follow each other.
@@ -144,11 +145,12 @@ impl Gateway {
             if route.server_timing == ServerTiming::On {
                 record.tell_phases();
             }
+            let mut waited = Waited::default();
             // Before the token: whom this holds back costs no signature check.
             if let Some(limit) = &route.rate_limit
                 && let Admission::Asks(replicas) = limit.admit(record.client_ip)?
             {
-                replicas.await?;
+                waited = replicas.await?;
             }
             record.enter(Phase::Auth);
             let presented = Presented {
@@ -166,7 +168,7 @@ impl Gateway {
                 && let caller = permit.caller().map(|caller| &**caller.identity())
                 && let Admission::Asks(replicas) = limit.admit_caller(caller)?
             {
-                replicas.await?;
+                waited = replicas.await?;
             }
             if !matches!(route.action, Action::Forward(_)) {
                 Asked::none_of(&request)?;
@@ -189,10 +191,16 @@ impl Gateway {
             }
             record.enter(Phase::Exchange);
             let asked_at = Instant::now();
-            let credential =
-                exchange::credential(&self.exchanger, token, upstream.name(), metrics, &permit)
-                    .await
-                    .inspect_err(|_refused| record.exchange_took = Some(asked_at.elapsed()))?;
+            let credential = exchange::credential(
+                &self.exchanger,
+                token,
+                upstream.name(),
+                metrics,
+                &permit,
+                waited,
+            )
+            .await
+            .inspect_err(|_refused| record.exchange_took = Some(asked_at.elapsed()))?;
             record.token_cache = credential.cache_result();
             record.exchange_took = credential.exchange_time();
             record.leave();

@@ -2,7 +2,15 @@
 //!
 //! Defaults of limits that the routes file does set stand beside their keys in `config/file/`.
 
+mod admin;
+mod exchange;
+mod shared_cache;
+
 use std::time::Duration;
+
+pub use self::admin::*;
+pub use self::exchange::*;
+pub use self::shared_cache::*;
 
 /// Longest token in bytes, before anything of it is decoded. Entra's tokens with 200 groups
 /// reach about 16 KiB; callers with more get overage claims instead.
@@ -79,115 +87,6 @@ pub const PROOF_WINDOW: Duration = Duration::from_mins(1);
 /// requests a second, in about 20 MB; at worst, each of another key, 120 MB. With more, the key
 /// with the most has its oldest forgotten, and what it made so long ago is refused.
 pub const MAX_REMEMBERED_PROOFS: usize = 262_144;
-
-/// How long an outbound token must still live to be used: the time it takes to reach the
-/// upstream and be judged there, plus what the clocks differ.
-pub const OUTBOUND_EXPIRY_MARGIN: Duration = Duration::from_secs(30);
-
-/// Shortest time between two drops of a user's outbound token that an upstream refused: one
-/// that was exchanged a moment ago and is refused will be refused again, and each drop costs
-/// an exchange.
-pub const REFUSED_TOKEN_FLOOR: Duration = Duration::from_secs(10);
-
-/// Most such drops remembered, over all users: so many in [`REFUSED_TOKEN_FLOOR`], and no more,
-/// can upstreams make us exchange anew.
-pub const MAX_REFUSED_TOKENS: usize = 10_000;
-
-/// Most bytes of outbound tokens held in memory, whatever `cache.max_entries` says; a token
-/// is 1.5 to 4 KiB.
-pub const MAX_CACHED_TOKEN_BYTES: usize = 512 * 1024 * 1024;
-
-/// Largest outbound token in bytes: what still fits into the header limit of common servers.
-pub const MAX_OUTBOUND_TOKEN_BYTES: usize = 32 * 1024;
-
-/// Exchanges that wait for their turn, for each that a provider's `max_in_flight` lets go: about
-/// what is answered in [`EXCHANGE_QUEUE_WAIT`], at 100 ms an answer.
-pub const MAX_QUEUED_PER_EXCHANGE: usize = 64;
-
-/// How long an exchange waits for its turn: after a restart a thousand users come at once, and
-/// are served a little later rather than refused.
-pub const EXCHANGE_QUEUE_WAIT: Duration = Duration::from_secs(5);
-
-/// Pause before the one further try after a provider's 5xx or failed connection (MSAL does the same).
-pub const EXCHANGE_RETRY_PAUSE: Duration = Duration::from_secs(1);
-
-/// Shortest time between two tries to renew a token ahead of its end, give or take half of it by
-/// chance: the token in use is good for longer than that.
-pub const RENEWAL_PAUSE: Duration = Duration::from_secs(30);
-
-/// Longest time until a renewal is tried again for which the provider had no lane to spare.
-pub const RENEWAL_YIELD: Duration = Duration::from_secs(5);
-
-/// Most that a renewal is moved by chance, so that tokens of one minute are not renewed in one
-/// minute (MSAL's number).
-pub const MAX_RENEWAL_JITTER: Duration = Duration::from_mins(5);
-
-/// How long a request waits for a new token while it has one that is about to expire.
-pub const STALE_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How long a refusal of a caller's token is remembered: a client in a loop does not reach the
-/// provider, and a user whom an administrator lets in waits a minute.
-pub const REFUSAL_MEMORY: Duration = Duration::from_mins(1);
-
-/// How long missing consent, and a refusal of the gateway itself, is remembered: somebody is
-/// likely to be mending it.
-pub const SHORT_REFUSAL_MEMORY: Duration = Duration::from_secs(30);
-
-/// Most refusals remembered, over all users: about 1 KiB each, 10 KiB with large claims.
-pub const MAX_REMEMBERED_REFUSALS: usize = 10_000;
-
-/// The time over which a provider's failures are counted.
-pub const BREAKER_WINDOW: Duration = Duration::from_secs(10);
-
-/// Most breakers: one for each provider, tenant, client and scope set that was asked for in
-/// [`BREAKER_WINDOW`], about 300 bytes. Calls beyond them go uncounted.
-pub const MAX_BREAKERS: usize = 4096;
-
-/// Most tokens of which one breaker remembers in [`BREAKER_WINDOW`] that their exchange failed,
-/// 32 bytes each: while calls go on well beside so many that don't. The failures of further ones
-/// are counted each.
-pub const MAX_BREAKER_TOKENS: usize = 1024;
-
-/// Fewest calls in [`BREAKER_WINDOW`] that say anything about a provider.
-pub const BREAKER_MIN_CALLS: u32 = 20;
-
-/// How long a provider that fails sustainedly is not asked, before one call tries it.
-pub const BREAKER_PAUSE: Duration = Duration::from_secs(5);
-
-/// What a caller is told to wait when a provider is down and gave no `Retry-After`.
-pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
-
-/// Longest `Retry-After` of a provider that is honoured (MSAL's cap).
-pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
-
-/// One call to the host of a managed identity: IMDS answers in milliseconds what it has, and
-/// in a second or two what it has to ask for.
-pub const MANAGED_IDENTITY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Calls to the host of managed identities at a time: IMDS serves 5 of one machine, and refuses more.
-pub const MAX_MANAGED_IDENTITY_CALLS: usize = 5;
-
-/// How long a request waits for a token of a managed identity: for the 7 s of IMDS's usual
-/// tries and their calls. What takes longer (IMDS is updated for up to 70 s) goes on without it.
-pub const MANAGED_IDENTITY_WAIT: Duration = Duration::from_secs(15);
-
-/// How long a refusal of a managed identity's token is remembered: IMDS throttles a machine that
-/// asks 20 times a second, and whoever assigns the identity sees it work soon after.
-pub const MANAGED_IDENTITY_REFUSAL_MEMORY: Duration = Duration::from_secs(10);
-
-/// Largest key of the Azure Arc agent in bytes, as Microsoft's libraries take it.
-pub const MAX_ARC_KEY_BYTES: u64 = 4096;
-
-/// How long a client assertion by a certificate lives: Microsoft's documents ask for 5 to 10
-/// minutes, and it is sent at once.
-pub const CERTIFICATE_ASSERTION_LIFE: Duration = Duration::from_mins(5);
-
-/// How long an assertion of `private_key_jwt` lives: the strictest servers take no more.
-pub const ASSERTION_LIFE: Duration = Duration::from_mins(2);
-
-/// How far before its making an assertion says that it begins: a provider's clock may be behind
-/// ours by so much.
-pub const ASSERTION_BACKDATING: Duration = Duration::from_mins(1);
 
 /// How far the clocks of providers and of those whose tokens they take may differ from ours:
 /// what is over for longer is over for them too.
@@ -299,14 +198,6 @@ pub const CONNECTION_BUFFER_BYTES: usize = 64 * 1024;
 /// caller may take them before `body_idle_timeout` ends the stream.
 pub const HTTP2_PIECE: usize = 16 * 1024;
 
-/// Largest `claims` of a challenge in bytes, before base64: what still fits into one header
-/// field of common clients. Real ones are below 500 bytes.
-pub const MAX_CLAIMS_BYTES: usize = 8 * 1024;
-
-/// Longest `WWW-Authenticate` field of an upstream that is read, in bytes: room for
-/// [`MAX_CLAIMS_BYTES`] in base64 and for what stands around it.
-pub const MAX_CHALLENGE_BYTES: usize = 16 * 1024;
-
 /// Request body that is kept, in bytes, so that the request can be repeated after a claims
 /// challenge of the upstream, a stream that it refused or a 502, 503 or 504; a larger one is not
 /// repeated.
@@ -344,19 +235,6 @@ pub const MAX_WAITING_INTERIM_BYTES: usize = 16 * 1024;
 /// Most informational answers passed on for one request: early hints are one or two, and signs of
 /// life (102), at one in 20 s, last for more than an hour.
 pub const MAX_INTERIM_ANSWERS: usize = 256;
-
-/// Most `Retry-After` waits remembered at once; one for each provider, tenant, client and
-/// scope set that is throttled, and those are few.
-pub const MAX_THROTTLES: usize = 10_000;
-
-/// Most terms of exchanges that one client of a provider remembers: those of v1 and v2 tokens of
-/// two thousand tenants, at about 1 KiB each. More than that are made anew for each request, at
-/// the cost of two digests.
-pub const MAX_REMEMBERED_TERMS: usize = 4096;
-
-/// Most expired tokens thrown away when one is put into a cache of tokens: more than come
-/// in, so that the dead never pile up, and few enough that no request waits for the broom.
-pub const MAX_EXPIRED_SWEPT: usize = 64;
 
 /// How long log lines are gathered before they are written, so that a busy gateway writes a
 /// hundred times a second and not once a request.
@@ -452,67 +330,6 @@ pub const DRAIN_MOMENT: Duration = Duration::from_secs(1);
 /// machines have tens. Each is looked up one after the other at the start.
 pub const MAX_PASSED_SOCKETS: usize = 1024;
 
-/// Connections to the admin port at a time: scrapers, probes and a few people, and room for
-/// them beside somebody who opens connections and says nothing.
-pub const MAX_ADMIN_CONNECTIONS: usize = 1024;
-
-/// Time for a request head on the admin port: who says nothing for so long makes room.
-pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Between two requests of a connection to the admin port; longer than the usual pause
-/// between two scrapes.
-pub const ADMIN_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-
-/// Largest request head on the admin port in bytes.
-pub const MAX_ADMIN_HEADER_BYTES: usize = 16 * 1024;
-
-/// Refusals that the admin port shows: enough to see a pattern, and below 1 MiB in all.
-pub const MAX_SHOWN_REFUSALS: usize = 100;
-
-/// Largest body of a request to the admin port in bytes: none has anything to say in one.
-pub const MAX_ADMIN_BODY_BYTES: usize = 4 * 1024;
-
-/// Answers of the admin API, and metrics, that are made at a time, each on a thread of its own: an
-/// operator, a scraper and a page or two look at once, and nobody can take the threads that files and
-/// names are read on.
-pub const MAX_ADMIN_ANSWERS: usize = 4;
-
-/// Renderings of `/metrics` at a time, each on a thread of its own: with many routes one takes
-/// long, and anybody who reaches the port may ask for it.
-pub const MAX_RENDERED_SCRAPES: usize = 2;
-
-/// Scrapes at a time, those that wait for a rendering included: some scrapers, each with a retry.
-pub const MAX_SCRAPES: usize = 32;
-
-/// What a scraper is told to wait for whom there is no place.
-pub const SCRAPE_RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Requests to reload that may wait for the one that runs; they share the one after it, and more say
-/// nothing new.
-pub const MAX_WAITING_RELOADS: usize = 8;
-
-/// How long a reload may take, the wait for the one before included, until it is said that it
-/// hangs: the largest file takes seconds, a mount that went away takes for ever.
-pub const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
-
-/// Time for the body of a request to the admin port: none has anything to say in one.
-pub const ADMIN_BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What those are told to wait for whom there is no place: a reload takes less.
-pub const RELOAD_RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Routes, or upstreams, in one answer of the admin API unless the request says how many.
-pub const ADMIN_PAGE: usize = 1000;
-
-/// Most of them in one answer: about 10 MiB.
-pub const MAX_ADMIN_PAGE: usize = 10_000;
-
-/// Breakers of one provider that the admin port names; the others are counted.
-pub const MAX_BREAKERS_SAID: usize = 20;
-
-/// Ids of a provider's keys that the admin port names; real ones have about 10.
-pub const MAX_KEY_IDS_SAID: usize = 100;
-
 /// Most segments of a route's path: how deep a lookup can recurse. Azure Resource Manager's
 /// longest documented paths have about 20.
 pub const MAX_PATTERN_SEGMENTS: usize = 64;
@@ -579,97 +396,3 @@ pub const MAX_TENANTS_TRIED: usize = 16;
 /// How long `check --online` waits for the alert of an upstream that asked for a certificate: with TLS 1.3 it comes
 /// behind the handshake, and in place of it may come nothing.
 pub const ALERT_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Longest value of the shared cache that is opened, in bytes: a token of the largest size that is
-/// kept, what is said of it, and its padding. A longer one is not ours.
-pub const MAX_SHARED_VALUE_BYTES: usize = 64 * 1024;
-
-/// Values of the shared cache take up whole blocks of so many bytes in Redis' memory, longer ones of
-/// more: tokens of users with more and with fewer roles look alike.
-pub const SHARED_VALUE_BLOCK_BYTES: usize = 512;
-
-/// Time to reach one server of the shared cache, handshakes and login included; requests don't wait
-/// for it.
-pub const SHARED_STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Longest wait until it is found of which servers the shared cache is, and until all is read that is
-/// put up there for replicas. No request waits for either.
-pub const SHARED_STORE_LONGEST_ANSWER: Duration = Duration::from_secs(10);
-
-/// Most masters of a cluster that is a shared cache; Redis itself advises against more.
-pub const MAX_SHARDS: usize = 1000;
-
-/// After so many failures in a row a server of the shared cache is left out of the way of requests: one
-/// more of them would wait as long for nothing.
-pub const SHARED_STORE_FAILURES: u32 = 5;
-
-/// First pause before the shared cache is connected to again; doubles up to [`SHARED_STORE_PAUSE_MAX`],
-/// half of it left to chance, so that replicas do not come back at once.
-pub const SHARED_STORE_PAUSE_MIN: Duration = Duration::from_millis(100);
-
-/// Longest pause between two tries to reach the shared cache, and how long it must have been there for
-/// the pauses to be short again.
-pub const SHARED_STORE_PAUSE_MAX: Duration = Duration::from_secs(5);
-
-/// Shortest time between two lines of the log about answers of the shared cache that are refusals or
-/// can't be read: each request may meet one.
-pub const SHARED_STORE_COMPLAINT_PAUSE: Duration = Duration::from_mins(1);
-
-/// How long the right to exchange for all replicas lasts unless its holder renews it: so long others
-/// wait for one that died, and so long a holder may stand still.
-pub const SHARED_LEASE: Duration = Duration::from_secs(2);
-
-/// Longest wait for the exchange of another replica: as long as it says that it is at it, which is as
-/// long as an exchange takes that waits for its lane and is tried twice. Then this one asks by itself.
-pub const SHARED_WAIT: Duration = Duration::from_secs(20);
-
-/// First pause between two looks at whether another replica has got the token; doubles up to
-/// [`SHARED_POLL_MAX`].
-pub const SHARED_POLL_MIN: Duration = Duration::from_millis(10);
-
-/// Longest pause between two such looks: what sharing adds to a slow exchange at most.
-pub const SHARED_POLL_MAX: Duration = Duration::from_millis(100);
-
-/// How far the clocks of replicas may differ: a token that was asked for later than that from now is
-/// not believed.
-pub const SHARED_CLOCK_SKEW: Duration = Duration::from_mins(1);
-
-/// Longest life of a token that is taken from another replica; Entra's are up to 28 hours with CAE.
-pub const MAX_SHARED_TOKEN_LIFE: Duration = Duration::from_hours(7 * 24);
-
-/// How long a token that was refused is not taken from the shared cache, whatever it holds; then it
-/// is dropped there, or expired.
-pub const BARRED_FOR: Duration = Duration::from_hours(2);
-
-/// Most such tokens, over all users.
-pub const MAX_BARRED: usize = 10_000;
-
-/// Most forgettings (`DELETE /api/v1/cache`) that are remembered each by itself, in memory and in the
-/// shared cache, over all upstreams and users. Where there were more, tokens that were asked for before the
-/// oldest of these are not taken from the shared cache, whoever they are for.
-pub const MAX_FORGETTINGS: usize = 1000;
-
-/// Longest notice of a forgetting in the shared cache, in bytes, sealed; ours have half of that. A longer
-/// one is not ours.
-pub const MAX_SHARED_NOTICE_BYTES: usize = 1024;
-
-/// Longest answer that says that there is another notice, in bytes: the notice and what stands around it.
-pub const MAX_SHARED_NOTICE_ANSWER_BYTES: usize = 4 * MAX_SHARED_NOTICE_BYTES;
-
-/// How many notices are read at once.
-pub const SHARED_NOTICES_PAGE: usize = 50;
-
-/// How long the shared cache holds what was to be forgotten: longer than any token that is taken from
-/// it lives.
-pub const SHARED_NOTICES_KEPT: Duration = Duration::from_hours(8 * 24);
-
-/// How long a replica waits for the next notice before it looks whether those that it read are still
-/// there: so long it may take to hear of one after the shared cache lost all it had.
-pub const SHARED_NOTICES_WAIT: Duration = Duration::from_secs(5);
-
-/// How long whoever asks for a forgetting waits for the shared cache to take it.
-pub const SHARED_ANNOUNCEMENT_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How many tokens are dropped at once when many are forgotten; exchanges that end meanwhile wait for
-/// that.
-pub const FORGOTTEN_AT_ONCE: usize = 256;

@@ -82,6 +82,8 @@ pub struct Reading {
     pub provider_names: Vec<String>,
     /// The names under `upstreams`, also of those with problems.
     pub upstream_names: Vec<String>,
+    /// Whether it names a `cache.redis`, be it one with problems.
+    pub names_shared_cache: bool,
     /// The files that `${file:…}` read, as the routes file names them.
     pub files_read: Vec<PathBuf>,
     /// What the file says, to be looked at.
@@ -185,6 +187,7 @@ pub fn read(text: &str, name: &str, environment: &Environment) -> Reading {
             problems,
             provider_names,
             upstream_names,
+            names_shared_cache: false,
             files_read,
             written,
         };
@@ -195,6 +198,7 @@ pub fn read(text: &str, name: &str, environment: &Environment) -> Reading {
         problems,
         provider_names: tree.names_under("providers"),
         upstream_names: tree.names_under("upstreams"),
+        names_shared_cache: tree.names_under("cache").iter().any(|name| name == "redis"),
         files_read: tree.files,
     }
 }

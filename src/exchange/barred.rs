@@ -25,7 +25,7 @@ pub(super) enum Bar {
 
 /// What is held back under a key: neither bar lifts the other.
 #[derive(Clone, Copy, Default)]
-struct Both {
+pub(super) struct Both {
     token: Option<TokenDigest>,
     asked_until: Option<UnixTime>,
 }
@@ -59,14 +59,14 @@ impl Bar {
 }
 
 impl Both {
-    fn add(&mut self, bar: Bar) {
+    pub(super) fn add(&mut self, bar: Bar) {
         match bar {
             Bar::Token(token) => self.token = Some(token),
             Bar::AskedUntil(time) => self.asked_until = self.asked_until.max(Some(time)),
         }
     }
 
-    fn holds_back(self, granted: &Granted) -> bool {
+    pub(super) fn holds_back(self, granted: &Granted) -> bool {
         let bars = [self.token.map(Bar::Token), self.asked_until.map(Bar::AskedUntil)];
         bars.into_iter().flatten().any(|bar| bar.holds_back(granted))
     }

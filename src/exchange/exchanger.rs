@@ -1,8 +1,12 @@
 //! Tokens obtained: out of the cache, or by one exchange for all who want the same, and renewed
 //! before they end.
 //!
-//! It decides when an exchange is made and who waits for it. It refuses to know what an exchange
-//! is, and for whom: a token has a name, and a call that gets it.
+//! It decides when an exchange is made and who waits for it (`flying`), and which token is renewed
+//! (`renewing`). It refuses to know what an exchange is, and for whom: a token has a name, and a call
+//! that gets it.
+
+mod flying;
+mod renewing;
 
 use std::fmt;
 use std::future::Future;
@@ -13,14 +17,14 @@ use tokio::time::{Instant, timeout};
 
 use super::barred::{Bar, Barred};
 use super::breaker::{BreakerStatus, Breakers};
-use super::cache::{CacheUsage, Departure, Found, Granted, Source, TokenCache};
+use super::cache::{CacheUsage, Found, TokenCache};
 use super::client::Office;
-use super::failure::{ExchangeError, Memory};
-use super::flight::{Flights, Outcome, Pilot, Seat};
+use super::erasing::Erasures;
+use super::failure::ExchangeError;
+use super::flight::{Flights, Outcome};
 use super::forgotten::{Tagger, Tags};
 use super::lanes::{Lanes, ProviderLoad};
-use super::negative::{Era, Refusals};
-use super::renewal;
+use super::negative::Refusals;
 use super::shared::Sought;
 use super::terms::Key;
 use super::throttle::Throttles;
@@ -33,7 +37,7 @@ use crate::observe::handles::UpstreamMetrics;
 use crate::observe::metrics::{CacheResult, Metrics};
 use crate::rejection::Rejection;
 use crate::secret::SecretHeader;
-use crate::shared_store::{Audience, SharedStore};
+use crate::shared_store::{Audience, SharedStore, Waited};
 
 /// What exchanges share, over reloads: outbound tokens, exchanges under way, calls to
 /// providers, waits that those asked for.
@@ -45,6 +49,7 @@ pub struct Exchanger {
     breakers: Breakers,
     refusals: Refusals,
     pub(super) barred: Barred,
+    pub(super) erasures: Erasures,
     pub(super) tagger: Tagger,
     pub(super) store: Arc<SharedStore>,
     pub(super) clock: SharedClock,
@@ -57,19 +62,25 @@ pub(super) struct Obtained {
     pub(super) cache: CacheResult,
     /// How long the request waited for it; `None` if it did not.
     pub(super) took: Option<Duration>,
+    /// How long the request waited for the shared store, at most.
+    pub(super) waited: Waited,
 }
 
 impl Obtained {
-    /// What one request has of an outcome, which it waited for since `began`; counted in `metrics`.
+    /// What one request has of an outcome, which it waited for since `began`, having `waited` for the
+    /// shared store before; counted in `metrics`.
     pub(super) fn after(
         began: Instant,
         (cache, outcome): (CacheResult, Result<SecretHeader, Arc<ExchangeError>>),
         metrics: &UpstreamMetrics,
+        waited: Waited,
     ) -> Result<Self, Rejection> {
         metrics.token_cache(cache);
         let header = outcome.map_err(|error| error.rejection())?;
         let took = (cache != CacheResult::Hit).then(|| began.elapsed());
-        Ok(Self { header, cache, took })
+        // How much of it was the store is not known: no more than all.
+        let waited = waited.and(took.unwrap_or_default());
+        Ok(Self { header, cache, took, waited })
     }
 }
 
@@ -95,6 +106,7 @@ impl Exchanger {
             breakers: Breakers::default(),
             refusals: Refusals::default(),
             barred: Barred::default(),
+            erasures: Erasures::default(),
             tagger: Tagger::default(),
             store,
             clock,
@@ -123,10 +135,11 @@ impl Exchanger {
     /// [`limits::REFUSED_TOKEN_FLOOR`] after it: an upstream that refuses a fresh token refuses
     /// the next one too, and one user there must not make us storm the provider, which would
     /// throttle everybody.
-    pub fn forget(&self, credential: &UpstreamCredential) {
+    pub fn forget(self: &Arc<Self>, credential: &UpstreamCredential) {
         if let Some((key, header)) = credential.obtained() {
+            let end = self.end_of(key, header);
             if self.cache.forget(key, header) {
-                self.erase(*key, Bar::of(header));
+                self.erase(*key, Bar::of(header), end);
             }
             self.metrics.token_cache_entries(self.cache.len());
         }
@@ -134,14 +147,26 @@ impl Exchanger {
 
     /// Drops `refused`, the token under `key`, and says whether a better one may be had by `flight`:
     /// that is being asked for, or none was just now ([`limits::REFUSED_TOKEN_FLOOR`]).
-    pub(super) fn make_way(&self, key: &Key, refused: &SecretHeader, flight: &Key) -> bool {
+    pub(super) fn make_way(
+        self: &Arc<Self>,
+        key: &Key,
+        refused: &SecretHeader,
+        flight: &Key,
+    ) -> bool {
+        let end = self.end_of(key, refused);
         let is_dropped = !self.flights.is_under_way(flight) && self.cache.replace(key, refused);
         if is_dropped {
-            self.erase(*key, Bar::of(refused));
+            self.erase(*key, Bar::of(refused), end);
         }
         let may_fly = is_dropped || self.flights.is_under_way(flight);
         self.metrics.token_cache_entries(self.cache.len());
         may_fly
+    }
+
+    /// The end of `header`, the token under `key`; of one that is not in memory any more it is not known.
+    fn end_of(&self, key: &Key, header: &SecretHeader) -> UnixTime {
+        let end = self.cache.held(key).and_then(|held| held.end_of(header));
+        end.unwrap_or(UnixTime(u64::MAX))
     }
 
     /// How much of the cache of outbound tokens is used.
@@ -237,48 +262,17 @@ impl Exchanger {
         (result, outcome.map(|granted| granted.header))
     }
 
-    /// Renews the token that is `sought` in a task of its own, unless that is being done, was tried a
-    /// moment ago, or would be in the way of requests that wait.
-    fn renew<F>(self: &Arc<Self>, sought: Sought, provider: &Arc<str>, call: impl FnOnce() -> F)
-    where
-        F: Future<Output = Outcome> + Send + 'static,
-    {
-        let key = sought.key;
-        let (now, room) = (self.clock.now(), self.lanes.room_for_renewal(provider));
-        let pause = if room.is_some() { renewal::pause } else { renewal::give_way };
-        if !self.cache.claim_renewal(&key, now, now.plus(pause(fastrand::f64()))) {
-            return;
-        }
-        let Some(room) = room else { return };
-        if self.refusals.recall(&key).is_some() {
-            return;
-        }
-        match self.flights.board(key) {
-            Seat::Passenger(_) => {}
-            Seat::Pilot(pilot, _) => {
-                let call = call();
-                self.take_off(sought, vec![pilot], async move {
-                    let outcome = call.await;
-                    drop(room);
-                    if let Err(error) = &outcome {
-                        log_failed_renewal(error);
-                    }
-                    outcome
-                });
-            }
-        }
-    }
-
     /// The token under `key` if nothing at all is to be done about it, counted in `metrics`.
     pub(super) fn at_hand(
         &self,
         key: &Key,
         inbound_expires_at: UnixTime,
         metrics: &UpstreamMetrics,
+        waited: Waited,
     ) -> Option<Obtained> {
         let Found::Fresh(header) = self.find(key, inbound_expires_at)? else { return None };
         metrics.token_cache(CacheResult::Hit);
-        Some(Obtained { header, cache: CacheResult::Hit, took: None })
+        Some(Obtained { header, cache: CacheResult::Hit, took: None, waited })
     }
 
     fn find(&self, key: &Key, inbound_expires_at: UnixTime) -> Option<Found> {
@@ -308,107 +302,6 @@ impl Exchanger {
         match self.find(key, inbound_expires_at)? {
             Found::Fresh(header) | Found::Due(header) | Found::Stale(header) => Some(header),
         }
-    }
-
-    /// Makes the exchange that `call` describes, or waits for the one of its name that is under way; a
-    /// refusal of it that is remembered is given again.
-    pub(super) async fn fly<F>(
-        self: &Arc<Self>,
-        sought: Sought,
-        call: impl FnOnce() -> F,
-    ) -> (CacheResult, Outcome)
-    where
-        F: Future<Output = Outcome> + Send + 'static,
-    {
-        let Sought { key, flight, inbound_expires_at, tags: _ } = sought;
-        if let Some(refusal) = self.refusals.recall(&flight) {
-            return (CacheResult::Miss, Err(Arc::new(refusal)));
-        }
-        let (result, passenger) = match self.flights.board(flight) {
-            Seat::Passenger(passenger) => (CacheResult::Coalesced, passenger),
-            Seat::Pilot(pilot, passenger) => {
-                // A flight may have landed between our look into the cache and our boarding.
-                if let Some(header) = self.cached_by(&flight, &key, inbound_expires_at) {
-                    let asked_at = self.clock.now();
-                    let (life, refresh_in, source) = (None, None, Source::Provider);
-                    let granted = Granted { header, asked_at, life, refresh_in, source };
-                    pilot.land(Ok(granted.clone()));
-                    return (CacheResult::Hit, Ok(granted));
-                }
-                let mut pilots = vec![pilot];
-                // Who finds no token under `key` meanwhile waits for this one, which is better.
-                if flight != key
-                    && let Seat::Pilot(beside, _) = self.flights.board(key)
-                {
-                    pilots.push(beside);
-                }
-                self.take_off(sought, pilots, call());
-                (CacheResult::Miss, passenger)
-            }
-        };
-        let outcome = passenger.outcome().await.and_then(|granted| {
-            if granted.is_expired(self.clock.now()) {
-                let what = "the token that the provider gave had expired before it could be used";
-                return Err(Arc::new(
-                    ExchangeError::unavailable(what.to_owned(), None)
-                        .with_remedy("compare the clocks, and the lifetime of its tokens"),
-                ));
-            }
-            Ok(granted)
-        });
-        let is_shared = outcome.as_ref().is_ok_and(|granted| granted.source == Source::Replica);
-        let is_hit = result == CacheResult::Miss && is_shared;
-        (if is_hit { CacheResult::SharedHit } else { result }, outcome)
-    }
-
-    /// Starts the flight of `pilots`, in a task of its own: the request that it is for may go away.
-    fn take_off(
-        self: &Arc<Self>,
-        sought: Sought,
-        pilots: Vec<Pilot>,
-        call: impl Future<Output = Outcome> + Send + 'static,
-    ) {
-        let (exchanger, era) = (Arc::clone(self), self.refusals.era());
-        let departure = self.cache.departure(sought.flight, sought.tags);
-        tokio::spawn(async move {
-            let outcome = call.await;
-            exchanger.keep(departure, &sought, era, &outcome);
-            // After the cache has it: who does not find the flight finds the token.
-            for pilot in pilots {
-                pilot.land(outcome.clone());
-            }
-        });
-    }
-
-    /// Keeps what an exchange came to, the token or the refusal.
-    fn keep(&self, departure: Departure, sought: &Sought, era: Era, outcome: &Outcome) {
-        let Sought { key, inbound_expires_at, .. } = *sought;
-        match outcome {
-            Ok(granted) => {
-                let now = self.clock.now();
-                self.cache.put(key, departure, granted, inbound_expires_at, now);
-            }
-            Err(error) => {
-                // The provider's word on this user is newer than the token: an account that was
-                // blocked, or a policy that now asks for more, must not wait for its expiry.
-                if error.ends_access() {
-                    self.cache.drop_token(&key);
-                    self.erase(key, Bar::AskedUntil(self.clock.now()));
-                }
-                self.refusals.remember(departure.flight, error, era);
-            }
-        }
-        self.metrics.token_cache_entries(self.cache.len());
-    }
-}
-
-/// The requests of the token go on well, so nothing else tells the operator.
-fn log_failed_renewal(error: &ExchangeError) {
-    let reason = error.reason();
-    match error.memory() {
-        // Once in a while for all callers: it is remembered. Their tokens run out one by one.
-        Memory::Client(_) => tracing::warn!("tokens in use can't be renewed: {reason}"),
-        Memory::Token(_) | Memory::None => tracing::debug!("a token can't be renewed: {reason}"),
     }
 }
 

@@ -87,6 +87,10 @@ impl Exchanger {
 }
 
 impl Audience for Exchanger {
+    fn reached(&self) {
+        self.erasures.again();
+    }
+
     fn hear(&self, heard: Heard) {
         let Heard { notices, until, part } = heard;
         let now = self.clock.now();

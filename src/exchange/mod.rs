@@ -37,6 +37,7 @@ pub mod challenge;
 mod claims;
 mod client;
 mod credential;
+mod erasing;
 mod exchanger;
 mod failure;
 mod federated_file;
@@ -77,6 +78,7 @@ use crate::observe::handles::UpstreamMetrics;
 use crate::observe::metrics::CacheResult;
 use crate::rejection::Rejection;
 use crate::secret::SecretHeader;
+use crate::shared_store::Waited;
 
 use self::challenge::Claims;
 use self::client::Call;
@@ -144,7 +146,7 @@ impl TokenPlan {
 }
 
 /// The credential that `plan` gives the caller of `permit` at `upstream`, whose `metrics` count how
-/// the cache answered.
+/// the cache answered, for a request that has `waited` for the shared store before.
 ///
 /// # Errors
 ///
@@ -161,8 +163,9 @@ pub async fn credential(
     upstream: &Arc<str>,
     metrics: &UpstreamMetrics,
     permit: &Permit,
+    waited: Waited,
 ) -> Result<UpstreamCredential, Rejection> {
-    credential_of(exchanger, plan, upstream, metrics, permit.caller()).await
+    credential_of(exchanger, plan, upstream, metrics, permit.caller(), waited).await
 }
 
 async fn credential_of(
@@ -171,6 +174,7 @@ async fn credential_of(
     upstream: &Arc<str>,
     metrics: &UpstreamMetrics,
     caller: Option<&Caller>,
+    waited: Waited,
 ) -> Result<UpstreamCredential, Rejection> {
     let header = match plan {
         TokenPlan::None => None,
@@ -179,7 +183,7 @@ async fn credential_of(
         }),
         TokenPlan::Header { name, value } => Some((name.clone(), value.clone())),
         TokenPlan::Exchange(plan) => {
-            return exchanged(exchanger, plan, upstream, metrics, caller).await;
+            return exchanged(exchanger, plan, upstream, metrics, caller, waited).await;
         }
         TokenPlan::ManagedIdentity(plan) => {
             return plan.credential(exchanger, upstream, metrics).await;
@@ -194,15 +198,16 @@ async fn exchanged(
     upstream: &Arc<str>,
     metrics: &UpstreamMetrics,
     caller: Option<&Caller>,
+    waited: Waited,
 ) -> Result<UpstreamCredential, Rejection> {
     if **plan.upstream() != **upstream {
         return Err(Rejection::internal("a token of one upstream was asked for another"));
     }
     let request = plan.request(caller)?;
     let key = request.key();
-    let obtained = match exchanger.at_hand(&key, request.subject_expires_at(), metrics) {
+    let obtained = match exchanger.at_hand(&key, request.subject_expires_at(), metrics, waited) {
         Some(at_hand) => at_hand,
-        None => obtain(exchanger, metrics, &request, key, None).await?,
+        None => obtain(exchanger, metrics, &request, (key, None), waited).await?,
     };
     Ok(UpstreamCredential::token(upstream, key, Some(&request.terms), obtained))
 }
@@ -239,7 +244,8 @@ pub async fn answer_challenge(
     let bound = |obtained| {
         UpstreamCredential::token(upstream, request.key(), Some(&request.terms), obtained)
     };
-    let kept = |header| bound(Obtained { header, cache: CacheResult::Hit, took: None });
+    let waited = refused.waited();
+    let kept = |header| bound(Obtained { header, cache: CacheResult::Hit, took: None, waited });
     let is_another = |header: &SecretHeader| header.expose() != old.expose();
     let expires_at = request.subject_expires_at();
     // Another request may have been challenged in the same words before this one. A token that came
@@ -255,7 +261,7 @@ pub async fn answer_challenge(
             .map(kept)
             .ok_or_else(|| refused.challenge_stands(claims, Unanswered::TooSoon));
     }
-    obtain(exchanger, metrics, &request, flight, Some(claims)).await.map(bound)
+    obtain(exchanger, metrics, &request, (flight, Some(claims)), waited).await.map(bound)
 }
 
 /// The token of `request`, by an exchange of the name `flight`, which is another than the token's
@@ -264,14 +270,14 @@ async fn obtain(
     exchanger: &Arc<Exchanger>,
     metrics: &UpstreamMetrics,
     request: &TokenRequest<'_>,
-    flight: Key,
-    claims: Option<&Claims>,
+    (flight, claims): (Key, Option<&Claims>),
+    waited: Waited,
 ) -> Result<Obtained, Rejection> {
     let began = Instant::now();
     let (key, expires_at) = (request.key(), request.subject_expires_at());
     let caller = request.subject.map(|caller| &**caller.identity());
     let tags = exchanger.tags(metrics.name(), caller);
-    let sought = Sought { key, flight, inbound_expires_at: expires_at, tags };
+    let sought = Sought { key, flight, inbound_expires_at: expires_at, tags, shared: Some(waited) };
     let call = || {
         let TokenRequest { client, terms, subject } = request;
         let oid = subject.and_then(|caller| caller.identity().claims.get("oid"));
@@ -285,10 +291,7 @@ async fn obtain(
             upstream: Arc::clone(metrics.name()),
         };
         let exchanger = Arc::clone(exchanger);
-        async move {
-            let asked = call.make(exchanger.office());
-            exchanger.through_store(sought, asked).await
-        }
+        async move { call.make(exchanger.office()).await }
     };
     let flown = if flight == key {
         exchanger.obtain(sought, &request.terms.provider, call).await
@@ -296,7 +299,7 @@ async fn obtain(
         let (cache, outcome) = exchanger.fly(sought, call).await;
         (cache, outcome.map(|granted| granted.header))
     };
-    Obtained::after(began, flown, metrics)
+    Obtained::after(began, flown, metrics, waited)
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
-use super::barred::Bar;
 use super::cache::Granted;
 use super::exchanger::Exchanger;
 use super::flight::Outcome;
@@ -20,7 +19,7 @@ use super::shared_entry;
 use super::terms::Key;
 use crate::clock::UnixTime;
 use crate::limits;
-use crate::shared_store::{Claim, Entry, Failure, Holder, Lease, Seen, Session, Value};
+use crate::shared_store::{Claim, Entry, Holder, Lease, Seen, Session, Value, Waited};
 
 /// Which token is wanted.
 #[derive(Clone, Copy)]
@@ -33,16 +32,30 @@ pub(super) struct Sought {
     pub(super) inbound_expires_at: UnixTime,
     /// For which upstream and user it is.
     pub(super) tags: Tags,
+    /// How long the request has waited for the shared store before; `None` if the token is not shared.
+    pub(super) shared: Option<Waited>,
 }
 
 /// What the store led to.
-enum Way {
+pub(super) enum Way {
     /// Another replica got the token.
     There(Granted),
     /// This one is to ask for it, and tells the others that it does.
     Ours(Session, Lease),
     /// The store is of no help: this one asks for itself.
     Alone(Session),
+}
+
+/// What one look into the store shows.
+enum Look {
+    /// Another replica got the token.
+    There(Granted),
+    /// This one is to ask for it.
+    Ours(Lease),
+    /// This other one is asking for it.
+    Busy(Holder),
+    /// The store is of no help.
+    Nothing,
 }
 
 impl Exchanger {
@@ -57,8 +70,20 @@ impl Exchanger {
         sought: Sought,
         call: impl Future<Output = Outcome>,
     ) -> Outcome {
-        let Some(session) = self.store.session() else { return call.await };
-        match self.find_way(session, &sought).await {
+        let session = sought.shared.and_then(|waited| self.store.session_after(waited));
+        let Some(session) = session else { return call.await };
+        let way = self.find_way(session, &sought).await;
+        self.go(way, sought, call).await
+    }
+
+    /// The token that is `sought`, on the `way` that the store led to.
+    pub(super) async fn go(
+        self: &Arc<Self>,
+        way: Way,
+        sought: Sought,
+        call: impl Future<Output = Outcome>,
+    ) -> Outcome {
+        match way {
             Way::There(granted) => Ok(granted),
             Way::Alone(session) => {
                 let moment = self.cache.moment();
@@ -83,37 +108,37 @@ impl Exchanger {
         }
     }
 
+    /// Where the store leads whoever waits for nobody; `None` if another replica is asking.
+    pub(super) async fn way_at_once(&self, mut session: Session, sought: &Sought) -> Option<Way> {
+        match self.look(&mut session, sought, &mut None).await {
+            Look::There(granted) => Some(Way::There(granted)),
+            Look::Ours(lease) => Some(Way::Ours(session, lease)),
+            Look::Nothing => Some(Way::Alone(session)),
+            Look::Busy(_) => None,
+        }
+    }
+
     /// Looks for the token until it is there, this replica is to ask, or the store is of no help.
     ///
     /// One exchange of another replica is waited for: where it gave none to share (a refusal, a token
     /// of unknown life, a provider that does not answer), the next one's will hardly give one, and
     /// those who wait must not queue for their turns.
     async fn find_way(&self, mut session: Session, sought: &Sought) -> Way {
-        let (owner, maker) = (sought.key.to_bytes(), sought.flight.to_bytes());
-        let entry = Entry { owner: &owner, maker: &maker };
         let deadline = Instant::now() + limits::SHARED_WAIT;
         let mut useless: Option<Seen> = None;
         let mut waited_for: Option<Holder> = None;
         let mut pause = limits::SHARED_POLL_MIN;
         loop {
-            match session.claim(entry, useless.as_ref()).await {
-                Ok(Claim::Found(value)) => match self.judge(sought, value) {
-                    Ok(granted) => return Way::There(granted),
-                    // The same, or as bad: nobody is to wait for what does not get better.
-                    Err(_) if Instant::now() >= deadline => return Way::Alone(session),
-                    Err(seen) => {
-                        useless = Some(seen);
-                        continue;
-                    }
-                },
-                Ok(Claim::Yours(lease)) => return Way::Ours(session, lease),
-                Ok(Claim::Busy(holder))
+            match self.look(&mut session, sought, &mut useless).await {
+                Look::There(granted) => return Way::There(granted),
+                Look::Ours(lease) => return Way::Ours(session, lease),
+                Look::Busy(holder)
                     if Instant::now() < deadline
                         && waited_for.as_ref().is_none_or(|first| *first == holder) =>
                 {
                     waited_for = Some(holder);
                 }
-                Ok(Claim::Busy(_)) | Err(_) => return Way::Alone(session),
+                Look::Busy(_) | Look::Nothing => return Way::Alone(session),
             }
             sleep(pause / 2 + (pause / 2).mul_f64(fastrand::f64())).await;
             pause = (pause * 2).min(limits::SHARED_POLL_MAX);
@@ -122,15 +147,40 @@ impl Exchanger {
         }
     }
 
+    /// Looks once; values that are of no use are passed over, as long as there is time for that.
+    async fn look(
+        &self,
+        session: &mut Session,
+        sought: &Sought,
+        useless: &mut Option<Seen>,
+    ) -> Look {
+        let (owner, maker) = (sought.key.to_bytes(), sought.flight.to_bytes());
+        let entry = Entry { owner: &owner, maker: &maker };
+        loop {
+            match session.claim(entry, useless.as_ref()).await {
+                Ok(Claim::Found(value)) => match self.judge(sought, value) {
+                    Ok(granted) => return Look::There(granted),
+                    Err(seen) => *useless = Some(seen),
+                },
+                Ok(Claim::Yours(lease)) => return Look::Ours(lease),
+                Ok(Claim::Busy(holder)) => return Look::Busy(holder),
+                Err(_) => return Look::Nothing,
+            }
+        }
+    }
+
     /// The token that `value` holds, if it may be used and is better than what is in memory.
     fn judge(&self, sought: &Sought, value: Value) -> Result<Granted, Seen> {
-        let Sought { key, flight, inbound_expires_at, tags } = sought;
+        let Sought { key, flight, inbound_expires_at, tags, shared: _ } = sought;
         let now = self.clock.now();
         let left = shared_entry::read(&value.plain, key, flight, now);
         let left =
             left.filter(|left| !self.cache.is_forgotten(*tags, left.granted.asked_at, left.heard));
         let granted = left.map(|left| left.granted);
-        let granted = granted.filter(|granted| !self.barred.holds_back(key, granted));
+        let is_held_back = |granted: &Granted| {
+            self.barred.holds_back(key, granted) || self.erasures.holds_back(key, granted)
+        };
+        let granted = granted.filter(|granted| !is_held_back(granted));
         // What is in memory is due for a renewal at least: the same again, or an older one, is none.
         let held = self.cache.held(key);
         granted
@@ -149,7 +199,7 @@ impl Exchanger {
         granted: &Granted,
         lease: Option<Lease>,
     ) {
-        let Sought { key, flight, inbound_expires_at, tags } = *sought;
+        let Sought { key, flight, inbound_expires_at, tags, shared: _ } = *sought;
         let is_good = !self.cache.was_forgotten_since(moment, tags);
         let time = granted.time_of_use(inbound_expires_at, self.clock.now());
         let time = time.filter(|_some| is_good);
@@ -180,34 +230,15 @@ impl Exchanger {
         });
         session.wait_for(stored).await;
     }
+}
 
-    /// Sees to it that what `bar` is about is taken from the shared store by no replica, and not by
-    /// this one whatever the store says.
-    pub(super) fn erase(&self, key: Key, bar: Bar) {
-        let Some(mut session) = self.store.session() else { return };
-        self.barred.add(key, bar);
-        let clock = Arc::clone(&self.clock);
-        tokio::spawn(async move {
-            let owner = key.to_bytes();
-            let entry = Entry { owner: &owner, maker: &owner };
-            let erased = async {
-                // There may be one for each encryption key.
-                for value in session.find(entry).await? {
-                    let left = shared_entry::read(&value.plain, &key, &key, clock.now());
-                    // What can't be read is used by nobody.
-                    if left.is_some_and(|left| bar.holds_back(&left.granted)) {
-                        session.delete(&value.seen).await?;
-                    }
-                }
-                Ok::<_, Failure>(())
-            };
-            let erased = erased.await;
-            if let Err(failure) = erased {
-                tracing::debug!(
-                    "a token that is not to be used was not dropped from the shared cache: {failure}"
-                );
-            }
-        });
+impl Way {
+    /// Is not gone: who waits for this replica asks for itself.
+    pub(super) fn leave(self) {
+        match self {
+            Self::Ours(session, lease) => give_back(session, lease),
+            Self::There(_) | Self::Alone(_) => {}
+        }
     }
 }
 

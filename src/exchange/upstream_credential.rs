@@ -16,6 +16,7 @@ use crate::limits;
 use crate::observe::metrics::CacheResult;
 use crate::rejection::{Code, Extra, Rejection};
 use crate::secret::SecretHeader;
+use crate::shared_store::Waited;
 
 /// What an upstream is shown, bound to that upstream by name.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ struct Exchanged {
     terms: Option<Arc<Terms>>,
     cache: CacheResult,
     took: Option<Duration>,
+    waited: Waited,
 }
 
 impl UpstreamCredential {
@@ -58,11 +60,11 @@ impl UpstreamCredential {
         terms: Option<&Arc<Terms>>,
         obtained: Obtained,
     ) -> Self {
-        let Obtained { header, cache, took } = obtained;
+        let Obtained { header, cache, took, waited } = obtained;
         Self {
             upstream: Arc::clone(upstream),
             header: Some((AUTHORIZATION, header)),
-            exchanged: Some(Exchanged { key, terms: terms.map(Arc::clone), cache, took }),
+            exchanged: Some(Exchanged { key, terms: terms.map(Arc::clone), cache, took, waited }),
         }
     }
 
@@ -109,6 +111,11 @@ impl UpstreamCredential {
     pub(super) fn obtained(&self) -> Option<(&Key, &SecretHeader)> {
         let (_, header) = self.header.as_ref()?;
         self.exchanged.as_ref().map(|exchanged| (&exchanged.key, header))
+    }
+
+    /// How long the request may have waited for the shared store until it had this.
+    pub(super) fn waited(&self) -> Waited {
+        self.exchanged.as_ref().map(|exchanged| exchanged.waited).unwrap_or_default()
     }
 
     /// Whether it is a token that a provider gave.

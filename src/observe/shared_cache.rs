@@ -50,6 +50,8 @@ pub enum SharedOutcome {
     Failed,
     /// It was not asked, as it is left out now.
     Away,
+    /// It will not be asked any more: too much else is to be done once it is back.
+    GivenUp,
 }
 
 /// The metrics of this file.
@@ -125,6 +127,7 @@ impl SharedOutcome {
             Self::Late => "timeout",
             Self::Failed => "error",
             Self::Away => "unavailable",
+            Self::GivenUp => "given_up",
         }
     }
 }

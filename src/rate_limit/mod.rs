@@ -33,7 +33,7 @@ use self::together::Together;
 use crate::identity::{CallerKind, Identity};
 use crate::limits;
 use crate::rejection::{Code, Extra, Rejection};
-use crate::shared_store::SharedStore;
+use crate::shared_store::{SharedStore, Waited};
 
 pub use self::together::TRIAL;
 
@@ -101,8 +101,9 @@ pub enum Unmeasurable {
 pub enum Admission<'l> {
     /// It passes.
     Passes,
-    /// Replicas count it together: who awaits this learns whether it passes.
-    Asks(BoxFuture<'l, Result<(), Rejection>>),
+    /// Replicas count it together: who awaits this learns whether it passes, and how long it waited for
+    /// the store that they share.
+    Asks(BoxFuture<'l, Result<Waited, Rejection>>),
 }
 
 /// A route's limit, and what is used of it.

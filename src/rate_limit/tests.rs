@@ -273,7 +273,7 @@ fn fleet_limit(requests: u32, burst: u32, by: By) -> RateLimit {
     try_limit(Allowance { reach: Reach::Fleet, ..allowance }).unwrap()
 }
 
-async fn settled(limit: &RateLimit, client_ip: IpAddr) -> Result<(), Rejection> {
+async fn settled(limit: &RateLimit, client_ip: IpAddr) -> Result<Waited, Rejection> {
     match limit.admit(client_ip)? {
         Admission::Passes => panic!("the replicas are not asked"),
         Admission::Asks(replicas) => replicas.await,
@@ -312,7 +312,7 @@ async fn those_who_ask_at_once_are_judged_once_they_are_counted() {
     };
     let (first, second) = (ask(), ask());
     second.await.unwrap();
-    assert_eq!(wait(first.await), Duration::from_millis(100));
+    assert_eq!(wait(first.await.map(drop)), Duration::from_millis(100));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use super::buckets::{Buckets, Key};
 use super::{Allowance, Plain, SinceStart};
 use crate::observe::shared_cache::Operation;
 use crate::rejection::Rejection;
-use crate::shared_store::{Script, ScriptTrial, SharedStore};
+use crate::shared_store::{Script, ScriptTrial, SharedStore, Waited};
 
 /// The kind of names of buckets.
 const KIND: &str = "limit";
@@ -129,7 +129,7 @@ impl Together {
     }
 
     /// Counts a request of `caller`, whose bucket here is that of `key`; else how long it has to wait.
-    /// Takes no longer than `cache.redis.timeout`.
+    /// Takes no longer than `cache.redis.timeout`, and says how much of that it took.
     ///
     /// # Cancel safety
     ///
@@ -139,30 +139,30 @@ impl Together {
         key: Key,
         caller: &[u8],
         now: Duration,
-    ) -> Result<(), Duration> {
-        let Some(Counted { passes, used }) = self.ask(caller).await else {
-            let counted = self.alone.check_key(&key);
+    ) -> Result<Waited, Duration> {
+        let (counted, waited) = self.ask(caller).await;
+        let Some(Counted { passes, used }) = counted else {
+            let counted = self.alone.check_key(&key).map(|()| waited);
             return counted.map_err(|until| until.wait_time_from(self.alone.clock().0.elapsed()));
         };
         // As of before it was asked: so what is known here is never more than what is true there, and
         // nobody is refused here who would pass there.
         self.buckets.raise(key, now, Duration::from_nanos(used));
-        if passes { Ok(()) } else { Err(self.size.wait(used).unwrap_or_default()) }
+        if passes { Ok(waited) } else { Err(self.size.wait(used).unwrap_or_default()) }
     }
 
-    /// What the store counts; `None` if it does not.
-    async fn ask(&self, caller: &[u8]) -> Option<Counted> {
+    /// What the store counts, `None` if it does not; and how long that took.
+    async fn ask(&self, caller: &[u8]) -> (Option<Counted>, Waited) {
+        let Some(mut session) = self.store.session() else { return (None, Waited::default()) };
         let Size { each, whole } = self.size;
         let (each, whole) = (each.to_string(), whole.to_string());
-        let mut session = self.store.session()?;
         let bucket = (KIND, [&*self.limit, caller]);
         let arguments = [each.as_bytes(), whole.as_bytes()];
         let read = |answer: &[i64]| self.size.read(answer);
-        session
-            .numbers(Operation::Limit, TAKE, (bucket.0, &bucket.1), &arguments, read)
-            .await
-            // Counted, and told of where it failed.
-            .ok()
+        let counted =
+            session.numbers(Operation::Limit, TAKE, (bucket.0, &bucket.1), &arguments, read).await;
+        // A failure is counted, and told of where it happened.
+        (counted.ok(), session.waited())
     }
 }
 

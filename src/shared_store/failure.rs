@@ -64,6 +64,11 @@ impl Failure {
         Self::Refused("the answer is none to what was asked".to_owned())
     }
 
+    /// Whether the store can't be used now, so that whatever else it is asked had better wait.
+    pub fn is_of_the_store(&self) -> bool {
+        matches!(self, Self::Away) || self.counts()
+    }
+
     /// Whether it says something of the whole store, so that the next who asks would fare no better.
     pub(super) fn counts(&self) -> bool {
         match self {

@@ -85,6 +85,10 @@ impl Link {
     where
         F: Future<Output = RedisResult<T>>,
     {
+        // Nobody would hear the answer, and it may be a lease.
+        if budget.is_spent() {
+            return Err(Failure::Late);
+        }
         let Some(way) = self.way(budget).await else { return Err(Failure::Away) };
         let answer = match &*way {
             Way::One(line) => match line.ask(budget, Asked::Owner, question).await {
@@ -166,6 +170,7 @@ async fn keep(shared: Arc<Shared>, address: StoreAddress, patience: Duration, bo
                 let (since, way) = (Instant::now(), Arc::new(way));
                 shared.state.send_replace(State::Up(Arc::clone(&way)));
                 shared.gauge.tell(true);
+                board.reached();
                 tracing::info!("the shared cache (`cache.redis`) is in use: {}", address.shown());
                 let failure = tokio::select! {
                     failure = way.ends() => failure,

@@ -38,6 +38,7 @@ use self::seal::Keyring;
 use crate::observe::Metrics;
 use crate::observe::shared_cache::{Operation, SharedOutcome};
 
+pub use self::budget::Waited;
 pub use self::entries::{Claim, Entry, Holder, Lease, Seen, Value};
 pub use self::failure::Failure;
 pub use self::notices::{Audience, Heard, Notice, POSITION_BYTES, Part, Position};
@@ -123,8 +124,13 @@ impl SharedStore {
 
     /// Begins one request's dealings with the store; `None` if there is none.
     pub fn session(&self) -> Option<Session> {
+        self.session_after(Waited::default())
+    }
+
+    /// Goes on with the dealings of a request that has `waited` for the store before.
+    pub fn session_after(&self, waited: Waited) -> Option<Session> {
         let site = self.site.load_full()?;
-        let budget = Budget::new(site.settings.timeout);
+        let budget = Budget::after(site.settings.timeout, waited);
         Some(Session { site, budget, metrics: self.metrics.clone() })
     }
 }
@@ -139,6 +145,11 @@ impl Session {
     /// The same with so much time before them.
     fn grant(&mut self, time: Duration) {
         self.budget = Budget::new(time);
+    }
+
+    /// How long the request has waited for the store so far.
+    pub fn waited(&self) -> Waited {
+        self.budget.waited()
     }
 
     /// Waits for `what` as long as the store may still delay the request; `None` if that was not enough.

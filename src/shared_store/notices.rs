@@ -52,6 +52,9 @@ pub enum Part {
 
 /// Who is told of notices.
 pub trait Audience: Send + Sync {
+    /// Takes note that the store can be used again; must not block.
+    fn reached(&self);
+
     /// Takes in what was read; called on a thread that may be held up.
     fn hear(&self, heard: Heard);
 }

@@ -100,6 +100,11 @@ impl StoreAddress {
         if hosts.len() > MAX_HOSTS {
             return Err(wrong("the URL has more than 32 hosts; some of them are enough"));
         }
+        if hosts.iter().enumerate().any(|(at, host)| hosts.iter().skip(at + 1).any(|it| it == host))
+        {
+            let hint = "name each server once";
+            return Err(WrongUrl { message: "the URL has the same host and port twice", hint });
+        }
         let (form, database) = match kind {
             Form::Single if hosts.len() > 1 => {
                 let message = "the URL has several hosts";
@@ -234,6 +239,7 @@ mod tests {
             ("rediss://u:p@[::1]", "rediss://[::1]:6379"),
             ("valkeys://:p@10.0.0.1:1/", "rediss://10.0.0.1:1"),
             ("redis-cluster://a:1,b", "redis-cluster://a:1,b:6379"),
+            ("redis-cluster://a:1,a:2", "redis-cluster://a:1,a:2"),
             ("rediss-cluster://p@a", "rediss-cluster://a:6379"),
             ("redis-sentinel://a,b:2/main", "redis-sentinel://a:26379,b:2/main"),
             ("rediss-sentinel://u:p@a/main/4", "rediss-sentinel://a:26379/main"),
@@ -270,6 +276,8 @@ mod tests {
             "redis://a?protocol=3",
             "redis://a#x",
             "redis-cluster://a,/",
+            "redis-cluster://a:1,b,a:1",
+            "redis-sentinel://a,b,a:26379/m",
             "redis-cluster://a/1",
             "redis-sentinel://a",
             "redis-sentinel://a/",

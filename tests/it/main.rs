@@ -40,4 +40,7 @@ mod observe;
 mod online;
 mod policies;
 mod shared_entries;
+mod shared_erasures;
+mod shared_renewals;
+mod shared_strangers;
 mod shared_store;

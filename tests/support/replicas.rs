@@ -58,6 +58,7 @@ pub struct Fleet {
     keys: Vec<EncryptionKey>,
     timeout: Duration,
     max_entries: usize,
+    rate_limit: &'static str,
     now: UnixTime,
 }
 
@@ -77,6 +78,7 @@ impl Fleet {
             keys: vec![EncryptionKey::new()],
             timeout: Duration::from_secs(10),
             max_entries: 100_000,
+            rate_limit: "",
             now: START,
         }
     }
@@ -92,6 +94,13 @@ impl Fleet {
     #[must_use]
     pub fn max_entries(mut self, max_entries: usize) -> Self {
         self.max_entries = max_entries;
+        self
+    }
+
+    /// What the routes say of `rate_limit`.
+    #[must_use]
+    pub fn rate_limit(mut self, rate_limit: &'static str) -> Self {
+        self.rate_limit = rate_limit;
         self
     }
 
@@ -125,11 +134,15 @@ impl Fleet {
             writeln!(file, "  {name}: {{ url: \"{}\" }}", upstream.url()).unwrap();
         }
         file += "routes:\n";
+        let rate_limit = match self.rate_limit {
+            "" => String::new(),
+            limit => format!("rate_limit: {{ {limit} }}, "),
+        };
         for (index, (name, route, scope)) in UPSTREAMS.iter().enumerate() {
             writeln!(
                 file,
                 "  - {{ name: {route}, match: {{ path: \"/{index}/{{user}}\" }}, auth: any, \
-                 upstream: {name}, token: {{ on_behalf_of: {{ scopes: [\"{scope}\"] }} }} }}"
+                 upstream: {name}, {rate_limit}token: {{ on_behalf_of: {{ scopes: [\"{scope}\"] }} }} }}"
             )
             .unwrap();
         }

@@ -46,7 +46,7 @@ pub struct Redis {
     /// All that it may add to one request; after that the request goes on without it.
     /// Default: [`Redis::DEFAULT_TIMEOUT`].
     #[serde(default = "Redis::default_timeout")]
-    pub timeout: Period,
+    pub timeout: Spanned<Period>,
 }
 
 impl Redis {
@@ -56,7 +56,7 @@ impl Redis {
     /// 50 ms: many times what a server nearby takes, and little beside an exchange.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_millis(50);
 
-    fn default_timeout() -> Period {
-        Period(Self::DEFAULT_TIMEOUT)
+    fn default_timeout() -> Spanned<Period> {
+        Spanned::default_of(Period(Self::DEFAULT_TIMEOUT))
     }
 }

@@ -132,6 +132,7 @@ struct Finding<'a> {
     /// one of these is no second problem.
     provider_names: &'a [String],
     upstream_names: &'a [String],
+    names_shared_cache: bool,
     /// What gives tokens of managed identities, once one is asked for; `None` inside if that has
     /// a problem, which has been said then.
     metadata_service: OnceCell<Option<Arc<MetadataService>>>,
@@ -186,8 +187,15 @@ pub fn resolve(
     lasting: &Lasting,
     previous: Option<&Snapshot>,
 ) -> Result<(Resolved, Problems), Problems> {
-    let Reading { file, mut problems, provider_names, upstream_names, written, files_read: _ } =
-        reading;
+    let Reading {
+        file,
+        mut problems,
+        provider_names,
+        upstream_names,
+        names_shared_cache,
+        written,
+        files_read: _,
+    } = reading;
     let Some(file) = file else { return Err(problems) };
     let mut finding = Finding {
         environment,
@@ -196,6 +204,7 @@ pub fn resolve(
         problems: &mut problems,
         provider_names: &provider_names,
         upstream_names: &upstream_names,
+        names_shared_cache,
         metadata_service: OnceCell::new(),
         certificates: Vec::new(),
     };

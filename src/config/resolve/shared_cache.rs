@@ -4,6 +4,7 @@
 
 use super::super::file::Cache;
 use super::Finding;
+use crate::limits;
 use crate::shared_store::{EncryptionKey, StoreAddress, StoreSettings};
 
 /// What the file says of the store that replicas share, if anything.
@@ -39,10 +40,18 @@ pub(super) fn settings(file: &Cache, finding: &mut Finding<'_>) -> Option<StoreS
         is_good = false;
         finding.error(text.place, problem, "make one with `openssl rand -base64 32`");
     }
+    let timeout = redis.timeout.value.0;
+    if timeout > limits::SHARED_STORE_USUAL_TIMEOUT {
+        finding.warning(
+            redis.timeout.place,
+            format!("each request may wait {timeout:?} for Redis"),
+            "a server nearby answers within a millisecond, and an exchange takes a few hundred: `50ms` is plenty",
+        );
+    }
     is_good.then_some(StoreSettings {
         address: address?,
         encryption_keys,
         key_prefix: redis.key_prefix.0.clone(),
-        timeout: redis.timeout.0,
+        timeout,
     })
 }

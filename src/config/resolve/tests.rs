@@ -60,6 +60,7 @@ impl Folder {
         let variables = [
             ("SECRET", "outside-never-printed"),
             ("EMPTY", ""),
+            ("KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwd/v8="),
             ("LINES", "outside-never\n-printed"),
         ];
         let environment = Environment::of(variables, self.0.path());

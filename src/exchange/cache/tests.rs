@@ -1,5 +1,7 @@
 //! What is kept, how old it is when it is found, and what goes first.
 
+use std::time::Duration;
+
 use http::HeaderValue;
 
 use super::super::forgotten::Tagger;

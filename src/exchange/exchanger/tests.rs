@@ -12,6 +12,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::super::advice::Class;
+use super::super::cache::{Granted, Source};
+use super::super::failure::Memory;
 use super::super::terms::tests::terms;
 use super::*;
 use crate::clock::Clock;
@@ -64,7 +66,7 @@ fn sought(user: &str) -> Sought {
 
 fn sought_by(key: Key, inbound_expires_at: UnixTime) -> Sought {
     let tags = Tagger::default().tags("u", None);
-    Sought { key, flight: key, inbound_expires_at, tags }
+    Sought { key, flight: key, inbound_expires_at, tags, shared: Some(Waited::default()) }
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::observe::Metrics;
 use crate::observe::metrics::CacheResult;
 use crate::secret::{SecretHeader, TokenDigest};
-use crate::shared_store::Position;
+use crate::shared_store::{Position, Waited};
 
 fn exchanger() -> Arc<Exchanger> {
     Exchanger::new(100, Arc::new(SystemClock), Metrics::default())
@@ -24,7 +24,13 @@ fn sought(exchanger: &Exchanger, user: &str, upstream: &str) -> Sought {
     let digest = TokenDigest::of(format!("{user} {upstream}").as_bytes());
     let key = terms("client", &["scope"]).key(Some(digest));
     let tags = exchanger.tags(upstream, Some(&identity(Some("t"), user)));
-    Sought { key, flight: key, inbound_expires_at: UnixTime(u64::MAX), tags }
+    Sought {
+        key,
+        flight: key,
+        inbound_expires_at: UnixTime(u64::MAX),
+        tags,
+        shared: Some(Waited::default()),
+    }
 }
 
 fn granted() -> Granted {

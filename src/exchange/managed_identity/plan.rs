@@ -20,6 +20,7 @@ use crate::limits;
 use crate::observe::handles::UpstreamMetrics;
 use crate::observe::metrics::CacheResult;
 use crate::rejection::Rejection;
+use crate::shared_store::Waited;
 
 /// The end of a token that is swapped for none.
 const NEVER: UnixTime = UnixTime(u64::MAX);
@@ -81,7 +82,7 @@ impl ManagedIdentityPlan {
             return Err(Rejection::internal("a token of one upstream was asked for another"));
         }
         let bound = |obtained| UpstreamCredential::token(upstream, self.key, None, obtained);
-        if let Some(at_hand) = exchanger.at_hand(&self.key, NEVER, metrics) {
+        if let Some(at_hand) = exchanger.at_hand(&self.key, NEVER, metrics, Waited::default()) {
             return Ok(bound(at_hand));
         }
         let began = Instant::now();
@@ -92,13 +93,13 @@ impl ManagedIdentityPlan {
         let provider = Arc::from(PROVIDER);
         let tags = exchanger.tags(upstream, None);
         let (key, flight) = (self.key, self.key);
-        let sought = Sought { key, flight, inbound_expires_at: NEVER, tags };
+        let sought = Sought { key, flight, inbound_expires_at: NEVER, tags, shared: None };
         let flight = exchanger.obtain(sought, &provider, call);
         let flown = timeout(limits::MANAGED_IDENTITY_WAIT, flight).await.unwrap_or_else(
             // Who is not there for the end of a flight started it, or came later: a miss.
             |_elapsed| (CacheResult::Miss, Err(Arc::new(self.too_slow()))),
         );
-        Obtained::after(began, flown, metrics).map(bound)
+        Obtained::after(began, flown, metrics, Waited::default()).map(bound)
     }
 
     fn too_slow(&self) -> ExchangeError {

@@ -4,7 +4,7 @@
 //! Where what it read last is gone, the store lost something or was set right, and all is read again.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use redis::{RedisError, RedisResult, Value as Answer};
 use tokio::time::{Instant, sleep, timeout};
@@ -32,6 +32,13 @@ pub(in crate::shared_store) struct Board {
 }
 
 impl Board {
+    /// Tells that the store can be used.
+    pub(in crate::shared_store) fn reached(&self) {
+        if let Some(audience) = self.audience.get().and_then(Weak::upgrade) {
+            audience.reached();
+        }
+    }
+
     pub(in crate::shared_store) fn new(
         key_prefix: &str,
         keyring: Arc<Keyring>,

@@ -85,6 +85,8 @@ fn a_copy_of_a_notice_where_the_store_has_put_none_yet_does_not_say_how_far_was_
 struct Listener(Mutex<Vec<Heard>>);
 
 impl Audience for Listener {
+    fn reached(&self) {}
+
     fn hear(&self, heard: Heard) {
         self.0.lock().unwrap().push(heard);
     }

@@ -13,6 +13,7 @@ use obo_gateway::observe::access_log::{AccessLog, AccessRecord, Observer};
 use obo_gateway::observe::exposition::Exposition;
 use obo_gateway::observe::metrics::{CacheResult, Outcome};
 use obo_gateway::observe::request_id::RequestId;
+use obo_gateway::observe::shared_cache::{Operation, SharedOutcome};
 use obo_gateway::observe::sink::{LogFormat, LogSink};
 use obo_gateway::peer::Peer;
 use obo_gateway::rejection::{Code, Rejection};
@@ -62,6 +63,8 @@ async fn all_there_is() -> Known {
     metrics.config_reloaded(Outcome::Failure);
     metrics.upstream("a").token_cache(CacheResult::Hit);
     metrics.exchanged("a", "a", "success", Duration::ZERO);
+    metrics.shared_cache_up(true);
+    metrics.shared_cache(Operation::Claim, SharedOutcome::Hit);
     known(&Exposition::Prometheus.encode(&metrics), &mut there);
     there
 }

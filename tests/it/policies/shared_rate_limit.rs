@@ -8,14 +8,17 @@ use crate::support::provider::Provider;
 use crate::support::redis::Redis;
 use crate::support::redis::cluster::Cluster;
 use crate::support::redis::sentinel::Watched;
-use crate::support::replicas::{EncryptionKey, JOINED};
+use crate::support::replicas::{EncryptionKey, Fleet, JOINED};
 use crate::support::token::{ALICE, BOB, CALLER_CLIENT, TENANT, Token};
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{Answer, Upstream};
 use crate::support::within;
 
 /// How long replicas wait for Redis where that is not what is looked at: so long that no busy machine
 /// makes a difference.
 const PATIENT: &str = "10s";
+
+/// `{"access_token":{"nbf":{"essential":true}}}`.
+const CLAIMS: &str = "eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZX19fQ==";
 
 /// What the replicas of a test have in common.
 struct Replicas {
@@ -220,7 +223,7 @@ async fn a_redis_that_stands_still_costs_a_request_its_timeout_and_no_more() {
     // It is left out now, and all of them waited at once.
     assert_eq!(status(&a, "/other/x").await, 200);
     let took = since.elapsed();
-    assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(10), "{took:?}");
+    assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(4), "{took:?}");
     a.metrics_when("\nobo_gateway_shared_cache_up 0\n").await;
 
     redis.resume();
@@ -231,6 +234,41 @@ async fn a_redis_that_stands_still_costs_a_request_its_timeout_and_no_more() {
     assert_eq!(passing(&[&b], 1, "/other/x", "").await, 1);
     assert_eq!(passing(&[&a], 2, "/other/x", "").await, 1);
     assert_eq!(passing(&[&b], 2, "/other/x", "").await, 0);
+}
+
+#[tokio::test]
+async fn what_redis_adds_to_a_request_is_bounded_once_for_its_limit_and_its_tokens() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    // Once, and not twice.
+    let once = TIMEOUT..TIMEOUT * 2;
+    let redis = Redis::start();
+    let fleet = Fleet::sharing(&redis.url()).timeout(TIMEOUT);
+    let fleet = fleet.rate_limit("requests: 100, per: 24h, shared: true");
+    let gateway = fleet.gateway().await;
+    let (alice, bob) = (fleet.user(0), fleet.user(1));
+    assert_eq!(alice.ask(gateway.address(), 0).await.0, 200);
+    redis.pause();
+
+    let (status, took) = bob.ask(gateway.address(), 0).await;
+    assert!(status == 200 && once.contains(&took), "{status}, {took:?}");
+    for operation in ["limit", "claim"] {
+        let late = format!("{{operation=\"{operation}\",outcome=\"timeout\"}} 1\n");
+        gateway.metrics_when(&late).await;
+    }
+    // The token is in memory, and its upstream asks for another one.
+    let old = fleet.upstreams[0].seen()[0].bearer();
+    fleet.upstreams[0].answer(move |seen| {
+        if seen.bearer() == old {
+            let challenge = format!("Bearer error=\"insufficient_claims\", claims=\"{CLAIMS}\"");
+            Answer::status(401).header("www-authenticate", &challenge)
+        } else {
+            Answer::ok("with claims")
+        }
+    });
+    let (status, took) = alice.ask(gateway.address(), 0).await;
+    assert!(status == 200 && once.contains(&took), "{status}, {took:?}");
+    assert_eq!(fleet.exchanges(), 3);
+    fleet.assert_tokens_are_the_users();
 }
 
 #[tokio::test]

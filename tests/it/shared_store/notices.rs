@@ -29,6 +29,8 @@ struct Replica {
 struct Ears(Mutex<Vec<Heard>>);
 
 impl Audience for Ears {
+    fn reached(&self) {}
+
     fn hear(&self, heard: Heard) {
         self.0.lock().unwrap().push(heard);
     }

@@ -36,7 +36,10 @@ impl Resolver<'_, '_> {
         };
         let reach = match &limit.shared {
             Some(shared) if shared.value => {
-                if self.file.cache.redis.is_none() {
+                // One that is there and could not be read has its own problem, which was said.
+                let has_problems =
+                    self.finding.names_shared_cache && self.finding.problems.refuse();
+                if self.file.cache.redis.is_none() && !has_problems {
                     let message = "replicas can't count together: there is no `cache.redis`";
                     let hint = "name the Redis that they share under `cache.redis`, or write `shared: false`";
                     self.finding.error(shared.place, message, hint);

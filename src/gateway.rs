@@ -181,7 +181,7 @@ impl Gateway {
                     return resources.answer(&target, |of| snapshot.resource(of));
                 }
             };
-            let upstream = &forwarding.upstream;
+            let upstream = forwarding.upstream.name();
             record.upstream = Some(Arc::clone(metrics));
             let upgrade = Asked::of(&mut request, &forwarding.upgrades)?;
             if record.is_sampled()
@@ -191,16 +191,10 @@ impl Gateway {
             }
             record.enter(Phase::Exchange);
             let asked_at = Instant::now();
-            let credential = exchange::credential(
-                &self.exchanger,
-                token,
-                upstream.name(),
-                metrics,
-                &permit,
-                waited,
-            )
-            .await
-            .inspect_err(|_refused| record.exchange_took = Some(asked_at.elapsed()))?;
+            let credential =
+                exchange::credential(&self.exchanger, token, upstream, metrics, &permit, waited)
+                    .await
+                    .inspect_err(|_refused| record.exchange_took = Some(asked_at.elapsed()))?;
             record.token_cache = credential.cache_result();
             record.exchange_took = credential.exchange_time();
             record.leave();

@@ -66,10 +66,10 @@ pub const MAX_VERIFIED_TOKENS: usize = 100_000;
 pub const MAX_VERIFIED_BYTES: usize = 512 * 1024 * 1024;
 
 /// What a byte of a verified token is charged in bytes of memory: the token is not kept, its
-/// claims are. Parsed, a list of group ids or roles, the worst of what providers send, takes
-/// about 3 times its share of the token (a value of 32 bytes and a text of its own for each, once
-/// more where it names roles); the rest is the allocator's.
-pub const VERIFIED_BYTES_PER_TOKEN_BYTE: usize = 4;
+/// claims are, as text of three quarters of its length. A list of roles, the worst of what providers
+/// send, takes about 1.5 times its share of the token besides (a text of its own for each); the rest is
+/// the allocator's.
+pub const VERIFIED_BYTES_PER_TOKEN_BYTE: usize = 3;
 
 /// Longest DPoP proof in bytes, before anything of it is decoded: one of an RSA key of 8,192 bits
 /// has about 5 KiB, one of an EC key 600 bytes.

@@ -30,9 +30,9 @@ use self::granted::Ages;
 
 pub(super) use self::granted::{Granted, Held, Source};
 
-/// What an entry costs beside its token, in bytes: four keys, five times, two
-/// tags, pointers, the slack of maps.
-const ENTRY_OVERHEAD: usize = 536;
+/// What an entry costs beside its token, in bytes: two keys, six times, two tags, pointers, the slack of
+/// maps.
+const ENTRY_OVERHEAD: usize = 480;
 
 /// An exchange, as the cache tells its token from others under the same key.
 #[derive(Clone, Copy)]
@@ -66,8 +66,8 @@ struct Entry {
     asked_at: UnixTime,
     fresh_until: UnixTime,
     expires_at: UnixTime,
-    /// The name of the exchange that gave it.
-    flight: Key,
+    /// The name of the exchange that gave it, where that is another than the token's.
+    flight: Option<Box<Key>>,
     /// Its place in [`Order::by_age`].
     serial: u64,
     /// By which it is found when it is to be forgotten.
@@ -100,7 +100,8 @@ pub(super) struct TokenCache {
 /// this.
 #[derive(Default)]
 struct Order {
-    by_expiry: BTreeSet<(UnixTime, Key)>,
+    /// Numbers of tokens by their end.
+    by_expiry: BTreeSet<(UnixTime, u64)>,
     /// Keys by the number of their token; later ones have higher numbers.
     by_age: BTreeMap<u64, Key>,
     next_serial: u64,
@@ -141,7 +142,7 @@ impl TokenCache {
         now: UnixTime,
     ) -> Option<Found> {
         let entry = self.tokens.get(key)?;
-        if flight != key && *flight != entry.flight {
+        if flight != key && entry.flight.as_deref() != Some(flight) {
             return None;
         }
         // The second comparison is the invariant itself, not trusting what was put in.
@@ -204,16 +205,16 @@ impl TokenCache {
             asked_at: granted.asked_at,
             fresh_until,
             expires_at,
-            flight: departure.flight,
+            flight: (departure.flight != key).then(|| Box::new(departure.flight)),
             serial: order.next_serial,
             tags: departure.tags,
         };
         if let Some(old) = self.tokens.get(&key) {
-            let is_worse = departure.flight == key && old.flight != key;
+            let is_worse = departure.flight == key && old.flight.is_some();
             if is_worse && old.serial >= departure.began_at && now < old.fresh_until {
                 return;
             }
-            order.remove(&key, &old);
+            order.remove(&old);
         }
         order.add(key, &entry);
         self.tokens.insert(key, entry);
@@ -243,7 +244,7 @@ impl TokenCache {
         let removed =
             self.tokens.remove_if(key, |_, entry| entry.header.expose() == header.expose());
         if let Some((key, entry)) = removed {
-            order.remove(&key, &entry);
+            order.remove(&entry);
             order.refused.dropped(key);
         }
         true
@@ -259,8 +260,8 @@ impl TokenCache {
         }
         let removed =
             self.tokens.remove_if(key, |_, entry| entry.header.expose() == header.expose());
-        if let Some((key, entry)) = removed {
-            order.remove(&key, &entry);
+        if let Some((_, entry)) = removed {
+            order.remove(&entry);
         }
         // One that was not kept counts, too: each costs an exchange.
         order.refused.dropped(*key);
@@ -307,8 +308,8 @@ impl TokenCache {
     }
 
     fn drop_one(&self, order: &mut Order, key: &Key) {
-        if let Some((key, entry)) = self.tokens.remove(key) {
-            order.remove(&key, &entry);
+        if let Some((_, entry)) = self.tokens.remove(key) {
+            order.remove(&entry);
         }
     }
 
@@ -322,19 +323,20 @@ impl TokenCache {
 impl Order {
     fn add(&mut self, key: Key, entry: &Entry) {
         self.bytes += cost(entry);
-        self.by_expiry.insert((entry.expires_at, key));
+        self.by_expiry.insert((entry.expires_at, entry.serial));
         self.by_age.insert(entry.serial, key);
         self.next_serial = entry.serial + 1;
     }
 
-    fn remove(&mut self, key: &Key, entry: &Entry) {
+    fn remove(&mut self, entry: &Entry) {
         self.bytes -= cost(entry);
-        self.by_expiry.remove(&(entry.expires_at, *key));
+        self.by_expiry.remove(&(entry.expires_at, entry.serial));
         self.by_age.remove(&entry.serial);
     }
 
     fn first_expired(&self, now: UnixTime) -> Option<Key> {
-        self.by_expiry.first().filter(|(expires_at, _)| *expires_at <= now).map(|(_, key)| *key)
+        let (_, number) = self.by_expiry.first().filter(|(expires_at, _)| *expires_at <= now)?;
+        self.by_age.get(number).copied()
     }
 
     fn oldest(&self) -> Option<Key> {

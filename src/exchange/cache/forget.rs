@@ -72,8 +72,8 @@ impl TokenCache {
             let mut order = self.lock();
             for key in keys {
                 let removed = self.tokens.remove_if(key, |_, entry| entry.serial < behind);
-                if let Some((key, entry)) = removed {
-                    order.remove(&key, &entry);
+                if let Some((_, entry)) = removed {
+                    order.remove(&entry);
                     dropped += 1;
                 }
             }

@@ -5,7 +5,7 @@ mod cors;
 mod rate_limit;
 mod token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use http::{HeaderName, Method};
@@ -44,8 +44,14 @@ pub(super) fn resolve(
     public_url: Option<&Arc<PublicUrl>>,
     finding: &mut Finding<'_>,
 ) -> Option<Routes> {
-    let mut resolver =
-        Resolver { file, providers, upstreams, public_url, finding, names: Vec::new() };
+    let mut resolver = Resolver {
+        file,
+        providers,
+        upstreams,
+        public_url,
+        finding,
+        names: Names::given_in(file),
+    };
     let mut places = Vec::new();
     let mut entries = Vec::new();
     for route in &file.routes.0 {
@@ -54,14 +60,16 @@ pub(super) fn resolve(
             entries.push(entry);
         }
     }
-    let names = resolver.names.into_iter().map(|(name, _)| name).collect();
+    let names = resolver.names.in_order;
     if let Some(public_url) = public_url {
         resources::add(&mut entries, public_url, finding);
     }
-    let ways = entries.iter().map(|(matching, route)| (matching.clone(), route.way().cloned()));
-    let ways: Vec<_> = ways.collect();
+    let ways = entries.iter().any(|(_, route)| route.way().is_some()).then(|| {
+        let ways = entries.iter().map(|(matching, route)| (matching.clone(), route.way().cloned()));
+        ways.collect::<Vec<_>>()
+    });
     match RouteTable::build(entries) {
-        Ok(table) => Some(Routes { table, links: Links::new(ways, public_url.cloned()), names }),
+        Ok(table) => Some(Routes { table, links: ways.and_then(|ways| Links::new(ways, public_url.cloned())), names }),
         Err(ambiguities) => {
             for ambiguity in ambiguities {
                 let place = |index: usize| places.get(index).copied().unwrap_or_default();
@@ -88,8 +96,64 @@ struct Resolver<'a, 'f> {
     upstreams: &'a Upstreams,
     public_url: Option<&'a Arc<PublicUrl>>,
     finding: &'a mut Finding<'f>,
-    /// Names so far, and where they stand.
-    names: Vec<(String, Place)>,
+    names: Names<'a>,
+}
+
+/// The names of routes.
+struct Names<'a> {
+    /// Those that the file gives, to any route: none is made that is among them.
+    given: HashSet<&'a str>,
+    /// Where those so far stand.
+    places: HashMap<String, Place>,
+    /// Those so far, in the order of the file.
+    in_order: Vec<String>,
+    /// How often one was made of the same words.
+    made: HashMap<String, usize>,
+}
+
+impl<'a> Names<'a> {
+    fn given_in(file: &'a RoutesFile) -> Self {
+        let given = file.routes.0.iter().filter_map(|route| route.name.as_ref());
+        Self {
+            given: given.map(|name| name.value.0.as_str()).collect(),
+            places: HashMap::new(),
+            in_order: Vec::new(),
+            made: HashMap::new(),
+        }
+    }
+
+    /// `/orders/{id}/{*rest}` becomes `orders-id-rest`; a number goes behind one that is taken.
+    fn made_of(&mut self, path: &str) -> String {
+        let words = path.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '.');
+        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+        let base = if words.is_empty() { "root".to_owned() } else { words.join("-") };
+        if !self.is_taken(&base) {
+            return base;
+        }
+        // Numbers that were taken once stay so.
+        let mut number = self.made.get(&base).copied().unwrap_or(1);
+        loop {
+            number += 1;
+            let name = format!("{base}-{number}");
+            if !self.is_taken(&name) {
+                self.made.insert(base, number);
+                return name;
+            }
+        }
+    }
+
+    fn is_taken(&self, name: &str) -> bool {
+        self.places.contains_key(name) || self.given.contains(name)
+    }
+
+    /// Takes `name`, which stands at `place`; gives where it stood before, if it did.
+    fn take(&mut self, name: &str, place: Place) -> Option<Place> {
+        self.in_order.push(name.to_owned());
+        match self.places.get(name) {
+            Some(first) => Some(*first),
+            None => self.places.insert(name.to_owned(), place),
+        }
+    }
 }
 
 impl<'a> Resolver<'a, '_> {
@@ -144,33 +208,18 @@ impl<'a> Resolver<'a, '_> {
     fn name(&mut self, route: &Spanned<file::Route>) -> String {
         let (name, place) = match &route.name {
             Some(name) => (name.value.0.clone(), name.place),
-            None => (self.made_name(&route.r#match.path.value), route.r#match.path.place),
+            None => (self.names.made_of(&route.r#match.path.value), route.r#match.path.place),
         };
         if name.contains(char::is_control) {
             let hint = "it stands in logs and metrics: write letters, digits and `-`";
             self.finding.error(place, "a route's name has a control character in it", hint);
         }
-        if let Some((_, first)) = self.names.iter().find(|(other, _)| *other == name) {
+        if let Some(first) = self.names.take(&name, place) {
             let problem = Problem::error(place, format!("two routes are named `{name}`"));
             let hint = "names tell routes apart in logs and metrics: change one";
-            self.finding.problems.push(problem.related(*first, "first here").hint(hint));
+            self.finding.problems.push(problem.related(first, "first here").hint(hint));
         }
-        self.names.push((name.clone(), place));
         name
-    }
-
-    /// `/orders/{id}/{*rest}` becomes `orders-id-rest`; a number goes behind one that is taken.
-    fn made_name(&self, path: &str) -> String {
-        let words = path.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '.');
-        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
-        let base = if words.is_empty() { "root".to_owned() } else { words.join("-") };
-        let taken = |name: &str| {
-            let given = self.file.routes.0.iter().filter_map(|route| route.name.as_ref());
-            self.names.iter().any(|(other, _)| other == name)
-                || given.into_iter().any(|given| given.value.0 == name)
-        };
-        let numbered = (2..).map(|number| format!("{base}-{number}"));
-        std::iter::once(base.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(base)
     }
 
     fn matches(&mut self, of: &file::Match, slashes: file::EncodedSlashes) -> Option<RouteMatch> {

@@ -98,7 +98,7 @@ impl<'n> Entries<'n> {
     /// Whether the struct takes this key; says so if nobody does.
     fn takes(&self, entry: &Entry) -> bool {
         let Some(fields) = self.fields else { return true };
-        let key = entry.key.text.as_str();
+        let key = &*entry.key.text;
         if fields.contains(&key) && !key.starts_with('$') {
             return true;
         }

@@ -67,14 +67,14 @@ impl<'n> Reader<'n> {
     /// Whether none of `keys` is there, not even misspelt, which is said of the unknown key.
     fn lacks(self, keys: &[&str], fields: &[&str]) -> bool {
         let misspelt = |entry: &Entry| {
-            let key = entry.key.text.as_str();
+            let key = &*entry.key.text;
             !fields.contains(&key) && nearest(key, keys.iter().copied()).is_some()
         };
         self.present(keys).is_empty() && !self.entries().iter().any(misspelt)
     }
 
     fn present(self, keys: &[&str]) -> Vec<&'n Entry> {
-        self.entries().iter().filter(|entry| keys.contains(&entry.key.text.as_str())).collect()
+        self.entries().iter().filter(|entry| keys.contains(&&*entry.key.text)).collect()
     }
 
     /// Says of each of `keys` that is there beside the first.

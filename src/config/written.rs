@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::{Map, Value as Json};
 
-use super::hidden;
+use super::hidden::{self, Path};
 use super::listing::{BLOT, Listing};
 use super::tree::{Entry as TreeEntry, Node, Scalar, Value};
 use crate::secret::names_a_credential;
@@ -26,9 +26,9 @@ pub(super) struct Draft {
 impl Draft {
     /// Of the file's tree.
     pub(super) fn of(root: &Node, listing: &Listing) -> Self {
-        let mut draft = Self { redacted: shown(root, &mut Vec::new(), listing), ..Self::default() };
+        let mut draft = Self { redacted: shown(root, &mut Path::default(), listing), ..Self::default() };
         for TreeEntry { key, value } in entries(root) {
-            match key.text.as_str() {
+            match &*key.text {
                 "providers" => draft.named(Section::Providers, value),
                 "upstreams" => draft.named(Section::Upstreams, value),
                 "listeners" => {
@@ -37,14 +37,14 @@ impl Draft {
                     draft.add(Section::Listeners, listeners);
                 }
                 "routes" => draft.routes = elements(value).map(digest).collect(),
-                _ => draft.add(Section::Settings, [(key.text.clone(), digest(value))]),
+                _ => draft.add(Section::Settings, [(key.text.as_ref().to_owned(), digest(value))]),
             }
         }
         draft
     }
 
     fn named(&mut self, section: Section, table: &Node) {
-        let named = entries(table).map(|it| (it.key.text.clone(), digest(&it.value)));
+        let named = entries(table).map(|it| (it.key.text.as_ref().to_owned(), digest(&it.value)));
         self.add(section, named.collect::<Vec<_>>());
     }
 
@@ -80,7 +80,7 @@ fn elements(node: &Node) -> impl Iterator<Item = &Node> {
 
 /// Where a listener listens, as it is written.
 fn address(listener: &Node) -> String {
-    let address = entries(listener).find(|it| it.key.text == "address");
+    let address = entries(listener).find(|it| &*it.key.text == "address");
     match address.map(|it| &it.value.value) {
         Some(Value::Scalar(scalar)) => scalar.text.clone(),
         Some(_) | None => "?".to_owned(),
@@ -114,7 +114,7 @@ fn feed(node: &Node, hasher: &mut DefaultHasher) {
     }
 }
 
-fn shown(node: &Node, path: &mut Vec<String>, listing: &Listing) -> Json {
+fn shown(node: &Node, path: &mut Path, listing: &Listing) -> Json {
     match &node.value {
         Value::Scalar(scalar) => scalar_shown(scalar, node, path, listing),
         Value::List(list) => {
@@ -123,8 +123,8 @@ fn shown(node: &Node, path: &mut Vec<String>, listing: &Listing) -> Json {
         Value::Mapping(entries) => {
             let mut object = Map::new();
             for entry in entries {
-                path.push(entry.key.text.clone());
-                object.insert(entry.key.text.clone(), shown(&entry.value, path, listing));
+                path.push(&entry.key.text);
+                object.insert(entry.key.text.as_ref().to_owned(), shown(&entry.value, path, listing));
                 path.pop();
             }
             object.into()
@@ -133,12 +133,12 @@ fn shown(node: &Node, path: &mut Vec<String>, listing: &Listing) -> Json {
     }
 }
 
-fn scalar_shown(scalar: &Scalar, node: &Node, path: &[String], listing: &Listing) -> Json {
+fn scalar_shown(scalar: &Scalar, node: &Node, path: &Path, listing: &Listing) -> Json {
     if scalar.is_null {
         return Json::Null;
     }
     let text = &scalar.text;
-    let is_secret = hidden::is_secret(path) && !hidden::is_harmless(text);
+    let is_secret = path.is_secret() && !hidden::is_harmless(text);
     match listing.shown(node.place, text) {
         // What the listing knows it knows by place; what the gateway filled in has none.
         shown if shown == text && (is_secret || is_private(path, text)) => BLOT.into(),
@@ -151,12 +151,12 @@ fn scalar_shown(scalar: &Scalar, node: &Node, path: &[String], listing: &Listing
 
 /// What problems may show to whoever wrote the file, and the admin port does not: fields that may
 /// be API keys under any name, and whom tests are about.
-fn is_private(path: &[String], text: &str) -> bool {
+fn is_private(path: &Path, text: &str) -> bool {
     let below = |section: &str, key: &str| {
-        path.first().is_some_and(|first| first == section) && path.iter().any(|it| it == key)
+        path.keys().next() == Some(section) && path.keys().any(|it| it == key)
     };
     let is_condition = ["headers", "query"].iter().any(|kind| below("routes", kind));
-    let names_one = path.last().is_some_and(|name| names_a_credential(name));
+    let names_one = path.keys().next_back().is_some_and(names_a_credential);
     hidden::has_password(text)
         || below("routes", "request_headers")
         || below("routes", "response_headers")

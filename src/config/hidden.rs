@@ -92,6 +92,9 @@ pub(super) fn is_harmless(text: &str) -> bool {
 
 /// Whether `text` is a URL with a password in it, whatever its key.
 pub(super) fn has_password(text: &str) -> bool {
+    if !text.contains('@') {
+        return false;
+    }
     let authority = text.split_once("://").map(|(_, behind)| behind.split('/').next());
     authority.flatten().is_some_and(|authority| authority.contains('@'))
 }
@@ -109,9 +112,9 @@ fn is_like(key: &str, name: &str, edits: usize) -> bool {
 /// Hides what may be a secret in a text that is no YAML, and so has no keys: everything behind
 /// a key that names a secret, on its line and on those further in.
 pub(super) fn hide_in_text(listing: &mut Listing) {
-    let lines = listing.lines().to_vec();
+    let text = listing.text().to_owned();
     let mut deeper_than = None;
-    for (number, line) in (1..).zip(&lines) {
+    for (number, line) in (1..).zip(text.split('\n')) {
         let indent = line.chars().take_while(|c| matches!(c, ' ' | '\t' | '-')).count();
         let end = (number, u32::MAX);
         if line.trim().is_empty() {

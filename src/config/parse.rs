@@ -4,7 +4,7 @@
 //! whose text counts as written; anchors and aliases within limits; no other tags than
 //! `!!str`, no merge keys, no key twice. Fills in `${…}`. Knows no key's meaning.
 
-use std::collections::{HashMap, HashSet, hash_map};
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -79,6 +79,26 @@ struct Content {
     entries: Vec<Entry>,
     end: (u32, u32),
     weight: usize,
+}
+
+/// Most keys of a mapping that are looked through; among more of them one is looked up.
+const FEW_KEYS: usize = 8;
+
+/// Where the keys of one mapping stand, once there are many.
+#[derive(Default)]
+struct FirstPlaces(HashMap<Arc<str>, Place, RandomState>);
+
+impl FirstPlaces {
+    /// Where `key` stands in `entries`, which grow by one from call to call at most.
+    fn of(&mut self, key: &Key, entries: &[Entry]) -> Option<Place> {
+        let mut keys = entries.iter().map(|entry| &entry.key);
+        if entries.len() <= FEW_KEYS {
+            return keys.find(|it| it.text == key.text).map(|it| it.place);
+        }
+        let is_new = if self.0.is_empty() { entries.len() } else { 1 };
+        self.0.extend(keys.rev().take(is_new).map(|it| (Arc::clone(&it.text), it.place)));
+        self.0.get(&key.text).copied()
+    }
 }
 
 struct Builder<'t> {
@@ -193,7 +213,7 @@ impl<'t> Builder<'t> {
 
     fn entries(&mut self, depth: usize) -> Result<Content, Stop> {
         let (mut entries, mut weight) = (Vec::<Entry>::new(), 1);
-        let mut first_places = HashMap::<Arc<str>, Place, RandomState>::default();
+        let mut first_places = FirstPlaces::default();
         loop {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {
@@ -209,16 +229,14 @@ impl<'t> Builder<'t> {
             self.path.pop();
             let (value, Some(key)) = (value?, key) else { continue };
             weight = self.heavier(weight, &value, start(&span))?;
-            match first_places.entry(Arc::clone(&key.text)) {
-                hash_map::Entry::Occupied(first) => self.problems.push(
+            if let Some(first) = first_places.of(&key, &entries) {
+                self.problems.push(
                     Problem::error(key.place, format!("key `{}` is given twice", key.text))
-                        .related(*first.get(), "first given here")
+                        .related(first, "first given here")
                         .hint("keep one of the two"),
-                ),
-                hash_map::Entry::Vacant(none) => {
-                    none.insert(key.place);
-                    entries.push(Entry { key, value });
-                }
+                );
+            } else {
+                entries.push(Entry { key, value });
             }
         }
     }

@@ -76,9 +76,13 @@ impl Tree {
     /// is said of the section, those that are meant, so that nothing follows from their absence.
     pub(super) fn names_under(&self, section: &str) -> Vec<String> {
         let Value::Mapping(root) = &self.root.value else { return Vec::new() };
-        let Some(entry) = root.iter().find(|it| &*it.key.text == section) else { return Vec::new() };
+        let Some(entry) = root.iter().find(|it| &*it.key.text == section) else {
+            return Vec::new();
+        };
         match &entry.value.value {
-            Value::Mapping(entries) => entries.iter().map(|it| it.key.text.as_ref().to_owned()).collect(),
+            Value::Mapping(entries) => {
+                entries.iter().map(|it| it.key.text.as_ref().to_owned()).collect()
+            }
             Value::List(elements) => elements.iter().filter_map(|it| meant_name(it)).collect(),
             Value::Scalar(_) => meant_name(&entry.value).into_iter().collect(),
             Value::Broken => Vec::new(),

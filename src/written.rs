@@ -86,16 +86,15 @@ impl Written {
             };
             let old = if order.is_le() { olds.next() } else { None };
             let new = if order.is_ge() { news.next() } else { None };
-            match (old, new) {
-                (Some(((section, name), _)), None) => {
-                    changes.of(*section).removed.push(name.clone())
-                }
-                (None, Some(((section, name), _))) => changes.of(*section).added.push(name.clone()),
+            let (names, name) = match (old, new) {
+                (Some(((section, name), _)), None) => (&mut changes.of(*section).removed, name),
+                (None, Some(((section, name), _))) => (&mut changes.of(*section).added, name),
                 (Some((_, old)), Some(((section, name), new))) if old != new => {
-                    changes.of(*section).changed.push(name.clone());
+                    (&mut changes.of(*section).changed, name)
                 }
-                (Some(_), Some(_)) | (None, None) => {}
-            }
+                (Some(_), Some(_)) | (None, None) => continue,
+            };
+            names.push(name.clone());
         }
     }
 }

@@ -11,6 +11,7 @@ mod listening;
 mod progress;
 mod provider_health;
 mod reload;
+mod retired;
 mod running;
 mod supervisor;
 mod watch;

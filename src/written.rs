@@ -3,7 +3,8 @@
 //!
 //! Nothing of a request depends on it, and how YAML is read is not known here.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -39,46 +40,62 @@ pub struct Entry {
 /// The content of a routes file.
 #[derive(Clone, Debug, Default)]
 pub struct Written {
-    redacted: Value,
+    /// JSON: few ask for it, and its text is a tenth of its values.
+    redacted: Vec<u8>,
     entries: BTreeMap<(Section, String), u64>,
 }
 
 impl Written {
-    /// Of `entries`; `redacted` is all of it without secrets.
-    pub fn new(redacted: Value, entries: impl IntoIterator<Item = Entry>) -> Self {
+    /// Of `entries`; `redacted` is all of it without secrets, as JSON.
+    pub fn new(redacted: Vec<u8>, entries: impl IntoIterator<Item = Entry>) -> Self {
         let mut by_name = BTreeMap::new();
         for Entry { section, name, digest } in entries {
-            // Two listeners on any free port have the same address.
-            let numbered = (2..).map(|number| format!("{name} ({number})"));
-            let free = std::iter::once(name.clone())
-                .chain(numbered)
-                .find(|name| !by_name.contains_key(&(section, name.clone())));
-            by_name.insert((section, free.unwrap_or(name)), digest);
+            match by_name.entry((section, name)) {
+                btree_map::Entry::Vacant(free) => {
+                    free.insert(digest);
+                }
+                // Two listeners on any free port have the same address.
+                btree_map::Entry::Occupied(taken) => {
+                    let name = taken.key().1.clone();
+                    let mut numbered = (2..).map(|number| (section, format!("{name} ({number})")));
+                    let free = numbered.find(|key| !by_name.contains_key(key));
+                    by_name.extend(free.map(|key| (key, digest)));
+                }
+            }
         }
         Self { redacted, entries: by_name }
     }
 
     /// The file as JSON: values as they were written, secrets and what came from outside not shown.
-    pub fn redacted(&self) -> &Value {
-        &self.redacted
+    pub fn redacted(&self) -> Value {
+        serde_json::from_slice(&self.redacted).unwrap_or_default()
     }
 
     /// What is different from `before`.
     pub fn changes_since(&self, before: &Self) -> Changes {
         let mut changes = Changes::default();
-        for ((section, name), digest) in &self.entries {
-            match before.entries.get(&(*section, name.clone())) {
-                None => changes.of(*section).added.push(name.clone()),
-                Some(old) if old != digest => changes.of(*section).changed.push(name.clone()),
-                Some(_) => {}
-            }
+        let (mut olds, mut news) =
+            (before.entries.iter().peekable(), self.entries.iter().peekable());
+        // Both are sorted: what is first of the two, and no other, is in one only.
+        loop {
+            let order = match (olds.peek(), news.peek()) {
+                (None, None) => return changes,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((old, _)), Some((new, _))) => old.cmp(new),
+            };
+            let old = if order.is_le() { olds.next() } else { None };
+            let new = if order.is_ge() { news.next() } else { None };
+            let (names, name) = match (old, new) {
+                (Some(((section, name), _)), None) => (&mut changes.of(*section).removed, name),
+                (None, Some(((section, name), _))) => (&mut changes.of(*section).added, name),
+                (Some((_, old)), Some(((section, name), new))) if old != new => {
+                    (&mut changes.of(*section).changed, name)
+                }
+                (Some(_), Some(_)) | (None, None) => continue,
+            };
+            names.push(name.clone());
         }
-        for (section, name) in before.entries.keys() {
-            if !self.entries.contains_key(&(*section, name.clone())) {
-                changes.of(*section).removed.push(name.clone());
-            }
-        }
-        changes
     }
 }
 
@@ -179,7 +196,7 @@ mod tests {
             name: (*name).to_owned(),
             digest: *digest,
         };
-        Written::new(Value::Null, entries.iter().map(entry))
+        Written::new(Vec::new(), entries.iter().map(entry))
     }
 
     #[test]

@@ -134,6 +134,11 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 impl OthersListener {
+    /// The address, with the port that was really taken.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The socket, if it is still served: who takes it now shares it, and no connection is lost
     /// when the other one leaves.
     pub fn take(&self) -> Option<BoundListener> {

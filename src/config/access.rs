@@ -1,6 +1,8 @@
 //! What serde walks through: the entries of a mapping, the elements of a list, the text of a
 //! key, the parts of a value with its place.
 
+use std::sync::Arc;
+
 use serde::de::value::{SeqDeserializer, StrDeserializer};
 use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
@@ -8,7 +10,7 @@ use serde::forward_to_deserialize_any;
 use super::failure::Failure;
 use super::reader::Reader;
 use super::spanned::{BESIDE, PLACE_NUMBERS, SPANNED, place_numbers};
-use super::tree::{Entry, Key};
+use super::tree::{Entry, Key, Node};
 
 /// A key's text, with its place where asked for.
 #[derive(Clone, Copy)]
@@ -63,7 +65,29 @@ impl<'n, R: Deserializer<'n, Error = Failure>> SeqAccess<'n> for Placed<R> {
 
 /// The elements of a list that can be read.
 pub(super) struct Elements<'n> {
-    pub(super) nodes: std::vec::IntoIter<Reader<'n>>,
+    of: Reader<'n>,
+    /// Whether the reader is the one element itself.
+    is_one: bool,
+    rest: std::slice::Iter<'n, Arc<Node>>,
+}
+
+impl<'n> Elements<'n> {
+    /// Those of the `list` that `reader` reads.
+    pub(super) fn of(reader: Reader<'n>, list: &'n [Arc<Node>]) -> Self {
+        Self { of: reader, is_one: false, rest: list.iter() }
+    }
+
+    /// A list of the one element that `reader` reads.
+    pub(super) fn one(reader: Reader<'n>) -> Self {
+        Self { of: reader, is_one: true, rest: [].iter() }
+    }
+
+    fn next(&mut self) -> Option<Reader<'n>> {
+        if std::mem::take(&mut self.is_one) {
+            return Some(self.of);
+        }
+        self.rest.next().map(|node| self.of.element(node))
+    }
 }
 
 impl<'n> SeqAccess<'n> for Elements<'n> {
@@ -73,10 +97,16 @@ impl<'n> SeqAccess<'n> for Elements<'n> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Failure> {
-        let Some(reader) = self.nodes.find(|reader| !reader.pass.skips(reader.node)) else {
-            return Ok(None);
-        };
-        seed.deserialize(reader).map(Some).map_err(|failure| reader.say(failure))
+        while let Some(reader) = self.next() {
+            if !reader.pass.skips(reader.node) {
+                return seed.deserialize(reader).map(Some).map_err(|failure| reader.say(failure));
+            }
+        }
+        Ok(None)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.rest.len() + usize::from(self.is_one))
     }
 }
 
@@ -98,7 +128,7 @@ impl<'n> Entries<'n> {
     /// Whether the struct takes this key; says so if nobody does.
     fn takes(&self, entry: &Entry) -> bool {
         let Some(fields) = self.fields else { return true };
-        let key = entry.key.text.as_str();
+        let key = &*entry.key.text;
         if fields.contains(&key) && !key.starts_with('$') {
             return true;
         }

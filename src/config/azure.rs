@@ -36,7 +36,7 @@ pub(super) fn fill_in(tree: Tree, environment: &Environment, problems: &mut Prob
     // Numbers from the end: the tree's own come from the beginning.
     let mut filler = Filler { environment, problems, next_id: usize::MAX };
     let root = with_entries(&root, |section| {
-        (section.key.text == "providers").then(|| {
+        (&*section.key.text == "providers").then(|| {
             with_entries(&section.value, |name| filler.provider(name.key.place, &name.value))
         })
     });
@@ -107,15 +107,15 @@ impl Filler<'_> {
 }
 
 fn key(name: &str, place: Place) -> Key {
-    Key { text: name.to_owned(), place }
+    Key { text: Arc::from(name), place }
 }
 
 fn has(entries: &[Entry], key: &str) -> bool {
-    entries.iter().any(|entry| entry.key.text == key)
+    entries.iter().any(|entry| &*entry.key.text == key)
 }
 
 fn value<'e>(entries: &'e [Entry], key: &str) -> Option<&'e Value> {
-    entries.iter().find(|entry| entry.key.text == key).map(|entry| &entry.value.value)
+    entries.iter().find(|entry| &*entry.key.text == key).map(|entry| &entry.value.value)
 }
 
 fn scalar<'e>(entries: &'e [Entry], key: &str) -> Option<&'e str> {
@@ -142,7 +142,7 @@ fn cloud(url: &str) -> Option<&'static str> {
 
 /// The same entry; its value is shared.
 fn shared(entry: &Entry) -> Entry {
-    let key = Key { text: entry.key.text.clone(), place: entry.key.place };
+    let key = Key { text: Arc::clone(&entry.key.text), place: entry.key.place };
     Entry { key, value: Arc::clone(&entry.value) }
 }
 

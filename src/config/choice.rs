@@ -64,7 +64,7 @@ impl<'n> Choice<'n> {
         if !matches!(reader.node.value, Value::Mapping(_)) {
             return Err(Failure::Form(A_MAPPING.to_owned()));
         }
-        let Some(entry) = reader.entries().iter().find(|entry| entry.key.text == tag) else {
+        let Some(entry) = reader.entries().iter().find(|entry| &*entry.key.text == tag) else {
             let message = format!("{} has no `{tag}`", reader.label());
             let hint = format!("add `{tag}: {}`", variants.join(&format!("` or `{tag}: ")));
             reader.pass.say(reader.node, Problem::error(reader.whole_place(), message).hint(hint));

@@ -69,7 +69,7 @@ impl Reader<'_> {
     /// Whether the mapping has `key`, or a rule has already asked for it.
     fn has(self, key: &str) -> bool {
         let asked = |rule: &Rule| matches!(rule.needs, Needs::Key(needed) if needed == key);
-        self.entries().iter().any(|entry| entry.key.text == key)
+        self.entries().iter().any(|entry| &*entry.key.text == key)
             || self.pass.rules.iter().any(asked) && self.pass.blames(self.node)
     }
 
@@ -115,7 +115,7 @@ impl Reader<'_> {
             [] => String::new(),
             _ => format!("; keys here: {}{more}", named.join(", ")),
         };
-        let name = self.key.or(self.list).map_or("key", |key| key.text.as_str());
+        let name = self.key.or(self.list).map_or("key", |key| &*key.text);
         match (expected, &self.node.value) {
             (A_MAPPING, _) if self.key.is_none() && self.list.is_none() => {
                 format!(

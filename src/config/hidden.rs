@@ -3,24 +3,84 @@
 //! Errs on the side of hiding: a misspelt `client_secret` is one, so that the message about
 //! the misspelling does not print it.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
 use super::listing::Listing;
 use crate::secret::names_a_credential;
 
-/// Whether a scalar under these keys, the outermost first, is a secret.
-pub(super) fn is_secret(path: &[String]) -> bool {
-    let Some((last, above)) = path.split_last() else { return false };
-    let parent = above.last().map(String::as_str);
-    let header =
-        above.iter().any(|key| key.ends_with("headers")) && !above.iter().any(|key| key == "match");
-    path.iter().any(|key| names_a_secret(key))
-        // A text where a mapping with the secret belongs.
-        || is_like(last, "token", 1)
-        || matches!(last.as_str(), "credential" | "header")
-        || last == "value" && parent == Some("header")
-        || last == "url" && parent == Some("redis")
-        // Keys of vendors go by names of their own.
-        || above.ends_with(&["otlp".to_owned(), "headers".to_owned()])
-        || header && names_a_credential(last)
+/// The keys above a value, the outermost first.
+#[derive(Default)]
+pub(super) struct Path {
+    keys: Vec<Above>,
+    /// What is known of keys: a large file has the same few again and again.
+    known: HashMap<Arc<str>, Traits, RandomState>,
+}
+
+/// A key above a value.
+struct Above {
+    key: Arc<str>,
+    traits: Traits,
+    /// Whether it names a secret, or one above it does.
+    is_secret: bool,
+}
+
+/// What a key says, whatever it is below.
+#[derive(Clone, Copy)]
+struct Traits {
+    names_a_secret: bool,
+    is_like_token: bool,
+}
+
+impl Path {
+    /// Goes below `key`.
+    pub(super) fn push(&mut self, key: &Arc<str>) {
+        let traits = self.traits(key);
+        let is_secret = traits.names_a_secret || self.keys.last().is_some_and(|it| it.is_secret);
+        self.keys.push(Above { key: Arc::clone(key), traits, is_secret });
+    }
+
+    /// Comes back up.
+    pub(super) fn pop(&mut self) {
+        self.keys.pop();
+    }
+
+    /// The keys.
+    pub(super) fn keys(&self) -> impl DoubleEndedIterator<Item = &str> + ExactSizeIterator {
+        self.keys.iter().map(|it| &*it.key)
+    }
+
+    /// Whether a scalar here is a secret.
+    pub(super) fn is_secret(&self) -> bool {
+        let Some((last, above)) = self.keys.split_last() else { return false };
+        let mut upwards = above.iter().rev().map(|it| &*it.key);
+        let (parent, grandparent) = (upwards.next(), upwards.next());
+        let is_header = || {
+            above.iter().any(|it| it.key.ends_with("headers"))
+                && !above.iter().any(|it| &*it.key == "match")
+        };
+        last.is_secret
+            // A text where a mapping with the secret belongs.
+            || last.traits.is_like_token
+            || matches!(&*last.key, "credential" | "header")
+            || &*last.key == "value" && parent == Some("header")
+            || &*last.key == "url" && parent == Some("redis")
+            // Keys of vendors go by names of their own.
+            || (grandparent, parent) == (Some("otlp"), Some("headers"))
+            || is_header() && names_a_credential(&last.key)
+    }
+
+    fn traits(&mut self, key: &Arc<str>) -> Traits {
+        if let Some(known) = self.known.get(key) {
+            return *known;
+        }
+        let traits =
+            Traits { names_a_secret: names_a_secret(key), is_like_token: is_like(key, "token", 1) };
+        self.known.insert(Arc::clone(key), traits);
+        traits
+    }
 }
 
 /// Whether `text` is a word of the file's language, which no secret is.
@@ -32,6 +92,9 @@ pub(super) fn is_harmless(text: &str) -> bool {
 
 /// Whether `text` is a URL with a password in it, whatever its key.
 pub(super) fn has_password(text: &str) -> bool {
+    if !text.contains('@') {
+        return false;
+    }
     let authority = text.split_once("://").map(|(_, behind)| behind.split('/').next());
     authority.flatten().is_some_and(|authority| authority.contains('@'))
 }
@@ -49,9 +112,9 @@ fn is_like(key: &str, name: &str, edits: usize) -> bool {
 /// Hides what may be a secret in a text that is no YAML, and so has no keys: everything behind
 /// a key that names a secret, on its line and on those further in.
 pub(super) fn hide_in_text(listing: &mut Listing) {
-    let lines = listing.lines().to_vec();
+    let text = listing.text().to_owned();
     let mut deeper_than = None;
-    for (number, line) in (1..).zip(&lines) {
+    for (number, line) in (1..).zip(text.split('\n')) {
         let indent = line.chars().take_while(|c| matches!(c, ' ' | '\t' | '-')).count();
         let end = (number, u32::MAX);
         if line.trim().is_empty() {
@@ -112,7 +175,11 @@ mod tests {
     use super::*;
 
     fn secret(path: &str) -> bool {
-        is_secret(&path.split('/').map(str::to_owned).collect::<Vec<_>>())
+        let mut keys = Path::default();
+        for key in path.split('/') {
+            keys.push(&Arc::from(key));
+        }
+        keys.is_secret()
     }
 
     #[test]

@@ -23,10 +23,17 @@ const MIN_SECRET_IN_PROSE: usize = 6;
 #[derive(Clone)]
 pub struct Listing {
     name: Arc<str>,
-    lines: Arc<[String]>,
+    lines: Arc<Lines>,
     hidden: Vec<Range>,
     secrets: Vec<Secret>,
     replaced: Vec<Replaced>,
+}
+
+/// A text by lines: all of a large file, kept for the few lines that problems are in.
+struct Lines {
+    text: String,
+    /// Where each begins and ends, without its break.
+    ranges: Vec<std::ops::Range<usize>>,
 }
 
 /// From a line and column up to, not including, another; both from 1.
@@ -51,13 +58,35 @@ pub(super) struct Excerpt {
     pub(super) marked: usize,
 }
 
+impl Lines {
+    fn of(text: String) -> Self {
+        let mut begin = 0;
+        let mut ranges = Vec::new();
+        for line in text.split('\n') {
+            let end = begin + line.len();
+            ranges.push(begin..end);
+            begin = end + 1;
+        }
+        Self { text, ranges }
+    }
+
+    /// The line of this `number`, from 1.
+    fn get(&self, number: usize) -> Option<&str> {
+        self.text.get(self.ranges.get(number.checked_sub(1)?)?.clone())
+    }
+}
+
 impl Listing {
     /// The lines of `text`, which problems will call `name`.
     pub fn new(name: &str, text: &str) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // The line breaks of YAML 1.2 §5.4.
-        let text = text.replace("\r\n", "\n").replace('\r', "\n");
-        let lines = text.split('\n').map(str::to_owned).collect();
+        let text = if text.contains('\r') {
+            text.replace("\r\n", "\n").replace('\r', "\n")
+        } else {
+            text.to_owned()
+        };
+        let lines = Arc::new(Lines::of(text));
         let (hidden, secrets, replaced) = (Vec::new(), Vec::new(), Vec::new());
         Self { name: name.into(), lines, hidden, secrets, replaced }
     }
@@ -67,9 +96,9 @@ impl Listing {
         &self.name
     }
 
-    /// The lines, from the first.
-    pub(super) fn lines(&self) -> &[String] {
-        &self.lines
+    /// The text, with `\n` behind each line but the last.
+    pub(super) fn text(&self) -> &str {
+        &self.lines.text
     }
 
     /// Never shows what stands from `start` up to `end` (line and column, from 1).
@@ -77,7 +106,7 @@ impl Listing {
         // The end of a block scalar is wherever the next line's text begins.
         let before_end = usize::try_from(end.0)
             .ok()
-            .and_then(|line| self.lines.get(line.checked_sub(1)?))
+            .and_then(|line| self.lines.get(line))
             .map(|line| line.chars().zip(1..end.1).all(|(character, _)| character == ' '));
         let end = if before_end == Some(true) && start.0 < end.0 { (end.0, 1) } else { end };
         let range = Range { start, end };
@@ -142,7 +171,7 @@ impl Listing {
 
     /// The line of `place` as it may be shown; `None` if there is no such line.
     pub(super) fn excerpt(&self, place: Place) -> Option<Excerpt> {
-        let line = self.lines.get(usize::try_from(place.line).ok()?.checked_sub(1)?)?;
+        let line = self.lines.get(usize::try_from(place.line).ok()?)?;
         let last = place.column.saturating_add(place.length.max(1));
         // What begins within a hidden run marks the whole of it.
         let around = self.hidden.iter().find(|it| it.holds(place.line, place.column));

@@ -4,15 +4,16 @@
 //! whose text counts as written; anchors and aliases within limits; no other tags than
 //! `!!str`, no merge keys, no key twice. Fills in `${…}`. Knows no key's meaning.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use serde_yaml::granit_parser::{
     self, Event, Parser, ScalarStyle, Span, StrInput, StructureStyle, Tag,
 };
 
-use super::hidden;
+use super::hidden::{self, Path};
 use super::problem::{Place, Problem, Problems};
 use super::source::{self, Environment};
 use super::syntax::{self, number};
@@ -41,7 +42,8 @@ pub(super) fn parse(
         parser: Parser::new_from_str_with_options(text, options),
         environment,
         problems,
-        path: Vec::new(),
+        path: Path::default(),
+        words: HashSet::default(),
         anchors: HashMap::new(),
         nodes: 0,
         files: Vec::new(),
@@ -79,13 +81,35 @@ struct Content {
     weight: usize,
 }
 
+/// Most keys of a mapping that are looked through; among more of them one is looked up.
+const FEW_KEYS: usize = 8;
+
+/// Where the keys of one mapping stand, once there are many.
+#[derive(Default)]
+struct FirstPlaces(HashMap<Arc<str>, Place, RandomState>);
+
+impl FirstPlaces {
+    /// Where `key` stands in `entries`, which grow by one from call to call at most.
+    fn of(&mut self, key: &Key, entries: &[Entry]) -> Option<Place> {
+        let mut keys = entries.iter().map(|entry| &entry.key);
+        if entries.len() <= FEW_KEYS {
+            return keys.find(|it| it.text == key.text).map(|it| it.place);
+        }
+        let is_new = if self.0.is_empty() { entries.len() } else { 1 };
+        self.0.extend(keys.rev().take(is_new).map(|it| (Arc::clone(&it.text), it.place)));
+        self.0.get(&key.text).copied()
+    }
+}
+
 struct Builder<'t> {
     text: &'t str,
     parser: Parser<'t, StrInput<'t>>,
     environment: &'t Environment,
     problems: &'t mut Problems,
     /// The keys above the node at hand.
-    path: Vec<String>,
+    path: Path,
+    /// The keys met so far: a large file has the same few again and again.
+    words: HashSet<Arc<str>, RandomState>,
     anchors: HashMap<usize, Arc<Node>>,
     nodes: usize,
     files: Vec<PathBuf>,
@@ -189,7 +213,7 @@ impl<'t> Builder<'t> {
 
     fn entries(&mut self, depth: usize) -> Result<Content, Stop> {
         let (mut entries, mut weight) = (Vec::<Entry>::new(), 1);
-        let mut first_places = HashMap::<String, Place>::new();
+        let mut first_places = FirstPlaces::default();
         loop {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {
@@ -197,19 +221,21 @@ impl<'t> Builder<'t> {
             }
             let key = self.key(event, &span, depth)?;
             let (event, span) = self.next()?;
-            self.path.push(key.as_ref().map_or_else(String::new, |key| key.text.clone()));
+            match &key {
+                Some(key) => self.path.push(&key.text),
+                None => self.path.push(&Arc::default()),
+            }
             let value = self.node(event, &span, depth + 1);
             self.path.pop();
             let (value, Some(key)) = (value?, key) else { continue };
             weight = self.heavier(weight, &value, start(&span))?;
-            if let Some(first) = first_places.get(&key.text) {
+            if let Some(first) = first_places.of(&key, &entries) {
                 self.problems.push(
                     Problem::error(key.place, format!("key `{}` is given twice", key.text))
-                        .related(*first, "first given here")
+                        .related(first, "first given here")
                         .hint("keep one of the two"),
                 );
             } else {
-                first_places.insert(key.text.clone(), key.place);
                 entries.push(Entry { key, value });
             }
         }
@@ -232,7 +258,7 @@ impl<'t> Builder<'t> {
                 } else if text.contains("${") {
                     ("`${…}` is replaced in values, not in keys", "write the key itself")
                 } else {
-                    return Ok(Some(Key { text: text.into_owned(), place }));
+                    return Ok(Some(Key { text: self.word(&text), place }));
                 };
                 self.problems.push(Problem::error(place, message).hint(hint));
             }
@@ -246,10 +272,20 @@ impl<'t> Builder<'t> {
         Ok(None)
     }
 
+    /// `text`, shared with the keys before it.
+    fn word(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.words.get(text) {
+            return Arc::clone(known);
+        }
+        let word = Arc::from(text);
+        self.words.insert(Arc::clone(&word));
+        word
+    }
+
     fn scalar(&mut self, text: &str, is_plain: bool, span: &Span) -> Value {
         let filled = source::fill(text, self.environment);
         let has_password = filled.as_ref().is_ok_and(|it| hidden::has_password(&it.text));
-        let secret = has_password || hidden::is_secret(&self.path) && !hidden::is_harmless(text);
+        let secret = has_password || self.path.is_secret() && !hidden::is_harmless(text);
         let listing = self.problems.listing_mut();
         if secret && !source::is_only_an_expression(text) {
             listing.hide(position(&span.start), end(span));
@@ -301,7 +337,7 @@ impl<'t> Builder<'t> {
             );
             return self.done(0, span, end(span), Value::Broken, 1);
         };
-        if let (true, Value::Scalar(scalar)) = (hidden::is_secret(&self.path), &node.value) {
+        if let (true, Value::Scalar(scalar)) = (self.path.is_secret(), &node.value) {
             let listing = self.problems.listing_mut();
             listing.hide((node.place.line, node.place.column), node.end);
             listing.keep_secret(&scalar.text);

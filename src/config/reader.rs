@@ -34,7 +34,9 @@ pub(super) fn read<T: DeserializeOwned>(
     problems: &mut Problems,
 ) -> Option<T> {
     let (said, left_out, blamed) = Default::default();
-    let pass = Pass { rules, said, left_out, blamed };
+    // Whatever is broken has been said.
+    let may_be_broken = problems.refuse();
+    let pass = Pass { rules, may_be_broken, said, left_out, blamed };
     let mut read = pass.read_until_clean(root);
     if pass.blames(root) {
         pass.leave_out_what_is_blamed(root);
@@ -57,6 +59,8 @@ pub(super) fn read<T: DeserializeOwned>(
 /// What the readings of one tree share.
 pub(super) struct Pass {
     pub(super) rules: &'static [Rule],
+    /// Whether the tree may have broken nodes.
+    may_be_broken: bool,
     /// What is wrong; a set, since every reading finds the same again.
     said: RefCell<BTreeSet<Problem>>,
     /// Nodes that can't be read, by id.
@@ -95,7 +99,11 @@ impl Pass {
     }
 
     pub(super) fn blames(&self, node: &Node) -> bool {
-        if self.blamed.borrow().contains(&node.id) {
+        let blamed = self.blamed.borrow();
+        if blamed.is_empty() && !self.may_be_broken {
+            return false;
+        }
+        if blamed.contains(&node.id) {
             return true;
         }
         match &node.value {
@@ -147,7 +155,7 @@ impl<'n> Reader<'n> {
         Self { key: Some(&entry.key), ..Self::of_root(&entry.value, self.pass) }
     }
 
-    fn element(self, node: &'n Node) -> Self {
+    pub(super) fn element(self, node: &'n Node) -> Self {
         Self { list: self.key, ..Self::of_root(node, self.pass) }
     }
 
@@ -200,9 +208,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         match &self.node.value {
             Value::Scalar(scalar) if scalar.is_null => visitor.visit_unit(),
             Value::Scalar(scalar) => visitor.visit_str(&scalar.text),
-            Value::List(list) => visitor.visit_seq(Elements {
-                nodes: list.iter().map(|node| self.element(node)).collect::<Vec<_>>().into_iter(),
-            }),
+            Value::List(list) => visitor.visit_seq(Elements::of(self, list)),
             Value::Mapping(_) => visitor.visit_map(Entries::new(self, None)),
             Value::Broken => Err(Failure::Said),
         }
@@ -234,7 +240,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
                 visitor.visit_seq(Placed { numbers: Some(numbers), value: Some(self) })
             }
             ONE_OR_MANY if self.scalar().is_some_and(|scalar| !scalar.is_null) => {
-                visitor.visit_seq(Elements { nodes: vec![self].into_iter() })
+                visitor.visit_seq(Elements::one(self))
             }
             LIST | ONE_OR_MANY => self.visit_list(visitor),
             CLAIM => match self.scalar().filter(|it| it.is_plain).map(|it| Plain::of(&it.text)) {

@@ -52,9 +52,8 @@ impl<'n> Reader<'n> {
                     }
                 }
                 Needs::With { key, needs } => {
-                    let there = self.present(&[key]);
-                    if let (Some(entry), true) = (there.first(), self.present(&[needs]).is_empty())
-                    {
+                    let there = self.present(&[key]).next();
+                    if let (Some(entry), None) = (there, self.present(&[needs]).next()) {
                         let message = format!("`{key}` without `{needs}`");
                         let problem = Problem::error(entry.key.place, message).hint(rule.hint);
                         self.pass.say(self.node, problem);
@@ -67,21 +66,21 @@ impl<'n> Reader<'n> {
     /// Whether none of `keys` is there, not even misspelt, which is said of the unknown key.
     fn lacks(self, keys: &[&str], fields: &[&str]) -> bool {
         let misspelt = |entry: &Entry| {
-            let key = entry.key.text.as_str();
+            let key = &*entry.key.text;
             !fields.contains(&key) && nearest(key, keys.iter().copied()).is_some()
         };
-        self.present(keys).is_empty() && !self.entries().iter().any(misspelt)
+        self.present(keys).next().is_none() && !self.entries().iter().any(misspelt)
     }
 
-    fn present(self, keys: &[&str]) -> Vec<&'n Entry> {
-        self.entries().iter().filter(|entry| keys.contains(&entry.key.text.as_str())).collect()
+    fn present(self, keys: &[&str]) -> impl Iterator<Item = &'n Entry> {
+        self.entries().iter().filter(|entry| keys.contains(&&*entry.key.text))
     }
 
     /// Says of each of `keys` that is there beside the first.
     pub(super) fn say_exclusive(self, keys: &[&str], hint: &str) {
-        let present = self.present(keys);
-        let Some((first, others)) = present.split_first() else { return };
-        for other in others {
+        let mut present = self.present(keys);
+        let Some(first) = present.next() else { return };
+        for other in present {
             let (one, two) = (&first.key, &other.key);
             let message = format!("`{}` and `{}` exclude each other", one.text, two.text);
             let problem = Problem::error(two.place, message)

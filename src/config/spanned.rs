@@ -193,7 +193,8 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Elements<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-        let mut elements = Vec::new();
+        // The reader knows, and it is as many as there are in the file.
+        let mut elements = Vec::with_capacity(list.size_hint().unwrap_or_default());
         while let Some(element) = list.next_element()? {
             elements.push(element);
         }

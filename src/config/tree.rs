@@ -60,7 +60,8 @@ pub(super) struct Entry {
 
 /// A key of a mapping.
 pub(super) struct Key {
-    pub(super) text: String,
+    /// Shared by all keys of the tree that say the same.
+    pub(super) text: Arc<str>,
     pub(super) place: Place,
 }
 
@@ -75,9 +76,13 @@ impl Tree {
     /// is said of the section, those that are meant, so that nothing follows from their absence.
     pub(super) fn names_under(&self, section: &str) -> Vec<String> {
         let Value::Mapping(root) = &self.root.value else { return Vec::new() };
-        let Some(entry) = root.iter().find(|it| it.key.text == section) else { return Vec::new() };
+        let Some(entry) = root.iter().find(|it| &*it.key.text == section) else {
+            return Vec::new();
+        };
         match &entry.value.value {
-            Value::Mapping(entries) => entries.iter().map(|it| it.key.text.clone()).collect(),
+            Value::Mapping(entries) => {
+                entries.iter().map(|it| it.key.text.as_ref().to_owned()).collect()
+            }
             Value::List(elements) => elements.iter().filter_map(|it| meant_name(it)).collect(),
             Value::Scalar(_) => meant_name(&entry.value).into_iter().collect(),
             Value::Broken => Vec::new(),
@@ -90,11 +95,11 @@ fn meant_name(node: &Node) -> Option<String> {
     match &node.value {
         Value::Scalar(word) => (!word.is_null).then(|| word.text.clone()),
         Value::Mapping(entries) => {
-            let named = entries.iter().find(|it| it.key.text == "name");
+            let named = entries.iter().find(|it| &*it.key.text == "name");
             match named.map(|it| &it.value.value) {
                 Some(Value::Scalar(name)) => Some(name.text.clone()),
                 Some(Value::List(_) | Value::Mapping(_) | Value::Broken) | None => {
-                    entries.first().map(|it| it.key.text.clone())
+                    entries.first().map(|it| it.key.text.as_ref().to_owned())
                 }
             }
         }

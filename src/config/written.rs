@@ -3,11 +3,12 @@
 //! Secrets are left out by the rules of `hidden.rs`; so is every value that came from the
 //! environment or another file, of which only the expression is shown.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::borrow::Cow;
+use std::hash::{BuildHasher, Hash, Hasher};
 
-use serde_json::{Map, Value as Json};
+use foldhash::quality::FixedState;
 
-use super::hidden;
+use super::hidden::{self, Path};
 use super::listing::{BLOT, Listing};
 use super::tree::{Entry as TreeEntry, Node, Scalar, Value};
 use crate::secret::names_a_credential;
@@ -16,7 +17,8 @@ use crate::written::{Entry, Section, Written};
 /// The content of a file, before its routes have names.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
-    redacted: Json,
+    /// All of it without secrets, as JSON.
+    redacted: Vec<u8>,
     /// All but the routes.
     entries: Vec<Entry>,
     /// The digests of the routes, in the order of the file.
@@ -26,9 +28,9 @@ pub(super) struct Draft {
 impl Draft {
     /// Of the file's tree.
     pub(super) fn of(root: &Node, listing: &Listing) -> Self {
-        let mut draft = Self { redacted: shown(root, &mut Vec::new(), listing), ..Self::default() };
+        let mut draft = Self { redacted: redacted(root, listing), ..Self::default() };
         for TreeEntry { key, value } in entries(root) {
-            match key.text.as_str() {
+            match &*key.text {
                 "providers" => draft.named(Section::Providers, value),
                 "upstreams" => draft.named(Section::Upstreams, value),
                 "listeners" => {
@@ -37,14 +39,14 @@ impl Draft {
                     draft.add(Section::Listeners, listeners);
                 }
                 "routes" => draft.routes = elements(value).map(digest).collect(),
-                _ => draft.add(Section::Settings, [(key.text.clone(), digest(value))]),
+                _ => draft.add(Section::Settings, [(key.text.as_ref().to_owned(), digest(value))]),
             }
         }
         draft
     }
 
     fn named(&mut self, section: Section, table: &Node) {
-        let named = entries(table).map(|it| (it.key.text.clone(), digest(&it.value)));
+        let named = entries(table).map(|it| (it.key.text.as_ref().to_owned(), digest(&it.value)));
         self.add(section, named.collect::<Vec<_>>());
     }
 
@@ -80,7 +82,7 @@ fn elements(node: &Node) -> impl Iterator<Item = &Node> {
 
 /// Where a listener listens, as it is written.
 fn address(listener: &Node) -> String {
-    let address = entries(listener).find(|it| it.key.text == "address");
+    let address = entries(listener).find(|it| &*it.key.text == "address");
     match address.map(|it| &it.value.value) {
         Some(Value::Scalar(scalar)) => scalar.text.clone(),
         Some(_) | None => "?".to_owned(),
@@ -88,12 +90,13 @@ fn address(listener: &Node) -> String {
 }
 
 fn digest(node: &Node) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    // The same for all files of this process.
+    let mut hasher = FixedState::default().build_hasher();
     feed(node, &mut hasher);
     hasher.finish()
 }
 
-fn feed(node: &Node, hasher: &mut DefaultHasher) {
+fn feed(node: &Node, hasher: &mut impl Hasher) {
     std::mem::discriminant(&node.value).hash(hasher);
     match &node.value {
         Value::Scalar(scalar) => (&scalar.text, scalar.is_null).hash(hasher),
@@ -114,61 +117,103 @@ fn feed(node: &Node, hasher: &mut DefaultHasher) {
     }
 }
 
-fn shown(node: &Node, path: &mut Vec<String>, listing: &Listing) -> Json {
-    match &node.value {
-        Value::Scalar(scalar) => scalar_shown(scalar, node, path, listing),
-        Value::List(list) => {
-            list.iter().map(|element| shown(element, path, listing)).collect::<Vec<_>>().into()
-        }
-        Value::Mapping(entries) => {
-            let mut object = Map::new();
-            for entry in entries {
-                path.push(entry.key.text.clone());
-                object.insert(entry.key.text.clone(), shown(&entry.value, path, listing));
-                path.pop();
-            }
-            object.into()
-        }
-        Value::Broken => Json::Null,
-    }
+/// JSON of `root` without secrets.
+fn redacted(root: &Node, listing: &Listing) -> Vec<u8> {
+    let mut shown = Shown { listing, path: Path::default(), json: Vec::new() };
+    shown.node(root);
+    shown.json
 }
 
-fn scalar_shown(scalar: &Scalar, node: &Node, path: &[String], listing: &Listing) -> Json {
-    if scalar.is_null {
-        return Json::Null;
+/// What is shown, written as it is met: whoever looks at it is rare, and nobody else needs its parts.
+struct Shown<'a> {
+    listing: &'a Listing,
+    /// The keys above the node at hand.
+    path: Path,
+    json: Vec<u8>,
+}
+
+impl Shown<'_> {
+    fn node(&mut self, node: &Node) {
+        match &node.value {
+            Value::Scalar(scalar) => self.scalar(scalar, node),
+            Value::List(list) => {
+                self.json.push(b'[');
+                for (position, element) in list.iter().enumerate() {
+                    self.comma(position);
+                    self.node(element);
+                }
+                self.json.push(b']');
+            }
+            Value::Mapping(entries) => {
+                self.json.push(b'{');
+                for (position, entry) in entries.iter().enumerate() {
+                    self.comma(position);
+                    self.text(&entry.key.text);
+                    self.json.push(b':');
+                    self.path.push(&entry.key.text);
+                    self.node(&entry.value);
+                    self.path.pop();
+                }
+                self.json.push(b'}');
+            }
+            Value::Broken => self.null(),
+        }
     }
-    let text = &scalar.text;
-    let is_secret = hidden::is_secret(path) && !hidden::is_harmless(text);
-    match listing.shown(node.place, text) {
-        // What the listing knows it knows by place; what the gateway filled in has none.
-        shown if shown == text && (is_secret || is_private(path, text)) => BLOT.into(),
-        // Without a place there is no expression either.
-        shown if shown == text && scalar.from_outside => "${…}".into(),
-        shown if shown == text => without_query(text).into(),
-        shown => shown.into(),
+
+    fn scalar(&mut self, scalar: &Scalar, node: &Node) {
+        if scalar.is_null {
+            return self.null();
+        }
+        let text = &scalar.text;
+        let is_secret = self.path.is_secret() && !hidden::is_harmless(text);
+        match self.listing.shown(node.place, text) {
+            // What the listing knows it knows by place; what the gateway filled in has none.
+            shown if shown == text && (is_secret || is_private(&self.path, text)) => {
+                self.text(BLOT);
+            }
+            // Without a place there is no expression either.
+            shown if shown == text && scalar.from_outside => self.text("${…}"),
+            shown if shown == text => self.text(&without_query(text)),
+            shown => self.text(shown),
+        }
+    }
+
+    fn comma(&mut self, position: usize) {
+        if position > 0 {
+            self.json.push(b',');
+        }
+    }
+
+    fn null(&mut self) {
+        self.json.extend_from_slice(b"null");
+    }
+
+    fn text(&mut self, text: &str) {
+        // Writing to memory can't fail, and neither can text.
+        serde_json::to_writer(&mut self.json, text).ok();
     }
 }
 
 /// What problems may show to whoever wrote the file, and the admin port does not: fields that may
 /// be API keys under any name, and whom tests are about.
-fn is_private(path: &[String], text: &str) -> bool {
+fn is_private(path: &Path, text: &str) -> bool {
     let below = |section: &str, key: &str| {
-        path.first().is_some_and(|first| first == section) && path.iter().any(|it| it == key)
+        path.keys().next() == Some(section) && path.keys().any(|it| it == key)
     };
-    let is_condition = ["headers", "query"].iter().any(|kind| below("routes", kind));
-    let names_one = path.last().is_some_and(|name| names_a_credential(name));
+    let is_condition = || ["headers", "query"].iter().any(|kind| below("routes", kind));
+    let names_one = || path.keys().next_back().is_some_and(names_a_credential);
     hidden::has_password(text)
         || below("routes", "request_headers")
         || below("routes", "response_headers")
-        || is_condition && names_one
+        || is_condition() && names_one()
         || below("tests", "claims")
         || below("tests", "headers")
 }
 
 /// The text of a URL or path up to its query, which may have a key in it.
-fn without_query(text: &str) -> String {
+fn without_query(text: &str) -> Cow<'_, str> {
     match text.split_once('?') {
-        Some((before, _)) if before.contains('/') => format!("{before}?{BLOT}"),
-        Some(_) | None => text.to_owned(),
+        Some((before, _)) if before.contains('/') => Cow::Owned(format!("{before}?{BLOT}")),
+        Some(_) | None => Cow::Borrowed(text),
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! When keys are fetched is decided by the provider, when health is checked by the upstream.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::AbortHandle;
@@ -46,18 +47,17 @@ impl<T> Tasks<T> {
     /// Ends those of others than `wanted`, and starts those that are missing.
     fn keep(&self, wanted: &[Arc<T>], start: impl Fn(&Arc<T>) -> AbortHandle) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: HashSet<_> = wanted.iter().map(Arc::as_ptr).collect();
         kept.retain(|(known, task)| {
-            let stays = wanted.iter().any(|other| Arc::ptr_eq(other, known));
+            let stays = all.contains(&Arc::as_ptr(known));
             if !stays {
                 task.abort();
             }
             stays
         });
-        for one in wanted {
-            if !kept.iter().any(|(known, _)| Arc::ptr_eq(known, one)) {
-                kept.push((Arc::clone(one), start(one)));
-            }
-        }
+        let there: HashSet<_> = kept.iter().map(|(known, _)| Arc::as_ptr(known)).collect();
+        let missing = wanted.iter().filter(|one| !there.contains(&Arc::as_ptr(one)));
+        kept.extend(missing.map(|one| (Arc::clone(one), start(one))));
     }
 
     fn end(&self) {

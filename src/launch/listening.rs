@@ -147,11 +147,33 @@ pub(super) fn bind(
     left: &[OthersListener],
     sockets: &mut Sockets,
 ) -> Result<BoundListener, BindError> {
-    let left = left.iter().filter_map(OthersListener::take).find(|left| left.address() == address);
-    match left.map_or_else(|| sockets.take(address), |left| Some(Ok(left))) {
+    let mut there = left.iter().filter(|left| left.address() == address).peekable();
+    let was_ours = there.peek().is_some();
+    match there
+        .find_map(OthersListener::take)
+        .map_or_else(|| sockets.take(address), |left| Some(Ok(left)))
+    {
         Some(socket) => socket.map_err(|source| BindError::Other { address, source }),
+        None if was_ours => bind_after(address),
         None => BoundListener::bind(address),
     }
+}
+
+/// How often, and how long after each other, an address is tried that we are just leaving.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// A new socket at `address`, where one of ours was that nobody can take any more: whoever had it last
+/// may be closing it right now, and so long the port is in use. Only a reload comes here, which holds
+/// up nobody who serves.
+fn bind_after(address: SocketAddr) -> Result<BoundListener, BindError> {
+    for _ in 0..TRIES {
+        match BoundListener::bind(address) {
+            Err(BindError::InUse(_)) => std::thread::sleep(PAUSE),
+            bound => return bound,
+        }
+    }
+    BoundListener::bind(address)
 }
 
 /// An address of the file that can't be listened on.

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use super::asked::Reloader;
 use super::listening::Unbound;
 use super::running::{self, Running};
-use super::{admin_port, listening, read};
+use super::{admin_port, listening, read, retired};
 use crate::admin::Reload;
 use crate::config::resolve::{Admin, Listener, Resolved};
 use crate::config::{FilesRead, Problem, Problems, Severity};
@@ -191,7 +191,8 @@ impl Running {
             listeners: _,
             admin: _,
         } = resolved;
-        let mut changes = snapshot.written.changes_since(&self.gateway.snapshot().written);
+        let before = self.gateway.snapshot();
+        let mut changes = snapshot.written.changes_since(&before.written);
         changes.files = self.renewed_files();
         self.lasting.exchanger.set_max_entries(max_cached_tokens);
         self.lasting.shared_store.configure(shared_store);
@@ -200,6 +201,7 @@ impl Running {
         self.accepting.set(server.accept.clone());
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
         self.gateway.replace(snapshot);
+        self.runtime.spawn(retired::take_apart(before));
         // Both not before: who still meets the old one may ask for a key, or be refused for a
         // secret that was mended.
         self.keepers.keep(&self.gateway.snapshot());

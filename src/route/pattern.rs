@@ -243,7 +243,11 @@ fn literal(text: &str) -> Result<Box<str>, PatternError> {
         _ => {}
     }
     // A space is the one character that people write raw in files and callers never can.
-    let spelled = format!("/{}", text.replace(' ', "%20"));
+    let spelled = if text.contains(' ') {
+        format!("/{}", text.replace(' ', "%20"))
+    } else {
+        ["/", text].concat()
+    };
     let canonical = canonicalise(&spelled).map_err(|fault| {
         never(format!("{fault}; write what callers send, with `%` as `%25`, and no query"))
     })?;

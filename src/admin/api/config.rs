@@ -27,7 +27,7 @@ impl Config {
     pub(super) fn of(snapshot: &Snapshot, shown: &Shown) -> Self {
         let last = shown.reloads.control().and_then(|control| control.last_reload());
         Self {
-            config: snapshot.written.redacted().clone(),
+            config: snapshot.written.redacted(),
             loaded_at: shown.metrics.now().config_in_force_since.to_string(),
             last_reload: last.map(|last| LastReload::clone(&last)),
             reloads: shown.metrics.reloads(),

@@ -13,6 +13,7 @@ use super::upstream::TokenSource;
 use crate::secret::Secret;
 
 /// An element of `routes`.
+// There are many: what few of them have is boxed.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Route {
     /// What logs and metrics call it. Default: made from the path.
@@ -25,13 +26,13 @@ pub struct Route {
     /// required.
     pub upstream: Option<Spanned<Text>>,
     /// An answer of the gateway's own.
-    pub respond: Option<Spanned<Respond>>,
+    pub respond: Option<Box<Spanned<Respond>>>,
     /// A redirect.
-    pub redirect: Option<Spanned<Redirect>>,
+    pub redirect: Option<Box<Spanned<Redirect>>>,
     /// How the path is changed. Default: it is not.
     pub rewrite: Option<Spanned<Rewrite>>,
     /// In place of the upstream's `token`.
-    pub token: Option<Spanned<TokenSource>>,
+    pub token: Option<Box<Spanned<TokenSource>>>,
     /// Claims of the caller's token that go on as headers: claim, then header.
     #[serde(default)]
     pub forward_claims: Table<Spanned<Text>>,
@@ -59,9 +60,9 @@ pub struct Route {
     #[serde(default)]
     pub server_timing: bool,
     /// Which web pages of other origins may call it, and read its answers. Default: none.
-    pub cors: Option<Spanned<Cors>>,
+    pub cors: Option<Box<Spanned<Cors>>>,
     /// How often it may be called. Default: no limit.
-    pub rate_limit: Option<Spanned<RateLimit>>,
+    pub rate_limit: Option<Box<Spanned<RateLimit>>>,
 }
 
 /// `match`: all that is given must hold.
@@ -95,7 +96,7 @@ pub enum Auth {
     Any,
     /// Those whose token has all of this.
     #[serde(rename = "$mapping")]
-    Rules(AuthRules),
+    Rules(Box<AuthRules>),
 }
 
 /// What a token must have beyond being valid; `scopes` and `roles` together are alternatives.

@@ -5,9 +5,10 @@ mod cors;
 mod rate_limit;
 mod token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet, hash_map};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use http::{HeaderName, Method};
 
 use super::super::file::{self, Auth, AuthRules, RoutesFile};
@@ -23,6 +24,7 @@ use crate::authz::{Callers, Policy};
 use crate::chain::with_sources;
 use crate::forward::links::Links;
 use crate::public_url::PublicUrl;
+use crate::rate_limit::RateLimit;
 use crate::route::{EncodedSlashes, HostPattern, PathPattern, RouteMatch, RouteTable};
 use crate::snapshot::{Route, ServerTiming};
 
@@ -44,24 +46,37 @@ pub(super) fn resolve(
     public_url: Option<&Arc<PublicUrl>>,
     finding: &mut Finding<'_>,
 ) -> Option<Routes> {
-    let mut resolver =
-        Resolver { file, providers, upstreams, public_url, finding, names: Vec::new() };
-    let mut places = Vec::new();
-    let mut entries = Vec::new();
+    let mut resolver = Resolver {
+        file,
+        providers,
+        upstreams,
+        public_url,
+        limits: rate_limit::limits_of(finding.previous),
+        finding,
+        names: Names::given_in(file),
+    };
+    let mut places = Vec::with_capacity(file.routes.0.len());
+    let mut entries = Vec::with_capacity(file.routes.0.len());
     for route in &file.routes.0 {
         if let Some(entry) = resolver.route(route) {
             places.push(route.r#match.path.place);
             entries.push(entry);
         }
     }
-    let names = resolver.names.into_iter().map(|(name, _)| name).collect();
+    let names = resolver.names.in_order;
     if let Some(public_url) = public_url {
         resources::add(&mut entries, public_url, finding);
     }
-    let ways = entries.iter().map(|(matching, route)| (matching.clone(), route.way().cloned()));
-    let ways: Vec<_> = ways.collect();
+    let ways = entries.iter().any(|(_, route)| route.way().is_some()).then(|| {
+        let ways = entries.iter().map(|(matching, route)| (matching.clone(), route.way().cloned()));
+        ways.collect::<Vec<_>>()
+    });
     match RouteTable::build(entries) {
-        Ok(table) => Some(Routes { table, links: Links::new(ways, public_url.cloned()), names }),
+        Ok(table) => Some(Routes {
+            table,
+            links: ways.and_then(|ways| Links::new(ways, public_url.cloned())),
+            names,
+        }),
         Err(ambiguities) => {
             for ambiguity in ambiguities {
                 let place = |index: usize| places.get(index).copied().unwrap_or_default();
@@ -87,9 +102,78 @@ struct Resolver<'a, 'f> {
     providers: &'a Providers,
     upstreams: &'a Upstreams,
     public_url: Option<&'a Arc<PublicUrl>>,
+    /// The limits of the previous configuration, by route.
+    limits: HashMap<&'f str, &'f Arc<RateLimit>, RandomState>,
     finding: &'a mut Finding<'f>,
-    /// Names so far, and where they stand.
-    names: Vec<(String, Place)>,
+    names: Names<'a>,
+}
+
+/// The names of routes.
+struct Names<'a> {
+    /// Those that the file gives, to any route: none is made that is among them.
+    given: HashSet<&'a str, RandomState>,
+    /// Where those so far stand.
+    places: HashMap<String, Place, RandomState>,
+    /// Those so far, in the order of the file.
+    in_order: Vec<String>,
+    /// How often one was made of the same words.
+    made: HashMap<String, usize, RandomState>,
+}
+
+impl<'a> Names<'a> {
+    fn given_in(file: &'a RoutesFile) -> Self {
+        let given = file.routes.0.iter().filter_map(|route| route.name.as_ref());
+        Self {
+            given: given.map(|name| name.value.0.as_str()).collect(),
+            places: HashMap::default(),
+            in_order: Vec::new(),
+            made: HashMap::default(),
+        }
+    }
+
+    /// `/orders/{id}/{*rest}` becomes `orders-id-rest`; a number goes behind one that is taken.
+    fn made_of(&mut self, path: &str) -> String {
+        let words = path.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '.');
+        let mut base = String::with_capacity(path.len());
+        for word in words.filter(|word| !word.is_empty()) {
+            if !base.is_empty() {
+                base.push('-');
+            }
+            base.push_str(word);
+        }
+        if base.is_empty() {
+            base.push_str("root");
+        }
+        if !self.is_taken(&base) {
+            return base;
+        }
+        // Numbers that were taken once stay so.
+        let mut number = self.made.get(&base).copied().unwrap_or(1);
+        loop {
+            number += 1;
+            let name = format!("{base}-{number}");
+            if !self.is_taken(&name) {
+                self.made.insert(base, number);
+                return name;
+            }
+        }
+    }
+
+    fn is_taken(&self, name: &str) -> bool {
+        self.places.contains_key(name) || self.given.contains(name)
+    }
+
+    /// Takes `name`, which stands at `place`; gives where it stood before, if it did.
+    fn take(&mut self, name: &str, place: Place) -> Option<Place> {
+        self.in_order.push(name.to_owned());
+        match self.places.entry(name.to_owned()) {
+            hash_map::Entry::Occupied(first) => Some(*first.get()),
+            hash_map::Entry::Vacant(none) => {
+                none.insert(place);
+                None
+            }
+        }
+    }
 }
 
 impl<'a> Resolver<'a, '_> {
@@ -103,19 +187,16 @@ impl<'a> Resolver<'a, '_> {
         let policy = policy(&route.auth.value);
         let cors = self.cors(route);
         let rate_limit = self.rate_limit(route, &name);
-        let Some(pattern) = matches.as_ref().map(|matches| matches.path.clone()) else {
+        let Some(matches) = matches else {
             // What needs the path can't be judged; names can.
             self.upstream(route);
             return None;
         };
-        let called_at = match (self.public_url, &matches) {
-            (Some(public_url), Some(matches)) if !resources::is_at(matches, public_url) => {
-                CalledAt::OwnHost
-            }
-            _ => CalledAt::PublicUrl,
+        let called_at = match self.public_url {
+            Some(public_url) if !resources::is_at(&matches, public_url) => CalledAt::OwnHost,
+            Some(_) | None => CalledAt::PublicUrl,
         };
-        let action = self.action(route, &pattern, called_at, asked_of.as_deref())?;
-        let matches = matches?;
+        let action = self.action(route, &matches.path, called_at, asked_of.as_deref())?;
         let requirement = match asked_of? {
             providers if providers.is_empty() => Requirement::Open,
             providers => Requirement::Token {
@@ -144,33 +225,18 @@ impl<'a> Resolver<'a, '_> {
     fn name(&mut self, route: &Spanned<file::Route>) -> String {
         let (name, place) = match &route.name {
             Some(name) => (name.value.0.clone(), name.place),
-            None => (self.made_name(&route.r#match.path.value), route.r#match.path.place),
+            None => (self.names.made_of(&route.r#match.path.value), route.r#match.path.place),
         };
         if name.contains(char::is_control) {
             let hint = "it stands in logs and metrics: write letters, digits and `-`";
             self.finding.error(place, "a route's name has a control character in it", hint);
         }
-        if let Some((_, first)) = self.names.iter().find(|(other, _)| *other == name) {
+        if let Some(first) = self.names.take(&name, place) {
             let problem = Problem::error(place, format!("two routes are named `{name}`"));
             let hint = "names tell routes apart in logs and metrics: change one";
-            self.finding.problems.push(problem.related(*first, "first here").hint(hint));
+            self.finding.problems.push(problem.related(first, "first here").hint(hint));
         }
-        self.names.push((name.clone(), place));
         name
-    }
-
-    /// `/orders/{id}/{*rest}` becomes `orders-id-rest`; a number goes behind one that is taken.
-    fn made_name(&self, path: &str) -> String {
-        let words = path.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '.');
-        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
-        let base = if words.is_empty() { "root".to_owned() } else { words.join("-") };
-        let taken = |name: &str| {
-            let given = self.file.routes.0.iter().filter_map(|route| route.name.as_ref());
-            self.names.iter().any(|(other, _)| other == name)
-                || given.into_iter().any(|given| given.value.0 == name)
-        };
-        let numbered = (2..).map(|number| format!("{base}-{number}"));
-        std::iter::once(base.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(base)
     }
 
     fn matches(&mut self, of: &file::Match, slashes: file::EncodedSlashes) -> Option<RouteMatch> {
@@ -280,7 +346,7 @@ fn policy(auth: &Auth) -> Policy {
         Auth::None | Auth::Any => return Policy::default(),
         Auth::Rules(rules) => rules,
     };
-    let AuthRules { providers: _, scopes, roles, callers, clients, tenants, claims } = rules;
+    let AuthRules { providers: _, scopes, roles, callers, clients, tenants, claims } = &**rules;
     Policy {
         scopes: texts(scopes.as_ref()),
         roles: texts(roles.as_ref()),

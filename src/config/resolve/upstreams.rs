@@ -1,9 +1,11 @@
 //! `upstreams`: where they are and how they are spoken to.
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use url::{Host, Url};
 
 use super::super::file::{self, Cloud, Preset, RoutesFile, TokenSource};
@@ -35,15 +37,19 @@ pub(super) struct Known {
 }
 
 /// All upstreams that have no problem, in the order of the file.
-pub(super) struct Upstreams(Vec<Known>);
+pub(super) struct Upstreams {
+    known: Vec<Known>,
+    /// The places of those in the list, by name.
+    by_name: HashMap<Arc<str>, usize, RandomState>,
+}
 
 impl Upstreams {
     pub(super) fn find(&self, name: &str) -> Option<&Known> {
-        self.0.iter().find(|known| **known.upstream.name() == *name)
+        self.known.get(*self.by_name.get(name)?)
     }
 
     pub(super) fn into_list(self) -> Vec<Arc<Upstream>> {
-        self.0.into_iter().map(|known| known.upstream).collect()
+        self.known.into_iter().map(|known| known.upstream).collect()
     }
 }
 
@@ -52,18 +58,18 @@ pub(super) fn resolve(
     providers: &Providers,
     finding: &mut Finding<'_>,
 ) -> Upstreams {
-    Upstreams(
-        table
-            .0
-            .iter()
-            .filter_map(|(name, upstream)| one(name, upstream, providers, finding))
-            .collect(),
-    )
+    let previous = finding.previous.map_or(&[][..], |previous| &previous.upstreams);
+    let previous = previous.iter().map(|before| (&**before.name(), before)).collect();
+    let one = |(name, upstream): &(_, _)| one(name, upstream, &previous, providers, finding);
+    let known: Vec<_> = table.0.iter().filter_map(one).collect();
+    let names = known.iter().map(|known| Arc::clone(known.upstream.name()));
+    Upstreams { by_name: names.zip(0..).collect(), known }
 }
 
 fn one(
     name: &Spanned<String>,
     upstream: &Spanned<file::Upstream>,
+    previous: &HashMap<&str, &Arc<Upstream>, RandomState>,
     providers: &Providers,
     finding: &mut Finding<'_>,
 ) -> Option<Known> {
@@ -74,9 +80,8 @@ fn one(
     let token = token(upstream, &Arc::clone(&settings.name), place, providers, finding)?;
     warn_of_clear(&token, in_clear, &settings.name, finding);
     // An upstream whose settings did not change keeps its connections.
-    let kept = finding.previous.and_then(|previous| {
-        previous.upstreams.iter().find(|before| *before.settings() == settings).cloned()
-    });
+    let before = previous.get(&*settings.name).copied();
+    let kept = before.filter(|before| *before.settings() == settings).map(Arc::clone);
     let rewrite_links = upstream.rewrite_links.unwrap_or(upstream.preset.is_some());
     let links = rewrite_links.then(|| origins(&settings));
     let upstream = match kept {
@@ -318,9 +323,10 @@ fn is_loopback(url: &Url) -> bool {
 
 /// Upstreams that no route names.
 pub(super) fn warn_of_unused(file: &RoutesFile, finding: &mut Finding<'_>) {
+    let used = file.routes.0.iter().filter_map(|route| route.upstream.as_ref());
+    let used: HashSet<&str> = used.map(|upstream| upstream.value.0.as_str()).collect();
     for (name, _) in &file.upstreams.0 {
-        let used = file.routes.0.iter().filter_map(|route| route.upstream.as_ref());
-        if !used.into_iter().any(|upstream| upstream.value.0 == name.value) {
+        if !used.contains(name.value.as_str()) {
             finding.warning(
                 name.place,
                 format!("no route uses upstream `{}`", name.value),

@@ -1,12 +1,24 @@
 //! `rate_limit` of a route.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 use super::super::super::file::{self, Auth, LimitBy};
 use super::super::super::spanned::Spanned;
 use super::Resolver;
 use crate::rate_limit::{Allowance, By, RateLimit, Reach, Unmeasurable};
-use crate::snapshot::Route;
+use crate::snapshot::Snapshot;
+
+/// The limits of the previous configuration, by route.
+pub(super) fn limits_of(
+    previous: Option<&Snapshot>,
+) -> HashMap<&str, &Arc<RateLimit>, RandomState> {
+    let routes = previous.into_iter().flat_map(|previous| previous.routes.iter());
+    let limits = routes.map(|route| Some((&**route.metrics.name(), route.rate_limit.as_ref()?)));
+    limits.flatten().collect()
+}
 
 impl Resolver<'_, '_> {
     /// The route's limit: that of the previous configuration with what is used of it, if it did
@@ -52,13 +64,10 @@ impl Resolver<'_, '_> {
         let requests = limit.requests.value.0;
         let burst = limit.burst.as_ref().map_or(requests, |burst| burst.value.0);
         let allowance = Allowance { requests, per: limit.per.0, burst, by, reach };
-        let previous = self.finding.previous.and_then(|previous| {
-            let named = |route: &&Route| **route.metrics.name() == *name;
-            let limit = previous.routes.iter().find(named)?.rate_limit.as_ref()?;
-            (limit.allowance() == allowance).then(|| Arc::clone(limit))
-        });
-        if previous.is_some() {
-            return previous;
+        if let Some(limit) = self.limits.get(name)
+            && limit.allowance() == allowance
+        {
+            return Some(Arc::clone(limit));
         }
         match RateLimit::new(allowance, name, &self.finding.lasting.shared_store) {
             Ok(limit) => Some(Arc::new(limit)),

@@ -67,9 +67,9 @@ pub const MAX_VERIFIED_BYTES: usize = 512 * 1024 * 1024;
 
 /// What a byte of a verified token is charged in bytes of memory: the token is not kept, its
 /// claims are, as text of three quarters of its length. A list of roles, the worst of what providers
-/// send, takes about 1.5 times its share of the token besides (a text of its own for each); the rest is
-/// the allocator's.
-pub const VERIFIED_BYTES_PER_TOKEN_BYTE: usize = 3;
+/// send, takes its share of the token up to 5 times besides (a text of its own for each, 1.5 times where
+/// they are as long as a GUID); the rest is the allocator's.
+pub const VERIFIED_BYTES_PER_TOKEN_BYTE: usize = 4;
 
 /// Longest DPoP proof in bytes, before anything of it is decoded: one of an RSA key of 8,192 bits
 /// has about 5 KiB, one of an EC key 600 bytes.

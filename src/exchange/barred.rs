@@ -66,6 +66,14 @@ impl Both {
         }
     }
 
+    /// Whether `bar` adds nothing.
+    pub(super) fn includes(self, bar: Bar) -> bool {
+        match bar {
+            Bar::Token(token) => self.token == Some(token),
+            Bar::AskedUntil(time) => self.asked_until >= Some(time),
+        }
+    }
+
     pub(super) fn holds_back(self, granted: &Granted) -> bool {
         let bars = [self.token.map(Bar::Token), self.asked_until.map(Bar::AskedUntil)];
         bars.into_iter().flatten().any(|bar| bar.holds_back(granted))

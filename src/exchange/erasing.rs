@@ -82,7 +82,7 @@ impl Erasures {
         }
         let mut bars = known.map(|known| known.bars).unwrap_or_default();
         bars.add(bar);
-        if known.is_some() {
+        if known.is_some_and(|known| !known.bars.includes(bar)) {
             // Of single tokens the last one is kept in mind; the store may still hold the one before.
             bars.add(Bar::AskedUntil(now));
         }
@@ -118,6 +118,20 @@ impl Erasures {
         let mut pending = self.lock();
         if pending.by_key.get(&erasure.key).is_some_and(|it| it.number == erasure.number) {
             pending.remove(&erasure.key);
+        }
+    }
+
+    /// It was tried in vain: others go first next time.
+    fn postpone(&self, erasure: &Erasure) {
+        let mut pending = self.lock();
+        let number = pending.next;
+        if let Some(own) = pending.by_key.get_mut(&erasure.key)
+            && own.number == erasure.number
+        {
+            own.number = number;
+            pending.by_age.remove(&erasure.number);
+            pending.by_age.insert(number, erasure.key);
+            pending.next += 1;
         }
     }
 
@@ -163,8 +177,10 @@ impl Exchanger {
         let erasures = self.erasures.take_up(self.clock.now());
         for some in erasures.chunks(limits::ERASED_AT_ONCE) {
             let tried = join_all(some.iter().map(|erasure| self.try_erasure(erasure))).await;
-            if tried.iter().any(|tried| matches!(tried, Err(failure) if failure.is_of_the_store()))
-            {
+            // Whoever is tried next would fare no better. Of a server that is left out nothing was asked,
+            // and others may be there.
+            let is_vain = |tried: &Result<(), Failure>| tried.is_err();
+            if tried.iter().all(is_vain) && tried.iter().any(|it| *it != Err(Failure::Away)) {
                 break;
             }
         }
@@ -179,10 +195,10 @@ impl Exchanger {
                 let Erasure { key, bars, .. } = erasure;
                 let owner = key.to_bytes();
                 let entry = Entry { owner: &owner, maker: &owner };
-                let found = session.find(entry).await;
                 // There may be one for each encryption key.
+                let (found, heard) = session.find(entry).await;
                 async {
-                    for value in found? {
+                    for value in found {
                         let left = shared_entry::read(&value.plain, key, key, self.clock.now());
                         // What can't be read is used by nobody.
                         if left.is_some_and(|left| bars.holds_back(&left.granted)) {
@@ -190,16 +206,19 @@ impl Exchanger {
                             session.delete(&value.seen).await?;
                         }
                     }
-                    Ok(())
+                    heard
                 }
                 .await
             }
         };
         match &erased {
             Ok(()) => self.erasures.done(erasure),
-            Err(failure) => tracing::debug!(
-                "a token that is not to be used was not dropped from the shared cache, which is tried again: {failure}"
-            ),
+            Err(failure) => {
+                self.erasures.postpone(erasure);
+                tracing::debug!(
+                    "a token that is not to be used was not dropped from the shared cache, which is tried again: {failure}"
+                );
+            }
         }
         erased
     }
@@ -275,6 +294,31 @@ mod tests {
         assert!(!erasures.begin());
         assert!(erasures.take_up(NOW).is_empty());
         assert!(erasures.begin(), "nobody tries again any more");
+    }
+
+    #[test]
+    fn what_was_tried_in_vain_goes_behind_the_others() {
+        let erasures = Erasures::default();
+        for name in ["a", "b", "c"] {
+            erasures.add(key(name), bar("x"), LATER, NOW);
+        }
+        let first = erasures.take_up(NOW).remove(0);
+        erasures.postpone(&first);
+        erasures.postpone(&first);
+        let order: Vec<Key> = erasures.take_up(NOW).iter().map(|erasure| erasure.key).collect();
+        assert!(order == [key("b"), key("c"), key("a")]);
+        erasures.done(&first);
+        assert_eq!(erasures.take_up(NOW).len(), 3, "it is to be tried again");
+    }
+
+    #[test]
+    fn a_token_that_is_refused_again_holds_back_no_other() {
+        let erasures = Erasures::default();
+        for _ in 0..3 {
+            erasures.add(key("a"), bar("x"), LATER, NOW);
+        }
+        assert!(erasures.holds_back(&key("a"), &granted("x")));
+        assert!(!erasures.holds_back(&key("a"), &granted("y")), "it may be the one that came next");
     }
 
     #[test]

@@ -24,16 +24,15 @@ struct Ends {
 impl Claims {
     /// The claim of just this name.
     pub fn get(&self, name: &str) -> Option<Value> {
-        let (_, value) = self.texts().find(|(own, _)| *own == name)?;
-        serde_json::from_str(value).ok()
+        self.texts().find(|(own, _)| *own == name).map(|(_, value)| read(value))
     }
 
     /// All of them, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Value)> {
-        self.texts().filter_map(|(name, value)| Some((name, serde_json::from_str(value).ok()?)))
+        self.texts().map(|(name, value)| (name, read(value)))
     }
 
-    /// Names, and values as JSON. What would not be as [`Self::from`] left it, is not there.
+    /// Names, and values as JSON.
     fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
         let part = |range: Range<u32>| self.text.get(range.start as usize..range.end as usize);
         let mut begin = 0;
@@ -59,6 +58,12 @@ impl From<Map<String, Value>> for Claims {
         let ends = claims.into_iter().map(put).collect();
         Self { text: text.into(), ends }
     }
+}
+
+/// A value that could not be read would be null, which meets nothing: a claim that binds a token is
+/// never taken for absent.
+fn read(value: &str) -> Value {
+    serde_json::from_str(value).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -100,6 +100,10 @@ pub const SHARED_NOTICES_KEPT: Duration = Duration::from_hours(8 * 24);
 /// there: so long it may take to hear of one after the shared cache lost all it had.
 pub const SHARED_NOTICES_WAIT: Duration = Duration::from_secs(5);
 
+/// How long a replica may hear nothing of what is to be forgotten until it leaves the shared cache out: tokens
+/// are there that another replica was told to forget.
+pub const SHARED_NOTICES_MISSED: Duration = Duration::from_secs(15);
+
 /// How long whoever asks for a forgetting waits for the shared cache to take it.
 pub const SHARED_ANNOUNCEMENT_PATIENCE: Duration = Duration::from_secs(2);
 

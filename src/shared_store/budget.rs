@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-/// How long a request has waited for the store so far; nothing unless it asked.
+/// How long a request has waited for the store so far, at most: of an exchange that it waited for, which may
+/// be another request's, all counts. Nothing unless it asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waited(Duration);
 

@@ -87,12 +87,9 @@ impl Session {
         Arc::ptr_eq(&self.site, &other.site)
     }
 
-    /// The values of `entry`, of which there may be one for each key.
-    ///
-    /// # Errors
-    ///
-    /// Why the store says of none of them whether it is there.
-    pub async fn find(&mut self, entry: Entry<'_>) -> Result<Vec<Value>, Failure> {
+    /// The values of `entry`, of which there may be one for each key; and why the store does not say of
+    /// each whether it is there, if it does not.
+    pub async fn find(&mut self, entry: Entry<'_>) -> (Vec<Value>, Result<(), Failure>) {
         let site = Arc::clone(&self.site);
         let mut names = site.former_names(entry);
         names.insert(0, site.value_name(entry));
@@ -100,23 +97,17 @@ impl Session {
         let all = self.budget;
         let answers = fetch_all(&site.link, all, &names).await;
         self.budget = all.since(began);
-        let mut failed = None;
+        let mut heard = Ok(());
         let mut values = Vec::new();
         for (name, answer) in names.iter().zip(answers) {
             match answer {
                 Ok(answer) => values.extend(self.opened_answer(name, &answer)),
-                Err(failure) => failed = Some(failure),
+                Err(failure) => heard = Err(failure),
             }
         }
-        let found = match failed {
-            Some(failure) if values.is_empty() => Err(failure),
-            Some(_) | None => Ok(values),
-        };
-        let outcome = |found: &Vec<Value>| {
-            if found.is_empty() { SharedOutcome::Miss } else { SharedOutcome::Hit }
-        };
-        self.count(Operation::Claim, found.as_ref().map(outcome));
-        found
+        let outcome = if values.is_empty() { SharedOutcome::Miss } else { SharedOutcome::Hit };
+        self.count(Operation::Claim, heard.as_ref().map(|()| outcome));
+        (values, heard)
     }
 
     /// Keeps `plain` as the value of `entry` for `time`, and gives `lease` back. What a stronger maker

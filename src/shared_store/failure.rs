@@ -7,8 +7,11 @@ use crate::limits;
 /// Why a command has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// The store is left out now: it could not be reached, or failed too often.
-    #[error("the shared cache is left out, as it can't be reached or failed too often")]
+    /// The store is left out now and was not asked: it could not be reached, or failed too often, or the
+    /// request has waited for it long enough.
+    #[error(
+        "the shared cache is left out, as it can't be reached, failed too often, or took too long before"
+    )]
     Away,
     /// It did not answer in time.
     #[error("no answer within `cache.redis.timeout`")]
@@ -51,10 +54,9 @@ impl Failure {
             ErrorKind::Server(
                 ServerErrorKind::BusyLoading
                 | ServerErrorKind::ClusterDown
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::TryAgain,
+                | ServerErrorKind::MasterDown,
             ) => Self::Passing(what),
-            // What others there are says nothing of the whole store.
+            // What others there are says nothing of the whole store; `TRYAGAIN` is of a slot on its way.
             _ => Self::Refused(what),
         }
     }
@@ -62,11 +64,6 @@ impl Failure {
     /// An answer that is none to the question.
     pub(super) fn strange() -> Self {
         Self::Refused("the answer is none to what was asked".to_owned())
-    }
-
-    /// Whether the store can't be used now, so that whatever else it is asked had better wait.
-    pub fn is_of_the_store(&self) -> bool {
-        matches!(self, Self::Away) || self.counts()
     }
 
     /// Whether it says something of the whole store, so that the next who asks would fare no better.

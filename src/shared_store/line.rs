@@ -47,7 +47,8 @@ pub(super) enum Unanswered {
     /// It failed.
     Failed(Failure),
     /// It refused, and says who has the entry: a node of a cluster.
-    Elsewhere(Host, Asked, Failure),
+    /// The name is missing where the node does not know by which it is reached.
+    Elsewhere(Option<Host>, Asked, Failure),
 }
 
 impl Line {
@@ -160,10 +161,10 @@ impl Line {
 }
 
 /// Where a node of a cluster says that the entry is.
-fn elsewhere(error: &redis::RedisError) -> Option<(Host, Asked)> {
+fn elsewhere(error: &redis::RedisError) -> Option<(Option<Host>, Asked)> {
     let (address, _slot) = error.redirect_node()?;
     let (name, port) = address.rsplit_once(':')?;
-    let host = Host::of(name.trim_matches(['[', ']']), port.parse().ok()?)?;
+    let host = Host::of(name.trim_matches(['[', ']']), port.parse().ok()?);
     let is_moved = error.code() == Some("MOVED");
     Some((host, if is_moved { Asked::Owner } else { Asked::Next }))
 }

@@ -87,7 +87,7 @@ impl Link {
     {
         // Nobody would hear the answer, and it may be a lease.
         if budget.is_spent() {
-            return Err(Failure::Late);
+            return Err(Failure::Away);
         }
         let Some(way) = self.way(budget).await else { return Err(Failure::Away) };
         let answer = match &*way {
@@ -174,7 +174,7 @@ async fn keep(shared: Arc<Shared>, address: StoreAddress, patience: Duration, bo
                 tracing::info!("the shared cache (`cache.redis`) is in use: {}", address.shown());
                 let failure = tokio::select! {
                     failure = way.ends() => failure,
-                    never = board.follow(&address, &mut read) => match never {},
+                    failure = board.follow(&address, &mut read) => failure,
                 };
                 shared.state.send_replace(State::Down);
                 shared.gauge.tell(false);

@@ -89,9 +89,10 @@ impl Session {
         let time = limits::SHARED_NOTICES_KEPT.as_millis().to_string();
         let skew = limits::SHARED_CLOCK_SKEW.as_secs().to_string();
         let first = fastrand::u32(1..).to_string();
-        let numbers = [&most, &time, &skew, &first].map(String::as_bytes);
-        let [most, time, skew, first] = numbers;
-        let arguments = [&*sealed, most, time, skew, first];
+        let longest = limits::MAX_SHARED_NOTICE_BYTES.to_string();
+        let numbers = [&most, &time, &skew, &first, &longest].map(String::as_bytes);
+        let [most, time, skew, first, longest] = numbers;
+        let arguments = [&*sealed, most, time, skew, first, longest];
         let keys = [name.as_str()];
         let ask = |connection| ANNOUNCE.run(connection, &keys, &arguments);
         let answer = self.site.link.ask(&mut self.budget, &name, ask).await?;

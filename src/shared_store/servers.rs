@@ -144,9 +144,14 @@ fn is_state_of_a_cluster(answer: &Value) -> bool {
 async fn find_master(address: &StoreAddress, service: &str) -> RedisResult<Connection> {
     let mut last = wrong("no sentinel is named");
     for sentinel in &address.hosts {
-        match master_of(address, sentinel, service).await {
-            Ok(master) => return Ok(master),
-            Err(error) => last = error,
+        // One that hangs is not to hide the others.
+        let patience = limits::SHARED_STORE_CONNECT_TIMEOUT;
+        match timeout(patience, master_of(address, sentinel, service)).await {
+            Ok(Ok(master)) => return Ok(master),
+            Ok(Err(error)) => last = error,
+            Err(_elapsed) => {
+                last = wrong("a sentinel, or the master that it names, does not answer");
+            }
         }
     }
     Err(last)

@@ -82,7 +82,7 @@ impl Shards {
         if asked == Asked::Owner {
             self.changed.notify_one();
         }
-        let other = self.lock().line_to(&host);
+        let other = host.and_then(|host| self.lock().line_to(&host));
         let Some(other) = other else { return Err(self.unknown()) };
         match other.ask(budget, asked, &question).await {
             Ok(answer) => Ok(answer),
@@ -93,6 +93,7 @@ impl Shards {
 
     /// Keeps what is known up to date until none of them can be used, and says why the last one can't.
     pub(super) async fn keep(&self) -> Failure {
+        let mut pause = limits::SHARED_STORE_PAUSE_MIN;
         loop {
             let lines = self.lock().lines();
             if lines.iter().all(|line| line.is_down()) {
@@ -104,10 +105,11 @@ impl Shards {
                 // Somebody may have taken the place of the one that is missing.
                 () = sleep(limits::SHARED_STORE_PAUSE_MAX), if !is_whole => {}
             }
-            if let Some(slots) = self.look().await {
-                self.adopt(slots);
-            }
-            sleep(pause_about(limits::SHARED_STORE_PAUSE_MIN)).await;
+            let is_news = self.look().await.is_some_and(|slots| self.adopt(slots));
+            // Requests say that something has changed as long as the servers don't agree what.
+            pause = if is_news { limits::SHARED_STORE_PAUSE_MIN } else { pause * 2 };
+            pause = pause.min(limits::SHARED_STORE_PAUSE_MAX);
+            sleep(pause_about(pause)).await;
         }
     }
 
@@ -122,15 +124,18 @@ impl Shards {
         select_ok(there.into_iter().map(ask)).await.ok().map(|(slots, _others)| slots)
     }
 
-    /// From now on those are asked who have `slots`; who had some before keeps its connection.
-    fn adopt(&self, slots: Slots) {
+    /// From now on those are asked who have `slots`; who had some before keeps its connection. Whether
+    /// others have them than before.
+    fn adopt(&self, slots: Slots) -> bool {
         let masters = slots.masters();
         let mut known = self.lock();
         known.shards.retain(|host, _| masters.contains(host));
         for host in masters {
             known.shards.entry(host).or_insert_with_key(|host| self.shard(host.clone()));
         }
+        let is_news = known.slots != slots;
         known.slots = slots;
+        is_news
     }
 
     fn shard(&self, host: Host) -> Shard {

@@ -113,7 +113,8 @@ async fn used(
     }
     // Without these a gateway never takes the store into use, or does not hear of what is to be
     // forgotten.
-    let announced = run(ANNOUNCE, &[notices.as_str()], &[&sealed, b"1", KEPT, b"60", b"1"]).await?;
+    let announced =
+        run(ANNOUNCE, &[notices.as_str()], &[&sealed, b"1", KEPT, b"60", b"1", b"0"]).await?;
     if !matches!(announced, Answer::BulkString(_)) {
         return Err(refused("no position was given to what was put up"));
     }

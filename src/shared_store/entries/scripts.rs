@@ -30,7 +30,11 @@ pub(in crate::shared_store) const CLAIM: Script = Script::new(
 /// Gives the value.
 pub(super) const FETCH: Script = Script::new(
     "local length = redis.pcall('STRLEN', KEYS[1])\n\
-     if type(length) ~= 'number' or length > tonumber(ARGV[1]) then return false end\n\
+     if type(length) == 'table' then\n\
+     if string.find(length.err, 'WRONGTYPE', 1, true) then return false end\n\
+     return length\n\
+     end\n\
+     if length > tonumber(ARGV[1]) then return false end\n\
      return redis.call('GET', KEYS[1])",
 );
 
@@ -63,6 +67,7 @@ pub(super) const RELEASE: Script = Script::new(
 /// Drops a value that is still the one that was seen.
 pub(in crate::shared_store) const DELETE: Script = Script::new(
     "local value = redis.pcall('GET', KEYS[1])\n\
+     if type(value) == 'table' and not string.find(value.err, 'WRONGTYPE', 1, true) then return value end\n\
      if type(value) ~= 'string' or redis.sha1hex(value) ~= ARGV[1] then return 0 end\n\
      return redis.call('DEL', KEYS[1])",
 );

@@ -3,7 +3,6 @@
 //!
 //! Where what it read last is gone, the store lost something or was set right, and all is read again.
 
-use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 
 use redis::{RedisError, RedisResult, Value as Answer};
@@ -79,18 +78,23 @@ impl Board {
         }
     }
 
-    /// Reads on after `at` for ever, over connections of its own.
+    /// Reads on after `at`, over connections of its own, until that failed for
+    /// [`limits::SHARED_NOTICES_MISSED`]: a store that does not say what is forgotten is not to be believed.
     pub(in crate::shared_store) async fn follow(
         &self,
         address: &StoreAddress,
         at: &mut Position,
-    ) -> Infallible {
+    ) -> Failure {
         let mut pause = limits::SHARED_STORE_PAUSE_MIN;
         let mut is_told = false;
         let mut failures: u32 = 0;
+        let mut heard_at = Instant::now();
         loop {
             let since = Instant::now();
-            let failure = self.read_on(address, at, &mut is_told).await;
+            let failure = self.read_on(address, at, &mut is_told, &mut heard_at).await;
+            if heard_at.elapsed() >= limits::SHARED_NOTICES_MISSED {
+                return failure;
+            }
             if since.elapsed() >= limits::SHARED_STORE_PAUSE_MAX {
                 (pause, failures) = (limits::SHARED_STORE_PAUSE_MIN, 0);
             }
@@ -113,6 +117,7 @@ impl Board {
         address: &StoreAddress,
         at: &mut Position,
         is_told: &mut bool,
+        heard_at: &mut Instant,
     ) -> Failure {
         let servers = match find(address).await {
             Ok(servers) => servers,
@@ -127,6 +132,7 @@ impl Board {
             if let Err(failure) = self.catch_up(&mut connection, at).await {
                 return failure;
             }
+            *heard_at = Instant::now();
             if std::mem::take(is_told) {
                 tracing::info!("the shared cache tells again what is to be forgotten");
             }

@@ -11,7 +11,7 @@ use super::Position;
 use crate::shared_store::script::Script;
 
 /// Puts up a notice, and drops what stands in its place: what is no stream, and a stream that
-/// has no place left for it but beyond the time that Redis has. Readers see that what they read last
+/// has no place left for it but beyond the time that Redis has; what that one said goes on in its own. Readers see that what they read last
 /// is gone: another notice never stands in its place, as the first one has a random number there.
 pub(in crate::shared_store) const ANNOUNCE: Script = Script::new(
     "if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then redis.call('DEL', KEYS[1]) end\n\
@@ -25,12 +25,20 @@ pub(in crate::shared_store) const ANNOUNCE: Script = Script::new(
      local is_ahead = type(id) == 'string' and now[1]\n\
      and tonumber(string.match(id, '^%d+')) > (now[1] + ARGV[4]) * 1000\n\
      if is_over or is_ahead then\n\
+     local kept = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', ARGV[2])\n\
      redis.call('DEL', KEYS[1])\n\
      id = add()\n\
      if type(id) == 'string' then\n\
      redis.call('DEL', KEYS[1])\n\
      local place = string.match(id, '^%d+') .. '-' .. ARGV[5]\n\
-     id = redis.pcall('XADD', KEYS[1], place, 'v', ARGV[1])\n\
+     for i = #kept, 1, -1 do\n\
+     local fields = kept[i][2]\n\
+     if #fields == 2 and fields[1] == 'v' and #fields[2] <= tonumber(ARGV[6]) then\n\
+     redis.pcall('XADD', KEYS[1], place, 'v', fields[2])\n\
+     place = '*'\n\
+     end\n\
+     end\n\
+     id = redis.pcall('XADD', KEYS[1], 'MAXLEN', ARGV[2], place, 'v', ARGV[1])\n\
      end\n\
      end\n\
      if type(id) == 'string' then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end\n\

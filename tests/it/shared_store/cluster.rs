@@ -22,12 +22,14 @@ async fn one_server_that_is_gone_is_missed_for_its_share_only_and_comes_back() {
     let cluster = Cluster::start_of_independent_nodes();
     let fleet = Fleet::sharing(&cluster.url()).timeout(TIMEOUT);
     let gateways = [fleet.gateway().await, fleet.gateway().await];
+    all_are_used(&cluster, &fleet, &gateways).await;
+    let (at_first, there) = (fleet.exchanges(), tokens(&cluster, FAILS));
     let users = fleet.users(30);
     for user in users.iter() {
         assert_eq!(user.ask(gateways[0].address(), 0).await.0, 200);
     }
-    assert_eq!(fleet.exchanges(), users.len());
-    let lost = tokens(&cluster, FAILS);
+    assert_eq!(fleet.exchanges() - at_first, users.len());
+    let lost = tokens(&cluster, FAILS) - there;
     assert!((1..users.len()).contains(&lost), "{lost}");
 
     cluster.kill(FAILS);
@@ -35,7 +37,7 @@ async fn one_server_that_is_gone_is_missed_for_its_share_only_and_comes_back() {
         let (status, took) = user.ask(gateways[1].address(), 0).await;
         assert!(status == 200 && took < TIMEOUT, "{status} after {took:?}");
     }
-    assert_eq!(fleet.exchanges(), users.len() + lost, "the others come from Redis");
+    assert_eq!(fleet.exchanges() - at_first, users.len() + lost, "the others come from Redis");
     // New ones are shared as far as there is a server for them.
     let late = fleet.users(30);
     let before = fleet.exchanges();
@@ -51,7 +53,7 @@ async fn one_server_that_is_gone_is_missed_for_its_share_only_and_comes_back() {
     assert_eq!(fleet.exchanges() - before, 2 * late.len() - shared);
 
     cluster.restart_empty(FAILS);
-    is_used_again(&cluster, &fleet, &gateways).await;
+    is_used(&cluster, FAILS, &fleet, &gateways).await;
     fleet.assert_tokens_are_the_users();
 }
 
@@ -61,7 +63,8 @@ async fn one_server_that_stands_still_delays_a_few_requests_for_its_share_and_no
     let cluster = Cluster::start_of_independent_nodes();
     let fleet = Fleet::sharing(&cluster.url()).timeout(TIMEOUT);
     let gateways = [fleet.gateway().await, fleet.gateway().await];
-    assert_eq!(fleet.user(0).ask(gateways[0].address(), 0).await.0, 200);
+    all_are_used(&cluster, &fleet, &gateways).await;
+    let at_first = fleet.exchanges();
     let kept = || tokens(&cluster, 0) + tokens(&cluster, 2);
     let before = kept();
     cluster.pause(FAILS);
@@ -80,27 +83,33 @@ async fn one_server_that_stands_still_delays_a_few_requests_for_its_share_and_no
     }
     let shared = kept() - before;
     assert!((1..users.len()).contains(&shared), "{shared}");
-    assert_eq!(fleet.exchanges(), 1 + 2 * users.len() - shared);
+    assert_eq!(fleet.exchanges() - at_first, 2 * users.len() - shared);
     cluster.resume(FAILS);
-    is_used_again(&cluster, &fleet, &gateways).await;
+    is_used(&cluster, FAILS, &fleet, &gateways).await;
     fleet.assert_tokens_are_the_users();
 }
 
-/// Waits until a token is at the node that failed, and is one exchange for all.
-async fn is_used_again(cluster: &Cluster, fleet: &Fleet, gateways: &[Gateway]) {
+async fn all_are_used(cluster: &Cluster, fleet: &Fleet, gateways: &[Gateway]) {
+    for node in 0..3 {
+        is_used(cluster, node, fleet, gateways).await;
+    }
+}
+
+/// Waits until a token is at `node`, and is one exchange for all.
+async fn is_used(cluster: &Cluster, node: usize, fleet: &Fleet, gateways: &[Gateway]) {
     let used = async {
         loop {
-            let (there, before) = (tokens(cluster, FAILS), fleet.exchanges());
+            let (there, before) = (tokens(cluster, node), fleet.exchanges());
             let user: User = fleet.user(1);
             for gateway in gateways {
                 assert_eq!(user.ask(gateway.address(), 0).await.0, 200);
             }
-            if tokens(cluster, FAILS) > there && fleet.exchanges() == before + 1 {
+            if tokens(cluster, node) > there && fleet.exchanges() == before + 1 {
                 return;
             }
         }
     };
-    within("the node to be used again", used).await;
+    within("the node to be used", used).await;
 }
 
 /// How many tokens a node has.

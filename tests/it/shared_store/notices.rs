@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use obo_gateway::clock::{Clock as _, SystemClock};
+use obo_gateway::limits;
 use obo_gateway::observe::Metrics;
 use obo_gateway::shared_store::{
     Audience, EncryptionKey, Heard, Position, SharedStore, StoreAddress, StoreSettings,
@@ -185,4 +186,26 @@ async fn a_stream_that_has_no_place_left_is_begun_anew_and_all_hear_what_comes()
     for replica in [&one, &other] {
         assert_eq!(replica.furthest(), furthest, "no copy says how far was heard");
     }
+    let late = Replica::of(&redis).await;
+    for notice in [b"first".as_slice(), &[0], &[1], &[2], &[3]] {
+        late.hears(notice).await;
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_say_what_is_forgotten_is_left_out_before_long() {
+    let redis = Redis::start();
+    let replica = Replica::of(&redis).await;
+    redis.ask(&[b"ACL", b"SETUSER", b"default", b"-xrange", b"-xrevrange"]);
+    // It has heard nothing for a quarter of a minute by then.
+    let longest = 4 * limits::SHARED_NOTICES_MISSED;
+    tokio::time::timeout(longest, async {
+        while !replica.metrics.encode().contains("\nobo_gateway_shared_cache_up 0\n") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("it to be left out");
+    redis.ask(&[b"ACL", b"SETUSER", b"default", b"+xrange", b"+xrevrange"]);
+    replica.says("\nobo_gateway_shared_cache_up 1\n").await;
 }

@@ -251,9 +251,10 @@ async fn what_redis_adds_to_a_request_is_bounded_once_for_its_limit_and_its_toke
 
     let (status, took) = bob.ask(gateway.address(), 0).await;
     assert!(status == 200 && once.contains(&took), "{status}, {took:?}");
-    for operation in ["limit", "claim"] {
-        let late = format!("{{operation=\"{operation}\",outcome=\"timeout\"}} 1\n");
-        gateway.metrics_when(&late).await;
+    // With nothing left of the time it is not asked.
+    for (operation, outcome) in [("limit", "timeout"), ("claim", "unavailable")] {
+        let met = format!("{{operation=\"{operation}\",outcome=\"{outcome}\"}} 1\n");
+        gateway.metrics_when(&met).await;
     }
     // The token is in memory, and its upstream asks for another one.
     let old = fleet.upstreams[0].seen()[0].bearer();

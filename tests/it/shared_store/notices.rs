@@ -196,6 +196,7 @@ async fn a_stream_that_has_no_place_left_is_begun_anew_and_all_hear_what_comes()
 async fn a_store_that_does_not_say_what_is_forgotten_is_left_out_before_long() {
     let redis = Redis::start();
     let replica = Replica::of(&redis).await;
+    replica.announce(b"first").await;
     redis.ask(&[b"ACL", b"SETUSER", b"default", b"-xrange", b"-xrevrange"]);
     // It has heard nothing for a quarter of a minute by then.
     let longest = 4 * limits::SHARED_NOTICES_MISSED;

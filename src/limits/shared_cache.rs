@@ -89,6 +89,17 @@ pub const MAX_SHARED_NOTICE_BYTES: usize = 1024;
 /// Longest answer that says that there is another notice, in bytes: the notice and what stands around it.
 pub const MAX_SHARED_NOTICE_ANSWER_BYTES: usize = 4 * MAX_SHARED_NOTICE_BYTES;
 
+/// What may come over a connection to the shared cache for each byte that it was asked: a question of 130
+/// bytes, the shortest for a value, has one of [`MAX_SHARED_VALUE_BYTES`] for an answer.
+pub const SHARED_ANSWER_BYTES_PER_ASKED: usize = 600;
+
+/// What may come behind any question: the slots of the largest cluster, or a page of notices.
+pub const MIN_SHARED_ANSWERS_BYTES: usize = 1024 * 1024;
+
+/// Most that may come whatever was asked, over one connection. A thousand requests that ask at once get
+/// values of the usual size by it.
+pub const MAX_SHARED_ANSWERS_BYTES: usize = 32 * 1024 * 1024;
+
 /// How many notices are read at once.
 pub const SHARED_NOTICES_PAGE: usize = 50;
 

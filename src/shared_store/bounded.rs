@@ -3,15 +3,29 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How many bytes may still come.
-#[derive(Clone, Debug)]
-pub(super) struct Allowance(Arc<AtomicUsize>);
+use crate::limits;
+
+/// How many bytes may still come: as many as what was asked can have for an answer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Allowance(Arc<Mutex<Left>>);
+
+#[derive(Debug)]
+struct Left {
+    bytes: usize,
+    /// Whether that is for one answer, and questions add nothing to it.
+    is_fixed: bool,
+}
+
+impl Default for Left {
+    fn default() -> Self {
+        Self { bytes: limits::MIN_SHARED_ANSWERS_BYTES, is_fixed: false }
+    }
+}
 
 /// The stream.
 pub(super) struct Bounded<S> {
@@ -19,30 +33,38 @@ pub(super) struct Bounded<S> {
     allowance: Allowance,
 }
 
-impl Default for Allowance {
-    /// Any number.
-    fn default() -> Self {
-        Self(Arc::new(AtomicUsize::new(usize::MAX)))
-    }
-}
-
 impl Allowance {
     /// From now on so many bytes may come.
     pub(super) fn set(&self, bytes: usize) {
-        self.0.store(bytes, Ordering::Release);
+        *self.lock() = Left { bytes, is_fixed: true };
     }
 
-    /// From now on any number may.
+    /// From now on as many as questions ask for.
     pub(super) fn lift(&self) {
-        self.set(usize::MAX);
+        *self.lock() = Left::default();
+    }
+
+    /// Bytes of questions were sent.
+    fn asked(&self, bytes: usize) {
+        let mut left = self.lock();
+        if !left.is_fixed {
+            let more = bytes.saturating_mul(limits::SHARED_ANSWER_BYTES_PER_ASKED);
+            let (least, most) =
+                (limits::MIN_SHARED_ANSWERS_BYTES, limits::MAX_SHARED_ANSWERS_BYTES);
+            left.bytes = left.bytes.saturating_add(more).clamp(least, most);
+        }
     }
 
     /// Counts bytes that came; whether they may.
     fn takes(&self, bytes: usize) -> bool {
-        let counted = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| {
-            if left == usize::MAX { Some(left) } else { left.checked_sub(bytes) }
-        });
-        counted.is_ok()
+        let mut left = self.lock();
+        let rest = left.bytes.checked_sub(bytes);
+        left.bytes = rest.unwrap_or_default();
+        rest.is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Left> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -76,7 +98,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.allowance.asked(*bytes);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -100,9 +126,8 @@ mod tests {
         let allowance = Allowance::default();
         let mut bounded = Bounded::new(ours, allowance.clone());
         let mut read = [0; 8];
-        theirs.write_all(b"12345678").await.unwrap();
-        assert_eq!(bounded.read(&mut read).await.unwrap(), 8, "nothing was said");
         allowance.set(8);
+        bounded.write_all(b"a question adds nothing").await.unwrap();
         theirs.write_all(b"12345678").await.unwrap();
         assert_eq!(bounded.read(&mut read).await.unwrap(), 8);
         theirs.write_all(b"9").await.unwrap();
@@ -110,5 +135,22 @@ mod tests {
         allowance.lift();
         theirs.write_all(b"9").await.unwrap();
         assert_eq!(bounded.read(&mut read).await.unwrap(), 1);
+    }
+
+    #[test]
+    fn answers_are_as_long_as_what_was_asked_can_have() {
+        let (least, most) = (limits::MIN_SHARED_ANSWERS_BYTES, limits::MAX_SHARED_ANSWERS_BYTES);
+        let allowance = Allowance::default();
+        assert!(allowance.takes(least) && !allowance.takes(1), "before the first question");
+        allowance.asked(1);
+        assert!(allowance.takes(least) && !allowance.takes(1));
+        let many = least / limits::SHARED_ANSWER_BYTES_PER_ASKED * 3;
+        allowance.asked(many);
+        assert!(allowance.takes(least * 3) && !allowance.takes(1));
+        allowance.asked(usize::MAX);
+        assert!(allowance.takes(most) && !allowance.takes(1));
+        // The shortest question for a value of the largest size.
+        let question = 130 * limits::SHARED_ANSWER_BYTES_PER_ASKED;
+        assert!(question > limits::MAX_SHARED_VALUE_BYTES + 1024);
     }
 }

@@ -92,6 +92,7 @@ impl Connection {
         let answers = self.commands.req_packed_commands(&both, 1, 1).await?;
         answers.into_iter().next().unwrap_or(Value::Nil).extract_error()
     }
+
     /// The same where nobody else asks at once, for an answer of so many bytes at most: the connection
     /// breaks when a longer one comes.
     pub(super) async fn ask_within(&mut self, command: &Cmd, bytes: usize) -> RedisResult<Value> {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use obo_gateway::limits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
 
 use crate::support::replicas::Fleet;
 use crate::support::servers::Server;
@@ -60,6 +62,37 @@ async fn whatever_a_peer_says_that_is_no_redis_requests_are_served() {
         };
         within(name, reached).await;
         fleet.assert_tokens_are_the_users();
+    }
+}
+
+#[tokio::test]
+async fn of_an_answer_without_an_end_no_more_is_taken_than_an_answer_has() {
+    // The kernel's buffers on both sides come to it.
+    const MOST: usize = limits::MIN_SHARED_ANSWERS_BYTES + (16 << 20);
+    // A line, and a value that says that it is long.
+    for begin in ["+", "$500000000\r\n"] {
+        let (told, mut taken) = mpsc::unbounded_channel();
+        let peer = Server::start(Arc::new(move |mut stream| {
+            let told = told.clone();
+            Box::pin(async move {
+                let (mut buffer, mut taken) = ([0; 4096], 0);
+                let Ok(1..) = stream.read(&mut buffer).await else { return };
+                let mut bytes = begin.as_bytes().to_vec();
+                // Where it is taken without an end, this has one.
+                while taken <= 4 * MOST && stream.write_all(&bytes).await.is_ok() {
+                    taken += bytes.len();
+                    bytes = vec![b'x'; 65_536];
+                }
+                told.send(taken).ok();
+            })
+        }));
+        let fleet = Fleet::sharing(&format!("redis://{}", peer.address()));
+        let gateway = fleet.gateway_without_redis().await;
+        for _ in 0..2 {
+            let taken = within("the connection to break", taken.recv()).await.unwrap();
+            assert!(taken <= MOST, "{begin:?}: {taken} bytes were taken");
+        }
+        assert_eq!(fleet.user(0).ask(gateway.address(), 0).await.0, 200);
     }
 }
 

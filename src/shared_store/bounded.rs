@@ -144,9 +144,10 @@ mod tests {
         assert!(allowance.takes(least) && !allowance.takes(1), "before the first question");
         allowance.asked(1);
         assert!(allowance.takes(least) && !allowance.takes(1));
-        let many = least / limits::SHARED_ANSWER_BYTES_PER_ASKED * 3;
+        let many = 4 * least / limits::SHARED_ANSWER_BYTES_PER_ASKED;
         allowance.asked(many);
-        assert!(allowance.takes(least * 3) && !allowance.takes(1));
+        let more = many * limits::SHARED_ANSWER_BYTES_PER_ASKED;
+        assert!(allowance.takes(more) && !allowance.takes(1));
         allowance.asked(usize::MAX);
         assert!(allowance.takes(most) && !allowance.takes(1));
         // The shortest question for a value of the largest size.

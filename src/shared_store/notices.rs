@@ -17,6 +17,7 @@ use crate::observe::shared_cache::{Operation, SharedOutcome};
 pub(super) use self::board::Board;
 pub use self::position::{POSITION_BYTES, Position};
 pub(super) use self::stream::ANNOUNCE;
+use self::stream::announce;
 
 /// A notice that was opened: somebody with an encryption key put it up.
 #[derive(Debug)]
@@ -85,16 +86,7 @@ impl Session {
         let name = Board::name_in(&self.site.settings.key_prefix);
         let sealed = self.site.keyring.seal(&name, plain);
         let sealed = sealed.map_err(|error| Failure::Refused(error.to_string()))?;
-        let most = limits::MAX_FORGETTINGS.to_string();
-        let time = limits::SHARED_NOTICES_KEPT.as_millis().to_string();
-        let skew = limits::SHARED_CLOCK_SKEW.as_secs().to_string();
-        let first = fastrand::u32(1..).to_string();
-        let longest = limits::MAX_SHARED_NOTICE_BYTES.to_string();
-        let numbers = [&most, &time, &skew, &first, &longest].map(String::as_bytes);
-        let [most, time, skew, first, longest] = numbers;
-        let arguments = [&*sealed, most, time, skew, first, longest];
-        let keys = [name.as_str()];
-        let ask = |connection| ANNOUNCE.run(connection, &keys, &arguments);
+        let ask = |connection| announce(connection, &name, &sealed);
         let answer = self.site.link.ask(&mut self.budget, &name, ask).await?;
         Position::of(&answer).ok_or_else(Failure::strange)
     }

@@ -3,12 +3,13 @@
 //!
 //! Where what it read last is gone, the store lost something or was set right, and all is read again.
 
-use std::sync::{Arc, Weak};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use redis::{RedisError, RedisResult, Value as Answer};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::stream::{READ, Range, entries_of, is_of_wrong_type, parts, wake};
+use super::stream::{READ, Range, announce, entries_of, is_of_wrong_type, parts, wake};
 use super::{Audiences, Heard, Notice, Part, Position};
 use crate::clock::{Clock as _, SystemClock, UnixTime};
 use crate::limits;
@@ -28,6 +29,8 @@ pub(in crate::shared_store) struct Board {
     audience: Audiences,
     metrics: Metrics,
     complaints: Complaints,
+    /// What was read, the oldest first, and when: it is put up again where the store lost it.
+    read: Mutex<VecDeque<(Instant, Vec<u8>)>>,
 }
 
 impl Board {
@@ -45,7 +48,7 @@ impl Board {
         metrics: Metrics,
     ) -> Self {
         let (name, complaints) = (Self::name_in(key_prefix), Complaints::default());
-        Self { name, keyring, audience, metrics, complaints }
+        Self { name, keyring, audience, metrics, complaints, read: Mutex::default() }
     }
 
     /// What the store calls notices: fixed, as all replicas must find it, and it says nothing of anybody.
@@ -58,7 +61,8 @@ impl Board {
         &self.name
     }
 
-    /// Reads what came after `at`, or all there is if that is not there any more.
+    /// Reads what came after `at`, or all there is if that is not there any more: then the store lost
+    /// something, and what this replica knows of it is put up again for the others.
     pub(in crate::shared_store) async fn catch_up(
         &self,
         connection: &mut Connection,
@@ -70,7 +74,13 @@ impl Board {
             {
                 return self.read_next(connection, at).await;
             }
-            self.read_all(connection, at).await
+            let is_lost = *at > Position::default();
+            let there = self.read_all(connection, at).await?;
+            if is_lost {
+                self.put_up_again(connection, &there).await?;
+                self.read_next(connection, at).await?;
+            }
+            Ok(())
         });
         match caught_up.await {
             Ok(caught_up) => caught_up.map_err(|error| Failure::of(&error)),
@@ -189,8 +199,47 @@ impl Board {
         }
     }
 
-    /// Reads the newest ones, as many as there are of ours at most.
-    async fn read_all(&self, connection: &mut Connection, at: &mut Position) -> RedisResult<()> {
+    /// Puts up what was read and is not `there`.
+    async fn put_up_again(
+        &self,
+        connection: &mut Connection,
+        there: &[Vec<u8>],
+    ) -> RedisResult<()> {
+        let known: Vec<Vec<u8>> = self.read().iter().map(|(_, plain)| plain.clone()).collect();
+        for plain in known.iter().filter(|plain| !there.contains(plain)) {
+            let Ok(sealed) = self.keyring.seal(&self.name, plain) else { continue };
+            announce(connection.clone(), &self.name, &sealed).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps in mind what was read: as much as the store has, and as long.
+    fn remember(&self, notices: &[Notice]) {
+        let (now, mut read) = (Instant::now(), self.read());
+        for notice in notices {
+            if !read.iter().any(|(_, plain)| *plain == notice.plain) {
+                read.push_back((now, notice.plain.clone()));
+            }
+        }
+        while read.len() > limits::MAX_FORGETTINGS
+            || read.front().is_some_and(|(since, _)| {
+                now.saturating_duration_since(*since) >= limits::SHARED_NOTICES_KEPT
+            })
+        {
+            read.pop_front();
+        }
+    }
+
+    fn read(&self) -> MutexGuard<'_, VecDeque<(Instant, Vec<u8>)>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the newest ones, as many as there are of ours at most; gives those that opened.
+    async fn read_all(
+        &self,
+        connection: &mut Connection,
+        at: &mut Position,
+    ) -> RedisResult<Vec<Vec<u8>>> {
         let most = limits::MAX_FORGETTINGS;
         let (mut entries, mut range) = (Vec::new(), Range::Until(None));
         while entries.len() < most {
@@ -207,11 +256,10 @@ impl Board {
         entries.reverse();
         let part = if entries.len() >= most { Part::Newest } else { Part::All };
         if entries.is_empty() && *at == Position::default() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         *at = Position::default();
-        self.tell(&entries, at, part).await;
-        Ok(())
+        Ok(self.tell(&entries, at, part).await)
     }
 
     /// Reads what came after `at`.
@@ -230,8 +278,13 @@ impl Board {
         Ok(())
     }
 
-    /// Opens `entries`, and gives them to whoever listens.
-    pub(super) async fn tell(&self, entries: &[Answer], at: &mut Position, part: Part) {
+    /// Opens `entries`, and gives them to whoever listens; returns what opened.
+    pub(super) async fn tell(
+        &self,
+        entries: &[Answer],
+        at: &mut Position,
+        part: Part,
+    ) -> Vec<Vec<u8>> {
         let mut notices = Vec::new();
         for entry in entries {
             let Some((position, sealed)) = parts(entry) else { continue };
@@ -242,9 +295,11 @@ impl Board {
                 None => self.pass_over("it has another form, or is longer than one"),
             }
         }
+        self.remember(&notices);
+        let plains = notices.iter().map(|notice| notice.plain.clone()).collect();
         let until = until(&notices, *at, part, SystemClock.now());
         let heard = Heard { notices, until, part };
-        let Some(audience) = self.audience.get().cloned() else { return };
+        let Some(audience) = self.audience.get().cloned() else { return plains };
         let told = tokio::task::spawn_blocking(move || {
             if let Some(audience) = audience.upgrade() {
                 audience.hear(heard);
@@ -253,6 +308,7 @@ impl Board {
         if let Err(error) = told.await {
             tracing::error!(%error, "what is to be forgotten was not");
         }
+        plains
     }
 
     /// Counts a notice that is of no use, and says so once in a while.

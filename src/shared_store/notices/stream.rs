@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, ErrorKind, RedisError, Value as Answer};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value as Answer};
 
 use super::Position;
+use crate::limits;
+use crate::shared_store::connection::Connection;
 use crate::shared_store::script::Script;
 
 /// Puts up a notice, and drops what stands in its place: what is no stream, and a stream that
@@ -44,6 +46,22 @@ pub(in crate::shared_store) const ANNOUNCE: Script = Script::new(
      if type(id) == 'string' then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end\n\
      return id",
 );
+
+/// Puts up what is `sealed` under the name of all notices, and gives its position.
+pub(super) async fn announce(
+    connection: Connection,
+    name: &str,
+    sealed: &[u8],
+) -> RedisResult<Answer> {
+    let most = limits::MAX_FORGETTINGS.to_string();
+    let time = limits::SHARED_NOTICES_KEPT.as_millis().to_string();
+    let skew = limits::SHARED_CLOCK_SKEW.as_secs().to_string();
+    let first = fastrand::u32(1..).to_string();
+    let longest = limits::MAX_SHARED_NOTICE_BYTES.to_string();
+    let [most, time, skew, first, longest] =
+        [&most, &time, &skew, &first, &longest].map(String::as_bytes);
+    ANNOUNCE.run(connection, &[name], &[sealed, most, time, skew, first, longest]).await
+}
 
 /// Gives what stands between two positions: what is no notice by its form or its length as a number
 /// in its place.

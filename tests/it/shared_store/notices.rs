@@ -210,3 +210,28 @@ async fn a_store_that_does_not_say_what_is_forgotten_is_left_out_before_long() {
     redis.ask(&[b"ACL", b"SETUSER", b"default", b"+xrange", b"+xrevrange"]);
     replica.says("\nobo_gateway_shared_cache_up 1\n").await;
 }
+
+#[tokio::test]
+async fn what_a_store_lost_is_put_up_again_by_who_read_it() {
+    let redis = Redis::start();
+    let (one, other) = (Replica::of(&redis).await, Replica::of(&redis).await);
+    for notice in [b"first".as_slice(), b"second"] {
+        one.announce(notice).await;
+        other.hears(notice).await;
+    }
+    for loss in [[b"DEL".as_slice(), NOTICES].as_slice(), &[b"FLUSHALL"]] {
+        redis.ask(loss);
+        let again = async {
+            while redis.ask(&[b"XLEN", NOTICES]).number() < 2 {
+                // Redis tells nobody; the interval only spares the processor.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        within("both to be put up again", again).await;
+        let late = Replica::of(&redis).await;
+        late.hears(b"first").await;
+        late.hears(b"second").await;
+        // Each replica may have done it, and no more often.
+        assert!(redis.ask(&[b"XLEN", NOTICES]).number() <= 6);
+    }
+}

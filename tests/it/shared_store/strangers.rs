@@ -71,7 +71,7 @@ async fn of_an_answer_without_an_end_no_more_is_taken_than_an_answer_has() {
     const MOST: usize = limits::MIN_SHARED_ANSWERS_BYTES + (16 << 20);
     // A line, and a value that says that it is long.
     for begin in ["+", "$500000000\r\n"] {
-        let (told, mut taken) = mpsc::unbounded_channel();
+        let (told, mut taken) = mpsc::channel(8);
         let peer = Server::start(Arc::new(move |mut stream| {
             let told = told.clone();
             Box::pin(async move {
@@ -83,7 +83,7 @@ async fn of_an_answer_without_an_end_no_more_is_taken_than_an_answer_has() {
                     taken += bytes.len();
                     bytes = vec![b'x'; 65_536];
                 }
-                told.send(taken).ok();
+                told.send(taken).await.ok();
             })
         }));
         let fleet = Fleet::sharing(&format!("redis://{}", peer.address()));

@@ -190,11 +190,13 @@ impl Gateway {
                 record.exchange_with(provider);
             }
             record.enter(Phase::Exchange);
-            let asked_at = Instant::now();
+            let asked_at = token.obtains().then(Instant::now);
             let credential =
                 exchange::credential(&self.exchanger, token, upstream, metrics, &permit, waited)
                     .await
-                    .inspect_err(|_refused| record.exchange_took = Some(asked_at.elapsed()))?;
+                    .inspect_err(|_refused| {
+                        record.exchange_took = asked_at.map(|asked_at| asked_at.elapsed());
+                    })?;
             record.token_cache = credential.cache_result();
             record.exchange_took = credential.exchange_time();
             record.leave();

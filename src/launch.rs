@@ -30,6 +30,7 @@ use crate::last_reload::FoundProblem;
 use crate::observe::Metrics;
 use crate::observe::sink::LogSink;
 use crate::snapshot::Snapshot;
+use crate::workers::Workers;
 
 use self::listening::Unbound;
 use self::progress::Progress;
@@ -65,6 +66,7 @@ pub struct Prepared {
     warnings: Problems,
     files: FilesRead,
     supervisor: Supervisor,
+    workers: Workers,
 }
 
 /// Why a gateway did not start: sockets that can't be listened on, in the order of the file.
@@ -123,7 +125,8 @@ pub fn prepare_with_names(
     let (outcome, files) = read(origin.as_ref(), &lasting, None, &Progress::default());
     let (resolved, warnings) = outcome?;
     let supervisor = Supervisor::default();
-    Ok(Prepared { origin, lasting, resolved, warnings, files, supervisor })
+    let workers = Workers::default();
+    Ok(Prepared { origin, lasting, resolved, warnings, files, supervisor, workers })
 }
 
 /// Reads the routes file and all it names; with the files that were read, come what may.
@@ -176,7 +179,14 @@ impl Prepared {
         Self { supervisor, ..self }
     }
 
-    /// Binds all sockets and serves them. Needs a runtime, which reloads then use too.
+    /// Serves connections on the threads of `workers`, if there are any.
+    #[must_use]
+    pub fn served_by(self, workers: Workers) -> Self {
+        Self { workers, ..self }
+    }
+
+    /// Binds all sockets and serves them. Needs a runtime, which accepts connections and does all
+    /// that is done for none of them, reloads too; without [`Self::served_by`] it serves them too.
     ///
     /// # Errors
     ///

@@ -9,11 +9,15 @@ pub mod secret;
 pub mod clock;
 pub mod peer;
 pub mod idle_timer;
+pub mod held_up;
 pub mod regular_file;
 pub mod trust;
 pub mod public_url;
 pub mod body;
 pub mod interim;
+
+// Where it all runs.
+pub mod workers;
 
 // How we speak about requests.
 pub mod identity;

@@ -102,8 +102,12 @@ pub const MAX_HEADER_FIELDS: usize = 100;
 /// Longest `x-request-id` taken from a trusted proxy, in bytes.
 pub const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// Idle connections kept per upstream; more are closed when their request ends.
+/// Idle connections kept per endpoint of an upstream, by all workers together, each of which has the same share;
+/// more are closed when their request ends.
 pub const MAX_IDLE_UPSTREAM_CONNECTIONS: usize = 512;
+
+/// The least share of [`MAX_IDLE_UPSTREAM_CONNECTIONS`]; with more than 32 workers there may be more idle ones.
+pub const MIN_IDLE_OF_A_WORKER: usize = 16;
 
 /// Between two looks whether idle connections of an upstream were closed by the other side: so long
 /// may the socket of one that was stay open here.
@@ -190,9 +194,24 @@ pub const HTTP2_CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 /// read yet. Whoever fills it up holds up its own requests only.
 pub const HTTP2_CALLER_WINDOW: u32 = 1024 * 1024;
 
-/// Most bytes of bodies that wait in a connection of HTTP/1.1, read and not passed on, or to be
-/// written, and in a stream of HTTP/2 to a caller. An answer's head must fit, too.
-pub const CONNECTION_BUFFER_BYTES: usize = 64 * 1024;
+/// Most bytes that are read from a connection of HTTP/1.1 in one go, and written to one while a body flows:
+/// with each doubling there are half as many calls of the system, and wake-ups on the other side; at 64 KiB they
+/// cost as much as the bytes. hyper would go up to 400 KiB, which a reader who takes nothing is not to cost with all
+/// that is his. With [`HTTP1_GATHERED_BYTES`] it is also what one who takes nothing can make us
+/// hold, as a body waits while its connection is held up (`held_up.rs`); on the way to an upstream, the next
+/// ones have been read from the caller, too.
+pub const HTTP1_BUFFER_BYTES: usize = 192 * 1024;
+
+/// Bytes of a body behind which no more are gathered before they are written to a connection of HTTP/1.1: less
+/// would leave parts to be written that are too small.
+pub const HTTP1_GATHERED_BYTES: usize = 64 * 1024;
+
+/// Largest head of an answer over HTTP/1.1 in bytes, as large as that of a request may be by default; its trailers may
+/// have as many.
+pub const MAX_ANSWER_HEAD_BYTES: usize = 64 * 1024;
+
+/// Most bytes of a body that wait in a stream of HTTP/2 to a caller, flow control aside.
+pub const HTTP2_SEND_BYTES: usize = 64 * 1024;
 
 /// Bytes of an answer that go into a stream of HTTP/2 at a time, one DATA frame: the less, the slower a
 /// caller may take them before `body_idle_timeout` ends the stream.

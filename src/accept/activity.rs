@@ -8,11 +8,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::accept::Settings;
+use crate::held_up::HeldUp;
 use crate::limits;
 use crate::observe::request_id::RequestId;
 
@@ -33,9 +35,9 @@ pub(crate) struct Activity {
     /// When the phase began, in milliseconds after `accepted`.
     since: AtomicU64,
     requests: AtomicUsize,
-    /// Bytes of an answer wait for the caller to take them: the parser is done with the answer,
+    /// Bytes of an answer wait for the caller to take them: the parser may be done with the answer,
     /// the caller is not.
-    writing: AtomicBool,
+    writing: HeldUp,
     /// Bytes of a head don't show: HTTP/2 mixes them with others.
     multiplexed: AtomicBool,
     /// When a head of HTTP/2 began that has not ended: one more than the milliseconds after
@@ -86,7 +88,7 @@ impl Activity {
             phase: AtomicU8::new(FIRST_HEAD),
             since: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
-            writing: AtomicBool::new(false),
+            writing: HeldUp::default(),
             multiplexed: AtomicBool::new(false),
             fields_since: AtomicU64::new(0),
             heard: AtomicBool::new(false),
@@ -152,12 +154,9 @@ impl Activity {
 
     /// A write waits for the caller, or has gone through.
     pub(crate) fn writes(&self, waiting: bool) {
-        // Only the connection's own task says so, and mostly what was said before.
-        if self.writing.load(Ordering::Relaxed) == waiting {
-            return;
-        }
-        self.writing.store(waiting, Ordering::Release);
-        if !waiting && self.requests() == 0 && self.phase.load(Ordering::Relaxed) == IDLE {
+        let is_new = self.writing.wrote(waiting);
+        if is_new && !waiting && self.requests() == 0 && self.phase.load(Ordering::Relaxed) == IDLE
+        {
             // It is only now that the caller has its answer, and the time between requests begins.
             self.enter(IDLE);
         }
@@ -165,7 +164,7 @@ impl Activity {
 
     /// Whether a write waits for the caller.
     pub(crate) fn is_writing(&self) -> bool {
-        self.writing.load(Ordering::Acquire)
+        self.writing.is_so()
     }
 
     /// Whether a request is being answered, or it or its answer is still on its way.
@@ -315,6 +314,16 @@ impl Answering {
     /// Whether no further request of the connection is answered.
     pub(crate) fn is_last(&self) -> bool {
         self.activity.closing.load(Ordering::Relaxed)
+    }
+
+    /// Ready while no write waits for the caller.
+    pub(crate) fn poll_keeps_up(&self, cx: &Context<'_>) -> Poll<()> {
+        self.activity.writing.poll_over(cx)
+    }
+
+    /// So many bytes of its answer are written next.
+    pub(crate) fn gives(&self, bytes: usize) {
+        self.activity.writing.gives(bytes);
     }
 
     /// What is behind its answer is a stream of its own.

@@ -9,7 +9,6 @@ use bytes::{Bytes, BytesMut};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::accept::activity::Activity;
@@ -29,13 +28,14 @@ use crate::accept::{Server, Settings};
 use crate::interim::Interim;
 use crate::limits;
 use crate::peer::{CertificateDigest, Peer};
+use crate::workers::Arriving;
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A connection as it was accepted.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Arriving,
     pub(crate) peer: Peer,
     pub(crate) front: Front,
     pub(crate) slot: Slot,
@@ -71,8 +71,9 @@ pub(crate) async fn serve<H: Handler>(
 ) {
     let begun = Instant::now();
     let settings = server.settings();
-    let Accepted { mut stream, mut peer, front, slot } = accepted;
+    let Accepted { stream, mut peer, front, slot } = accepted;
     let ended = async {
+        let mut stream = stream.arrive()?;
         // Answers are small writes that must not wait for more.
         stream.set_nodelay(true)?;
         let head_due = begun + settings.header_timeout;
@@ -209,7 +210,7 @@ fn http2(settings: &Settings, streams: Streams) -> http2::Builder<Streams> {
         .max_concurrent_streams(settings.max_concurrent_streams)
         .enable_connect_protocol()
         .initial_connection_window_size(limits::HTTP2_CALLER_WINDOW)
-        .max_send_buf_size(limits::CONNECTION_BUFFER_BYTES)
+        .max_send_buf_size(limits::HTTP2_SEND_BYTES)
         .max_pending_accept_reset_streams(limits::MAX_PENDING_RESET_STREAMS)
         .max_local_error_reset_streams(limits::MAX_ERROR_RESET_STREAMS)
         .keep_alive_interval(limits::H2_PING_INTERVAL)

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
@@ -141,9 +142,18 @@ impl Drain {
 
     /// Runs a task that the end waits for.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn_on(&Handle::current(), task);
+    }
+
+    /// The same, elsewhere.
+    pub(crate) fn spawn_on(
+        &self,
+        runtime: &Handle,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
         let awaited = self.awaits();
         // Not an `async` block: that holds what it captured and what it awaits, which is the task twice.
-        tokio::spawn(task.map(move |()| drop(awaited)));
+        runtime.spawn(task.map(move |()| drop(awaited)));
     }
 
     /// A connection with so many requests in flight was cut off.

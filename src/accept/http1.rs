@@ -70,7 +70,7 @@ fn parser(settings: &Settings) -> http1::Builder {
         .header_read_timeout(None)
         .max_header_size(settings.max_header_bytes)
         // A head that is allowed must fit.
-        .max_buf_size(settings.max_header_bytes.max(limits::CONNECTION_BUFFER_BYTES));
+        .max_buf_size(settings.max_header_bytes.max(limits::HTTP1_BUFFER_BYTES));
     // The number of fields is left at the parser's 100, which is `MAX_HEADER_FIELDS`: to set it
     // costs an allocation per request.
     builder

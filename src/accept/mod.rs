@@ -43,6 +43,7 @@ use crate::accept::slots::Slots;
 use crate::limits::{ACCEPT_FAILURE_PAUSE, LISTEN_BACKLOG};
 use crate::observe::Metrics;
 use crate::peer::Peer;
+use crate::workers::Seats;
 
 pub use answer::Unread;
 pub use client_auth::{CallerCertificates, ClientAuth};
@@ -76,13 +77,21 @@ pub struct Server {
     slots: Arc<Slots>,
     drain: Drain,
     metrics: Metrics,
+    /// Whose threads serve what was accepted.
+    seats: Seats,
 }
 
 impl Server {
-    /// Serves within `settings` until `drain` begins.
+    /// Serves within `settings` until `drain` begins, on the runtime that accepts.
     pub fn new(settings: Settings, drain: Drain, metrics: Metrics) -> Self {
         let settings = Arc::new(ArcSwap::from_pointee(settings));
-        Self { settings, slots: Arc::default(), drain, metrics }
+        Self { settings, slots: Arc::default(), drain, metrics, seats: Seats::default() }
+    }
+
+    /// The same on other threads, if there are any at `seats`.
+    #[must_use]
+    pub fn at(self, seats: &Seats) -> Self {
+        Self { seats: seats.clone(), ..self }
     }
 
     /// The same for one listener, which may end before the others.
@@ -93,6 +102,7 @@ impl Server {
             slots: Arc::clone(&self.slots),
             drain: self.drain.part(),
             metrics: self.metrics.clone(),
+            seats: self.seats.clone(),
         }
     }
 
@@ -215,10 +225,19 @@ fn spawn<H: Handler>(
 ) {
     let Manner { tls, front } = door.manner().as_ref().clone();
     let peer = Peer { address, tls: tls.is_some(), certificate: None };
-    let slot = server.slots.take(&server.metrics);
+    let seat = server.seats.take();
+    let stream = match seat.bring(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(peer = %address, %error, "a connection could not be handed over");
+            return;
+        }
+    };
+    let runtime = seat.runtime();
+    let slot = server.slots.take(&server.metrics, seat);
     let accepted = Accepted { stream, peer, front, slot };
     let of_connection = Arc::clone(server);
-    server.drain.spawn(async move {
+    server.drain.spawn_on(&runtime, async move {
         connection::serve(&of_connection, tls.as_deref(), accepted, handler).await;
     });
 }

@@ -206,7 +206,7 @@ pin_project_lite::pin_project! {
         // Of what the body gave, what is behind the last piece.
         rest: Bytes,
         // Of a stream behind the answer, that one has it.
-        _answering: Option<Answering>,
+        answering: Option<Answering>,
     }
 }
 
@@ -217,7 +217,7 @@ impl<B> Answer<B> {
         multiplexed: bool,
         answering: Option<Answering>,
     ) -> Self {
-        Self { body, asks_for_head, multiplexed, rest: Bytes::new(), _answering: answering }
+        Self { body, asks_for_head, multiplexed, rest: Bytes::new(), answering }
     }
 }
 
@@ -234,7 +234,12 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for Answer<B> {
         }
         let this = self.project();
         if !*this.multiplexed {
-            return this.body.poll_frame(cx);
+            // What is not taken is not read either: the parser would, as long as its buffer is not full.
+            let Some(answering) = this.answering else { return this.body.poll_frame(cx) };
+            ready!(answering.poll_keeps_up(cx));
+            let frame = ready!(this.body.poll_frame(cx));
+            answering.gives(data_length(frame.as_ref()));
+            return Poll::Ready(frame);
         }
         streams::asked();
         let frame = if this.rest.is_empty() {
@@ -265,6 +270,11 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>>> Body for Answer<B> {
         hint.set_lower(hint.lower().saturating_add(rest));
         hint
     }
+}
+
+fn data_length<E>(frame: Option<&Result<Frame<Bytes>, E>>) -> usize {
+    let data = frame.and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
+    data.map_or(0, Bytes::len)
 }
 
 /// What is given of a frame at a time; `rest` is what is behind it.

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::observe::Metrics;
 use crate::observe::metrics::Counted;
+use crate::workers::Seat;
 
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
@@ -24,6 +25,7 @@ pub(crate) struct Slots {
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     _counted: Counted,
+    _seat: Seat,
 }
 
 impl Slots {
@@ -43,9 +45,10 @@ impl Slots {
         }
     }
 
-    pub(crate) fn take(self: &Arc<Self>, metrics: &Metrics) -> Slot {
+    /// Takes room for a connection that is served at `seat`.
+    pub(crate) fn take(self: &Arc<Self>, metrics: &Metrics, seat: Seat) -> Slot {
         self.open.fetch_add(1, Ordering::AcqRel);
-        Slot { slots: Arc::clone(self), _counted: metrics.connection_opened() }
+        Slot { slots: Arc::clone(self), _counted: metrics.connection_opened(), _seat: seat }
     }
 
     /// The limit is another one now.

@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::trust::Roots;
+use crate::workers::{self, Workers};
 
 pub(crate) fn settings() -> Settings {
     Settings {
@@ -342,4 +343,50 @@ async fn those_who_wait_at_the_end_are_accepted_also_behind_a_failure() {
     let waited = begun.elapsed();
     let pauses = 2 * ACCEPT_FAILURE_PAUSE;
     assert!(waited >= pauses && waited < pauses + ACCEPT_FAILURE_PAUSE, "{waited:?}");
+}
+
+#[tokio::test]
+async fn connections_are_spread_over_workers_and_stay_where_they_are_to_the_end() {
+    let workers = Workers::start(2, "worker", || {}).unwrap();
+    let server = Server::new(settings(), Drain::default(), Metrics::default()).at(workers.seats());
+    let server = Arc::new(server);
+    let listener = BoundListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.address();
+    let handler = |request: Request<Incoming>, _: Peer| async move {
+        if request.uri().path() == "/panic" {
+            std::panic::resume_unwind(Box::new("quietly"));
+        }
+        Response::new(Full::new(Bytes::from(format!("worker {}!", workers::here()))))
+    };
+    tokio::spawn(serve(Arc::clone(&server), listener, None, handler));
+    let mut counts = [0; 3];
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            stream.write_all(GET).await.unwrap();
+            let answer = read_until(&mut stream, "!").await;
+            answers.push(answer.split("worker ").last().unwrap().trim_end_matches('!').to_owned());
+        }
+        assert_eq!(answers[0], answers[1]);
+        counts[answers[0].parse::<usize>().unwrap()] += 1;
+        streams.push(stream);
+    }
+    assert_eq!(counts, [0, 2, 2]);
+    for stream in &mut streams[..2] {
+        stream
+            .write_all(b"GET /panic HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        assert!(read_to_end(stream).await.starts_with("HTTP/1.1 500 "));
+    }
+    for stream in &mut streams[2..] {
+        stream.write_all(GET).await.unwrap();
+        read_until(stream, "!").await;
+    }
+    assert_eq!(server.drain.finish(Duration::from_mins(1)).await, CutOff::default());
+    for stream in &mut streams {
+        assert_eq!(read_to_end(stream).await, "");
+    }
 }

@@ -68,7 +68,7 @@ fn tried(
     clock: &SharedClock,
     printed: impl Fn(&online::Report) -> Result<String, serde_json::Error>,
 ) -> ExitCode {
-    let runtime = match run::runtime(Some(1)) {
+    let runtime = match run::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return super::failure(&format!("no runtime: {error}")),
     };

@@ -30,7 +30,7 @@ const PORTS: [u16; 5] = [8080, 9901, 9010, 9011, 9012];
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) fn main(arguments: &DemoArguments, sink: &LogSink, metrics: Metrics) -> ExitCode {
-    let runtime = match run::runtime(None) {
+    let runtime = match run::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return super::failure(&format!("no runtime: {error}")),
     };
@@ -71,7 +71,8 @@ async fn serve(
             return Ok(ExitCode::FAILURE);
         }
     };
-    let running = prepared.start(sink.clone())?;
+    let workers = run::workers(&prepared)?;
+    let running = prepared.served_by(workers).start(sink.clone())?;
     // What is printed is pasted at once: it has to work.
     if let Err(missing) = running.until_ready(READY_WITHIN).await {
         return Err(format!("the demo did not get ready: {}", missing.join("; ")).into());

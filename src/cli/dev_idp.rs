@@ -19,7 +19,7 @@ pub(super) fn main(arguments: &DevIdpArguments) -> ExitCode {
     if let Some(DevIdpCommand::Token(wanted)) = &arguments.command {
         return dev_token::main(arguments, wanted);
     }
-    let runtime = match run::runtime(Some(1)) {
+    let runtime = match run::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return super::failure(&format!("no runtime: {error}")),
     };

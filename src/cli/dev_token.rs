@@ -25,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CA_BYTES: u64 = 1024 * 1024;
 
 pub(super) fn main(arguments: &DevIdpArguments, wanted: &DevTokenArguments) -> ExitCode {
-    let runtime = match run::runtime(Some(1)) {
+    let runtime = match run::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return super::failure(&format!("no runtime: {error}")),
     };

@@ -95,7 +95,7 @@ pub(super) fn main(config: &str, arguments: &ExplainArguments) -> ExitCode {
         Ok(asking) => asking,
         Err(wrong) => return super::usage_error(&wrong),
     };
-    let runtime = match super::run::runtime(Some(1)) {
+    let runtime = match super::run::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return super::failure(&format!("no runtime: {error}")),
     };

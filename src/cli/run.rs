@@ -1,10 +1,12 @@
 //! `run`: parse everything, then the runtime, then the sockets, then serve until a signal.
 
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread::available_parallelism;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,6 +19,7 @@ use crate::launch::{self, Origin, Prepared, Running, Supervisor};
 use crate::limits;
 use crate::observe::Metrics;
 use crate::observe::sink::LogSink;
+use crate::workers::Workers;
 
 /// A routes file on disk or from stdin, with the environment of the process.
 pub(super) struct File {
@@ -83,28 +86,28 @@ pub(super) fn main(config: &str, said: StartLog<'_>, metrics: Metrics) -> ExitCo
     if !prepared.warnings().is_empty() {
         said.problems(prepared.warnings());
     }
-    let runtime = match runtime(prepared.resolved().server.workers) {
-        Ok(runtime) => runtime,
-        Err(error) => return said.failure(&format!("no runtime: {error}")),
+    let (runtime, workers) = match (runtime(), workers(&prepared)) {
+        (Ok(runtime), Ok(workers)) => (runtime, workers),
+        (Err(error), _) | (_, Err(error)) => return said.failure(&format!("no runtime: {error}")),
     };
-    let code = runtime.block_on(serve(prepared, said));
+    let code = runtime.block_on(serve(prepared.served_by(workers), said));
     said.sink.close();
     // Whoever is still busy was cut off by the drain.
     runtime.shutdown_background();
     code
 }
 
-/// Threads that serve requests; one for each CPU unless the file says how many. One thread has
-/// nobody to share its work with, and serves on a runtime that does not pay for sharing.
-pub(super) fn runtime(workers: Option<usize>) -> std::io::Result<Runtime> {
-    let mut builder = match workers {
-        Some(1) => tokio::runtime::Builder::new_current_thread(),
-        Some(_) | None => tokio::runtime::Builder::new_multi_thread(),
-    };
-    if let Some(workers) = workers {
-        builder.worker_threads(workers);
-    }
-    builder.enable_all().thread_name("gateway").build()
+/// Runs what is asked for on this thread.
+pub(super) fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().thread_name("gateway").build()
+}
+
+/// The threads that serve requests: one for each CPU unless the file says how many. What belongs to no
+/// connection has this thread for itself then.
+pub(super) fn workers(prepared: &Prepared) -> std::io::Result<Workers> {
+    let each_cpu = || available_parallelism().map_or(1, NonZero::get);
+    let count = prepared.resolved().server.workers.unwrap_or_else(each_cpu);
+    Workers::start(count, "gateway", || {})
 }
 
 async fn serve(prepared: Prepared, said: StartLog<'_>) -> ExitCode {

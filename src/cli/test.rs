@@ -29,7 +29,7 @@ pub(super) fn main(config: &str, arguments: &TestArguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let runtime = match super::run::runtime(Some(1)) {
+    let runtime = match super::run::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return super::failure(&format!("no runtime: {error}")),
     };

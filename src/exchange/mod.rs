@@ -132,6 +132,14 @@ pub enum TokenPlan {
 }
 
 impl TokenPlan {
+    /// Whether a token is obtained, for which a request may have to wait.
+    pub fn obtains(&self) -> bool {
+        match self {
+            Self::None | Self::Passthrough | Self::Header { .. } => false,
+            Self::Exchange(_) | Self::ManagedIdentity(_) => true,
+        }
+    }
+
     /// Who is asked for the token of a caller, by name in the routes file; `None` where nobody is.
     pub fn provider(&self, caller: Option<&Identity>) -> Option<Arc<str>> {
         match self {

@@ -105,12 +105,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(limits::CONNECTION_BUFFER_BYTES);
+    builder.max_buf_size(limits::MAX_ANSWER_HEAD_BYTES);
     let (socket, held_up) = socket.watched();
     let handshake = builder.handshake(TokioIo::new(socket)).await;
     let (sender, connection) = handshake.map_err(ConnectError::Http)?;
-    let mut exclusive = Exclusive::new(sender, connection.with_upgrades(), held_up);
-    exclusive.run_by_itself();
+    let exclusive = Exclusive::in_task(sender, connection.with_upgrades(), held_up);
     Ok(Alone::Http1(Lease::of_http1(exclusive)))
 }
 

@@ -183,9 +183,13 @@ impl<'a, 'r> Attempt<'a, 'r> {
         async move {
             self.tries += 1;
             self.trail.at(&endpoint);
-            let mut lease = match self.lease(&endpoint, wanted).await {
-                Ok(lease) => lease,
-                Err(why) => return Err(Failed::before_sending(endpoint, why, head, body)),
+            let mut lease = match client::at_hand(&endpoint, wanted) {
+                Some(lease) => lease,
+                // Rare, and its state is ten times that of all else: it is not to be part of every request.
+                None => match Box::pin(self.lease(&endpoint, wanted)).await {
+                    Ok(lease) => lease,
+                    Err(why) => return Err(Failed::before_sending(endpoint, why, head, body)),
+                },
             };
             self.first_sent();
             let may = self.may(&lease, &head, wanted);

@@ -6,8 +6,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
@@ -19,7 +17,6 @@ use super::limit::{LineFull, Slot};
 use super::pool::{Pool, Room};
 use super::shared::{self, Making};
 use super::socket::Socket;
-use crate::limits;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -52,35 +49,30 @@ impl ConnectError {
     }
 }
 
-/// Lends a connection: a kept one, if that will do, or a new one; where there is no room for it,
-/// when there is.
+/// Lends a kept connection, if one will do and nobody waits for one.
+pub(super) fn at_hand(endpoint: &Endpoint, wanted: Wanted) -> Option<Lease> {
+    let pool = &endpoint.pool;
+    if wanted == Wanted::Any && !pool.limit().is_awaited() { pool.take() } else { None }
+}
+
+/// Lends a connection where none is at hand: a new one; or, where there is no room for it, whichever
+/// there is first.
 ///
 /// # Cancel safety
 ///
 /// A connection that is being made is dropped; a kept one that was taken is closed; a place in
 /// the line is left to the next.
 pub(super) async fn lease(endpoint: &Endpoint, wanted: Wanted) -> Result<Lease, ConnectError> {
-    let pool = &endpoint.pool;
-    if wanted == Wanted::Any
-        && !pool.limit().is_awaited()
-        && let Some(lease) = pool.take()
-    {
-        return Ok(lease);
-    }
-    // Rare, and its state is ten times that of all else: it is not to be part of every request.
-    Box::pin(async {
-        let patience = endpoint.origin.settings.timeouts.connect;
-        let room = timeout(patience, pool.room(wanted)).await;
-        let slot = match room.map_err(|_elapsed| ConnectError::NoRoom(patience))?? {
-            Room::Lease(lease) => return Ok(lease),
-            Room::Slot(slot) => slot,
-        };
-        // Waiting for somebody else's attempt is part of it: one that hangs holds up those
-        // behind it no longer than itself.
-        let made = timeout(patience, make(endpoint, wanted, slot)).await;
-        made.map_err(|_elapsed| ConnectError::Timeout(patience))?
-    })
-    .await
+    let patience = endpoint.origin.settings.timeouts.connect;
+    let room = timeout(patience, endpoint.pool.room(wanted)).await;
+    let slot = match room.map_err(|_elapsed| ConnectError::NoRoom(patience))?? {
+        Room::Lease(lease) => return Ok(lease),
+        Room::Slot(slot) => slot,
+    };
+    // Waiting for somebody else's attempt is part of it: one that hangs holds up those
+    // behind it no longer than itself.
+    let made = timeout(patience, make(endpoint, wanted, slot)).await;
+    made.map_err(|_elapsed| ConnectError::Timeout(patience))?
 }
 
 /// Room for a connection that one request has for itself, when there is some.
@@ -138,12 +130,8 @@ async fn handshake_http1<S>(pool: &Arc<Pool>, socket: Socket<S>) -> Result<Lease
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(limits::CONNECTION_BUFFER_BYTES);
     let (socket, held_up) = socket.watched();
-    let handshake = builder.handshake(TokioIo::new(socket)).await;
-    let (sender, connection) = handshake.map_err(ConnectError::Http)?;
-    let exclusive = Exclusive::new(sender, connection, held_up);
+    let exclusive = Exclusive::new(socket, held_up).await.map_err(ConnectError::Http)?;
     let connection = Connection::Http1 { exclusive, pool: Arc::downgrade(pool) };
     Ok(Lease::new(connection))
 }

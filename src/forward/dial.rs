@@ -9,12 +9,13 @@ use tokio::net::TcpStream;
 
 use super::client::ConnectError;
 use super::endpoint::Endpoint;
+use super::moving::Moving;
 use super::upstream::Protocol;
 use super::upstream_tls::Secured;
 
 /// A connection on which nothing was said yet.
 pub(super) enum Dialled {
-    Clear(TcpStream),
+    Clear(Moving),
     Tls(Box<Secured>),
 }
 
@@ -77,10 +78,10 @@ pub(super) async fn for_upgrade(endpoint: &Endpoint) -> Result<(Dialled, Spoken)
     Ok((Dialled::Tls(Box::new(stream)), Spoken::Http2))
 }
 
-async fn connect(endpoint: &Endpoint) -> Result<TcpStream, ConnectError> {
+async fn connect(endpoint: &Endpoint) -> Result<Moving, ConnectError> {
     let tcp = TcpStream::connect(endpoint.address).await.map_err(ConnectError::Tcp)?;
     tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
-    Ok(tcp)
+    Ok(Moving::new(tcp))
 }
 
 /// The server found nothing among what it was offered (RFC 7301 §3.2).

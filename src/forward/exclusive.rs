@@ -3,7 +3,8 @@
 //! where the request and its answer go on side by side.
 //!
 //! Between requests nobody runs it: the pool looks, now and then and before it is lent, whether it
-//! was closed.
+//! was closed. One that is there for longer rests: it lets go of its parser, and so of the buffers, which are
+//! as large as the last bodies made them, and gets another with its next request.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -11,16 +12,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
+use futures_util::FutureExt as _;
 use futures_util::task::AtomicWaker;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::{AbortHandle, unconstrained};
 use tokio::time::timeout;
 
 use super::own_task;
-use super::socket::HeldUp;
 use crate::body::Body;
+use crate::held_up::HeldUp;
 use crate::limits;
 
 /// The connection. One that is dropped ends at once, even while an upstream that takes nothing blocks
@@ -33,22 +37,75 @@ pub(super) struct Exclusive {
 
 /// Who runs it.
 enum Run {
-    /// Its user.
-    User(Running, Arc<Bell>),
+    /// Its user, who hears the bell.
+    User(Running, Hung),
     /// A task, as long as this is held.
     Task(AbortHandle),
+    /// Nobody: it rests.
+    Rests(Wire),
     /// Nobody: it has ended, or was left to its task.
     Nobody,
 }
 
-type Running = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+type Running = Pin<Box<http1::Connection<TokioIo<Wire>, Body>>>;
+
+/// What a connection goes over.
+type Wire = Box<dyn Stream>;
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// What the connection wakes: its user, while that waits. What the user itself does to it, by taking what
 /// came or by sending, would wake it for nothing; and between requests nobody is woken or held.
-#[derive(Default)]
 struct Bell {
+    /// Whether there may be something new for the connection since it was last run.
     rang: AtomicBool,
     user: AtomicWaker,
+}
+
+/// The bell, and as the connection knows it.
+struct Hung {
+    bell: Arc<Bell>,
+    rings: Waker,
+    /// Whether the user waits for it.
+    awaited: bool,
+}
+
+impl Hung {
+    fn new() -> Self {
+        // Nobody has run the connection yet.
+        let bell = Arc::new(Bell { rang: AtomicBool::new(true), user: AtomicWaker::new() });
+        Self { rings: Waker::from(Arc::clone(&bell)), bell, awaited: false }
+    }
+
+    /// Wakes `user` from now on.
+    fn wakes(&mut self, user: &Waker) {
+        self.awaited = true;
+        self.bell.user.register(user);
+        // Before somebody was there to hear it.
+        if self.has_rung() {
+            user.wake_by_ref();
+        }
+    }
+
+    /// Wakes nobody, and holds nobody.
+    fn wakes_nobody(&mut self) {
+        if std::mem::take(&mut self.awaited) {
+            self.bell.user.take();
+        }
+    }
+
+    /// Runs `connection`, which sees all that was rung for until now.
+    fn run<F: Future + ?Sized>(&self, connection: Pin<&mut F>) -> Poll<F::Output> {
+        // Before it looks: who rings from now on is heard.
+        self.bell.rang.swap(false, Ordering::AcqRel);
+        connection.poll(&mut Context::from_waker(&self.rings))
+    }
+
+    fn has_rung(&self) -> bool {
+        self.bell.rang.load(Ordering::Acquire)
+    }
 }
 
 impl Wake for Bell {
@@ -63,22 +120,46 @@ impl Wake for Bell {
 }
 
 impl Exclusive {
-    /// `connection`, over which `sender` sends; `held_up` is of its socket.
-    pub(super) fn new(
+    /// A connection over `stream`; `held_up` is of its socket.
+    pub(super) async fn new(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        held_up: Arc<HeldUp>,
+    ) -> hyper::Result<Self> {
+        let (sender, connection) = parser(Box::new(stream)).await?;
+        Ok(Self { sender, run: Run::User(connection, Hung::new()), held_up })
+    }
+
+    /// `connection`, over which `sender` sends, run by a task of its own from the beginning.
+    pub(super) fn in_task(
         sender: http1::SendRequest<Body>,
         connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
         held_up: Arc<HeldUp>,
     ) -> Self {
-        Self { sender, run: Run::User(Box::pin(connection), Arc::default()), held_up }
+        Self { sender, run: Run::Task(own_task::run(connection)), held_up }
     }
 
     /// Sends a request. The answer is polled with [`Self::poll_for`].
     pub(super) fn send(
         &mut self,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send + use<>
     {
+        request.body_mut().paced_by(&self.held_up);
+        self.wake_up();
         self.sender.try_send_request(request)
+    }
+
+    /// Gives it a parser again, if it rests.
+    fn wake_up(&mut self) {
+        self.run = match std::mem::replace(&mut self.run, Run::Nobody) {
+            Run::Rests(wire) => {
+                // Nothing is waited for there. Whoever sends over one without a parser hears that it has ended.
+                let Some(Ok((sender, connection))) = parser(wire).now_or_never() else { return };
+                self.sender = sender;
+                Run::User(connection, Hung::new())
+            }
+            other @ (Run::User(..) | Run::Task(_) | Run::Nobody) => other,
+        };
     }
 
     /// Polls what comes over the connection.
@@ -87,52 +168,88 @@ impl Exclusive {
         cx: &mut Context<'_>,
         mut coming: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        let Run::User(connection, bell) = &mut self.run else { return coming(cx) };
-        bell.user.take();
+        let Run::User(connection, hung) = &mut self.run else { return coming(cx) };
+        hung.wakes_nobody();
         // It comes when the connection is run, which is done here.
         let mut silent = Context::from_waker(Waker::noop());
+        let had_rung = hung.has_rung();
         let came = coming(&mut silent);
         if came.is_ready() {
+            if !had_rung {
+                // To take what came rings, and is nothing new to a connection that is done. Should the other
+                // side ring at this very moment, it is seen when the connection is next run.
+                hung.bell.rang.store(false, Ordering::Release);
+            }
             return came;
         }
-        // Who takes a ring back sees what it was rung for.
-        bell.rang.swap(false, Ordering::AcqRel);
-        let bell = Arc::clone(bell);
-        let waker = Waker::from(Arc::clone(&bell));
-        if let Poll::Ready(outcome) = connection.as_mut().poll(&mut Context::from_waker(&waker)) {
+        if let Poll::Ready(outcome) = hung.run(connection.as_mut()) {
             self.run = Run::Nobody;
             own_task::ended(outcome);
+            return coming(cx);
         }
         let came = coming(&mut silent);
         if came.is_pending() {
-            bell.user.register(cx.waker());
-            // Before somebody was there to hear it.
-            if bell.rang.load(Ordering::Acquire) {
-                cx.waker().wake_by_ref();
-            }
+            hung.wakes(cx.waker());
         }
         came
     }
 
     /// Whether it can be lent: it is open, and done with the request before, as far as can be seen now.
     pub(super) fn takes_request(&mut self) -> bool {
-        if let Run::User(connection, bell) = &mut self.run {
-            let waker = Waker::from(Arc::clone(bell));
-            // It has a look in any case, whatever else this task has done.
-            let looked = pin!(unconstrained(connection)).poll(&mut Context::from_waker(&waker));
-            if let Poll::Ready(outcome) = looked {
-                self.run = Run::Nobody;
-                own_task::ended(outcome);
+        if let Run::Rests(wire) = &mut self.run {
+            if is_silent(wire) {
+                return true;
             }
+            self.run = Run::Nobody;
+        }
+        // Most times nothing has happened to it since it was last run.
+        if let Run::User(_, hung) = &self.run
+            && hung.has_rung()
+        {
+            self.look();
         }
         self.is_done()
+    }
+
+    /// Has the connection see what is new.
+    fn look(&mut self) {
+        let Run::User(connection, hung) = &mut self.run else { return };
+        // It has a look in any case, whatever else this task has done.
+        if let Poll::Ready(outcome) = hung.run(pin!(unconstrained(connection))) {
+            self.run = Run::Nobody;
+            own_task::ended(outcome);
+        }
+    }
+
+    /// Lets it rest; whether it is there and can be lent.
+    pub(super) fn rest(&mut self) -> bool {
+        // One that rests already is looked at by this, too.
+        if !self.takes_request() {
+            return false;
+        }
+        self.run = match std::mem::replace(&mut self.run, Run::Nobody) {
+            Run::User(connection, _hung) => {
+                let parts = Pin::into_inner(connection).into_parts();
+                // A byte that nobody asked for would be taken for the next answer.
+                if parts.read_buf.is_empty() {
+                    Run::Rests(parts.io.into_inner())
+                } else {
+                    Run::Nobody
+                }
+            }
+            other @ (Run::Task(_) | Run::Rests(_) | Run::Nobody) => other,
+        };
+        matches!(self.run, Run::Rests(_))
     }
 
     /// What can be lent again of one whose answer has just ended. One that is open, and has bytes of the
     /// request left which the other side does not take yet, is run until they are gone, and closed.
     pub(super) fn freed(mut self) -> Option<Self> {
-        // As a rule nothing is new to be seen.
-        if self.is_done() || self.takes_request() {
+        // As a rule nothing is new to be seen. To take the end of the answer may have made room for more.
+        if !self.is_done() {
+            self.look();
+        }
+        if self.is_done() {
             return Some(self);
         }
         if matches!(self.run, Run::User(..)) && self.held_up.is_so() {
@@ -149,7 +266,7 @@ impl Exclusive {
     /// Waits until it is done with its request, or has ended.
     async fn gone(mut self) {
         poll_fn(|cx| {
-            let Run::User(connection, _bell) = &mut self.run else { return Poll::Ready(()) };
+            let Run::User(connection, _hung) = &mut self.run else { return Poll::Ready(()) };
             // It sees only at a second look that it is done.
             for _ in 0..2 {
                 if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
@@ -168,8 +285,8 @@ impl Exclusive {
     /// Runs it by a task of its own from now on.
     pub(super) fn run_by_itself(&mut self) {
         self.run = match std::mem::replace(&mut self.run, Run::Nobody) {
-            Run::User(connection, _bell) => Run::Task(own_task::run(connection)),
-            other @ (Run::Task(_) | Run::Nobody) => other,
+            Run::User(connection, _hung) => Run::Task(own_task::run(connection)),
+            other @ (Run::Task(_) | Run::Rests(_) | Run::Nobody) => other,
         };
     }
 
@@ -178,6 +295,22 @@ impl Exclusive {
         self.run_by_itself();
         self.run = Run::Nobody;
     }
+}
+
+async fn parser(wire: Wire) -> hyper::Result<(http1::SendRequest<Body>, Running)> {
+    let mut builder = http1::Builder::new();
+    builder.max_header_size(limits::MAX_ANSWER_HEAD_BYTES).max_buf_size(limits::HTTP1_BUFFER_BYTES);
+    let (sender, connection) = builder.handshake(TokioIo::new(wire)).await?;
+    Ok((sender, Box::pin(connection)))
+}
+
+/// Whether neither a byte nor the end has come over one that has no parser.
+fn is_silent(wire: &mut Wire) -> bool {
+    let mut byte = [0];
+    let mut buffer = ReadBuf::new(&mut byte);
+    let read = poll_fn(|cx| Pin::new(&mut *wire).poll_read(cx, &mut buffer));
+    // It has a look in any case, whatever else this task has done.
+    unconstrained(read).now_or_never().is_none()
 }
 
 impl Drop for Exclusive {
@@ -189,143 +322,4 @@ impl Drop for Exclusive {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::FutureExt as _;
-    use hyper_util::rt::TokioIo;
-    use tokio::io::{AsyncRead, AsyncWrite};
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufStream, DuplexStream};
-
-    use super::super::limit::Limit;
-    use super::super::socket::Socket;
-    use super::*;
-
-    const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
-    const BODY: &[u8] = &[b'x'; 1000];
-
-    async fn connection() -> (Exclusive, DuplexStream) {
-        let (ours, theirs) = tokio::io::duplex(1 << 16);
-        (over(ours).await, theirs)
-    }
-
-    async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Exclusive {
-        let socket = Socket::new(stream, Limit::new(1, 0).slot().unwrap());
-        let (socket, held_up) = socket.watched();
-        let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
-        Exclusive::new(sender, connection, held_up)
-    }
-
-    async fn head(theirs: &mut DuplexStream) -> Vec<u8> {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(theirs.read_u8().await.unwrap());
-        }
-        head
-    }
-
-    #[tokio::test]
-    async fn its_user_runs_it_and_it_is_lent_until_the_other_side_closes_it() {
-        let (mut exclusive, mut theirs) = connection().await;
-        for _ in 0..2 {
-            let mut answer = pin!(exclusive.send(Request::new(Body::empty())));
-            let mut answer =
-                pin!(poll_fn(|cx| { exclusive.poll_for(cx, |cx| answer.as_mut().poll(cx)) }));
-            assert!(answer.as_mut().now_or_never().is_none());
-            assert!(head(&mut theirs).await.starts_with(b"GET / HTTP/1.1\r\n"));
-            theirs.write_all(ANSWER).await.unwrap();
-            answer.await.unwrap();
-            exclusive = exclusive.freed().unwrap();
-            assert!(exclusive.takes_request());
-        }
-        drop(theirs);
-        assert!(!exclusive.takes_request());
-    }
-
-    #[tokio::test]
-    async fn a_connection_whose_answer_is_due_is_not_lent() {
-        let (mut exclusive, _theirs) = connection().await;
-        let _answer = exclusive.send(Request::new(Body::empty()));
-        assert!(!exclusive.takes_request() && exclusive.freed().is_none());
-    }
-
-    /// A request with a body, all of which the connection has taken, and its answer, while the other
-    /// side has read nothing.
-    async fn answered_early(mut exclusive: Exclusive, theirs: &mut DuplexStream) -> Exclusive {
-        let request = Request::post("/").body(Body::full(BODY)).unwrap();
-        let mut answer = pin!(exclusive.send(request));
-        let mut answer =
-            pin!(poll_fn(|cx| { exclusive.poll_for(cx, |cx| answer.as_mut().poll(cx)) }));
-        assert!(answer.as_mut().now_or_never().is_none());
-        theirs.write_all(ANSWER).await.unwrap();
-        answer.await.unwrap();
-        exclusive
-    }
-
-    #[tokio::test]
-    async fn one_whose_request_is_held_up_is_not_lent_and_the_request_goes_out_whole() {
-        let little = ANSWER.len();
-        let (ours, mut theirs) = tokio::io::duplex(little);
-        // TLS holds bytes that were written until they are flushed, as this does.
-        let (behind, mut theirs_behind) = tokio::io::duplex(little);
-        for (exclusive, theirs) in [
-            (over(ours).await, &mut theirs),
-            (over(BufStream::with_capacity(64, 4 * BODY.len(), behind)).await, &mut theirs_behind),
-        ] {
-            let exclusive = answered_early(exclusive, theirs).await;
-            assert!(exclusive.freed().is_none());
-            let mut heard = Vec::new();
-            // It is closed behind the last byte.
-            theirs.read_to_end(&mut heard).await.unwrap();
-            assert!(heard.starts_with(b"POST / HTTP/1.1\r\n"));
-            assert!(heard.ends_with(BODY), "{} bytes", heard.len());
-        }
-    }
-
-    #[tokio::test]
-    async fn one_whose_request_is_held_up_no_more_is_lent() {
-        let (ours, mut theirs) = tokio::io::duplex(ANSWER.len());
-        let exclusive = answered_early(over(ours).await, &mut theirs).await;
-        let mut exclusive = Some(exclusive);
-        let head = b"POST / HTTP/1.1\r\ncontent-length: 1000\r\n\r\n".len();
-        for _ in 0..head + BODY.len() {
-            theirs.read_u8().await.unwrap();
-            exclusive.as_mut().unwrap().takes_request();
-        }
-        exclusive = exclusive.and_then(Exclusive::freed);
-        assert!(exclusive.is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_never_takes_the_rest_of_a_request_holds_it_for_a_while() {
-        let (ours, mut theirs) = tokio::io::duplex(ANSWER.len());
-        let exclusive = answered_early(over(ours).await, &mut theirs).await;
-        assert!(exclusive.freed().is_none());
-        let begun = tokio::time::Instant::now();
-        tokio::time::sleep(limits::REQUEST_TAIL_TIMEOUT * 2).await;
-        let mut heard = Vec::new();
-        theirs.read_to_end(&mut heard).await.unwrap();
-        assert_eq!(heard.len(), ANSWER.len());
-        assert_eq!(begun.elapsed(), limits::REQUEST_TAIL_TIMEOUT * 2);
-    }
-
-    #[tokio::test]
-    async fn a_task_runs_it_where_nobody_polls_and_ends_when_it_is_dropped() {
-        let (mut exclusive, mut theirs) = connection().await;
-        let _answer = exclusive.send(Request::new(Body::empty()));
-        assert!(head(&mut theirs).now_or_never().is_none(), "nobody runs it");
-        exclusive.run_by_itself();
-        head(&mut theirs).await;
-        drop(exclusive);
-        assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
-    }
-
-    #[tokio::test]
-    async fn one_that_was_left_ends_behind_its_answer() {
-        let (mut exclusive, mut theirs) = connection().await;
-        let answer = exclusive.send(Request::new(Body::empty()));
-        exclusive.leave();
-        head(&mut theirs).await;
-        theirs.write_all(ANSWER).await.unwrap();
-        answer.await.unwrap();
-        assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! Which header fields pass, in both directions.
 //!
-//! The order of the steps in [`clean_request`] and [`assert_caller`] is security: what the
+//! The order of [`clean_request`] and [`assert_caller`] is security: what the
 //! caller sent is removed first, all of it, and only then is anything added. A field that
 //! `Connection` names is removed before the gateway's own fields exist, so that a caller
 //! can't use it to strip one of ours.
@@ -151,18 +151,25 @@ impl HeaderRules {
 
 /// Removes from the caller's fields all that must not reach an upstream, the token among it.
 pub(super) fn clean_request(headers: &mut HeaderMap, asserted: &Asserted) {
-    let (mut cookie, mut takes_trailers) = (false, false);
+    let (mut cookie, mut authorization, mut host) = (false, false, false);
+    let mut takes_trailers = false;
     remove_hop_by_hop(headers, |name, value| {
         cookie |= *name == COOKIE;
+        authorization |= *name == AUTHORIZATION;
+        host |= *name == HOST;
         takes_trailers |= *name == TE && accepts_trailers(value);
         is_unwanted(name, asserted)
     });
     if cookie {
         join_cookies(headers);
     }
-    // These two come with most requests.
-    headers.remove(&AUTHORIZATION);
-    headers.remove(&HOST);
+    // Not among the unwanted: these two come with most requests, which then take no list.
+    if authorization {
+        headers.remove(&AUTHORIZATION);
+    }
+    if host {
+        headers.remove(&HOST);
+    }
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -172,6 +179,7 @@ pub(super) fn clean_request(headers: &mut HeaderMap, asserted: &Asserted) {
 fn is_unwanted(name: &HeaderName, asserted: &Asserted) -> bool {
     let text = name.as_str();
     text.contains('_')
+        || is_forwarded(name)
         || is_claim_of_azure(text)
         // A proof is for the gateway, and for its URL.
         || *name == DPOP
@@ -185,30 +193,54 @@ fn is_claim_of_azure(name: &str) -> bool {
     name.starts_with("x-ms-client-principal") || name.starts_with("x-ms-token-")
 }
 
+/// What proxies say of those before them.
+fn is_forwarded(name: &HeaderName) -> bool {
+    *name == FORWARDED || starts_with(name, &["x-forwarded-"])
+}
+
+/// What a trusted proxy said of those before it; nothing, where anybody else speaks.
+#[derive(Default)]
+pub(super) struct Told {
+    hops: Vec<u8>,
+    elements: Vec<u8>,
+    proto: Option<HeaderValue>,
+    host: Option<HeaderValue>,
+}
+
+impl Told {
+    /// By `peer`, in its fields as they came.
+    pub(super) fn by(peer: &Peer, trusted: &TrustedProxies, headers: &HeaderMap) -> Self {
+        if !trusted.trust(peer.address.ip()) {
+            return Self::default();
+        }
+        Self {
+            hops: joined(headers, &X_FORWARDED_FOR),
+            elements: joined(headers, &FORWARDED),
+            proto: headers.get(&X_FORWARDED_PROTO).cloned(),
+            host: headers.get(&X_FORWARDED_HOST).cloned(),
+        }
+    }
+}
+
 /// Room for an element of `Forwarded`, the host aside.
 const ELEMENT_BYTES: usize = 80;
 
 /// What the upstream is told of the caller's connection.
 pub(super) struct Downstream<'a> {
     pub(super) peer: &'a Peer,
-    pub(super) trusted: &'a TrustedProxies,
+    pub(super) told: Told,
     /// The host the caller asked for, with its port.
     pub(super) authority: Option<HeaderValue>,
     pub(super) request_id: &'a HeaderValue,
 }
 
-/// Sets `X-Forwarded-For`, `-Proto`, `-Host`, `Forwarded` and `X-Request-Id`. What came in them
-/// is removed, unless a trusted proxy sent it: then the address is appended, and the first
-/// `-Proto` and `-Host` are kept.
+/// Sets `X-Forwarded-For`, `-Proto`, `-Host`, `Forwarded` and `X-Request-Id`: where a trusted proxy has
+/// told something, the address is appended, and the first `-Proto` and `-Host` are kept. The caller's own
+/// were removed before ([`clean_request`]).
 pub(super) fn assert_caller(headers: &mut HeaderMap, downstream: Downstream<'_>) {
-    let Downstream { peer, trusted, authority, request_id } = downstream;
+    let Downstream { peer, told, authority, request_id } = downstream;
     let address = peer.address.ip().to_canonical();
-    let trusted = trusted.trust(address);
-    let told = |name| if trusted { joined(headers, name) } else { Vec::new() };
-    let (mut hops, mut text) = (told(&X_FORWARDED_FOR), told(&FORWARDED));
-    let first = |name| if trusted { headers.get(name).cloned() } else { None };
-    let (proto, host) = (first(&X_FORWARDED_PROTO), first(&X_FORWARDED_HOST));
-    remove_forwarded(headers);
+    let Told { mut hops, elements: mut text, proto, host } = told;
 
     text.reserve(ELEMENT_BYTES + authority.as_ref().map_or(0, HeaderValue::len));
     let own_proto = if peer.tls { "https" } else { "http" };
@@ -249,11 +281,6 @@ pub(super) fn assert_caller(headers: &mut HeaderMap, downstream: Downstream<'_>)
     headers.insert(X_REQUEST_ID, request_id.clone());
 }
 
-fn remove_forwarded(headers: &mut HeaderMap) {
-    let is_one = |name: &HeaderName| *name == FORWARDED || starts_with(name, &["x-forwarded-"]);
-    remove_where(headers, is_one);
-}
-
 /// Removes from the trailers of a request what may not stand there: framing, how the content is
 /// read, credentials and whatever would not pass as a header (RFC 9110 §6.5.1). An upstream that
 /// merges trailers into the head would get them past the route's `rules`.
@@ -263,7 +290,6 @@ pub(super) fn clean_request_trailers(
     rules: &HeaderRules,
 ) {
     clean_request(trailers, asserted);
-    remove_forwarded(trailers);
     rules.remove_ruled(trailers);
     remove_where(trailers, |name| {
         OF_CONTENT.contains(name)

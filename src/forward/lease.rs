@@ -27,6 +27,16 @@ pub(super) enum Wanted {
     NewerThan(u64),
 }
 
+impl Wanted {
+    /// The number that a shared one has to be above.
+    pub(super) fn than(self) -> Option<u64> {
+        match self {
+            Self::Any => None,
+            Self::NewerThan(failed) => Some(failed),
+        }
+    }
+}
+
 /// A connection, lent to one request.
 pub(super) struct Lease {
     pub(super) connection: Connection,
@@ -88,11 +98,12 @@ impl Lease {
     /// it was sent.
     pub(super) fn send(
         &mut self,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> {
         let answer = match &mut self.connection {
             Connection::Http1 { exclusive, .. } => Either::Left(exclusive.send(request)),
             Connection::Http2(Stream { sender, .. }) | Connection::Alone(sender) => {
+                request.body_mut().unpaced();
                 Either::Right(sender.try_send_request(request))
             }
         };
@@ -155,5 +166,53 @@ impl Lease {
         if let Connection::Http1 { exclusive, .. } = self.connection {
             exclusive.leave();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use http::HeaderValue;
+    use http_body_util::{BodyExt as _, Empty, StreamBody};
+    use hyper::body::Frame;
+    use hyper::service::service_fn;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
+    use super::*;
+    use crate::body::BoxError;
+    use crate::held_up::HeldUp;
+    use crate::limits;
+
+    #[tokio::test]
+    async fn a_body_that_was_meant_for_another_connection_is_not_held_up_with_that() {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        tokio::spawn(async move {
+            let taken = service_fn(async |request: Request<Incoming>| {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let length = HeaderValue::from(body.len());
+                let mut response = Response::new(Empty::<Bytes>::new());
+                response.headers_mut().insert("x-length", length);
+                Ok::<_, Infallible>(response)
+            });
+            hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(theirs), taken)
+                .await
+        });
+        let (sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(ours)).await.unwrap();
+        tokio::spawn(connection);
+        let frames = [limits::HTTP1_GATHERED_BYTES, 1]
+            .map(|bytes| Ok::<_, BoxError>(Frame::data(Bytes::from(vec![b'x'; bytes]))));
+        let mut body = Body::stream(StreamBody::new(futures_util::stream::iter(frames)));
+        // It was given to a connection of HTTP/1.1, which turned out to be closed.
+        body.paced_by(&Arc::new(HeldUp::default()));
+        let mut lease = Lease::of_http2(sender);
+        let response = lease.send(Request::post("http://a.x/").body(body).unwrap());
+        let response = tokio::time::timeout(std::time::Duration::from_mins(1), response).await;
+        let length = response.expect("the body is given").unwrap().headers()["x-length"].clone();
+        assert_eq!(length, (limits::HTTP1_GATHERED_BYTES + 1).to_string());
     }
 }

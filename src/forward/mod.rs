@@ -26,6 +26,7 @@ mod limit;
 mod lease;
 pub mod links;
 mod moment;
+mod moving;
 mod names;
 mod outlier;
 mod overheard;

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use super::claims::{self, ForwardedClaim};
 use super::expect::{self, Hold};
 use super::head::{Head, declared_length};
-use super::headers::{self, Asserted, Downstream, HeaderRules};
+use super::headers::{self, Asserted, Downstream, HeaderRules, Told};
 use super::interim::Listener;
 use super::links::{Linking, Links, Way};
 use super::token_end::StreamEnd;
@@ -237,8 +237,9 @@ pub(super) fn change_fields(
     credential: Option<(&HeaderName, &HeaderValue)>,
 ) -> Option<Box<Linking>> {
     let &From { target, captures, peer, links, trusted, request_id } = from;
+    let told = Told::by(peer, trusted, headers);
     headers::clean_request(headers, &plan.asserted);
-    let downstream = Downstream { peer, trusted, authority: target.host_field(), request_id };
+    let downstream = Downstream { peer, told, authority: target.host_field(), request_id };
     headers::assert_caller(headers, downstream);
     let links = plan.links.as_ref().zip(links);
     let links =

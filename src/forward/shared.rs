@@ -29,8 +29,8 @@ use crate::limits;
 #[derive(Default)]
 pub(super) struct Connections {
     open: Vec<Open>,
-    /// Counts those that were made: a higher one is newer. 0: there was none.
-    newest: u64,
+    /// Counts those that were made, also elsewhere: a higher one is newer. 0: there was none.
+    newest: Arc<AtomicU64>,
 }
 
 struct Open {
@@ -86,19 +86,30 @@ pub(super) struct Made {
 }
 
 impl Connections {
+    /// Those of one worker, counted with all others of `newest`.
+    pub(super) fn counted_by(newest: &Arc<AtomicU64>) -> Self {
+        Self { open: Vec::new(), newest: Arc::clone(newest) }
+    }
+
     /// The one with the fewest requests, of those that are newer than `than` and have room.
     pub(super) fn lend(&mut self, than: Option<u64>) -> Option<Stream> {
+        self.lend_if(|open| than.is_none_or(|than| open.number > than))
+    }
+
+    /// One that carries nothing.
+    pub(super) fn lend_idle(&mut self) -> Option<Stream> {
+        self.lend_if(|open| open.carried.is_idle())
+    }
+
+    fn lend_if(&mut self, fits: impl Fn(&Open) -> bool) -> Option<Stream> {
         // One that is closing takes no more; what it carries, it carries to the end.
         // Nor does one that fell silent; it goes as soon as it carries nothing.
         self.open.retain(|open| {
             open.sender.is_ready() && !(open.carried.is_silent() && open.carried.is_idle())
         });
-        let newest = self.newest;
-        let will_do = |open: &&mut Open| {
-            than.is_none_or(|than| open.number > than)
-                && open.carried.has_room()
-                && !open.carried.is_silent()
-        };
+        let newest = self.newest.load(Ordering::Relaxed);
+        let will_do =
+            |open: &&mut Open| fits(open) && open.carried.has_room() && !open.carried.is_silent();
         let few = |open: &&mut Open| open.carried.streams.load(Ordering::SeqCst);
         self.open.iter_mut().filter(will_do).min_by_key(few).map(|open| open.lend(newest))
     }
@@ -106,9 +117,9 @@ impl Connections {
     /// Takes up a connection, and lends it to who had it made.
     pub(super) fn share(&mut self, made: Made) -> Stream {
         let Made { sender, carried } = made;
-        self.newest += 1;
-        let mut open = Open { sender, carried, number: self.newest, since: Instant::now() };
-        let stream = open.lend(self.newest);
+        let number = self.newest.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut open = Open { sender, carried, number, since: Instant::now() };
+        let stream = open.lend(number);
         self.open.push(open);
         stream
     }

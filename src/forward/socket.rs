@@ -3,11 +3,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use super::limit::Slot;
 use super::overheard::{Ear, Overheard};
+use crate::held_up::HeldUp;
 
 /// A socket, with TLS or without.
 pub(super) type Socket<S> = Overheard<S, Place>;
@@ -25,16 +26,6 @@ pub(super) struct Heard(AtomicU64);
 
 impl Heard {
     pub(super) fn times(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
-/// Whether bytes that are to be sent wait here, since the other side took no more when it was tried last.
-#[derive(Debug, Default)]
-pub(super) struct HeldUp(AtomicBool);
-
-impl HeldUp {
-    pub(super) fn is_so(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
@@ -70,7 +61,7 @@ impl Ear for Place {
 
     fn written<T>(&mut self, outcome: &Poll<io::Result<T>>) {
         if let Some(held_up) = &self.held_up {
-            held_up.0.store(outcome.is_pending(), Ordering::Release);
+            held_up.wrote(outcome.is_pending());
         }
     }
 }

@@ -15,11 +15,11 @@ use rustls::client::ResolvesClientCert;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use rustls::{ProtocolVersion, SignatureScheme};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use self::advice::Own;
+use super::moving::Moving;
 use super::overheard::{Ear, Overheard};
 use super::upstream::{Protocol, UpstreamSettings};
 use crate::trust::TrustError;
@@ -62,7 +62,7 @@ impl Tls {
     pub(super) async fn connect(
         &self,
         name: ServerName<'static>,
-        tcp: TcpStream,
+        tcp: Moving,
     ) -> io::Result<Secured> {
         let stream = self.connector.connect(name, tcp).await?;
         Ok(self.secured(stream))
@@ -73,14 +73,14 @@ impl Tls {
         &self,
         protocol: &[u8],
         name: ServerName<'static>,
-        tcp: TcpStream,
+        tcp: Moving,
     ) -> io::Result<Secured> {
         let connector = self.connector.with_alpn(vec![protocol.to_vec()]);
         let stream = connector.connect(name, tcp).await?;
         Ok(self.secured(stream))
     }
 
-    fn secured(&self, stream: TlsStream<TcpStream>) -> Secured {
+    fn secured(&self, stream: TlsStream<Moving>) -> Secured {
         Secured { stream, ear: Unheard(Some(Arc::clone(&self.shown))) }
     }
 
@@ -108,7 +108,7 @@ impl Tls {
 }
 
 /// A stream to an upstream behind TLS.
-pub(super) type Secured = Overheard<TlsStream<TcpStream>, Unheard>;
+pub(super) type Secured = Overheard<TlsStream<Moving>, Unheard>;
 
 impl Secured {
     /// Whether HTTP/2 was agreed on.

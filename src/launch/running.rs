@@ -29,6 +29,7 @@ use crate::observe::endpoint_health::EndpointHealth;
 use crate::observe::sink::LogSink;
 use crate::observe::timestamp::Timestamp;
 use crate::snapshot::Snapshot;
+use crate::workers::Workers;
 
 /// How often [`Running::until_ready`] looks: keys on the same machine take a few of these.
 const READINESS_INTERVAL: Duration = Duration::from_millis(10);
@@ -47,14 +48,16 @@ pub struct Running {
     drain: Drain,
     /// What holds for all listeners, from the configuration in force.
     pub(super) server: Mutex<Server>,
-    /// Those that serve since the start.
+    /// As the file had it at the start.
     pub(super) workers: Option<usize>,
+    /// The threads that serve since then.
+    threads: Workers,
     pub(super) listeners: Mutex<Listeners>,
     pub(super) admin: AdminPort,
     /// What was passed in: a listener that comes back finds its socket there again.
     pub(super) sockets: Mutex<Sockets>,
     pub(super) told: Told,
-    /// Where everything that serves runs; a reload may be called from elsewhere.
+    /// Where all runs that belongs to no connection; a reload may be called from elsewhere.
     pub(super) runtime: Handle,
     /// Who waits for a reload.
     pub(super) asked: Asked,
@@ -75,7 +78,7 @@ pub struct Running {
 impl Running {
     /// Binds all sockets of what was `prepared`, and serves them.
     pub(super) fn start(prepared: Prepared, sink: LogSink) -> Result<Arc<Self>, StartError> {
-        let Prepared { origin, lasting, resolved, warnings, files, supervisor } = prepared;
+        let Prepared { origin, lasting, resolved, warnings, files, supervisor, workers } = prepared;
         let Resolved {
             snapshot,
             certificates,
@@ -108,7 +111,7 @@ impl Running {
 
         let drain = Drain::default();
         let (settings, metrics) = (server.accept.clone(), lasting.metrics.clone());
-        let accepting = accept::Server::new(settings, drain.clone(), metrics);
+        let accepting = accept::Server::new(settings, drain.clone(), metrics).at(workers.seats());
         let readiness = Arc::new(readiness(&gateway));
         let shown = Arc::new(admin::Shown {
             readiness: Arc::clone(&readiness),
@@ -133,6 +136,7 @@ impl Running {
             keepers,
             drain,
             workers: server.workers,
+            threads: workers,
             server: Mutex::new(server),
             listeners: Mutex::default(),
             admin: admin_port,
@@ -349,13 +353,14 @@ fn readiness(gateway: &Arc<Gateway>) -> Readiness {
     })
 }
 
-/// Says `every` so often that we live, from where requests are served: if nothing runs there any
-/// more, nothing is said.
+/// Says `every` so often that we live, after a word with each thread that serves: if nothing runs
+/// on one of them any more, nothing is said.
 async fn tell_alive(running: Weak<Running>, every: Duration) {
     let mut ticks = tokio::time::interval(every);
     loop {
         ticks.tick().await;
         let Some(running) = running.upgrade() else { return };
+        running.threads.all_run().await;
         running.told.alive();
     }
 }

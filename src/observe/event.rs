@@ -90,12 +90,13 @@ impl Event<'_> {
 
 /// How the fields of an event are written.
 trait Notation {
-    /// What stands for a value that there is not.
-    const NOTHING: &'static [u8];
     /// What is before and behind a value that has none but digits, letters, dots and colons.
     const QUOTE: &'static [u8];
 
     fn key(field: Field, out: &mut Vec<u8>);
+
+    /// The key and what stands for a value that there is not.
+    fn nothing(field: Field, out: &mut Vec<u8>);
 
     /// Anything at all.
     fn text(value: &str, out: &mut Vec<u8>);
@@ -107,13 +108,17 @@ trait Notation {
 struct Text;
 
 impl Notation for Text {
-    const NOTHING: &'static [u8] = b"-";
     const QUOTE: &'static [u8] = b"";
 
     fn key(field: Field, out: &mut Vec<u8>) {
         out.push(b' ');
         out.extend_from_slice(field.name().as_bytes());
         out.push(b'=');
+    }
+
+    fn nothing(field: Field, out: &mut Vec<u8>) {
+        Self::key(field, out);
+        out.push(b'-');
     }
 
     fn text(value: &str, out: &mut Vec<u8>) {
@@ -128,11 +133,14 @@ impl Notation for Text {
 struct Json;
 
 impl Notation for Json {
-    const NOTHING: &'static [u8] = b"null";
     const QUOTE: &'static [u8] = b"\"";
 
     fn key(field: Field, out: &mut Vec<u8>) {
         out.extend_from_slice(field.json_key().as_bytes());
+    }
+
+    fn nothing(field: Field, out: &mut Vec<u8>) {
+        out.extend_from_slice(field.json_null().as_bytes());
     }
 
     fn text(value: &str, out: &mut Vec<u8>) {
@@ -186,10 +194,12 @@ impl<N: Notation> Line<'_, N> {
         if !self.wanted.has(field) {
             return;
         }
-        N::key(field, self.out);
         match value {
-            Some(value) => push(self.out, value),
-            None => self.out.extend_from_slice(N::NOTHING),
+            Some(value) => {
+                N::key(field, self.out);
+                push(self.out, value);
+            }
+            None => N::nothing(field, self.out),
         }
     }
 }

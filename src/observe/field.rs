@@ -54,39 +54,56 @@ pub enum Field {
     BytesOut,
 }
 
-impl Field {
-    /// Its name, as a key of JSON behind another one.
-    pub(super) fn json_key(self) -> &'static str {
-        match self {
-            Self::Time => ",\"time\":",
-            Self::RequestId => ",\"request_id\":",
-            Self::TraceId => ",\"trace_id\":",
-            Self::ClientIp => ",\"client_ip\":",
-            Self::Method => ",\"method\":",
-            Self::Host => ",\"host\":",
-            Self::Path => ",\"path\":",
-            Self::Status => ",\"status\":",
-            Self::Code => ",\"code\":",
-            Self::Reason => ",\"reason\":",
-            Self::Route => ",\"route\":",
-            Self::Upstream => ",\"upstream\":",
-            Self::Endpoint => ",\"endpoint\":",
-            Self::User => ",\"user\":",
-            Self::ClientId => ",\"client_id\":",
-            Self::Tenant => ",\"tenant\":",
-            Self::TokenCache => ",\"token_cache\":",
-            Self::DurationMs => ",\"duration_ms\":",
-            Self::UpstreamMs => ",\"upstream_ms\":",
-            Self::ExchangeMs => ",\"exchange_ms\":",
-            Self::BytesIn => ",\"bytes_in\":",
-            Self::BytesOut => ",\"bytes_out\":",
-        }
-    }
+macro_rules! names {
+    ($($field:ident $name:literal,)*) => {
+        impl Field {
+            /// Its name.
+            pub(super) fn name(self) -> &'static str {
+                match self {
+                    $(Self::$field => $name,)*
+                }
+            }
 
-    /// Its name.
-    pub(super) fn name(self) -> &'static str {
-        self.json_key().trim_start_matches(",\"").trim_end_matches("\":")
-    }
+            /// Its name, as a key of JSON behind another one.
+            pub(super) fn json_key(self) -> &'static str {
+                match self {
+                    $(Self::$field => concat!(",\"", $name, "\":"),)*
+                }
+            }
+
+            /// The same, and what stands for a value that there is not.
+            pub(super) fn json_null(self) -> &'static str {
+                match self {
+                    $(Self::$field => concat!(",\"", $name, "\":null"),)*
+                }
+            }
+        }
+    };
+}
+
+names! {
+    Time "time",
+    RequestId "request_id",
+    TraceId "trace_id",
+    ClientIp "client_ip",
+    Method "method",
+    Host "host",
+    Path "path",
+    Status "status",
+    Code "code",
+    Reason "reason",
+    Route "route",
+    Upstream "upstream",
+    Endpoint "endpoint",
+    User "user",
+    ClientId "client_id",
+    Tenant "tenant",
+    TokenCache "token_cache",
+    DurationMs "duration_ms",
+    UpstreamMs "upstream_ms",
+    ExchangeMs "exchange_ms",
+    BytesIn "bytes_in",
+    BytesOut "bytes_out",
 }
 
 /// Some of the fields.

@@ -17,6 +17,7 @@ use obo_gateway::last_reload::{LastReload, ReloadOutcome};
 use obo_gateway::launch::{self, Origin, Prepared};
 use obo_gateway::observe::sink::{LogFormat, LogSink};
 use obo_gateway::observe::{Metrics, log};
+use obo_gateway::workers::Workers;
 use obo_gateway::written::Changes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc as steps, oneshot, watch};
@@ -384,23 +385,22 @@ fn live(
     stopped: oneshot::Receiver<()>,
     moved: Option<steps::Receiver<Step>>,
 ) -> Option<String> {
-    let mut runtime = match &moved {
-        Some(_) => tokio::runtime::Builder::new_current_thread(),
-        None => tokio::runtime::Builder::new_multi_thread(),
+    let Options { prepared, sink, dispatch } = options;
+    let on_start = {
+        let dispatch = dispatch.clone();
+        // The thread ends with the runtime, and its subscriber with it.
+        move || std::mem::forget(tracing::dispatcher::set_default(&dispatch))
     };
-    let runtime = runtime
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .start_paused(moved.is_some())
-        .worker_threads(2)
         .thread_name(name)
-        .on_thread_start({
-            let dispatch = options.dispatch.clone();
-            // The thread ends with the runtime, and its subscriber with it.
-            move || std::mem::forget(tracing::dispatcher::set_default(&dispatch))
-        })
+        .on_thread_start(on_start.clone())
         .enable_all()
         .build()
         .unwrap();
-    let Options { prepared, sink, dispatch } = options;
+    // Threads have their own time each.
+    let count = if moved.is_some() { 1 } else { prepared.resolved().server.workers.unwrap_or(2) };
+    let prepared = prepared.served_by(Workers::start(count, name, on_start).unwrap());
     let _logging = tracing::dispatcher::set_default(&dispatch);
     runtime.block_on(async {
         let running = match prepared.start(sink.clone()) {

@@ -27,6 +27,7 @@ use crate::accept::{Certified, CutOff, Tls};
 use crate::observe::Metrics;
 use crate::peer::Peer;
 use crate::trust::Roots;
+use crate::workers::Seats;
 
 const S: Duration = Duration::from_secs(1);
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -109,7 +110,7 @@ impl Caller {
         let verdict = Arc::<Verdict>::default();
         let reader = Reader::new(settings.max_header_bytes);
         let reading = Reading::Http1(reader, Arc::clone(&verdict));
-        let slot = Arc::<Slots>::default().take(&Metrics::default());
+        let slot = Arc::<Slots>::default().take(&Metrics::default(), Seats::default().take());
         let (watched_by, patience) = (Arc::clone(&activity), settings.body_idle_timeout);
         let watched = Watched::new(ours, Bytes::new(), watched_by, reading, patience, slot);
         let (held, bodies) = mpsc::channel(8);

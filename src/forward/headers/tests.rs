@@ -41,6 +41,9 @@ fn what_never_passes() {
         "x-ms-token-aad-access-token",
         "http2-settings",
         "expect",
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-user",
     ] {
         assert_eq!(
             cleaned(&[(name, "x"), ("accept", "*/*")]),
@@ -100,9 +103,11 @@ fn asserted(trusted: &[&str], peer: &str, fields: &[(&str, &str)]) -> Vec<(Strin
     let mut headers = map(fields);
     let request_id = HeaderValue::from_static("id");
     let authority = Some(HeaderValue::from_static("api.example.com:8443"));
+    let told = Told::by(&peer, &trusted, &headers);
+    clean_request(&mut headers, &Asserted::default());
     assert_caller(
         &mut headers,
-        Downstream { peer: &peer, trusted: &trusted, authority, request_id: &request_id },
+        Downstream { peer: &peer, told, authority, request_id: &request_id },
     );
     headers.remove(X_REQUEST_ID).unwrap();
     list(&headers)
@@ -152,6 +157,14 @@ fn a_trusted_proxy_is_appended_to() {
             ("x-forwarded-host".into(), "front".into()),
         ]
     );
+}
+
+#[test]
+fn a_callers_connection_does_not_take_away_what_a_trusted_proxy_told() {
+    let came = [("connection", "x-forwarded-for, forwarded"), ("x-forwarded-for", "1.2.3.4")];
+    let fields = asserted(&["10.0.0.0/8"], "10.0.0.1:5", &came);
+    assert_eq!(fields[0], ("x-forwarded-for".into(), "1.2.3.4, 10.0.0.1".into()));
+    assert_eq!(fields.len(), 4);
 }
 
 fn rules() -> HeaderRules {

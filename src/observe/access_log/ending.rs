@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use http::StatusCode;
+use memchr::memrchr;
 
 use super::byte_counter::ByteCounter;
 use super::observer::write_line;
@@ -145,13 +146,11 @@ impl AccessRecord {
     /// The host that the caller asked for, without what might be a password before it.
     pub(in crate::observe) fn host(&self) -> Option<Cow<'_, str>> {
         let host = match (self.uri.authority(), &self.host) {
-            (Some(authority), _) => Cow::Borrowed(authority.as_str()),
-            (None, Some(host)) => String::from_utf8_lossy(host.as_bytes()),
+            (Some(authority), _) => authority.as_str().as_bytes(),
+            (None, Some(host)) => host.as_bytes(),
             (None, None) => return None,
         };
-        Some(match host.rsplit_once('@') {
-            Some((_userinfo, behind)) => Cow::Owned(behind.to_owned()),
-            None => host,
-        })
+        let userinfo = memrchr(b'@', host).map_or(0, |at| at + 1);
+        Some(String::from_utf8_lossy(host.get(userinfo..).unwrap_or_default()))
     }
 }

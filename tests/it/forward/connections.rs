@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use http::Request;
 use http_body_util::BodyExt as _;
 
-use super::{event, open};
+use super::{all, event, file, open, up};
 use crate::support::client::full;
 use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
@@ -180,11 +180,17 @@ async fn a_caller_who_goes_away_gives_the_connection_back() {
     }
 }
 
+/// A gateway with so many workers.
+fn served_by(workers: usize, url: &str, keys: &str) -> Gateway {
+    Gateway::start(&file(&format!("workers: {workers}"), &[&up(url, keys)], &[&all("")]))
+}
+
 #[tokio::test]
 async fn http2_connections_are_as_many_as_their_streams_need() {
     for (most, streams, connections) in [(1, 4, 4), (2, 6, 3), (100, 50, 1)] {
         let upstream = ScriptedHttp2::start(most);
-        let gateway = Gateway::start(&open(&upstream.url(), "protocol: http2", ""));
+        // Two that are busy have connections of their own.
+        let gateway = served_by(1, &upstream.url(), "protocol: http2");
         let gate = Gate::new();
         upstream.act((0..streams).map(|_| Act::Held(gate.clone())));
         // All come at once, while nobody knows yet how many a connection takes.
@@ -201,6 +207,31 @@ async fn http2_connections_are_as_many_as_their_streams_need() {
         }
         assert_eq!(upstream.connections(), connections);
     }
+}
+
+#[tokio::test]
+async fn an_http2_connection_serves_all_workers_where_there_is_no_room_for_another() {
+    let upstream = ScriptedHttp2::start(100);
+    let gateway = served_by(4, &upstream.url(), "protocol: http2, max_connections: 1");
+    let gate = Gate::new();
+    upstream.act((0..8).map(|_| Act::Held(gate.clone())));
+    let calls: Vec<_> = (0..8).map(|_| call(&gateway, "/x")).collect();
+    gate.arrived(8).await;
+    assert_eq!(upstream.connections(), 1);
+    gate.open();
+    for call in calls {
+        assert_eq!(within("an answer", call).await.unwrap().0, 200);
+    }
+}
+
+#[tokio::test]
+async fn an_http2_connection_that_carries_nothing_serves_all_workers() {
+    let upstream = ScriptedHttp2::start(100);
+    let gateway = served_by(4, &upstream.url(), "protocol: http2");
+    for _ in 0..8 {
+        assert_eq!(gateway.client().await.get("/x").await.status, 200);
+    }
+    assert_eq!(upstream.connections(), 1);
 }
 
 #[tokio::test]

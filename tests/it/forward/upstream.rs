@@ -8,7 +8,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use super::{event, open, piece, pieces};
+use super::{all, event, file, open, piece, pieces, up};
 use crate::support::client::full;
 use crate::support::gateway::Gateway;
 use crate::support::raw::Raw;
@@ -243,7 +243,8 @@ async fn an_http2_connection_is_let_go_when_nobody_uses_it() {
     }));
     let url = format!("http://{}", upstream.address());
     let keys = "protocol: http2, timeouts: { idle: 100ms }";
-    let gateway = Gateway::start(&open(&url, keys, ""));
+    // Another would have a connection of its own while that one carries something.
+    let gateway = Gateway::start(&file("workers: 1", &[&up(&url, keys)], &[&all("")]));
     let mut client = gateway.client().await;
     for _ in 0..2 {
         assert_eq!(client.get("/x").await.status, 200);

@@ -5,6 +5,7 @@ mod drain;
 mod listeners;
 mod supervisor;
 mod watched_files;
+mod workers;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -251,13 +251,21 @@ impl TokenCache {
     }
 
     /// Drops the token under `key` if it still is `header`, because its upstream wants one with
-    /// more claims; whether another may be asked for now: that, too, is once in
-    /// [`limits::REFUSED_TOKEN_FLOOR`].
-    pub(super) fn replace(&self, key: &Key, header: &SecretHeader) -> bool {
+    /// more claims, and calls `ask` before; `None` if another may not be asked for now: that, too, is
+    /// once in [`limits::REFUSED_TOKEN_FLOOR`].
+    ///
+    /// One step to all others: who finds the token gone, or may not ask, finds what `ask` has begun.
+    pub(super) fn replace<T>(
+        &self,
+        key: &Key,
+        header: &SecretHeader,
+        ask: impl FnOnce() -> T,
+    ) -> Option<T> {
         let mut order = self.lock();
         if !order.refused.may_drop(key) {
-            return false;
+            return None;
         }
+        let asked = ask();
         let removed =
             self.tokens.remove_if(key, |_, entry| entry.header.expose() == header.expose());
         if let Some((_, entry)) = removed {
@@ -265,7 +273,7 @@ impl TokenCache {
         }
         // One that was not kept counts, too: each costs an exchange.
         order.refused.dropped(*key);
-        true
+        Some(asked)
     }
 
     /// Changes how many tokens are kept at most, and drops what is too many.

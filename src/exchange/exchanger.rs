@@ -39,6 +39,8 @@ use crate::rejection::Rejection;
 use crate::secret::SecretHeader;
 use crate::shared_store::{Audience, SharedStore, Waited};
 
+pub(super) use self::flying::Boarding;
+
 /// What exchanges share, over reloads: outbound tokens, exchanges under way, calls to
 /// providers, waits that those asked for.
 pub struct Exchanger {
@@ -145,22 +147,24 @@ impl Exchanger {
         }
     }
 
-    /// Drops `refused`, the token under `key`, and says whether a better one may be had by `flight`:
-    /// that is being asked for, or none was just now ([`limits::REFUSED_TOKEN_FLOOR`]).
+    /// Drops `refused`, the token under `key`, and takes a seat in `flight`, which gives a better one;
+    /// `None` if none may be asked for, as one was just now ([`limits::REFUSED_TOKEN_FLOOR`]).
     pub(super) fn make_way(
         self: &Arc<Self>,
         key: &Key,
         refused: &SecretHeader,
         flight: &Key,
-    ) -> bool {
+    ) -> Option<Boarding> {
+        if let Some(seat) = self.join(flight) {
+            return Some(seat);
+        }
         let end = self.end_of(key, refused);
-        let is_dropped = !self.flights.is_under_way(flight) && self.cache.replace(key, refused);
-        if is_dropped {
+        let boarded = self.cache.replace(key, refused, || self.board(*flight, *key));
+        if boarded.is_some() {
             self.erase(*key, Bar::of(refused), end);
         }
-        let may_fly = is_dropped || self.flights.is_under_way(flight);
         self.metrics.token_cache_entries(self.cache.len());
-        may_fly
+        boarded.or_else(|| self.join(flight))
     }
 
     /// The end of `header`, the token under `key`; of one that is not in memory any more it is not known.

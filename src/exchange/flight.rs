@@ -54,6 +54,11 @@ impl Flights {
         }
     }
 
+    /// A passenger's seat in the flight for `key`, if there is one.
+    pub(super) fn join(&self, key: &Key) -> Option<Passenger> {
+        self.under_way.get(key).map(|flight| Passenger(flight.clone()))
+    }
+
     /// Whether an exchange for `key` is under way.
     pub(super) fn is_under_way(&self, key: &Key) -> bool {
         self.under_way.contains_key(key)

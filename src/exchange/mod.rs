@@ -82,7 +82,7 @@ use crate::shared_store::Waited;
 
 use self::challenge::Claims;
 use self::client::Call;
-use self::exchanger::Obtained;
+use self::exchanger::{Boarding, Obtained};
 use self::plan::TokenRequest;
 use self::shared::Sought;
 use self::terms::Key;
@@ -215,7 +215,7 @@ async fn exchanged(
     let key = request.key();
     let obtained = match exchanger.at_hand(&key, request.subject_expires_at(), metrics, waited) {
         Some(at_hand) => at_hand,
-        None => obtain(exchanger, metrics, &request, (key, None), waited).await?,
+        None => obtain(exchanger, metrics, &request, None, waited).await?,
     };
     Ok(UpstreamCredential::token(upstream, key, Some(&request.terms), obtained))
 }
@@ -262,29 +262,39 @@ pub async fn answer_challenge(
     if let Some(header) = exchanger.cached_by(&flight, key, expires_at).filter(is_another) {
         return Ok(kept(header));
     }
-    if !exchanger.make_way(key, old, &flight) {
+    let Some(seat) = exchanger.make_way(key, old, &flight) else {
         // None may be asked for. One that came meanwhile may do, and costs the provider nothing.
         let other = exchanger.cached(key, expires_at).filter(is_another);
         return other
             .map(kept)
             .ok_or_else(|| refused.challenge_stands(claims, Unanswered::TooSoon));
-    }
-    obtain(exchanger, metrics, &request, (flight, Some(claims)), waited).await.map(bound)
+    };
+    let asked = Asked { flight, claims, seat };
+    obtain(exchanger, metrics, &request, Some(asked), waited).await.map(bound)
 }
 
-/// The token of `request`, by an exchange of the name `flight`, which is another than the token's
-/// where it asks for `claims`.
+/// An exchange that asks for claims, boarded already.
+struct Asked<'a> {
+    /// Its name, which is another than the token's.
+    flight: Key,
+    claims: &'a Claims,
+    seat: Boarding,
+}
+
+/// The token of `request`; where claims are `asked` for, by that exchange alone.
 async fn obtain(
     exchanger: &Arc<Exchanger>,
     metrics: &UpstreamMetrics,
     request: &TokenRequest<'_>,
-    (flight, claims): (Key, Option<&Claims>),
+    asked: Option<Asked<'_>>,
     waited: Waited,
 ) -> Result<Obtained, Rejection> {
     let began = Instant::now();
     let (key, expires_at) = (request.key(), request.subject_expires_at());
     let caller = request.subject.map(|caller| &**caller.identity());
     let tags = exchanger.tags(metrics.name(), caller);
+    let flight = asked.as_ref().map_or(key, |asked| asked.flight);
+    let claims = asked.as_ref().map(|asked| asked.claims);
     let sought = Sought { key, flight, inbound_expires_at: expires_at, tags, shared: Some(waited) };
     let call = || {
         let TokenRequest { client, terms, subject } = request;
@@ -301,11 +311,12 @@ async fn obtain(
         let exchanger = Arc::clone(exchanger);
         async move { call.make(exchanger.office()).await }
     };
-    let flown = if flight == key {
-        exchanger.obtain(sought, &request.terms.provider, call).await
-    } else {
-        let (cache, outcome) = exchanger.fly(sought, call).await;
-        (cache, outcome.map(|granted| granted.header))
+    let flown = match asked {
+        None => exchanger.obtain(sought, &request.terms.provider, call).await,
+        Some(asked) => {
+            let (cache, outcome) = exchanger.travel(asked.seat, sought, call).await;
+            (cache, outcome.map(|granted| granted.header))
+        }
     };
     Obtained::after(began, flown, metrics, waited)
 }

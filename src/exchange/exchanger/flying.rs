@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::super::barred::Bar;
 use super::super::cache::{Departure, Granted, Source};
 use super::super::failure::ExchangeError;
-use super::super::flight::{Outcome, Pilot, Seat};
+use super::super::flight::{Outcome, Passenger, Pilot, Seat};
 use super::super::negative::Era;
 use super::super::shared::Sought;
+use super::super::terms::Key;
 use super::Exchanger;
 use crate::observe::metrics::CacheResult;
 
@@ -17,6 +18,28 @@ use crate::observe::metrics::CacheResult;
 pub(super) struct Ticket {
     departure: Departure,
     era: Era,
+}
+
+/// The seats of one request in an exchange.
+pub(in crate::exchange) struct Boarding {
+    /// The duty to make it, for all that it is awaited as; none where another request makes it.
+    pilots: Vec<Pilot>,
+    passenger: Passenger,
+}
+
+#[cfg(test)]
+impl Ticket {
+    pub(super) fn departure(self) -> Departure {
+        self.departure
+    }
+}
+
+#[cfg(test)]
+impl Boarding {
+    /// Whether this request makes the exchange.
+    pub(super) fn is_pilot(&self) -> bool {
+        !self.pilots.is_empty()
+    }
 }
 
 impl Exchanger {
@@ -30,21 +53,14 @@ impl Exchanger {
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let Sought { key, flight, inbound_expires_at, tags: _, shared: _ } = sought;
-        if let Some(refusal) = self.refusals.recall(&flight) {
-            return (CacheResult::Miss, Err(Arc::new(refusal)));
-        }
-        let (result, passenger) = match self.flights.board(flight) {
-            Seat::Passenger(passenger) => (CacheResult::Coalesced, passenger),
+        self.travel(self.board(sought.flight, sought.key), sought, call).await
+    }
+
+    /// Takes the seats in the exchange called `flight`, which gives a token under `key`.
+    pub(super) fn board(&self, flight: Key, key: Key) -> Boarding {
+        match self.flights.board(flight) {
+            Seat::Passenger(passenger) => Boarding { pilots: Vec::new(), passenger },
             Seat::Pilot(pilot, passenger) => {
-                // A flight may have landed between our look into the cache and our boarding.
-                if let Some(header) = self.cached_by(&flight, &key, inbound_expires_at) {
-                    let asked_at = self.clock.now();
-                    let (life, refresh_in, source) = (None, None, Source::Provider);
-                    let granted = Granted { header, asked_at, life, refresh_in, source };
-                    pilot.land(Ok(granted.clone()));
-                    return (CacheResult::Hit, Ok(granted));
-                }
                 let mut pilots = vec![pilot];
                 // Who finds no token under `key` meanwhile waits for this one, which is better.
                 if flight != key
@@ -52,12 +68,38 @@ impl Exchanger {
                 {
                     pilots.push(beside);
                 }
-                let (exchanger, call) = (Arc::clone(self), call());
-                self.take_off(self.ticket(&sought), sought, pilots, async move {
-                    exchanger.through_store(sought, call).await
-                });
-                (CacheResult::Miss, passenger)
+                Boarding { pilots, passenger }
             }
+        }
+    }
+
+    /// A seat in the exchange called `flight`, if it is under way.
+    pub(super) fn join(&self, flight: &Key) -> Option<Boarding> {
+        let passenger = self.flights.join(flight)?;
+        Some(Boarding { pilots: Vec::new(), passenger })
+    }
+
+    /// The same as [`Self::fly`], for whoever has boarded.
+    pub(in crate::exchange) async fn travel<F>(
+        self: &Arc<Self>,
+        Boarding { pilots, passenger }: Boarding,
+        sought: Sought,
+        call: impl FnOnce() -> F,
+    ) -> (CacheResult, Outcome)
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let result = if pilots.is_empty() {
+            CacheResult::Coalesced
+        } else if let Some((result, outcome)) = self.known(&sought) {
+            land(pilots, &outcome);
+            return (result, outcome);
+        } else {
+            let (exchanger, call) = (Arc::clone(self), call());
+            self.take_off(self.ticket(&sought), sought, pilots, async move {
+                exchanger.through_store(sought, call).await
+            });
+            CacheResult::Miss
         };
         let outcome = passenger.outcome().await.and_then(|granted| {
             if granted.is_expired(self.clock.now()) {
@@ -72,6 +114,19 @@ impl Exchanger {
         let is_shared = outcome.as_ref().is_ok_and(|granted| granted.source == Source::Replica);
         let is_hit = result == CacheResult::Miss && is_shared;
         (if is_hit { CacheResult::SharedHit } else { result }, outcome)
+    }
+
+    /// What the exchange came to that is `sought`, if that is known: it was refused a while ago, or it
+    /// landed between our look into the cache and our boarding.
+    fn known(&self, sought: &Sought) -> Option<(CacheResult, Outcome)> {
+        let Sought { key, flight, inbound_expires_at, tags: _, shared: _ } = sought;
+        if let Some(refusal) = self.refusals.recall(flight) {
+            return Some((CacheResult::Miss, Err(Arc::new(refusal))));
+        }
+        let header = self.cached_by(flight, key, *inbound_expires_at)?;
+        let (life, refresh_in, source) = (None, None, Source::Provider);
+        let asked_at = self.clock.now();
+        Some((CacheResult::Hit, Ok(Granted { header, asked_at, life, refresh_in, source })))
     }
 
     /// For the exchange of the token that is `sought`, which begins now.
@@ -93,9 +148,7 @@ impl Exchanger {
             let outcome = call.await;
             exchanger.keep(ticket, &sought, &outcome);
             // After the cache has it: who does not find the flight finds the token.
-            for pilot in pilots {
-                pilot.land(outcome.clone());
-            }
+            land(pilots, &outcome);
         });
     }
 
@@ -119,5 +172,12 @@ impl Exchanger {
             }
         }
         self.metrics.token_cache_entries(self.cache.len());
+    }
+}
+
+/// Ends the flights of `pilots` with `outcome`.
+fn land(pilots: Vec<Pilot>, outcome: &Outcome) {
+    for pilot in pilots {
+        pilot.land(outcome.clone());
     }
 }

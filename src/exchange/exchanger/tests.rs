@@ -1,5 +1,6 @@
 //! Single flight and cache together: counted calls, cancellations, faults, random clocks.
 
+mod challenged;
 mod resilience;
 
 use std::collections::HashMap;

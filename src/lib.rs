@@ -9,6 +9,7 @@ pub mod secret;
 pub mod clock;
 pub mod peer;
 pub mod idle_timer;
+pub mod giving_way;
 pub mod held_up;
 pub mod regular_file;
 pub mod trust;

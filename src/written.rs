@@ -4,8 +4,9 @@
 //! Nothing of a request depends on it, and how YAML is read is not known here.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, btree_map};
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::{Arc, LazyLock};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -32,43 +33,44 @@ pub struct Entry {
     /// Where.
     pub section: Section,
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// Equal for entries that say the same. Good enough to tell people, and for nothing else.
     pub digest: u64,
 }
 
+/// Makes JSON of what was read.
+type Show = Box<dyn FnOnce() -> Vec<u8> + Send>;
+
 /// The content of a routes file.
-#[derive(Clone, Debug, Default)]
 pub struct Written {
     /// JSON: few ask for it, and its text is a tenth of its values.
-    redacted: Vec<u8>,
-    entries: BTreeMap<(Section, String), u64>,
+    redacted: LazyLock<Vec<u8>, Show>,
+    /// By section and name, of which there are no two alike.
+    entries: Vec<Entry>,
 }
 
 impl Written {
-    /// Of `entries`; `redacted` is all of it without secrets, as JSON.
-    pub fn new(redacted: Vec<u8>, entries: impl IntoIterator<Item = Entry>) -> Self {
-        let mut by_name = BTreeMap::new();
-        for Entry { section, name, digest } in entries {
-            match by_name.entry((section, name)) {
-                btree_map::Entry::Vacant(free) => {
-                    free.insert(digest);
-                }
-                // Two listeners on any free port have the same address.
-                btree_map::Entry::Occupied(taken) => {
-                    let name = taken.key().1.clone();
-                    let mut numbered = (2..).map(|number| (section, format!("{name} ({number})")));
-                    let free = numbered.find(|key| !by_name.contains_key(key));
-                    by_name.extend(free.map(|key| (key, digest)));
-                }
-            }
-        }
-        Self { redacted, entries: by_name }
+    /// Of `entries`; `show` makes JSON of all of it without secrets.
+    pub fn new(
+        show: impl FnOnce() -> Vec<u8> + Send + 'static,
+        entries: impl IntoIterator<Item = Entry>,
+    ) -> Self {
+        let show: Show = Box::new(show);
+        let mut entries: Vec<Entry> = entries.into_iter().collect();
+        entries.sort_by(Entry::by_name);
+        number_repeated(&mut entries);
+        Self { redacted: LazyLock::new(show), entries }
     }
 
     /// The file as JSON: values as they were written, secrets and what came from outside not shown.
     pub fn redacted(&self) -> Value {
         serde_json::from_slice(&self.redacted).unwrap_or_default()
+    }
+
+    /// Makes what is shown now, for nobody to wait for it later, and lets go of what it is made of.
+    /// That takes long for a large file: a configuration is in force before, and none who serves does it.
+    pub fn settle(&self) {
+        LazyLock::force(&self.redacted);
     }
 
     /// What is different from `before`.
@@ -82,21 +84,52 @@ impl Written {
                 (None, None) => return changes,
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
-                (Some((old, _)), Some((new, _))) => old.cmp(new),
+                (Some(old), Some(new)) => old.by_name(new),
             };
             let old = if order.is_le() { olds.next() } else { None };
             let new = if order.is_ge() { news.next() } else { None };
             let (names, name) = match (old, new) {
-                (Some(((section, name), _)), None) => (&mut changes.of(*section).removed, name),
-                (None, Some(((section, name), _))) => (&mut changes.of(*section).added, name),
-                (Some((_, old)), Some(((section, name), new))) if old != new => {
-                    (&mut changes.of(*section).changed, name)
+                (Some(old), None) => (&mut changes.of(old.section).removed, &old.name),
+                (None, Some(new)) => (&mut changes.of(new.section).added, &new.name),
+                (Some(old), Some(new)) if old.digest != new.digest => {
+                    (&mut changes.of(new.section).changed, &new.name)
                 }
                 (Some(_), Some(_)) | (None, None) => continue,
             };
-            names.push(name.clone());
+            names.push(name.as_ref().to_owned());
         }
     }
+}
+
+impl fmt::Debug for Written {
+    // What it is made of has the file's secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Written").field("entries", &self.entries.len()).finish_non_exhaustive()
+    }
+}
+
+impl Entry {
+    fn by_name(&self, other: &Self) -> Ordering {
+        (self.section, &self.name).cmp(&(other.section, &other.name))
+    }
+}
+
+/// Gives a number to each of the sorted `entries` whose name another before it has: two listeners
+/// on any free port have the same address.
+fn number_repeated(entries: &mut Vec<Entry>) {
+    let is_repeated = |two: &[Entry]| matches!(two, [one, other] if one.by_name(other).is_eq());
+    if !entries.windows(2).any(is_repeated) {
+        return;
+    }
+    let mut known: BTreeSet<(Section, Arc<str>)> = BTreeSet::new();
+    for Entry { section, name, .. } in &mut *entries {
+        if !known.insert((*section, Arc::clone(name))) {
+            let numbered = (2..).map(|number| Arc::from(format!("{name} ({number})")));
+            let free = { numbered }.find(|numbered| known.insert((*section, Arc::clone(numbered))));
+            name.clone_from(&free.unwrap_or_default());
+        }
+    }
+    entries.sort_by(Entry::by_name);
 }
 
 /// What a reload changed, by the names of the file, sorted.
@@ -193,10 +226,10 @@ mod tests {
     fn written(entries: &[(Section, &str, u64)]) -> Written {
         let entry = |(section, name, digest): &(Section, &str, u64)| Entry {
             section: *section,
-            name: (*name).to_owned(),
+            name: Arc::from(*name),
             digest: *digest,
         };
-        Written::new(Vec::new(), entries.iter().map(entry))
+        Written::new(Vec::new, entries.iter().map(entry))
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! What serde walks through: the entries of a mapping, the elements of a list, the text of a
 //! key, the parts of a value with its place.
 
-use std::sync::Arc;
-
-use serde::de::value::{SeqDeserializer, StrDeserializer};
+use serde::de::value::{StrDeserializer, U128Deserializer};
 use serde::de::{DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::failure::Failure;
+use super::problem::Place;
 use super::reader::Reader;
-use super::spanned::{BESIDE, PLACE_NUMBERS, SPANNED, place_numbers};
+use super::spanned::{BESIDE, SPANNED, place_number};
 use super::tree::{Entry, Key, Node};
 
 /// A key's text, with its place where asked for.
@@ -29,8 +28,7 @@ impl<'de> Deserializer<'de> for KeyReader<'de> {
         visitor: V,
     ) -> Result<V::Value, Failure> {
         if name == SPANNED {
-            let numbers = place_numbers(self.0.place, None, false);
-            visitor.visit_seq(Placed { numbers: Some(numbers), value: Some(self) })
+            visitor.visit_seq(Placed::new(self.0.place, None, false, self))
         } else {
             visitor.visit_newtype_struct(self)
         }
@@ -42,10 +40,18 @@ impl<'de> Deserializer<'de> for KeyReader<'de> {
     }
 }
 
-/// The parts of a `Spanned`: its numbers, then its value.
+/// The parts of a `Spanned`: its place, that of its key, then its value.
 pub(super) struct Placed<R> {
-    pub(super) numbers: Option<[u32; PLACE_NUMBERS]>,
-    pub(super) value: Option<R>,
+    places: std::array::IntoIter<u128, 2>,
+    value: Option<R>,
+}
+
+impl<R> Placed<R> {
+    /// `value` with its place and that of its key, where it has one.
+    pub(super) fn new(place: Place, key: Option<Place>, from_outside: bool, value: R) -> Self {
+        let key = place_number(key.unwrap_or_default(), false);
+        Self { places: [place_number(place, from_outside), key].into_iter(), value: Some(value) }
+    }
 }
 
 impl<'n, R: Deserializer<'n, Error = Failure>> SeqAccess<'n> for Placed<R> {
@@ -55,9 +61,9 @@ impl<'n, R: Deserializer<'n, Error = Failure>> SeqAccess<'n> for Placed<R> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Failure> {
-        if let Some(numbers) = self.numbers.take() {
-            let numbers = SeqDeserializer::<_, Failure>::new(numbers.into_iter());
-            return seed.deserialize(numbers).map(Some);
+        if let Some(place) = self.places.next() {
+            let place: U128Deserializer<Failure> = place.into_deserializer();
+            return seed.deserialize(place).map(Some);
         }
         self.value.take().map(|value| seed.deserialize(value)).transpose()
     }
@@ -68,12 +74,12 @@ pub(super) struct Elements<'n> {
     of: Reader<'n>,
     /// Whether the reader is the one element itself.
     is_one: bool,
-    rest: std::slice::Iter<'n, Arc<Node>>,
+    rest: std::slice::Iter<'n, Node>,
 }
 
 impl<'n> Elements<'n> {
     /// Those of the `list` that `reader` reads.
-    pub(super) fn of(reader: Reader<'n>, list: &'n [Arc<Node>]) -> Self {
+    pub(super) fn of(reader: Reader<'n>, list: &'n [Node]) -> Self {
         Self { of: reader, is_one: false, rest: list.iter() }
     }
 
@@ -99,6 +105,7 @@ impl<'n> SeqAccess<'n> for Elements<'n> {
     ) -> Result<Option<S::Value>, Failure> {
         while let Some(reader) = self.next() {
             if !reader.pass.skips(reader.node) {
+                reader.pass.give_way();
                 return seed.deserialize(reader).map(Some).map_err(|failure| reader.say(failure));
             }
         }

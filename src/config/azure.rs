@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::problem::{Place, Problem, Problems};
 use super::source::Environment;
-use super::tree::{Entry, Key, Node, Scalar, Tree, Value};
+use super::tree::{Entry, Held, Key, Node, Scalar, Tree, Value};
 
 /// The struct whose keys they are, and the keys, which a file may therefore lack.
 pub(super) const STRUCT: &str = "Entra";
@@ -32,29 +32,30 @@ const CLOUDS: [(&str, &str); 4] = [
 
 /// `tree` with what was left out.
 pub(super) fn fill_in(tree: Tree, environment: &Environment, problems: &mut Problems) -> Tree {
-    let Tree { root, files } = tree;
+    let Tree { mut root, files } = tree;
     // Numbers from the end: the tree's own come from the beginning.
-    let mut filler = Filler { environment, problems, next_id: usize::MAX };
-    let root = with_entries(&root, |section| {
-        (&*section.key.text == "providers").then(|| {
-            with_entries(&section.value, |name| filler.provider(name.key.place, &name.value))
-        })
-    });
+    let mut filler = Filler { environment, problems, next_id: u32::MAX };
+    let sections = entries_mut(&mut root).into_iter().flatten();
+    for section in sections.filter(|it| &*it.key.text == "providers") {
+        for Entry { key, value } in entries_mut(&mut section.value).into_iter().flatten() {
+            filler.provider(key.place, value);
+        }
+    }
     Tree { root, files }
 }
 
 struct Filler<'a> {
     environment: &'a Environment,
     problems: &'a mut Problems,
-    next_id: usize,
+    next_id: u32,
 }
 
 impl Filler<'_> {
     /// The provider `node`, whose name stands at `place`.
-    fn provider(&mut self, place: Place, node: &Arc<Node>) -> Option<Arc<Node>> {
-        let Value::Mapping(written) = &node.value else { return None };
+    fn provider(&mut self, place: Place, node: &mut Node) {
+        let Value::Mapping(written) = node.value() else { return };
         if scalar(written, "type") != Some("entra") {
-            return None;
+            return;
         }
         let mut added = Vec::new();
         for (key, variable) in [("tenant", "AZURE_TENANT_ID"), ("client_id", "AZURE_CLIENT_ID")] {
@@ -80,11 +81,9 @@ impl Filler<'_> {
                 None => self.entry("authority", host, place),
             }));
         }
-        if added.is_empty() {
-            return None;
+        if let (false, Some(entries)) = (added.is_empty(), entries_mut(node)) {
+            entries.append(&mut added);
         }
-        let entries = written.iter().map(shared).chain(added).collect();
-        Some(Arc::new(like(node, Value::Mapping(entries))))
     }
 
     fn variable(&mut self, name: &str, place: Place) -> Option<String> {
@@ -99,10 +98,10 @@ impl Filler<'_> {
         Entry { key: key(name, place), value: self.node(Value::Scalar(scalar), place) }
     }
 
-    fn node(&mut self, value: Value, place: Place) -> Arc<Node> {
+    fn node(&mut self, value: Value, place: Place) -> Node {
         let id = self.next_id;
         self.next_id -= 1;
-        Arc::new(Node { id, place, value, end: (place.line, place.column), weight: 1 })
+        Node { id, weight: 1, place, end: (place.line, place.column), held: Held::Own(value) }
     }
 }
 
@@ -115,7 +114,7 @@ fn has(entries: &[Entry], key: &str) -> bool {
 }
 
 fn value<'e>(entries: &'e [Entry], key: &str) -> Option<&'e Value> {
-    entries.iter().find(|entry| &*entry.key.text == key).map(|entry| &entry.value.value)
+    entries.iter().find(|entry| &*entry.key.text == key).map(|entry| entry.value.value())
 }
 
 fn scalar<'e>(entries: &'e [Entry], key: &str) -> Option<&'e str> {
@@ -140,28 +139,15 @@ fn cloud(url: &str) -> Option<&'static str> {
     CLOUDS.iter().find(|(known, _)| *known == host).map(|(_, cloud)| *cloud)
 }
 
-/// The same entry; its value is shared.
-fn shared(entry: &Entry) -> Entry {
-    let key = Key { text: Arc::clone(&entry.key.text), place: entry.key.place };
-    Entry { key, value: Arc::clone(&entry.value) }
-}
-
-/// `node` with another value in its place.
-fn like(node: &Node, value: Value) -> Node {
-    Node { id: node.id, place: node.place, value, end: node.end, weight: node.weight }
-}
-
-/// The mapping `node` with those values replaced for which `replace` has another.
-fn with_entries(
-    node: &Arc<Node>,
-    mut replace: impl FnMut(&Entry) -> Option<Arc<Node>>,
-) -> Arc<Node> {
-    let Value::Mapping(entries) = &node.value else { return Arc::clone(node) };
-    let entries = entries.iter().map(|entry| match replace(entry) {
-        Some(value) => Entry { value, ..shared(entry) },
-        None => shared(entry),
-    });
-    Arc::new(like(node, Value::Mapping(entries.collect())))
+/// The entries of a mapping, which aliases of it do not have from now on.
+fn entries_mut(node: &mut Node) -> Option<&mut Vec<Entry>> {
+    if let Held::Shared(value) = &node.held {
+        node.held = Held::Own(Value::clone(value));
+    }
+    match &mut node.held {
+        Held::Own(Value::Mapping(entries)) => Some(entries),
+        Held::Own(Value::Scalar(_) | Value::List(_) | Value::Broken) | Held::Shared(_) => None,
+    }
 }
 
 #[cfg(test)]

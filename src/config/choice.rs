@@ -36,7 +36,7 @@ impl<'n> Choice<'n> {
         reader: Reader<'n>,
         variants: &'static [&'static str],
     ) -> Result<Self, Failure> {
-        if !matches!(reader.node.value, Value::Mapping(_)) {
+        if !matches!(reader.node.value(), Value::Mapping(_)) {
             return Err(Failure::Form(format!("{ONE_KEY}{}", list(variants))));
         }
         let is_known = |key: &str| variants.contains(&key);
@@ -61,7 +61,7 @@ impl<'n> Choice<'n> {
         reader: Reader<'n>,
         variants: &'static [&'static str],
     ) -> Result<Self, Failure> {
-        if !matches!(reader.node.value, Value::Mapping(_)) {
+        if !matches!(reader.node.value(), Value::Mapping(_)) {
             return Err(Failure::Form(A_MAPPING.to_owned()));
         }
         let Some(entry) = reader.entries().iter().find(|entry| &*entry.key.text == tag) else {
@@ -71,7 +71,7 @@ impl<'n> Choice<'n> {
             return Err(reader.leave_out_quietly());
         };
         let content = Reader { tag: Some(tag), ..reader };
-        match &entry.value.value {
+        match entry.value.value() {
             Value::Scalar(word) if variants.contains(&word.text.as_str()) => {
                 Ok(Self { variant: &word.text, content })
             }

@@ -70,7 +70,8 @@ impl Reader<'_> {
     fn has(self, key: &str) -> bool {
         let asked = |rule: &Rule| matches!(rule.needs, Needs::Key(needed) if needed == key);
         self.entries().iter().any(|entry| &*entry.key.text == key)
-            || self.pass.rules.iter().any(asked) && self.pass.blames(self.node)
+            || self.pass.rules.values().flatten().any(|rule| asked(rule))
+                && self.pass.blames(self.node)
     }
 
     pub(super) fn missing(self, key: &str, hint: &str) -> Problem {
@@ -85,7 +86,7 @@ impl Reader<'_> {
             own => own,
         };
         let label = self.label();
-        let (found, hint) = match &self.node.value {
+        let (found, hint) = match self.node.value() {
             Value::Scalar(scalar) if scalar.is_null => {
                 let message = format!("{label} has no value");
                 let hint = format!("give it {expected}, or remove the key");
@@ -116,7 +117,7 @@ impl Reader<'_> {
             _ => format!("; keys here: {}{more}", named.join(", ")),
         };
         let name = self.key.or(self.list).map_or("key", |key| &*key.text);
-        match (expected, &self.node.value) {
+        match (expected, self.node.value()) {
             (A_MAPPING, _) if self.key.is_none() && self.list.is_none() => {
                 format!(
                     "begin with `routes:` at the left margin; `obo-gateway demo` shows a file that works{known}"

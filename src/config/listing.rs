@@ -4,7 +4,7 @@
 //! line and in every message; a value that came from the environment or another file is named
 //! by its `${…}`, never shown.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::problem::{Place, Problem};
 use crate::secret::Secret;
@@ -32,8 +32,8 @@ pub struct Listing {
 /// A text by lines: all of a large file, kept for the few lines that problems are in.
 struct Lines {
     text: String,
-    /// Where each begins and ends, without its break.
-    ranges: Vec<std::ops::Range<usize>>,
+    /// Where each begins and ends, without its break; found once somebody asks.
+    ranges: OnceLock<Vec<std::ops::Range<usize>>>,
 }
 
 /// From a line and column up to, not including, another; both from 1.
@@ -60,19 +60,25 @@ pub(super) struct Excerpt {
 
 impl Lines {
     fn of(text: String) -> Self {
-        let mut begin = 0;
-        let mut ranges = Vec::new();
-        for line in text.split('\n') {
-            let end = begin + line.len();
-            ranges.push(begin..end);
-            begin = end + 1;
-        }
-        Self { text, ranges }
+        Self { text, ranges: OnceLock::new() }
     }
 
     /// The line of this `number`, from 1.
     fn get(&self, number: usize) -> Option<&str> {
-        self.text.get(self.ranges.get(number.checked_sub(1)?)?.clone())
+        self.text.get(self.ranges().get(number.checked_sub(1)?)?.clone())
+    }
+
+    fn ranges(&self) -> &[std::ops::Range<usize>] {
+        self.ranges.get_or_init(|| {
+            let mut begin = 0;
+            let lines = self.text.split('\n').map(|line| {
+                let end = begin + line.len();
+                let range = begin..end;
+                begin = end + 1;
+                range
+            });
+            lines.collect()
+        })
     }
 }
 

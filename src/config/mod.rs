@@ -193,13 +193,13 @@ pub fn read(text: &str, name: &str, environment: &Environment) -> Reading {
         };
     };
     Reading {
-        written: written::Draft::of(&tree.root, problems.listing()),
         file: reader::read(&tree.root, file::RULES, &mut problems),
-        problems,
         provider_names: tree.names_under("providers"),
         upstream_names: tree.names_under("upstreams"),
         names_shared_cache: tree.names_under("cache").iter().any(|name| name == "redis"),
         files_read: tree.files,
+        written: written::Draft::of(tree.root, problems.listing()),
+        problems,
     }
 }
 

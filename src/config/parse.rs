@@ -17,13 +17,17 @@ use super::hidden::{self, Path};
 use super::problem::{Place, Problem, Problems};
 use super::source::{self, Environment};
 use super::syntax::{self, number};
-use super::tree::{Entry, Key, Node, Scalar, Tree, Value};
+use super::tree::{Entry, Held, Key, Node, Scalar, Tree, Value};
+use crate::giving_way::Turn;
 
 /// Deepest nesting; the deepest key of the contract is 8 levels down.
 const MAX_DEPTH: usize = 32;
 
 /// Most nodes, those that aliases repeat counted each time: 20,000 routes of 50 nodes.
-const MAX_NODES: usize = 1_000_000;
+const MAX_NODES: u32 = 1_000_000;
+
+/// Nodes that are read in a few microseconds.
+const NODES_OF_A_STEP: u32 = 8;
 
 /// Parses `text`, or says what is wrong with it; `None` if there is no tree at all.
 pub(super) fn parse(
@@ -45,7 +49,10 @@ pub(super) fn parse(
         path: Path::default(),
         words: HashSet::default(),
         anchors: HashMap::new(),
+        elements: Vec::new(),
+        entries: Vec::new(),
         nodes: 0,
+        turn: Turn::begin(),
         files: Vec::new(),
     };
     match builder.document() {
@@ -78,7 +85,7 @@ struct Stop(Problem);
 struct Content {
     entries: Vec<Entry>,
     end: (u32, u32),
-    weight: usize,
+    weight: u32,
 }
 
 /// Most keys of a mapping that are looked through; among more of them one is looked up.
@@ -110,8 +117,13 @@ struct Builder<'t> {
     path: Path,
     /// The keys met so far: a large file has the same few again and again.
     words: HashSet<Arc<str>, RandomState>,
-    anchors: HashMap<usize, Arc<Node>>,
-    nodes: usize,
+    anchors: HashMap<usize, Node>,
+    /// What was read of the lists, and of the mappings, that have not ended: so each of them is as
+    /// large as what it holds.
+    elements: Vec<Node>,
+    entries: Vec<Entry>,
+    nodes: u32,
+    turn: Turn,
     files: Vec<PathBuf>,
 }
 
@@ -125,7 +137,7 @@ impl<'t> Builder<'t> {
     }
 
     #[allow(clippy::wildcard_enum_match_arm, reason = "the parser's enum may grow")]
-    fn document(&mut self) -> Result<Option<Arc<Node>>, Stop> {
+    fn document(&mut self) -> Result<Option<Node>, Stop> {
         let mut root = None;
         loop {
             let (event, span) = self.next()?;
@@ -142,7 +154,7 @@ impl<'t> Builder<'t> {
                 event => root = Some(self.node(event, &span, 0)?),
             }
         }
-        if root.as_deref().is_none_or(Node::is_null) {
+        if root.as_ref().is_none_or(Node::is_null) {
             self.problems.push(Problem::error(BEGINNING, "the routes file is empty").hint(
                 "a routes file needs `routes` at least; `obo-gateway demo` shows one that works",
             ));
@@ -151,7 +163,7 @@ impl<'t> Builder<'t> {
         Ok(root)
     }
 
-    fn node(&mut self, event: Event<'t>, span: &Span, depth: usize) -> Result<Arc<Node>, Stop> {
+    fn node(&mut self, event: Event<'t>, span: &Span, depth: usize) -> Result<Node, Stop> {
         let in_brackets = matches!(
             event,
             Event::SequenceStart(StructureStyle::Flow, ..)
@@ -165,7 +177,7 @@ impl<'t> Builder<'t> {
     }
 
     #[allow(clippy::wildcard_enum_match_arm, reason = "the parser's enum may grow")]
-    fn node_of(&mut self, event: Event<'t>, span: &Span, depth: usize) -> Result<Arc<Node>, Stop> {
+    fn node_of(&mut self, event: Event<'t>, span: &Span, depth: usize) -> Result<Node, Stop> {
         if depth > MAX_DEPTH {
             return Err(Stop(
                 Problem::error(
@@ -187,16 +199,17 @@ impl<'t> Builder<'t> {
             }
             Event::SequenceStart(_, anchor, tag) => {
                 let broken = tag.map(|tag| self.foreign_tag(&tag, span));
-                let (mut list, mut weight) = (Vec::new(), 1);
+                let (begin, mut weight) = (self.elements.len(), 1);
                 let until = loop {
                     let (event, span) = self.next()?;
-                    if event == Event::SequenceEnd {
+                    if matches!(event, Event::SequenceEnd) {
                         break end(&span);
                     }
                     let element = self.node(event, &span, depth + 1)?;
                     weight = self.heavier(weight, &element, start(&span))?;
-                    list.push(element);
+                    self.elements.push(element);
                 };
+                let list = self.elements.drain(begin..).collect();
                 self.done(anchor, span, until, broken.unwrap_or(Value::List(list)), weight)
             }
             Event::MappingStart(_, anchor, tag) => {
@@ -212,11 +225,12 @@ impl<'t> Builder<'t> {
     }
 
     fn entries(&mut self, depth: usize) -> Result<Content, Stop> {
-        let (mut entries, mut weight) = (Vec::<Entry>::new(), 1);
+        let (begin, mut weight) = (self.entries.len(), 1);
         let mut first_places = FirstPlaces::default();
         loop {
             let (event, span) = self.next()?;
-            if event == Event::MappingEnd {
+            if matches!(event, Event::MappingEnd) {
+                let entries = self.entries.drain(begin..).collect();
                 return Ok(Content { entries, end: end(&span), weight });
             }
             let key = self.key(event, &span, depth)?;
@@ -229,14 +243,15 @@ impl<'t> Builder<'t> {
             self.path.pop();
             let (value, Some(key)) = (value?, key) else { continue };
             weight = self.heavier(weight, &value, start(&span))?;
-            if let Some(first) = first_places.of(&key, &entries) {
+            let entries = self.entries.get(begin..).unwrap_or_default();
+            if let Some(first) = first_places.of(&key, entries) {
                 self.problems.push(
                     Problem::error(key.place, format!("key `{}` is given twice", key.text))
                         .related(first, "first given here")
                         .hint("keep one of the two"),
                 );
             } else {
-                entries.push(Entry { key, value });
+                self.entries.push(Entry { key, value });
             }
         }
     }
@@ -255,10 +270,14 @@ impl<'t> Builder<'t> {
                     )
                 } else if plain && is_null(&text) {
                     ("a key without a name", "write `key: value`")
+                } else if let Some(known) = self.words.get(&*text) {
+                    return Ok(Some(Key { text: Arc::clone(known), place }));
                 } else if text.contains("${") {
                     ("`${…}` is replaced in values, not in keys", "write the key itself")
                 } else {
-                    return Ok(Some(Key { text: self.word(&text), place }));
+                    let text: Arc<str> = Arc::from(text);
+                    self.words.insert(Arc::clone(&text));
+                    return Ok(Some(Key { text, place }));
                 };
                 self.problems.push(Problem::error(place, message).hint(hint));
             }
@@ -270,16 +289,6 @@ impl<'t> Builder<'t> {
             }
         }
         Ok(None)
-    }
-
-    /// `text`, shared with the keys before it.
-    fn word(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.words.get(text) {
-            return Arc::clone(known);
-        }
-        let word = Arc::from(text);
-        self.words.insert(Arc::clone(&word));
-        word
     }
 
     fn scalar(&mut self, text: &str, is_plain: bool, span: &Span) -> Value {
@@ -300,7 +309,9 @@ impl<'t> Builder<'t> {
                 }
                 let is_plain = is_plain && !filled.from_outside;
                 let is_null = is_plain && is_null(text);
-                self.files.extend(filled.files);
+                if !filled.files.is_empty() {
+                    self.files.extend(filled.files);
+                }
                 let (text, from_outside) = (filled.text, filled.from_outside);
                 Value::Scalar(Scalar { text, from_outside, is_plain, is_null })
             }
@@ -329,15 +340,15 @@ impl<'t> Builder<'t> {
         }
     }
 
-    fn alias(&mut self, anchor: usize, span: &Span) -> Result<Arc<Node>, Stop> {
-        let Some(node) = self.anchors.get(&anchor).map(Arc::clone) else {
+    fn alias(&mut self, anchor: usize, span: &Span) -> Result<Node, Stop> {
+        let Some(node) = self.anchors.get(&anchor).cloned() else {
             self.problems.push(
                 Problem::error(place(span), "an alias inside of what it refers to")
                     .hint("move the anchor (`&name`) to a value that is complete above"),
             );
             return self.done(0, span, end(span), Value::Broken, 1);
         };
-        if let (true, Value::Scalar(scalar)) = (self.path.is_secret(), &node.value) {
+        if let (true, Value::Scalar(scalar)) = (self.path.is_secret(), node.value()) {
             let listing = self.problems.listing_mut();
             listing.hide((node.place.line, node.place.column), node.end);
             listing.keep_secret(&scalar.text);
@@ -353,7 +364,7 @@ impl<'t> Builder<'t> {
     }
 
     /// The weight of a collection with `element` in it too.
-    fn heavier(&self, weight: usize, element: &Node, place: Place) -> Result<usize, Stop> {
+    fn heavier(&self, weight: u32, element: &Node, place: Place) -> Result<u32, Stop> {
         let weight = weight.saturating_add(element.weight);
         if weight.max(self.nodes) > MAX_NODES {
             let message = format!("the file has more than {MAX_NODES} values, aliases counted");
@@ -368,9 +379,12 @@ impl<'t> Builder<'t> {
         span: &Span,
         end: (u32, u32),
         value: Value,
-        weight: usize,
-    ) -> Result<Arc<Node>, Stop> {
+        weight: u32,
+    ) -> Result<Node, Stop> {
         self.nodes += 1;
+        if self.nodes.is_multiple_of(NODES_OF_A_STEP) {
+            self.turn.give_way();
+        }
         let place = match value {
             Value::Scalar(_) => place(span),
             // Where the first key begins the mapping, it is what is pointed at.
@@ -380,9 +394,10 @@ impl<'t> Builder<'t> {
             },
             Value::List(_) | Value::Broken => start(span),
         };
-        let node = Arc::new(Node { id: self.nodes, place, value, end, weight });
+        let held = if anchor > 0 { Held::Shared(Arc::new(value)) } else { Held::Own(value) };
+        let node = Node { id: self.nodes, weight, place, end, held };
         if anchor > 0 {
-            self.anchors.insert(anchor, Arc::clone(&node));
+            self.anchors.insert(anchor, node.clone());
         }
         self.heavier(0, &node, place)?;
         Ok(node)

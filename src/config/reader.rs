@@ -4,9 +4,10 @@
 //! the tree is read again until nothing fails. Knows no key by name, the structs and their
 //! [`Rule`]s come from `file/`, and no text: those are in `complaint.rs`.
 
-use std::cell::RefCell;
-use std::collections::{BTreeSet, HashSet};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
+use foldhash::fast::RandomState;
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
@@ -16,11 +17,10 @@ use super::complaint::{A_LIST, A_MAPPING, TRUE_OR_FALSE, one_of};
 use super::failure::{Failure, WrongText};
 use super::problem::{Problem, Problems};
 use super::rule::Rule;
-use super::spanned::{
-    CLAIM, LIST, ONE_OF, ONE_OR_MANY, SPANNED, TAGGED, WORD_OR_MAPPING, place_numbers,
-};
+use super::spanned::{CLAIM, LIST, ONE_OF, ONE_OR_MANY, SPANNED, TAGGED, WORD_OR_MAPPING};
 use super::tree::{Entry, Key, Node, Scalar, Value};
 use super::value::Plain;
+use crate::giving_way::Turn;
 
 /// Most readings of one tree; each finds at least one problem more.
 const MAX_PASSES: usize = 100;
@@ -36,7 +36,8 @@ pub(super) fn read<T: DeserializeOwned>(
     let (said, left_out, blamed) = Default::default();
     // Whatever is broken has been said.
     let may_be_broken = problems.refuse();
-    let pass = Pass { rules, may_be_broken, said, left_out, blamed };
+    let (rules, turn) = (by_struct(rules), Cell::new(Turn::begin()));
+    let pass = Pass { rules, turn, may_be_broken, said, left_out, blamed };
     let mut read = pass.read_until_clean(root);
     if pass.blames(root) {
         pass.leave_out_what_is_blamed(root);
@@ -56,17 +57,28 @@ pub(super) fn read<T: DeserializeOwned>(
     read
 }
 
+fn by_struct(rules: &'static [Rule]) -> HashMap<&'static str, Vec<&'static Rule>, RandomState> {
+    let mut by_struct: HashMap<_, Vec<_>, _> = HashMap::default();
+    for rule in rules {
+        by_struct.entry(rule.of).or_default().push(rule);
+    }
+    by_struct
+}
+
 /// What the readings of one tree share.
 pub(super) struct Pass {
-    pub(super) rules: &'static [Rule],
+    /// The rules, by the struct that they are of.
+    pub(super) rules: HashMap<&'static str, Vec<&'static Rule>, RandomState>,
+    /// The turn of reading.
+    pub(super) turn: Cell<Turn>,
     /// Whether the tree may have broken nodes.
     may_be_broken: bool,
     /// What is wrong; a set, since every reading finds the same again.
     said: RefCell<BTreeSet<Problem>>,
     /// Nodes that can't be read, by id.
-    left_out: RefCell<HashSet<usize>>,
+    left_out: RefCell<HashSet<u32>>,
     /// Nodes that have a problem, by id, whether they can be read or not.
-    blamed: RefCell<HashSet<usize>>,
+    blamed: RefCell<HashSet<u32>>,
 }
 
 impl Pass {
@@ -84,6 +96,13 @@ impl Pass {
         None
     }
 
+    /// Lets other threads go first now and then.
+    pub(super) fn give_way(&self) {
+        let mut turn = self.turn.get();
+        turn.give_way();
+        self.turn.set(turn);
+    }
+
     pub(super) fn say(&self, node: &Node, problem: Problem) {
         self.blamed.borrow_mut().insert(node.id);
         self.said.borrow_mut().insert(problem);
@@ -95,7 +114,7 @@ impl Pass {
     }
 
     pub(super) fn skips(&self, node: &Node) -> bool {
-        matches!(node.value, Value::Broken) || self.left_out.borrow().contains(&node.id)
+        matches!(node.value(), Value::Broken) || self.left_out.borrow().contains(&node.id)
     }
 
     pub(super) fn blames(&self, node: &Node) -> bool {
@@ -106,7 +125,7 @@ impl Pass {
         if blamed.contains(&node.id) {
             return true;
         }
-        match &node.value {
+        match node.value() {
             Value::Scalar(_) => false,
             Value::Broken => true,
             Value::List(list) => list.iter().any(|element| self.blames(element)),
@@ -123,12 +142,12 @@ impl Pass {
 }
 
 fn children(node: &Node) -> impl Iterator<Item = &Node> {
-    let (list, mapping): (&[_], &[Entry]) = match &node.value {
+    let (list, mapping): (&[_], &[Entry]) = match node.value() {
         Value::Scalar(_) | Value::Broken => (&[], &[]),
         Value::List(list) => (list, &[]),
         Value::Mapping(entries) => (&[], entries),
     };
-    list.iter().chain(mapping.iter().map(|entry| &entry.value)).map(AsRef::as_ref)
+    list.iter().chain(mapping.iter().map(|entry| &entry.value))
 }
 
 /// One node, to be read as what serde asks for.
@@ -160,14 +179,14 @@ impl<'n> Reader<'n> {
     }
 
     pub(super) fn entries(self) -> &'n [Entry] {
-        match &self.node.value {
+        match self.node.value() {
             Value::Mapping(entries) => entries,
             Value::Scalar(_) | Value::List(_) | Value::Broken => &[],
         }
     }
 
     fn scalar(self) -> Option<&'n Scalar> {
-        match &self.node.value {
+        match self.node.value() {
             Value::Scalar(scalar) => Some(scalar),
             Value::List(_) | Value::Mapping(_) | Value::Broken => None,
         }
@@ -175,7 +194,7 @@ impl<'n> Reader<'n> {
 
     /// The mapping's entries that can be read, or `expected` for what is no mapping.
     fn mapping(self, expected: &dyn de::Expected) -> Result<&'n [Entry], Failure> {
-        match &self.node.value {
+        match self.node.value() {
             Value::Mapping(entries) => Ok(entries),
             Value::Scalar(_) | Value::List(_) | Value::Broken => {
                 Err(Failure::Form(expected.to_string()))
@@ -185,7 +204,7 @@ impl<'n> Reader<'n> {
 
     /// The elements of a list that must have some.
     fn visit_list<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Failure> {
-        match &self.node.value {
+        match self.node.value() {
             Value::List(list) if !list.is_empty() => self.deserialize_any(visitor),
             Value::List(_) => Err(Failure::Text(
                 WrongText::new(
@@ -205,7 +224,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     type Error = Failure;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        match &self.node.value {
+        match self.node.value() {
             Value::Scalar(scalar) if scalar.is_null => visitor.visit_unit(),
             Value::Scalar(scalar) => visitor.visit_str(&scalar.text),
             Value::List(list) => visitor.visit_seq(Elements::of(self, list)),
@@ -236,8 +255,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             SPANNED => {
                 let from_outside = self.scalar().is_some_and(|scalar| scalar.from_outside);
                 let key = self.key.map(|key| key.place);
-                let numbers = place_numbers(self.node.place, key, from_outside);
-                visitor.visit_seq(Placed { numbers: Some(numbers), value: Some(self) })
+                visitor.visit_seq(Placed::new(self.node.place, key, from_outside, self))
             }
             ONE_OR_MANY if self.scalar().is_some_and(|scalar| !scalar.is_null) => {
                 visitor.visit_seq(Elements::one(self))
@@ -254,7 +272,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        match &self.node.value {
+        match self.node.value() {
             Value::List(_) => self.deserialize_any(visitor),
             Value::Scalar(_) | Value::Mapping(_) | Value::Broken => {
                 Err(Failure::Form(A_LIST.to_owned()))
@@ -287,7 +305,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         let choice = match name {
             TAGGED => Choice::by_tag("type", self, variants)?,
             ONE_OF => Choice::by_key(self, variants)?,
-            WORD_OR_MAPPING if matches!(self.node.value, Value::Mapping(_)) => {
+            WORD_OR_MAPPING if matches!(self.node.value(), Value::Mapping(_)) => {
                 Choice::of_mapping(self)
             }
             _ => match self.scalar() {

@@ -35,7 +35,7 @@ pub(super) enum Needs {
 impl<'n> Reader<'n> {
     /// Says what the rules of the struct `name` find missing.
     pub(super) fn check_rules(self, name: &str, fields: &[&str]) {
-        for rule in self.pass.rules.iter().filter(|rule| rule.of == name) {
+        for rule in self.pass.rules.get(name).into_iter().flatten() {
             match rule.needs {
                 Needs::Key(key) => {
                     if self.lacks(&[key], fields) {

@@ -152,6 +152,11 @@ pub(super) struct Wrong {
 /// A `$` before anything else is itself. What is put in is not looked at again.
 pub(super) fn fill(text: &str, environment: &Environment) -> Result<Filled, Vec<Wrong>> {
     let (mut filled, mut wrong) = (Filled::default(), Vec::new());
+    // Nearly all.
+    if !text.as_bytes().contains(&b'$') {
+        filled.literal(text);
+        return Ok(filled);
+    }
     let mut rest = text;
     while let Some((before, behind)) = rest.split_once('$') {
         filled.literal(before);

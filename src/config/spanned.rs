@@ -85,17 +85,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Spanned<T>, A::Error> {
                 let short = |what| serde::de::Error::custom(format_args!("a place without {what}"));
-                let numbers: [u32; PLACE_NUMBERS] =
-                    parts.next_element()?.ok_or_else(|| short("numbers"))?;
+                let place = parts.next_element()?.ok_or_else(|| short("numbers"))?;
+                let key = parts.next_element()?.ok_or_else(|| short("a key"))?;
                 let value = parts.next_element()?.ok_or_else(|| short("a value"))?;
-                let [line, column, length, key_line, key_column, key_length, outside] = numbers;
-                let key = Place { line: key_line, column: key_column, length: key_length };
-                Ok(Spanned {
-                    value,
-                    place: Place { line, column, length },
-                    key: (key.line > 0).then_some(key),
-                    from_outside: outside > 0,
-                })
+                let ((place, from_outside), (key, _)) = (place_of(place), place_of(key));
+                Ok(Spanned { value, place, key: (key.line > 0).then_some(key), from_outside })
             }
         }
 
@@ -103,18 +97,18 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
     }
 }
 
-/// How many numbers tell the places of a value.
-pub(super) const PLACE_NUMBERS: usize = 7;
+/// What [`Spanned`] takes a place from: one number, since serde is told of each by itself.
+pub(super) fn place_number(place: Place, from_outside: bool) -> u128 {
+    let Place { line, column, length } = place;
+    [u32::from(from_outside), length, column, line]
+        .into_iter()
+        .fold(0, |number, part| number << u32::BITS | u128::from(part))
+}
 
-/// What [`Spanned`] takes its places from.
-pub(super) fn place_numbers(
-    place: Place,
-    key: Option<Place>,
-    from_outside: bool,
-) -> [u32; PLACE_NUMBERS] {
-    let key = key.unwrap_or_default();
-    let outside = u32::from(from_outside);
-    [place.line, place.column, place.length, key.line, key.column, key.length, outside]
+fn place_of(number: u128) -> (Place, bool) {
+    #[allow(clippy::cast_possible_truncation, reason = "it is put together of such parts")]
+    let part = |index: u32| (number >> (index * u32::BITS)) as u32;
+    (Place { line: part(0), column: part(1), length: part(2) }, part(3) > 0)
 }
 
 /// A mapping whose keys are names that the operator chose, in the order of the file.

@@ -4,21 +4,24 @@
 //! environment or another file, of which only the expression is shown.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use foldhash::quality::FixedState;
 
 use super::hidden::{self, Path};
 use super::listing::{BLOT, Listing};
-use super::tree::{Entry as TreeEntry, Node, Scalar, Value};
+use super::tree::{Entry as TreeEntry, Held, Node, Scalar, Value};
+use crate::giving_way::{Turn, drop_giving_way, giving_way};
 use crate::secret::names_a_credential;
 use crate::written::{Entry, Section, Written};
 
 /// The content of a file, before its routes have names.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Draft {
-    /// All of it without secrets, as JSON.
-    redacted: Vec<u8>,
+    /// All of it, and what of that is not shown.
+    all: Option<(Node, Listing)>,
     /// All but the routes.
     entries: Vec<Entry>,
     /// The digests of the routes, in the order of the file.
@@ -27,9 +30,9 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Of the file's tree.
-    pub(super) fn of(root: &Node, listing: &Listing) -> Self {
-        let mut draft = Self { redacted: redacted(root, listing), ..Self::default() };
-        for TreeEntry { key, value } in entries(root) {
+    pub(super) fn of(root: Node, listing: &Listing) -> Self {
+        let mut draft = Self::default();
+        for TreeEntry { key, value } in entries(&root) {
             match &*key.text {
                 "providers" => draft.named(Section::Providers, value),
                 "upstreams" => draft.named(Section::Upstreams, value),
@@ -38,33 +41,48 @@ impl Draft {
                     let listeners: Vec<_> = listeners.collect();
                     draft.add(Section::Listeners, listeners);
                 }
-                "routes" => draft.routes = elements(value).map(digest).collect(),
-                _ => draft.add(Section::Settings, [(key.text.as_ref().to_owned(), digest(value))]),
+                "routes" => draft.routes = giving_way(elements(value)).map(digest).collect(),
+                _ => draft.add(Section::Settings, [(Arc::clone(&key.text), digest(value))]),
             }
         }
+        draft.all = Some((root, listing.clone()));
         draft
     }
 
     fn named(&mut self, section: Section, table: &Node) {
-        let named = entries(table).map(|it| (it.key.text.as_ref().to_owned(), digest(&it.value)));
+        let named = entries(table).map(|it| (Arc::clone(&it.key.text), digest(&it.value)));
         self.add(section, named.collect::<Vec<_>>());
     }
 
-    fn add(&mut self, section: Section, named: impl IntoIterator<Item = (String, u64)>) {
+    fn add(&mut self, section: Section, named: impl IntoIterator<Item = (Arc<str>, u64)>) {
         let entry = |(name, digest)| Entry { section, name, digest };
         self.entries.extend(named.into_iter().map(entry));
     }
 
     /// With the names of the routes, in the order of the file.
-    pub(super) fn with_route_names(self, names: impl IntoIterator<Item = String>) -> Written {
+    pub(super) fn with_route_names(self, names: impl IntoIterator<Item = Arc<str>>) -> Written {
         let routes = names.into_iter().zip(self.routes);
         let routes = routes.map(|(name, digest)| Entry { section: Section::Routes, name, digest });
-        Written::new(self.redacted, self.entries.into_iter().chain(routes))
+        let all = self.all;
+        let show = move || {
+            let Some((root, listing)) = all else { return Vec::new() };
+            let json = redacted(&root, &listing);
+            take_apart(root);
+            json
+        };
+        Written::new(show, self.entries.into_iter().chain(routes))
+    }
+}
+
+impl fmt::Debug for Draft {
+    // The tree has the file's secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draft").field("routes", &self.routes.len()).finish_non_exhaustive()
     }
 }
 
 fn entries(node: &Node) -> impl Iterator<Item = &TreeEntry> {
-    let entries: &[TreeEntry] = match &node.value {
+    let entries: &[TreeEntry] = match node.value() {
         Value::Mapping(entries) => entries,
         Value::Scalar(_) | Value::List(_) | Value::Broken => &[],
     };
@@ -72,20 +90,20 @@ fn entries(node: &Node) -> impl Iterator<Item = &TreeEntry> {
 }
 
 fn elements(node: &Node) -> impl Iterator<Item = &Node> {
-    let (list, one): (&[_], _) = match &node.value {
+    let (list, one): (&[_], _) = match node.value() {
         Value::List(list) => (list, None),
         Value::Mapping(_) => (&[], Some(node)),
         Value::Scalar(_) | Value::Broken => (&[], None),
     };
-    list.iter().map(|element| &**element).chain(one)
+    list.iter().chain(one)
 }
 
 /// Where a listener listens, as it is written.
-fn address(listener: &Node) -> String {
+fn address(listener: &Node) -> Arc<str> {
     let address = entries(listener).find(|it| &*it.key.text == "address");
-    match address.map(|it| &it.value.value) {
-        Some(Value::Scalar(scalar)) => scalar.text.clone(),
-        Some(_) | None => "?".to_owned(),
+    match address.map(|it| it.value.value()) {
+        Some(Value::Scalar(scalar)) => Arc::from(scalar.text.as_str()),
+        Some(_) | None => Arc::from("?"),
     }
 }
 
@@ -97,8 +115,8 @@ fn digest(node: &Node) -> u64 {
 }
 
 fn feed(node: &Node, hasher: &mut impl Hasher) {
-    std::mem::discriminant(&node.value).hash(hasher);
-    match &node.value {
+    std::mem::discriminant(node.value()).hash(hasher);
+    match node.value() {
         Value::Scalar(scalar) => (&scalar.text, scalar.is_null).hash(hasher),
         Value::List(list) => {
             list.len().hash(hasher);
@@ -119,9 +137,22 @@ fn feed(node: &Node, hasher: &mut impl Hasher) {
 
 /// JSON of `root` without secrets.
 fn redacted(root: &Node, listing: &Listing) -> Vec<u8> {
-    let mut shown = Shown { listing, path: Path::default(), json: Vec::new() };
+    let (path, json, turn) = (Path::default(), Vec::new(), Turn::begin());
+    let mut shown = Shown { listing, path, json, turn };
     shown.node(root);
     shown.json
+}
+
+/// Drops a tree, in pieces: it is large where a section of it is.
+fn take_apart(root: Node) {
+    let Held::Own(Value::Mapping(sections)) = root.held else { return };
+    for section in sections {
+        match section.value.held {
+            Held::Own(Value::List(list)) => drop_giving_way(list),
+            Held::Own(Value::Mapping(entries)) => drop_giving_way(entries),
+            Held::Own(Value::Scalar(_) | Value::Broken) | Held::Shared(_) => {}
+        }
+    }
 }
 
 /// What is shown, written as it is met: whoever looks at it is rare, and nobody else needs its parts.
@@ -130,15 +161,17 @@ struct Shown<'a> {
     /// The keys above the node at hand.
     path: Path,
     json: Vec<u8>,
+    turn: Turn,
 }
 
 impl Shown<'_> {
     fn node(&mut self, node: &Node) {
-        match &node.value {
+        match node.value() {
             Value::Scalar(scalar) => self.scalar(scalar, node),
             Value::List(list) => {
                 self.json.push(b'[');
                 for (position, element) in list.iter().enumerate() {
+                    self.turn.give_way();
                     self.comma(position);
                     self.node(element);
                 }

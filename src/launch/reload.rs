@@ -45,6 +45,8 @@ impl Running {
             // Files may hang: nobody who serves, and nobody who asks, is held up.
             self.runtime.spawn_blocking(move || {
                 running.asked.reload(|cause| running.read_again(cause));
+                // Those who asked have been told.
+                running.gateway.snapshot().written.settle();
             });
         }
         async move { told.wait_for(Option::is_some).await.ok()?.clone() }

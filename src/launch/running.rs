@@ -158,6 +158,8 @@ impl Running {
         running.set_certificates(certificates);
         running.warn_of_ends();
         running.told.ready(&running.served_at());
+        let gateway = Arc::clone(&running.gateway);
+        tokio::task::spawn_blocking(move || gateway.snapshot().written.settle());
         if let Some(every) = Supervisor::watchdog() {
             tokio::spawn(tell_alive(Arc::downgrade(&running), every));
         }

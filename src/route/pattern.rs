@@ -30,6 +30,15 @@ pub(super) enum Segment {
     Rest(Box<str>),
 }
 
+impl Segment {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Literal(_) => None,
+            Self::Name(name) | Self::Rest(name) => Some(name),
+        }
+    }
+}
+
 /// What a segment can't hold as it is: all but unreserved characters, `sub-delims`, `:` and `@`
 /// (RFC 3986 §3.3). Non-ASCII is escaped anyway.
 pub(crate) const ESCAPED_IN_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -125,7 +134,9 @@ impl PathPattern {
                 PatternError::NotAbsolute(text.to_owned())
             });
         };
-        let mut pattern = Self { text: text.to_owned(), segments: Vec::new(), slash_at_end: false };
+        let most = relative.bytes().filter(|byte| *byte == b'/').count() + 1;
+        let segments = Vec::with_capacity(most);
+        let mut pattern = Self { text: text.to_owned(), segments, slash_at_end: false };
         let mut pieces = relative.split('/').peekable();
         while let Some(piece) = pieces.next() {
             let last = pieces.peek().is_none();
@@ -142,10 +153,7 @@ impl PathPattern {
 
     /// The names, in the order in which they stand in the path.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.segments.iter().filter_map(|segment| match segment {
-            Segment::Literal(_) => None,
-            Segment::Name(name) | Segment::Rest(name) => Some(&**name),
-        })
+        self.segments.iter().filter_map(Segment::name)
     }
 
     /// The text of the segments before the first name, decoded.
@@ -174,7 +182,8 @@ impl PathPattern {
     }
 
     fn check(&self) -> Result<(), PatternError> {
-        let mut seen = Vec::new();
+        let names_before =
+            |index: usize| self.segments.iter().take(index).filter_map(Segment::name);
         for (index, segment) in self.segments.iter().enumerate() {
             let name = match segment {
                 Segment::Literal(_) => continue,
@@ -186,14 +195,13 @@ impl PathPattern {
                     name
                 }
             };
-            if seen.contains(&name) {
+            if names_before(index).any(|other| other == &**name) {
                 return Err(PatternError::Repeated(name.to_string()));
             }
-            seen.push(name);
         }
         for (what, found, limit) in [
             ("segments", self.segments.len(), MAX_PATTERN_SEGMENTS),
-            ("names", seen.len(), MAX_PATTERN_NAMES),
+            ("names", self.names().count(), MAX_PATTERN_NAMES),
         ] {
             if found > limit {
                 return Err(PatternError::TooMany { what, found, limit });
@@ -204,21 +212,29 @@ impl PathPattern {
 }
 
 fn segment(text: &str) -> Result<Segment, PatternError> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        return Ok(Segment::Literal(text.into()));
+    }
     if let Some(inner) = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'))
-        && !inner.contains(['{', '}'])
+        && !has_brace(inner)
     {
         return match inner.strip_prefix('*') {
             Some(inner) => Ok(Segment::Rest(name(inner, text)?)),
             None => Ok(Segment::Name(name(inner, text)?)),
         };
     }
-    if text.contains(['{', '}']) {
+    if has_brace(text) {
         return Err(PatternError::Braces(text.to_owned()));
     }
     if matches!(text, "*" | "**") {
         return Err(PatternError::Star);
     }
     literal(text).map(Segment::Literal)
+}
+
+fn has_brace(text: &str) -> bool {
+    text.bytes().any(|byte| matches!(byte, b'{' | b'}'))
 }
 
 fn name(inner: &str, text: &str) -> Result<Box<str>, PatternError> {

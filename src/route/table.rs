@@ -15,6 +15,7 @@ use foldhash::fast::RandomState;
 use http::header::HeaderName;
 use http::{HeaderMap, Method};
 
+use crate::giving_way::{Turn, drop_giving_way, giving_way};
 use crate::rejection::{Code, Extra, Rejection};
 use crate::route::captures::Captures;
 use crate::route::conditions::{headers_fit, method_fits, query_fits};
@@ -88,6 +89,13 @@ pub struct Found<'t, T> {
     pub captures: Captures,
 }
 
+impl<T> Drop for RouteTable<T> {
+    fn drop(&mut self) {
+        drop_giving_way(self.entries.drain(..));
+        drop_giving_way(self.any.take_literals());
+    }
+}
+
 impl<T> RouteTable<T> {
     /// Builds the table; `entries` may stand in any order.
     ///
@@ -111,7 +119,7 @@ impl<T> RouteTable<T> {
             spelling,
             folds_letters,
         };
-        for (index, (matching, _)) in table.entries.iter().enumerate() {
+        for (index, (matching, _)) in giving_way(table.entries.iter().enumerate()) {
             if matching.hosts.is_empty() {
                 table.any.insert(&matching.path, spelling, index);
             }
@@ -124,9 +132,11 @@ impl<T> RouteTable<T> {
             }
         }
         let mut ambiguities = BTreeSet::new();
+        let mut turn = Turn::begin();
         let trees = table.exact.values_mut().chain(table.below.values_mut());
         for tree in trees.chain([&mut table.any]) {
             tree.each_leaf(&mut |leaf| {
+                turn.give_way();
                 rank(leaf, &table.entries);
                 find_ambiguities(leaf, &table.entries, &mut ambiguities);
             });

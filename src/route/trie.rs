@@ -43,7 +43,7 @@ pub(super) type Leaf = Vec<usize>;
 /// A node: what has been read of the path stands above it.
 #[derive(Debug, Default)]
 pub(super) struct Node {
-    literals: HashMap<Box<str>, Node, RandomState>,
+    literals: Literals,
     name: Option<Box<Node>>,
     /// Patterns that end here.
     here: Leaf,
@@ -59,15 +59,21 @@ impl Node {
         let mut node = self;
         for segment in &pattern.segments {
             node = match segment {
-                Segment::Literal(text) => {
-                    let key = spell(text, spelling).into_owned().into_boxed_str();
-                    node.literals.entry(key).or_default()
-                }
+                Segment::Literal(text) => node.literals.get_or_insert(&spell(text, spelling)),
                 Segment::Name(_) => node.name.get_or_insert_default(),
                 Segment::Rest(_) => return node.rest.push(entry),
             };
         }
         if pattern.slash_at_end { &mut node.slash } else { &mut node.here }.push(entry);
+    }
+
+    /// Takes out what is behind its literals.
+    pub(super) fn take_literals(&mut self) -> impl Iterator<Item = (Box<str>, Self)> + use<> {
+        let (few, many) = match std::mem::take(&mut self.literals) {
+            Literals::Few(nodes) => (Some(nodes), None),
+            Literals::Many(nodes) => (None, Some(nodes)),
+        };
+        few.into_iter().flatten().chain(many.into_iter().flatten())
     }
 
     /// Calls `visit` with each leaf of the tree that has entries.
@@ -77,9 +83,71 @@ impl Node {
                 visit(leaf);
             }
         }
-        for node in self.literals.values_mut().chain(self.name.as_deref_mut()) {
+        for node in self.literals.nodes_mut().chain(self.name.as_deref_mut()) {
             node.each_leaf(visit);
         }
+    }
+}
+
+/// The nodes behind the literals of one node. Of most nodes there is one, which takes no table.
+#[derive(Debug)]
+enum Literals {
+    Few(Vec<(Box<str>, Node)>),
+    Many(HashMap<Box<str>, Node, RandomState>),
+}
+
+/// Most that are looked through.
+const FEW: usize = 4;
+
+impl Default for Literals {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+impl Literals {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Few(nodes) => nodes.is_empty(),
+            Self::Many(_) => false,
+        }
+    }
+
+    fn get(&self, literal: &str) -> Option<&Node> {
+        match self {
+            Self::Few(nodes) => nodes.iter().find(|it| *it.0 == *literal).map(|(_, node)| node),
+            Self::Many(nodes) => nodes.get(literal),
+        }
+    }
+
+    #[allow(clippy::indexing_slicing, reason = "it is there, or was put there")]
+    fn get_or_insert(&mut self, literal: &str) -> &mut Node {
+        if let Self::Few(nodes) = self
+            && nodes.len() == FEW
+            && nodes.iter().all(|it| *it.0 != *literal)
+        {
+            *self = Self::Many(nodes.drain(..).collect());
+        }
+        match self {
+            Self::Few(nodes) => {
+                let known = nodes.iter().position(|it| *it.0 == *literal);
+                let at = known.unwrap_or(nodes.len());
+                if known.is_none() {
+                    nodes.reserve_exact(1);
+                    nodes.push((literal.into(), Node::default()));
+                }
+                &mut nodes[at].1
+            }
+            Self::Many(nodes) => nodes.entry(literal.into()).or_default(),
+        }
+    }
+
+    fn nodes_mut(&mut self) -> impl Iterator<Item = &mut Node> {
+        let (few, many) = match self {
+            Self::Few(nodes) => (Some(nodes.iter_mut().map(|(_, node)| node)), None),
+            Self::Many(nodes) => (None, Some(nodes.values_mut())),
+        };
+        few.into_iter().flatten().chain(many.into_iter().flatten())
     }
 }
 
@@ -137,7 +205,7 @@ impl<'p> Search<'p> {
             let begin = at + 1;
             let end = begin + segment.len();
             if !node.literals.is_empty()
-                && let Some(child) = node.literals.get(&*self.key(segment))
+                && let Some(child) = node.literals.get(&self.key(segment))
                 && let Some(found) = self.descend(child, end, takes)
             {
                 return Some(found);

@@ -37,6 +37,7 @@ use crate::clock::SharedClock;
 use crate::dry_run::PolicyTest;
 use crate::exchange::{Exchanger, MetadataService, OAuthClient};
 use crate::forward::SharedResolver;
+use crate::giving_way::drop_giving_way;
 use crate::limits;
 use crate::observe::Metrics;
 use crate::observe::access_log::AccessLog;
@@ -209,6 +210,7 @@ pub fn resolve(
         certificates: Vec::new(),
     };
     let resolved = resolve_file(&file, written, &mut finding);
+    drop_giving_way(file.routes.0);
     match resolved {
         Some(resolved) if !problems.refuse() => Ok((resolved, problems)),
         Some(_) | None => Err(problems),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use http::{HeaderName, Method};
 
+use self::action::Nothing;
 use super::super::file::{self, Auth, AuthRules, RoutesFile};
 use super::super::problem::{Place, Problem};
 use super::super::spanned::{List, OneOrMany, Spanned};
@@ -23,6 +24,7 @@ use crate::authn::{CalledAt, Requirement};
 use crate::authz::{Callers, Policy};
 use crate::chain::with_sources;
 use crate::forward::links::Links;
+use crate::giving_way::giving_way;
 use crate::public_url::PublicUrl;
 use crate::rate_limit::RateLimit;
 use crate::route::{EncodedSlashes, HostPattern, PathPattern, RouteMatch, RouteTable};
@@ -35,7 +37,7 @@ pub(super) struct Routes {
     /// Where links lead through them.
     pub(super) links: Option<Arc<Links>>,
     /// The names of those of the file, in its order.
-    pub(super) names: Vec<String>,
+    pub(super) names: Vec<Arc<str>>,
 }
 
 /// Resolves all routes; `None` if they don't make a table.
@@ -54,10 +56,11 @@ pub(super) fn resolve(
         limits: rate_limit::limits_of(finding.previous),
         finding,
         names: Names::given_in(file),
+        nothing: Nothing::default(),
     };
     let mut places = Vec::with_capacity(file.routes.0.len());
     let mut entries = Vec::with_capacity(file.routes.0.len());
-    for route in &file.routes.0 {
+    for route in giving_way(&file.routes.0) {
         if let Some(entry) = resolver.route(route) {
             places.push(route.r#match.path.place);
             entries.push(entry);
@@ -106,6 +109,7 @@ struct Resolver<'a, 'f> {
     limits: HashMap<&'f str, &'f Arc<RateLimit>, RandomState>,
     finding: &'a mut Finding<'f>,
     names: Names<'a>,
+    nothing: Nothing,
 }
 
 /// The names of routes.
@@ -113,9 +117,9 @@ struct Names<'a> {
     /// Those that the file gives, to any route: none is made that is among them.
     given: HashSet<&'a str, RandomState>,
     /// Where those so far stand.
-    places: HashMap<String, Place, RandomState>,
+    places: HashMap<Arc<str>, Place, RandomState>,
     /// Those so far, in the order of the file.
-    in_order: Vec<String>,
+    in_order: Vec<Arc<str>>,
     /// How often one was made of the same words.
     made: HashMap<String, usize, RandomState>,
 }
@@ -125,21 +129,26 @@ impl<'a> Names<'a> {
         let given = file.routes.0.iter().filter_map(|route| route.name.as_ref());
         Self {
             given: given.map(|name| name.value.0.as_str()).collect(),
-            places: HashMap::default(),
-            in_order: Vec::new(),
+            places: HashMap::with_capacity_and_hasher(file.routes.0.len(), RandomState::default()),
+            in_order: Vec::with_capacity(file.routes.0.len()),
             made: HashMap::default(),
         }
     }
 
     /// `/orders/{id}/{*rest}` becomes `orders-id-rest`; a number goes behind one that is taken.
     fn made_of(&mut self, path: &str) -> String {
-        let words = path.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '.');
         let mut base = String::with_capacity(path.len());
-        for word in words.filter(|word| !word.is_empty()) {
-            if !base.is_empty() {
-                base.push('-');
+        let mut is_between = false;
+        for c in path.chars() {
+            if c.is_alphanumeric() || c == '_' || c == '.' {
+                if is_between && !base.is_empty() {
+                    base.push('-');
+                }
+                base.push(c);
+                is_between = false;
+            } else {
+                is_between = true;
             }
-            base.push_str(word);
         }
         if base.is_empty() {
             base.push_str("root");
@@ -164,9 +173,9 @@ impl<'a> Names<'a> {
     }
 
     /// Takes `name`, which stands at `place`; gives where it stood before, if it did.
-    fn take(&mut self, name: &str, place: Place) -> Option<Place> {
-        self.in_order.push(name.to_owned());
-        match self.places.entry(name.to_owned()) {
+    fn take(&mut self, name: &Arc<str>, place: Place) -> Option<Place> {
+        self.in_order.push(Arc::clone(name));
+        match self.places.entry(Arc::clone(name)) {
             hash_map::Entry::Occupied(first) => Some(*first.get()),
             hash_map::Entry::Vacant(none) => {
                 none.insert(place);
@@ -222,10 +231,12 @@ impl<'a> Resolver<'a, '_> {
     }
 
     /// Its name, or one made from its path; two of one name could not be told apart in the log.
-    fn name(&mut self, route: &Spanned<file::Route>) -> String {
-        let (name, place) = match &route.name {
-            Some(name) => (name.value.0.clone(), name.place),
-            None => (self.names.made_of(&route.r#match.path.value), route.r#match.path.place),
+    fn name(&mut self, route: &Spanned<file::Route>) -> Arc<str> {
+        let (name, place): (Arc<str>, _) = if let Some(name) = &route.name {
+            (name.value.0.as_str().into(), name.place)
+        } else {
+            let path = &route.r#match.path;
+            (self.names.made_of(&path.value).into(), path.place)
         };
         if name.contains(char::is_control) {
             let hint = "it stands in logs and metrics: write letters, digits and `-`";
@@ -290,7 +301,7 @@ impl<'a> Resolver<'a, '_> {
             Some(method) if matches!(*method, Method::TRACE | Method::CONNECT) => {
                 "TRACE and CONNECT are never served: remove it".to_owned()
             }
-            Some(method) if method.as_str() != method.as_str().to_ascii_uppercase() => {
+            Some(method) if method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) => {
                 format!("write it in capitals: `{}`", method.as_str().to_ascii_uppercase())
             }
             Some(_) => return method,

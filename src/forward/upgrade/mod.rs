@@ -14,6 +14,8 @@ mod pump;
 mod tunnel;
 mod websocket;
 
+use std::borrow::Cow;
+
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, Method, Request, Version};
 use hyper::ext::Protocol;
@@ -32,20 +34,21 @@ pub const WEBSOCKET: &str = "websocket";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrades {
     /// In lower case; over HTTP/2 only [`WEBSOCKET`] is possible.
-    tokens: Vec<Box<str>>,
+    tokens: Cow<'static, [Cow<'static, str>]>,
 }
 
 impl Default for Upgrades {
     fn default() -> Self {
-        Self { tokens: vec![WEBSOCKET.into()] }
+        const WEBSOCKET_ALONE: &[Cow<'static, str>] = &[Cow::Borrowed(WEBSOCKET)];
+        Self { tokens: Cow::Borrowed(WEBSOCKET_ALONE) }
     }
 }
 
 impl Upgrades {
     /// These, as `Upgrade` names them (RFC 9110 §7.8); case does not count.
     pub fn of(tokens: impl IntoIterator<Item = String>) -> Self {
-        let tokens = tokens.into_iter().map(|token| token.to_ascii_lowercase().into());
-        Self { tokens: tokens.collect() }
+        let tokens = tokens.into_iter().map(|token| Cow::Owned(token.to_ascii_lowercase()));
+        Self { tokens: Cow::Owned(tokens.collect()) }
     }
 
     /// What they are, in lower case.

@@ -18,7 +18,7 @@ use super::Resolver;
 use crate::authn::CalledAt;
 use crate::chain::with_sources;
 use crate::exchange::TokenPlan;
-use crate::forward::headers::Asserted;
+use crate::forward::headers::{Asserted, HeaderRules};
 use crate::forward::links::Way;
 use crate::forward::upgrade::{Upgrades, WEBSOCKET};
 use crate::forward::{AtTokenEnd, ForwardedClaim, Forwarding, Patience, Protocol};
@@ -104,9 +104,9 @@ impl<'a> Resolver<'a, '_> {
             rewrite,
             links: way.map(Arc::new),
             forward_claims,
-            asserted: Arc::new(Asserted(asserted)),
-            request_headers: Arc::new(request_headers),
-            response_headers: Arc::new(response_headers),
+            asserted: self.nothing.or_asserted(asserted),
+            request_headers: self.nothing.or_rules(request_headers),
+            response_headers: self.nothing.or_rules(response_headers),
             response_timeout: match &route.timeout {
                 Some(timeout) => Patience::Set(upstreams::limit(timeout.value)),
                 None => known.upstream.settings().timeouts.response,
@@ -277,6 +277,23 @@ impl<'a> Resolver<'a, '_> {
             path,
             suffix: suffix.to_owned(),
         })
+    }
+}
+
+/// What most routes do about header fields, which all of them share.
+#[derive(Default)]
+pub(super) struct Nothing {
+    rules: Arc<HeaderRules>,
+    asserted: Arc<Asserted>,
+}
+
+impl Nothing {
+    fn or_rules(&self, rules: HeaderRules) -> Arc<HeaderRules> {
+        if rules == *self.rules { Arc::clone(&self.rules) } else { Arc::new(rules) }
+    }
+
+    fn or_asserted(&self, names: Vec<HeaderName>) -> Arc<Asserted> {
+        if names.is_empty() { Arc::clone(&self.asserted) } else { Arc::new(Asserted(names)) }
     }
 }
 

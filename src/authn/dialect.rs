@@ -1,11 +1,10 @@
 //! Where providers differ: what Entra's tokens must say beyond the RFCs, and the signs by
 //! which other providers mark tokens that are no access tokens.
 
-use serde_json::{Map, Value};
-
 use crate::rejection::Rejection;
 
 use super::claims::Signer;
+use super::json::Object;
 use super::issuing::{Issuing, TENANT_PLACEHOLDER, Version};
 use super::keys::Key;
 use super::provider::Provider;
@@ -15,7 +14,7 @@ use super::typed;
 
 /// Checks the claims by the rules of the provider's kind and gives Entra's tenant.
 pub(super) fn check(
-    claims: &Map<String, Value>,
+    claims: &Object<'_>,
     signer: Signer<'_>,
     provider: &Provider,
 ) -> Result<Option<String>, Rejection> {
@@ -36,7 +35,7 @@ pub(super) fn check(
 }
 
 /// Keycloak's own mark: `Bearer` on access tokens.
-pub(super) fn check_mark(claims: &Map<String, Value>) -> Result<(), Rejection> {
+pub(super) fn check_mark(claims: &Object<'_>) -> Result<(), Rejection> {
     match typed::text(claims, "typ")? {
         Some(mark)
             if ["ID", "Refresh", "Offline", "Logout"]
@@ -54,7 +53,7 @@ pub(super) fn check_mark(claims: &Map<String, Value>) -> Result<(), Rejection> {
 
 /// The issuer and the tenant of Entra's claims, which fit each other, `tid` and `ver`.
 pub(super) fn check_tenancy<'c>(
-    claims: &'c Map<String, Value>,
+    claims: &'c Object<'_>,
     provider: &Provider,
 ) -> Result<(&'c str, &'c str), Rejection> {
     let issuer = typed::text(claims, "iss")?.unwrap_or_default();
@@ -71,7 +70,7 @@ pub(super) fn check_tenancy<'c>(
 }
 
 /// `tid` must be a GUID, and the tenant that `iss` names.
-fn check_tenant(claims: &Map<String, Value>, issuer: &str, tenant: &str) -> Result<(), Rejection> {
+fn check_tenant(claims: &Object<'_>, issuer: &str, tenant: &str) -> Result<(), Rejection> {
     let Some(tid) = typed::text(claims, "tid")? else {
         return Err(refusal::invalid("it has no `tid`"));
     };
@@ -87,7 +86,7 @@ fn check_tenant(claims: &Map<String, Value>, issuer: &str, tenant: &str) -> Resu
 
 /// `ver`, where it is there, must fit the issuer: 1.0 and 2.0 have one each.
 fn check_version(
-    claims: &Map<String, Value>,
+    claims: &Object<'_>,
     issuer: &str,
     version: Version,
 ) -> Result<(), Rejection> {
@@ -127,7 +126,7 @@ pub(super) fn check_key_issuer(
 }
 
 /// An access token names the application that asked for it, and a kind of caller that we know.
-pub(super) fn check_caller(claims: &Map<String, Value>) -> Result<(), Rejection> {
+pub(super) fn check_caller(claims: &Object<'_>) -> Result<(), Rejection> {
     let azp = typed::text(claims, "azp")?;
     let appid = typed::text(claims, "appid")?;
     if azp.or(appid).is_none() {

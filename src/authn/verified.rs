@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
+use serde_json::Map;
 
 use crate::clock::{SharedClock, UnixTime};
 use crate::identity::Identity;
@@ -24,6 +25,7 @@ use crate::secret::{InboundToken, TokenDigest};
 
 use super::binding::Vouched;
 use super::claims;
+use super::json::Object;
 use super::provider::{Provider, ProviderId};
 
 /// What an entry costs beside its claims, in bytes: the key twice, the identity, a map's slack.
@@ -172,8 +174,10 @@ impl VerifiedTokens {
 /// Whether this provider would be chosen for such a token, were it the first. When in doubt it
 /// would, and the token is verified anew.
 fn takes(provider: &Provider, identity: &Identity) -> bool {
-    let audience = || identity.claims.get("aud").map(|value| ("aud".to_owned(), value));
-    provider.issues(&identity.issuer)
-        && claims::meets_audience(&audience().into_iter().collect(), provider.settings())
-            .unwrap_or(true)
+    let meets = || {
+        let audience = identity.claims.get("aud").map(|value| ("aud".to_owned(), value));
+        let claims = Map::from_iter(audience);
+        claims::meets_audience(&Object::from(&claims), provider.settings()).unwrap_or(true)
+    };
+    provider.issues(&identity.issuer) && meets()
 }

@@ -111,18 +111,56 @@ pub(super) fn check_key_issuer(
     kind: &Issuing,
 ) -> Result<(), Rejection> {
     let Some(template) = key.issuer() else { return Ok(()) };
+    if is_filled(template, tenant, issuer) {
+        return Ok(());
+    }
     let owner = template.replace(TENANT_PLACEHOLDER, tenant);
     // The first is that of v2 tokens: Entra publishes the keys of v1 tokens under it, too.
-    let of_tenant = kind.issuers_of(tenant);
-    if owner != issuer && of_tenant.first() != Some(&owner) {
-        return Err(refusal::invalid(format!(
-            "key {} is for issuer {}, and its `iss` is {}",
-            shown(key.kid()),
-            shown(&owner),
-            shown(issuer)
-        )));
+    if kind.issuers_of(tenant).first() == Some(&owner) {
+        return Ok(());
     }
-    Ok(())
+    Err(refusal::invalid(format!(
+        "key {} is for issuer {}, and its `iss` is {}",
+        shown(key.kid()),
+        shown(&owner),
+        shown(issuer)
+    )))
+}
+
+/// Whether `issuer` is what `template` says with the tenant put in.
+fn is_filled(template: &str, tenant: &str, issuer: &str) -> bool {
+    let mut parts = template.split(TENANT_PLACEHOLDER);
+    let begin = parts.next().unwrap_or_default();
+    let rest = parts.try_fold(issuer.strip_prefix(begin), |rest, part| {
+        Some(rest?.strip_prefix(tenant)?.strip_prefix(part))
+    });
+    rest.flatten() == Some("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_is_filled_with_the_tenant_and_nothing_else() {
+        for (template, issuer, wanted) in [
+            ("https://a/{tenantid}/v2.0", "https://a/t/v2.0", true),
+            ("https://a/{tenantid}/v2.0", "https://a/t/v2.0/", false),
+            ("https://a/{tenantid}/v2.0", "https://a/u/v2.0", false),
+            ("https://a/{tenantid}/v2.0", "https://a//v2.0", false),
+            ("https://a/{tenantid}/v2.0", "https://a/{tenantid}/v2.0", false),
+            ("https://a/t/v2.0", "https://a/t/v2.0", true),
+            ("https://a/t/v2.0", "https://a/t/v2.", false),
+            ("{tenantid}", "t", true),
+            ("{tenantid}{tenantid}", "tt", true),
+            ("{tenantid}{tenantid}", "t", false),
+            ("", "", true),
+            ("", "t", false),
+        ] {
+            assert_eq!(is_filled(template, "t", issuer), wanted, "{template} {issuer}");
+            assert_eq!(template.replace(TENANT_PLACEHOLDER, "t") == issuer, wanted);
+        }
+    }
 }
 
 /// An access token names the application that asked for it, and a kind of caller that we know.

@@ -143,11 +143,7 @@ pub(super) fn check_audience(
 }
 
 /// `exp` and, where they are there, `nbf` and `iat`; gives `exp`.
-fn check_times(
-    claims: &Object<'_>,
-    skew: Duration,
-    now: UnixTime,
-) -> Result<UnixTime, Rejection> {
+fn check_times(claims: &Object<'_>, skew: Duration, now: UnixTime) -> Result<UnixTime, Rejection> {
     let end = end(claims)?;
     let begin = Begin::of(claims, end)?;
     check_end(end, skew, now)?;
@@ -220,10 +216,7 @@ pub(super) fn check_use(claims: &Object<'_>) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn client(
-    claims: &Object<'_>,
-    settings: &ProviderSettings,
-) -> Result<Option<String>, Rejection> {
+fn client(claims: &Object<'_>, settings: &ProviderSettings) -> Result<Option<String>, Rejection> {
     for name in &settings.client_claims {
         if let Some(client) = typed::text(claims, name)? {
             return Ok(Some(client.to_owned()));

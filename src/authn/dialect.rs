@@ -4,8 +4,8 @@
 use crate::rejection::Rejection;
 
 use super::claims::Signer;
-use super::json::Object;
 use super::issuing::{Issuing, TENANT_PLACEHOLDER, Version};
+use super::json::Object;
 use super::keys::Key;
 use super::provider::Provider;
 use super::refusal::{self, shown};
@@ -85,11 +85,7 @@ fn check_tenant(claims: &Object<'_>, issuer: &str, tenant: &str) -> Result<(), R
 }
 
 /// `ver`, where it is there, must fit the issuer: 1.0 and 2.0 have one each.
-fn check_version(
-    claims: &Object<'_>,
-    issuer: &str,
-    version: Version,
-) -> Result<(), Rejection> {
+fn check_version(claims: &Object<'_>, issuer: &str, version: Version) -> Result<(), Rejection> {
     let Some(found) = typed::text(claims, "ver")? else { return Ok(()) };
     if found != version.ver() {
         return Err(refusal::invalid(format!(

@@ -329,7 +329,9 @@ static SIGNING: LazyLock<Signing> = LazyLock::new(|| {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
     let x = URL_SAFE_NO_PAD.encode(pair.public_key());
     let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x});
-    let Ok(material) = Material::read(&jwk.as_object().unwrap().into()) else { panic!("it is a key") };
+    let Ok(material) = Material::read(&jwk.as_object().unwrap().into()) else {
+        panic!("it is a key")
+    };
     let jwks = json!({"keys": [jwk]});
     let (set, _) = KeySet::read(jwks.to_string().as_bytes(), &Algorithm::ALL).unwrap();
     let thumbprint = Thumbprint::of(&material);

@@ -27,10 +27,7 @@ fn claim<'a, 'd>(claims: &'a Object<'d>, name: &str) -> Option<&'a Value<'d>> {
 }
 
 /// A claim that is a string, if it is there.
-pub(super) fn text<'a>(
-    claims: &'a Object<'_>,
-    name: &str,
-) -> Result<Option<&'a str>, Rejection> {
+pub(super) fn text<'a>(claims: &'a Object<'_>, name: &str) -> Result<Option<&'a str>, Rejection> {
     match claim(claims, name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
@@ -193,7 +190,8 @@ mod tests {
 
     #[test]
     fn words_come_from_a_string_or_an_array() {
-        let words = |value| words(&one(&value), "c").map(|words| words.map(|words| words.join("|")));
+        let words =
+            |value| words(&one(&value), "c").map(|words| words.map(|words| words.join("|")));
         assert_eq!(words(json!("a b  c")).unwrap().unwrap(), "a|b|c");
         assert_eq!(words(json!(["a", "b"])).unwrap().unwrap(), "a|b");
         assert_eq!(words(json!(["a b", "c"])).unwrap().unwrap(), "a b|c");
@@ -205,7 +203,8 @@ mod tests {
 
     #[test]
     fn names_are_also_those_of_an_objects_members() {
-        let names = |value| names(&one(&value), "c").map(|names| names.map(|names| names.join("|")));
+        let names =
+            |value| names(&one(&value), "c").map(|names| names.map(|names| names.join("|")));
         assert_eq!(names(json!("a b")).unwrap().unwrap(), "a b");
         assert_eq!(names(json!(["a", "b"])).unwrap().unwrap(), "a|b");
         assert_eq!(names(json!({"a": {"1": "x"}, "b": {}})).unwrap().unwrap(), "a|b");

@@ -299,7 +299,8 @@ mod tests {
     #[test]
     fn what_stands_in_a_form_as_it_is_is_what_the_library_leaves_alone() {
         for byte in 0..=u8::MAX {
-            let as_it_is = byte_serialize(&[byte]).eq([str::from_utf8(&[byte]).unwrap_or_default()]);
+            let as_it_is =
+                byte_serialize(&[byte]).eq([str::from_utf8(&[byte]).unwrap_or_default()]);
             // A star, too, which no token has.
             assert_eq!(is_plain(byte), as_it_is && byte != b'*', "{byte}");
         }

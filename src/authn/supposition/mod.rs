@@ -153,12 +153,7 @@ impl Examined {
         }
     }
 
-    fn examine_claims(
-        &mut self,
-        provider: &Provider,
-        key: Option<&Key>,
-        claims: &Object<'_>,
-    ) {
+    fn examine_claims(&mut self, provider: &Provider, key: Option<&Key>, claims: &Object<'_>) {
         let (settings, now) = (provider.settings(), provider.now());
         let skew = settings.clock_skew;
         let audiences = shown_all(settings.audiences.iter().map(String::as_str));
@@ -167,8 +162,7 @@ impl Examined {
 
         let end = claims::end(claims);
         let expires_at = end.as_ref().ok().copied();
-        let begin =
-            expires_at.map(|end| Begin::of(claims, end).and_then(|it| it.check(skew, now)));
+        let begin = expires_at.map(|end| Begin::of(claims, end).and_then(|it| it.check(skew, now)));
         let outcome = end.and_then(|end| claims::check_end(end, skew, now));
         let after = format!("after {now} (now), less {} s", skew.as_secs());
         self.checks.push(Check::of("exp", after, found(claims, "exp"), outcome));

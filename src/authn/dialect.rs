@@ -133,6 +133,24 @@ fn is_filled(template: &str, tenant: &str, issuer: &str) -> bool {
     rest.flatten() == Some("")
 }
 
+/// An access token names the application that asked for it, and a kind of caller that we know.
+pub(super) fn check_caller(claims: &Object<'_>) -> Result<(), Rejection> {
+    let azp = typed::text(claims, "azp")?;
+    let appid = typed::text(claims, "appid")?;
+    if azp.or(appid).is_none() {
+        return Err(refusal::invalid(
+            "it is an ID token (it has neither `azp` nor `appid`); the caller has to send the access token",
+        ));
+    }
+    match typed::text(claims, "idtyp")? {
+        None | Some("app" | "user") => Ok(()),
+        Some(other) => Err(refusal::invalid(format!(
+            "its `idtyp` is {}, and callers are `user` or `app`",
+            shown(other)
+        ))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,23 +174,5 @@ mod tests {
             assert_eq!(is_filled(template, "t", issuer), wanted, "{template} {issuer}");
             assert_eq!(template.replace(TENANT_PLACEHOLDER, "t") == issuer, wanted);
         }
-    }
-}
-
-/// An access token names the application that asked for it, and a kind of caller that we know.
-pub(super) fn check_caller(claims: &Object<'_>) -> Result<(), Rejection> {
-    let azp = typed::text(claims, "azp")?;
-    let appid = typed::text(claims, "appid")?;
-    if azp.or(appid).is_none() {
-        return Err(refusal::invalid(
-            "it is an ID token (it has neither `azp` nor `appid`); the caller has to send the access token",
-        ));
-    }
-    match typed::text(claims, "idtyp")? {
-        None | Some("app" | "user") => Ok(()),
-        Some(other) => Err(refusal::invalid(format!(
-            "its `idtyp` is {}, and callers are `user` or `app`",
-            shown(other)
-        ))),
     }
 }

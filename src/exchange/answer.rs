@@ -97,7 +97,7 @@ impl<'b> Members<'b> {
         match self.get("claims") {
             Value::String(text) if !text.trim().is_empty() => Some(text.to_string()),
             Value::Object(members) if members.iter().len() > 0 => {
-                Some(members.to_map()).map(serde_json::Value::Object).map(|it| it.to_string())
+                Some(serde_json::Value::Object(members.to_map()).to_string())
             }
             Value::Null
             | Value::Bool(_)

@@ -228,7 +228,7 @@ impl Form {
 fn is_plain(byte: u8) -> bool {
     let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
     let is_digit = byte.wrapping_sub(b'0') < 10;
-    is_letter | is_digit | (byte == b'-') | (byte == b'.') | (byte == b'_')
+    is_letter || is_digit || byte == b'-' || byte == b'.' || byte == b'_'
 }
 
 /// The headers of a token request: an id that Entra's logs show (`correlation_id` of

@@ -39,13 +39,13 @@ pub(crate) use self::defaults::with_defaults;
 /// As of [`authenticate`](super::authenticate), but for what is wrong with a token before its claims.
 pub(crate) fn suppose(
     requirement: &Requirement,
-    claims: Map<String, Value>,
+    claims: &Map<String, Value>,
 ) -> Result<Option<Identity>, Rejection> {
     let Requirement::Token { providers, .. } = requirement else { return Ok(None) };
     // In base64url; header and signature would come to it.
     let bytes = Value::Object(claims.clone()).to_string().len();
     bearer::check_length(bytes.saturating_mul(4).div_ceil(3))?;
-    let claims = Object::from(&claims);
+    let claims = Object::from(claims);
     let provider = choose(providers, &claims)?;
     let (expires_at, tenant) = claims::check(&claims, Signer::Unknown, provider, provider.now())?;
     binding::refuse_bound(&claims)?;

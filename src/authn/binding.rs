@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::identity::Identity;
 use crate::peer::CertificateDigest;
@@ -17,6 +17,7 @@ use crate::secret::InboundToken;
 
 use super::bearer::Scheme;
 use super::dpop;
+use super::json::{self, Object};
 use super::public_place::CalledAt;
 use super::refusal;
 use super::thumbprint::Thumbprint;
@@ -131,8 +132,8 @@ fn digest(name: &str, value: &Value) -> Result<[u8; 32], Rejection> {
 }
 
 /// For who can't prove anything, as there is no request: refuses claims that bind their token.
-pub(super) fn refuse_bound(claims: &Map<String, Value>) -> Result<(), Rejection> {
-    match Binding::of(claims.get("cnf"))? {
+pub(super) fn refuse_bound(claims: &Object<'_>) -> Result<(), Rejection> {
+    match Binding::of(claims.get("cnf").map(json::Value::to_owned).as_ref())? {
         Binding::None => Ok(()),
         Binding::Certificate(_) | Binding::Key(_) => Err(refusal::invalid(
             "it is bound to its caller (`cnf`), and claims alone prove nothing of that",
@@ -158,7 +159,7 @@ fn check_certificate(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     fn of(cnf: Value) -> Result<Binding, String> {
         let claims = Map::from_iter([("cnf".to_owned(), cnf)]);

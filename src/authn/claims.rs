@@ -6,14 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
 use crate::clock::UnixTime;
 use crate::identity::{CallerKind, Identity};
 use crate::rejection::Rejection;
 
 use super::dialect;
 use super::issuing::Issuing;
+use super::json::{Object, Value};
 use super::keys::Key;
 use super::provider::Provider;
 use super::refusal::{self, shown_all};
@@ -27,7 +26,7 @@ use super::typed::{self, Round};
 ///
 /// `token_expired` past `exp`; `token_invalid` for everything else.
 pub(super) fn judge(
-    verified: VerifiedClaims,
+    verified: VerifiedClaims<'_>,
     key: &Key,
     provider: &Provider,
     now: UnixTime,
@@ -35,7 +34,7 @@ pub(super) fn judge(
     let settings = provider.settings();
     let claims = verified.into_claims();
     let (expires_at, tenant) = check(&claims, Signer::Is(key), provider, now)?;
-    identity(claims, tenant, expires_at, settings)
+    identity(&claims, tenant, expires_at, settings)
 }
 
 /// Whose key the claims are signed with.
@@ -50,7 +49,7 @@ pub(super) enum Signer<'k> {
 
 /// What the claims by themselves must say; gives `exp` and Entra's tenant.
 pub(super) fn check(
-    claims: &Map<String, Value>,
+    claims: &Object<'_>,
     signer: Signer<'_>,
     provider: &Provider,
     now: UnixTime,
@@ -68,21 +67,21 @@ pub(super) fn check(
 
 /// Who claims that passed [`check()`] speak of.
 pub(super) fn identity(
-    claims: Map<String, Value>,
+    claims: &Object<'_>,
     tenant: Option<String>,
     expires_at: UnixTime,
     settings: &ProviderSettings,
 ) -> Result<Identity, Rejection> {
-    let issuer = Arc::from(issuer(&claims)?);
-    let subject = typed::text(&claims, "sub")?;
-    let user = typed::text(&claims, "oid")?.or(subject).map(str::to_owned);
-    let client_id = client(&claims, settings)?;
-    let (scopes, kind) = scopes(&claims, settings)?;
+    let issuer = Arc::from(issuer(claims)?);
+    let subject = typed::text(claims, "sub")?;
+    let user = typed::text(claims, "oid")?.or(subject).map(str::to_owned);
+    let client_id = client(claims, settings)?;
+    let (scopes, kind) = scopes(claims, settings)?;
     let mut roles = Vec::new();
     for name in &settings.roles_claims {
         let found = match settings.kind {
-            Issuing::Entra { .. } => typed::texts(&claims, name)?,
-            Issuing::Oidc { .. } => typed::names(&claims, name)?,
+            Issuing::Entra { .. } => typed::texts(claims, name)?,
+            Issuing::Oidc { .. } => typed::names(claims, name)?,
         };
         let found = found.unwrap_or_default();
         roles.extend(found.into_iter().map(str::to_owned));
@@ -97,13 +96,13 @@ pub(super) fn identity(
         kind,
         scopes,
         roles,
-        claims: claims.into(),
+        claims: claims.iter().collect(),
         expires_at,
     })
 }
 
 /// `iss`: one string. An array is how a token of one issuer passes for another's.
-pub(super) fn issuer(claims: &Map<String, Value>) -> Result<&str, Rejection> {
+pub(super) fn issuer<'c>(claims: &'c Object<'_>) -> Result<&'c str, Rejection> {
     match claims.get("iss") {
         Some(Value::String(issuer)) => Ok(issuer),
         Some(_) => Err(refusal::invalid("`iss` is not a string")),
@@ -113,23 +112,23 @@ pub(super) fn issuer(claims: &Map<String, Value>) -> Result<&str, Rejection> {
 
 /// Whether `aud` (a string or an array of strings) meets the provider's list.
 pub(super) fn meets_audience(
-    claims: &Map<String, Value>,
+    claims: &Object<'_>,
     settings: &ProviderSettings,
 ) -> Result<bool, Rejection> {
     let audiences = audiences(claims)?;
     Ok(audiences.iter().any(|audience| settings.audiences.iter().any(|own| own == audience)))
 }
 
-fn audiences(claims: &Map<String, Value>) -> Result<Vec<&str>, Rejection> {
+fn audiences<'c>(claims: &'c Object<'_>) -> Result<Vec<&'c str>, Rejection> {
     // Looked up by hand: `aud` is no dotted path, and has to be there.
-    if !claims.contains_key("aud") {
+    if !claims.has("aud") {
         return Err(refusal::invalid("it has no `aud`; it names no API that it is for"));
     }
     Ok(typed::texts(claims, "aud")?.unwrap_or_default())
 }
 
 pub(super) fn check_audience(
-    claims: &Map<String, Value>,
+    claims: &Object<'_>,
     settings: &ProviderSettings,
 ) -> Result<(), Rejection> {
     if meets_audience(claims, settings)? {
@@ -144,11 +143,7 @@ pub(super) fn check_audience(
 }
 
 /// `exp` and, where they are there, `nbf` and `iat`; gives `exp`.
-fn check_times(
-    claims: &Map<String, Value>,
-    skew: Duration,
-    now: UnixTime,
-) -> Result<UnixTime, Rejection> {
+fn check_times(claims: &Object<'_>, skew: Duration, now: UnixTime) -> Result<UnixTime, Rejection> {
     let end = end(claims)?;
     let begin = Begin::of(claims, end)?;
     check_end(end, skew, now)?;
@@ -157,7 +152,7 @@ fn check_times(
 }
 
 /// `exp`.
-pub(super) fn end(claims: &Map<String, Value>) -> Result<UnixTime, Rejection> {
+pub(super) fn end(claims: &Object<'_>) -> Result<UnixTime, Rejection> {
     typed::time(claims, "exp", Round::Down)?
         .ok_or_else(|| refusal::invalid("it has no `exp`; a token without an end is not accepted"))
 }
@@ -178,7 +173,7 @@ pub(super) struct Begin {
 
 impl Begin {
     /// Those of a token that ends with `exp`, which is not before it begins.
-    pub(super) fn of(claims: &Map<String, Value>, exp: UnixTime) -> Result<Self, Rejection> {
+    pub(super) fn of(claims: &Object<'_>, exp: UnixTime) -> Result<Self, Rejection> {
         let nbf = typed::time(claims, "nbf", Round::Up)?;
         let iat = typed::time(claims, "iat", Round::Up)?;
         match nbf {
@@ -205,15 +200,15 @@ impl Begin {
 
 /// Refuses what is no access token (RFC 8725 §3.12). What a token is bound to is for
 /// `binding.rs`.
-pub(super) fn check_use(claims: &Map<String, Value>) -> Result<(), Rejection> {
+pub(super) fn check_use(claims: &Object<'_>) -> Result<(), Rejection> {
     for name in ["nonce", "at_hash", "c_hash"] {
-        if claims.contains_key(name) {
+        if claims.has(name) {
             return Err(refusal::invalid(format!(
                 "it is an ID token (it has `{name}`); the caller has to send the access token"
             )));
         }
     }
-    if claims.contains_key("events") {
+    if claims.has("events") {
         return Err(refusal::invalid("it is a logout or security event token (it has `events`)"));
     }
     // Types of the other registered claims, also where nothing reads them.
@@ -221,10 +216,7 @@ pub(super) fn check_use(claims: &Map<String, Value>) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn client(
-    claims: &Map<String, Value>,
-    settings: &ProviderSettings,
-) -> Result<Option<String>, Rejection> {
+fn client(claims: &Object<'_>, settings: &ProviderSettings) -> Result<Option<String>, Rejection> {
     for name in &settings.client_claims {
         if let Some(client) = typed::text(claims, name)? {
             return Ok(Some(client.to_owned()));
@@ -236,7 +228,7 @@ fn client(
 /// The scopes, and whether a user or an app is calling: an app if `idtyp` says so, or if
 /// there is neither `idtyp` nor any scope claim.
 fn scopes(
-    claims: &Map<String, Value>,
+    claims: &Object<'_>,
     settings: &ProviderSettings,
 ) -> Result<(Vec<String>, CallerKind), Rejection> {
     let mut scopes: Vec<String> = Vec::new();

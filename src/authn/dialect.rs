@@ -1,12 +1,11 @@
 //! Where providers differ: what Entra's tokens must say beyond the RFCs, and the signs by
 //! which other providers mark tokens that are no access tokens.
 
-use serde_json::{Map, Value};
-
 use crate::rejection::Rejection;
 
 use super::claims::Signer;
 use super::issuing::{Issuing, TENANT_PLACEHOLDER, Version};
+use super::json::Object;
 use super::keys::Key;
 use super::provider::Provider;
 use super::refusal::{self, shown};
@@ -15,7 +14,7 @@ use super::typed;
 
 /// Checks the claims by the rules of the provider's kind and gives Entra's tenant.
 pub(super) fn check(
-    claims: &Map<String, Value>,
+    claims: &Object<'_>,
     signer: Signer<'_>,
     provider: &Provider,
 ) -> Result<Option<String>, Rejection> {
@@ -36,7 +35,7 @@ pub(super) fn check(
 }
 
 /// Keycloak's own mark: `Bearer` on access tokens.
-pub(super) fn check_mark(claims: &Map<String, Value>) -> Result<(), Rejection> {
+pub(super) fn check_mark(claims: &Object<'_>) -> Result<(), Rejection> {
     match typed::text(claims, "typ")? {
         Some(mark)
             if ["ID", "Refresh", "Offline", "Logout"]
@@ -54,7 +53,7 @@ pub(super) fn check_mark(claims: &Map<String, Value>) -> Result<(), Rejection> {
 
 /// The issuer and the tenant of Entra's claims, which fit each other, `tid` and `ver`.
 pub(super) fn check_tenancy<'c>(
-    claims: &'c Map<String, Value>,
+    claims: &'c Object<'_>,
     provider: &Provider,
 ) -> Result<(&'c str, &'c str), Rejection> {
     let issuer = typed::text(claims, "iss")?.unwrap_or_default();
@@ -71,7 +70,7 @@ pub(super) fn check_tenancy<'c>(
 }
 
 /// `tid` must be a GUID, and the tenant that `iss` names.
-fn check_tenant(claims: &Map<String, Value>, issuer: &str, tenant: &str) -> Result<(), Rejection> {
+fn check_tenant(claims: &Object<'_>, issuer: &str, tenant: &str) -> Result<(), Rejection> {
     let Some(tid) = typed::text(claims, "tid")? else {
         return Err(refusal::invalid("it has no `tid`"));
     };
@@ -86,11 +85,7 @@ fn check_tenant(claims: &Map<String, Value>, issuer: &str, tenant: &str) -> Resu
 }
 
 /// `ver`, where it is there, must fit the issuer: 1.0 and 2.0 have one each.
-fn check_version(
-    claims: &Map<String, Value>,
-    issuer: &str,
-    version: Version,
-) -> Result<(), Rejection> {
+fn check_version(claims: &Object<'_>, issuer: &str, version: Version) -> Result<(), Rejection> {
     let Some(found) = typed::text(claims, "ver")? else { return Ok(()) };
     if found != version.ver() {
         return Err(refusal::invalid(format!(
@@ -112,22 +107,34 @@ pub(super) fn check_key_issuer(
     kind: &Issuing,
 ) -> Result<(), Rejection> {
     let Some(template) = key.issuer() else { return Ok(()) };
+    if is_filled(template, tenant, issuer) {
+        return Ok(());
+    }
     let owner = template.replace(TENANT_PLACEHOLDER, tenant);
     // The first is that of v2 tokens: Entra publishes the keys of v1 tokens under it, too.
-    let of_tenant = kind.issuers_of(tenant);
-    if owner != issuer && of_tenant.first() != Some(&owner) {
-        return Err(refusal::invalid(format!(
-            "key {} is for issuer {}, and its `iss` is {}",
-            shown(key.kid()),
-            shown(&owner),
-            shown(issuer)
-        )));
+    if kind.issuers_of(tenant).first() == Some(&owner) {
+        return Ok(());
     }
-    Ok(())
+    Err(refusal::invalid(format!(
+        "key {} is for issuer {}, and its `iss` is {}",
+        shown(key.kid()),
+        shown(&owner),
+        shown(issuer)
+    )))
+}
+
+/// Whether `issuer` is what `template` says with the tenant put in.
+fn is_filled(template: &str, tenant: &str, issuer: &str) -> bool {
+    let mut parts = template.split(TENANT_PLACEHOLDER);
+    let begin = parts.next().unwrap_or_default();
+    let rest = parts.try_fold(issuer.strip_prefix(begin), |rest, part| {
+        Some(rest?.strip_prefix(tenant)?.strip_prefix(part))
+    });
+    rest.flatten() == Some("")
 }
 
 /// An access token names the application that asked for it, and a kind of caller that we know.
-pub(super) fn check_caller(claims: &Map<String, Value>) -> Result<(), Rejection> {
+pub(super) fn check_caller(claims: &Object<'_>) -> Result<(), Rejection> {
     let azp = typed::text(claims, "azp")?;
     let appid = typed::text(claims, "appid")?;
     if azp.or(appid).is_none() {
@@ -141,5 +148,31 @@ pub(super) fn check_caller(claims: &Map<String, Value>) -> Result<(), Rejection>
             "its `idtyp` is {}, and callers are `user` or `app`",
             shown(other)
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_is_filled_with_the_tenant_and_nothing_else() {
+        for (template, issuer, wanted) in [
+            ("https://a/{tenantid}/v2.0", "https://a/t/v2.0", true),
+            ("https://a/{tenantid}/v2.0", "https://a/t/v2.0/", false),
+            ("https://a/{tenantid}/v2.0", "https://a/u/v2.0", false),
+            ("https://a/{tenantid}/v2.0", "https://a//v2.0", false),
+            ("https://a/{tenantid}/v2.0", "https://a/{tenantid}/v2.0", false),
+            ("https://a/t/v2.0", "https://a/t/v2.0", true),
+            ("https://a/t/v2.0", "https://a/t/v2.", false),
+            ("{tenantid}", "t", true),
+            ("{tenantid}{tenantid}", "tt", true),
+            ("{tenantid}{tenantid}", "t", false),
+            ("", "", true),
+            ("", "t", false),
+        ] {
+            assert_eq!(is_filled(template, "t", issuer), wanted, "{template} {issuer}");
+            assert_eq!(template.replace(TENANT_PLACEHOLDER, "t") == issuer, wanted);
+        }
     }
 }

@@ -3,11 +3,10 @@
 
 use std::net::IpAddr;
 
-use serde_json::{Map, Value};
 use url::{Host, Url};
 
 use super::issuing::{Issuing, TENANT_PLACEHOLDER, Version};
-use super::json::{self, JsonError};
+use super::json::{self, JsonError, Object};
 use super::refusal::shown;
 use super::tenants::Tenants;
 
@@ -129,7 +128,7 @@ pub fn may_be_called(url: &str) -> bool {
 }
 
 fn text_member<'a>(
-    document: &'a Map<String, Value>,
+    document: &'a Object<'_>,
     name: &'static str,
 ) -> Result<Option<&'a str>, MetadataError> {
     let member = document.get(name);
@@ -137,7 +136,7 @@ fn text_member<'a>(
 }
 
 fn url_member(
-    document: &Map<String, Value>,
+    document: &Object<'_>,
     member: &'static str,
     issuer: &str,
 ) -> Result<Option<String>, MetadataError> {
@@ -159,7 +158,7 @@ mod tests {
     use super::super::issuing::Cloud;
     use super::super::tenants::Directory;
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     const ISSUER: &str = "https://sso.example.com/realms/main";
 

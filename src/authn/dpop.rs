@@ -7,7 +7,6 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderName, HeaderValue};
-use serde_json::{Map, Value};
 
 use crate::clock::UnixTime;
 use crate::limits;
@@ -16,7 +15,7 @@ use crate::secret::InboundToken;
 
 use super::Presented;
 use super::algorithm::Algorithm;
-use super::json;
+use super::json::{self, Object, Value};
 use super::keys::Material;
 use super::public_place::{CalledAt, PublicPlace};
 use super::refusal::shown;
@@ -60,6 +59,7 @@ pub(super) fn check(
         )));
     }
     let claims = proof.claims()?;
+    let claims = object(&claims, PAYLOAD)?;
     check_request(&claims, token, presented, called_at)?;
     let jti = text(&claims, "jti")?;
     if jti.is_empty() || jti.len() > limits::MAX_JTI_BYTES {
@@ -85,6 +85,9 @@ pub(super) fn check(
         .with(Extra::RetryAfter(limits::PROOF_WINDOW)),
     })
 }
+
+/// What the second part is called in refusals.
+const PAYLOAD: &str = "payload";
 
 /// A proof whose signature has not been checked.
 struct Proof<'a> {
@@ -112,28 +115,28 @@ impl<'a> Proof<'a> {
         else {
             return Err(refuse("it is not a signed JWT, which has 3 parts"));
         };
-        let (algorithm, key) = read_header(&object(header, "header")?)?;
+        let (algorithm, key) = read_header(&object(&decode(header, "header")?, "header")?)?;
         let thumbprint = Thumbprint::of(&key);
         let signed = text.get(..header.len() + 1 + payload.len()).unwrap_or_default();
         Ok(Self { signed, signature, payload, algorithm, key, thumbprint })
     }
 
-    /// The claims, once the signature held.
-    fn claims(&self) -> Result<Map<String, Value>, Rejection> {
+    /// The text of the claims, once the signature held.
+    fn claims(&self) -> Result<Vec<u8>, Rejection> {
         let flawed = |flaw| refuse(format!("its `jwk` can't be used: {flaw}"));
         let key = self.key.verifier(self.algorithm).map_err(flawed)?;
         if !token::signature_holds(self.signed, self.signature, &key) {
             return Err(refuse("its signature is not one of its `jwk`"));
         }
-        object(self.payload, "payload")
+        decode(self.payload, PAYLOAD)
     }
 }
 
 /// Judges the JOSE header and takes the algorithm and the key from it (RFC 9449 §4.2).
-fn read_header(header: &Map<String, Value>) -> Result<(Algorithm, Material), Rejection> {
+fn read_header(header: &Object<'_>) -> Result<(Algorithm, Material), Rejection> {
     // No extension is understood, and the key is in `jwk`, never behind a URL.
     for name in ["crit", "b64", "jku", "x5u", "enc", "zip"] {
-        if header.contains_key(name) {
+        if header.has(name) {
             return Err(refuse(format!("its header has `{name}`, which is not allowed")));
         }
     }
@@ -149,7 +152,7 @@ fn read_header(header: &Map<String, Value>) -> Result<(Algorithm, Material), Rej
         return Err(refuse("its header has no `jwk` that is an object"));
     };
     for name in ["d", "p", "q", "dp", "dq", "qi", "oth", "k"] {
-        if jwk.contains_key(name) {
+        if jwk.has(name) {
             return Err(refuse(format!(
                 "its `jwk` has `{name}`: the caller sends its private key about, and has to make a new one"
             )));
@@ -157,13 +160,13 @@ fn read_header(header: &Map<String, Value>) -> Result<(Algorithm, Material), Rej
     }
     let key =
         Material::read(jwk).map_err(|flaw| refuse(format!("its `jwk` can't be used: {flaw}")))?;
-    let fits = key.fits(algorithm) && jwk.get("alg").is_none_or(|own| own == name);
+    let fits = key.fits(algorithm) && jwk.get("alg").is_none_or(|own| own.as_str() == Some(name));
     if fits { Ok((algorithm, key)) } else { Err(refuse("its `jwk` is not for its `alg`")) }
 }
 
 /// Whether the proof was made for this request and this token.
 fn check_request(
-    claims: &Map<String, Value>,
+    claims: &Object<'_>,
     token: &InboundToken,
     presented: &Presented<'_>,
     called_at: CalledAt,
@@ -197,15 +200,19 @@ fn check_request(
     Ok(())
 }
 
-/// A part of a proof, as an object.
-fn object(part: &str, name: &str) -> Result<Map<String, Value>, Rejection> {
-    let bytes = URL_SAFE_NO_PAD
+/// The text of a part of a proof.
+fn decode(part: &str, name: &str) -> Result<Vec<u8>, Rejection> {
+    URL_SAFE_NO_PAD
         .decode(part)
-        .map_err(|error| refuse(format!("its {name} is not base64url")).caused_by(error))?;
-    json::object(&bytes).map_err(|error| refuse(format!("its {name}")).caused_by(error))
+        .map_err(|error| refuse(format!("its {name} is not base64url")).caused_by(error))
 }
 
-fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<&'a str, Rejection> {
+/// A part of a proof, as an object.
+fn object<'d>(text: &'d [u8], name: &str) -> Result<Object<'d>, Rejection> {
+    json::object(text).map_err(|error| refuse(format!("its {name}")).caused_by(error))
+}
+
+fn text<'a>(members: &'a Object<'_>, name: &str) -> Result<&'a str, Rejection> {
     match members.get(name) {
         Some(Value::String(text)) => Ok(text),
         Some(_) => Err(refuse(format!("its `{name}` is not a string"))),
@@ -214,7 +221,7 @@ fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<&'a str, Reje
 }
 
 /// A time in seconds; a fraction is cut off.
-fn time(members: &Map<String, Value>, name: &str) -> Result<UnixTime, Rejection> {
+fn time(members: &Object<'_>, name: &str) -> Result<UnixTime, Rejection> {
     let value = members.get(name).ok_or_else(|| refuse(format!("it has no `{name}`")))?;
     let seconds = value.as_number().and_then(|number| typed::seconds(number, Round::Down));
     seconds.ok_or_else(|| refuse(format!("its `{name}` is not a time in seconds")))

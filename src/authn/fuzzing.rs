@@ -38,7 +38,7 @@ use super::keys::{Key, KeySet};
 use super::public_place::PublicPlace;
 use super::settings::ProviderSettings;
 use super::thumbprint::Thumbprint;
-use super::token::Unverified;
+use super::token::{Parts, Unverified};
 use super::{
     CalledAt, Cloud, DPOP, Issuing, Presented, Provider, UsedProofs, bearer, claims, dpop,
     may_be_called,
@@ -94,12 +94,17 @@ pub(crate) fn token(data: &[u8]) {
         String::from_utf8_lossy(data).into_owned()
     };
     let Some(token) = inbound(&text) else { return };
-    let parsed = match Unverified::parse(&token) {
+    let refused = |rejection: Rejection| {
+        assert_eq!(rejection.code(), Code::TokenInvalid);
+        says_nothing_of(&rejection, data);
+    };
+    let taken_apart = match Parts::of(&token) {
+        Ok(parts) => parts,
+        Err(rejection) => return refused(rejection),
+    };
+    let parsed = match Unverified::read(&taken_apart) {
         Ok(parsed) => parsed,
-        Err(rejection) => {
-            assert_eq!(rejection.code(), Code::TokenInvalid);
-            return says_nothing_of(&rejection, data);
-        }
+        Err(rejection) => return refused(rejection),
     };
     let parts: Vec<&str> = text.split('.').collect();
     let [header, payload, signature] = parts[..] else { panic!("{} parts", parts.len()) };
@@ -117,8 +122,8 @@ pub(crate) fn token(data: &[u8]) {
     for name in ["crit", "b64", "jwk", "jku", "x5u", "enc", "zip"] {
         assert!(header.get(name).is_none(), "{name}");
     }
-    assert_eq!(decoded(payload), Value::Object(parsed.claims().clone()));
-    let again = Unverified::parse(&token).unwrap();
+    assert_eq!(decoded(payload), Value::Object(parsed.claims().to_map()));
+    let again = Unverified::read(&taken_apart).unwrap();
     assert_eq!(
         (again.algorithm(), again.kid(), again.claims()),
         (parsed.algorithm(), parsed.kid(), parsed.claims())
@@ -133,10 +138,11 @@ pub(crate) fn claims(data: &[u8]) {
     if token.expose().len() > limits::MAX_TOKEN_BYTES {
         return;
     }
-    let Ok(unverified) = Unverified::parse(&token) else { return };
+    let Ok(parts) = Parts::of(&token) else { return };
+    let Ok(unverified) = Unverified::read(&parts) else { return };
     let Ok(issuer) = claims::issuer(unverified.claims()) else { return };
     let Some(provider) = PROVIDERS.iter().find(|own| own.issues(issuer)) else { return };
-    let said = Value::Object(unverified.claims().clone());
+    let said = Value::Object(unverified.claims().to_map());
     let verified = unverified.verify(&SIGNING.key).expect("we have signed it");
     let identity = match claims::judge(verified, &SIGNING.key, provider, NOW) {
         Ok(identity) => identity,
@@ -323,7 +329,9 @@ static SIGNING: LazyLock<Signing> = LazyLock::new(|| {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
     let x = URL_SAFE_NO_PAD.encode(pair.public_key());
     let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x});
-    let Ok(material) = Material::read(jwk.as_object().unwrap()) else { panic!("it is a key") };
+    let Ok(material) = Material::read(&jwk.as_object().unwrap().into()) else {
+        panic!("it is a key")
+    };
     let jwks = json!({"keys": [jwk]});
     let (set, _) = KeySet::read(jwks.to_string().as_bytes(), &Algorithm::ALL).unwrap();
     let thumbprint = Thumbprint::of(&material);

@@ -22,12 +22,11 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value};
 
 use crate::limits;
 
 use super::algorithm::Algorithm;
-use super::json::{self, JsonError};
+use super::json::{self, JsonError, Object, Value};
 
 /// Smallest and largest RSA modulus, in bits.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
@@ -181,8 +180,7 @@ impl KeySet {
             let key = match Key::read(jwk, algorithms) {
                 Ok(key) => key,
                 Err(why) => {
-                    let kid = jwk.get("kid").and_then(Value::as_str).map(str::to_owned);
-                    dropped.push(Dropped { kid, why });
+                    dropped.push(Dropped { kid: named(jwk), why });
                     continue;
                 }
             };
@@ -199,8 +197,7 @@ impl KeySet {
             }
         }
         if let Some(first) = published.get(limits::MAX_KEYS) {
-            let kid = first.get("kid").and_then(Value::as_str).map(str::to_owned);
-            dropped.push(Dropped { kid, why: Flaw::TooMany });
+            dropped.push(Dropped { kid: named(first), why: Flaw::TooMany });
         }
         let keys: HashMap<_, _> =
             found.into_iter().filter_map(|(kid, key)| Some((kid, key?))).collect();
@@ -233,7 +230,7 @@ impl KeySet {
 }
 
 impl Key {
-    fn read(published: &Value, algorithms: &[Algorithm]) -> Result<Self, Flaw> {
+    fn read(published: &Value<'_>, algorithms: &[Algorithm]) -> Result<Self, Flaw> {
         let jwk = published.as_object().ok_or(Flaw::Malformed)?;
         let material = Material::read(jwk)?;
         let algorithm = match text(jwk, "alg")? {
@@ -313,7 +310,7 @@ impl std::fmt::Debug for Key {
 
 impl Material {
     /// The numbers of a JWK that is for signatures, and public.
-    pub(super) fn read(jwk: &Map<String, Value>) -> Result<Self, Flaw> {
+    pub(super) fn read(jwk: &Object<'_>) -> Result<Self, Flaw> {
         let family = text(jwk, "kty")?.ok_or(Flaw::Malformed)?;
         check_purpose(jwk)?;
         let curve = text(jwk, "crv")?;
@@ -327,7 +324,7 @@ impl Material {
             ("OKP", Some("Ed25519")) => Self::Ed25519(bytes(jwk, "x")?),
             _ => return Err(Flaw::Kind),
         };
-        if jwk.contains_key("d") { Err(Flaw::Private) } else { Ok(material) }
+        if jwk.has("d") { Err(Flaw::Private) } else { Ok(material) }
     }
 
     /// Whether the key is of the kind that `algorithm` signs with.
@@ -398,33 +395,38 @@ fn check_strength(modulus: &[u8], exponent: &[u8]) -> Result<(), Flaw> {
 }
 
 /// `use` absent or `sig` (RFC 7517 §4.2), `key_ops` absent or with `verify` (§4.3).
-fn check_purpose(jwk: &Map<String, Value>) -> Result<(), Flaw> {
+fn check_purpose(jwk: &Object<'_>) -> Result<(), Flaw> {
     if text(jwk, "use")?.is_some_and(|purpose| purpose != "sig") {
         return Err(Flaw::Purpose);
     }
     match jwk.get("key_ops") {
         None => Ok(()),
         Some(Value::Array(operations)) => {
-            let verifies = operations.iter().any(|operation| operation == "verify");
+            let verifies = operations.iter().any(|operation| operation.as_str() == Some("verify"));
             if verifies { Ok(()) } else { Err(Flaw::Purpose) }
         }
         Some(_) => Err(Flaw::Malformed),
     }
 }
 
+/// The `kid` of a key that is left out.
+fn named(jwk: &Value<'_>) -> Option<String> {
+    jwk.as_object()?.get("kid")?.as_str().map(str::to_owned)
+}
+
 /// A member that is text, if it is there.
-fn text<'a>(jwk: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, Flaw> {
+fn text<'a>(jwk: &'a Object<'_>, name: &str) -> Result<Option<&'a str>, Flaw> {
     jwk.get(name).map(|value| value.as_str().ok_or(Flaw::Malformed)).transpose()
 }
 
 /// A member that is bytes in base64url without padding (RFC 7518 §2).
-fn bytes(jwk: &Map<String, Value>, name: &str) -> Result<Vec<u8>, Flaw> {
+fn bytes(jwk: &Object<'_>, name: &str) -> Result<Vec<u8>, Flaw> {
     let encoded = text(jwk, name)?.ok_or(Flaw::Malformed)?;
     URL_SAFE_NO_PAD.decode(encoded).or(Err(Flaw::Malformed))
 }
 
 /// The uncompressed point of an EC key whose coordinates have `size` bytes (RFC 7518 §6.2.1).
-fn point(jwk: &Map<String, Value>, size: usize) -> Result<Vec<u8>, Flaw> {
+fn point(jwk: &Object<'_>, size: usize) -> Result<Vec<u8>, Flaw> {
     let (x, y) = (bytes(jwk, "x")?, bytes(jwk, "y")?);
     if x.len() != size || y.len() != size {
         return Err(Flaw::Invalid);

@@ -45,7 +45,6 @@ mod tests;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use serde_json::{Map, Value};
 
 use crate::identity::Identity;
 use crate::peer::Peer;
@@ -70,8 +69,9 @@ pub use self::verified::VerifiedTokens;
 
 use self::bearer::Scheme;
 use self::binding::Vouched;
+use self::json::Object;
 use self::refusal::{shown, shown_all};
-use self::token::Unverified;
+use self::token::{Parts, Unverified};
 
 /// A caller whose token was verified.
 #[derive(Clone, Debug)]
@@ -218,7 +218,8 @@ async fn verify(
     providers: &[Arc<Provider>],
     verified: &VerifiedTokens,
 ) -> Result<Vouched, Rejection> {
-    let unverified = Unverified::parse(token)?;
+    let parts = Parts::of(token)?;
+    let unverified = Unverified::read(&parts)?;
     let provider = choose(providers, unverified.claims())?;
     let settings = provider.settings();
     check_algorithm(&unverified, settings)?;
@@ -261,7 +262,7 @@ fn check_form(token: &Unverified<'_>, settings: &ProviderSettings) -> Result<(),
 /// accepts the audience.
 fn choose<'a>(
     providers: &'a [Arc<Provider>],
-    claims: &Map<String, Value>,
+    claims: &Object<'_>,
 ) -> Result<&'a Provider, Rejection> {
     let issuer = claims::issuer(claims)?;
     let mut first: Option<&Provider> = None;

@@ -72,7 +72,7 @@ mod tests {
 
     fn of(jwk: &Value) -> String {
         let material =
-            Material::read(jwk.as_object().unwrap()).unwrap_or_else(|why| panic!("{why}"));
+            Material::read(&jwk.as_object().unwrap().into()).unwrap_or_else(|why| panic!("{why}"));
         URL_SAFE_NO_PAD.encode(Thumbprint::of(&material).0)
     }
 

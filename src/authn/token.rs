@@ -9,7 +9,6 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value};
 
 use crate::limits;
 use crate::rejection::Rejection;
@@ -17,16 +16,24 @@ use crate::secret::InboundToken;
 
 use super::algorithm::Algorithm;
 use super::header_type::HeaderType;
-use super::json;
+use super::json::{self, Object, Value};
 use super::keys::{Key, Verifier};
 use super::refusal::{self, shown};
 
+/// The parts of a token, of which nothing but the form is known.
+pub(super) struct Parts<'t> {
+    signed: &'t str,
+    header: Vec<u8>,
+    payload: Vec<u8>,
+    /// In base64url, or what should be.
+    signature: &'t str,
+}
+
 /// A token whose signature has not been checked: nothing in it may be believed yet.
-pub(super) struct Unverified<'a> {
-    signed: &'a str,
-    signature: &'a str,
+pub(super) struct Unverified<'p> {
+    parts: &'p Parts<'p>,
     header: Header,
-    claims: Map<String, Value>,
+    claims: Object<'p>,
 }
 
 /// What is used of a JOSE header.
@@ -37,25 +44,24 @@ struct Header {
 }
 
 /// The claims of a token whose signature held. Made only by [`Unverified::verify`].
-pub(super) struct VerifiedClaims {
-    claims: Map<String, Value>,
+pub(super) struct VerifiedClaims<'p> {
+    claims: Object<'p>,
 }
 
-impl VerifiedClaims {
+impl<'p> VerifiedClaims<'p> {
     /// The claims.
-    pub(super) fn into_claims(self) -> Map<String, Value> {
+    pub(super) fn into_claims(self) -> Object<'p> {
         self.claims
     }
 }
 
-impl<'a> Unverified<'a> {
+impl<'t> Parts<'t> {
     /// Takes a token apart; `bearer.rs` has seen to it that it is not too long.
     ///
     /// # Errors
     ///
-    /// `token_invalid` for one that has not three parts in base64url, is not plain JSON, or
-    /// whose header asks for something that is not done here.
-    pub(super) fn parse(token: &'a InboundToken) -> Result<Self, Rejection> {
+    /// `token_invalid` for one that has not three parts, the first two in base64url.
+    pub(super) fn of(token: &'t InboundToken) -> Result<Self, Rejection> {
         let text = token.expose();
         let mut parts = text.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
@@ -69,14 +75,27 @@ impl<'a> Unverified<'a> {
                 count => format!("it has {count} parts, and a signed JWT has 3"),
             }));
         };
-        let read = read_header(&decode(header, "header")?)?;
-        if signature.is_empty() {
+        let signed = text.get(..header.len() + 1 + payload.len()).unwrap_or_default();
+        let (header, payload) = (decode(header, "header")?, decode(payload, "payload")?);
+        Ok(Self { signed, header, payload, signature })
+    }
+}
+
+impl<'p> Unverified<'p> {
+    /// Reads what a token says.
+    ///
+    /// # Errors
+    ///
+    /// `token_invalid` for one that is not signed, is not plain JSON, or whose header asks for
+    /// something that is not done here.
+    pub(super) fn read(parts: &'p Parts<'p>) -> Result<Self, Rejection> {
+        let header = read_header(&parts.header)?;
+        if parts.signature.is_empty() {
             return Err(refusal::invalid("it is not signed"));
         }
-        let claims = json::object(&decode(payload, "payload")?);
-        let claims = claims.map_err(|error| refusal::invalid("its payload").caused_by(error))?;
-        let signed = text.get(..header.len() + 1 + payload.len()).unwrap_or_default();
-        Ok(Self { signed, signature, header: read, claims })
+        let claims = json::object(&parts.payload)
+            .map_err(|error| refusal::invalid("its payload").caused_by(error))?;
+        Ok(Self { parts, header, claims })
     }
 
     /// The algorithm that its header names.
@@ -95,7 +114,7 @@ impl<'a> Unverified<'a> {
     }
 
     /// What it claims, not to be believed yet.
-    pub(super) fn claims(&self) -> &Map<String, Value> {
+    pub(super) fn claims(&self) -> &Object<'p> {
         &self.claims
     }
 
@@ -104,7 +123,7 @@ impl<'a> Unverified<'a> {
     /// # Errors
     ///
     /// `token_invalid` if the key is not for the token's algorithm or the signature is wrong.
-    pub(super) fn verify(self, key: &Key) -> Result<VerifiedClaims, Rejection> {
+    pub(super) fn verify(self, key: &Key) -> Result<VerifiedClaims<'p>, Rejection> {
         let algorithm = self.header.algorithm;
         let Some(verifier) = key.verifier(algorithm) else {
             return Err(refusal::invalid(format!(
@@ -114,7 +133,7 @@ impl<'a> Unverified<'a> {
                 key.describe()
             )));
         };
-        if signature_holds(self.signed, self.signature, verifier) {
+        if signature_holds(self.parts.signed, self.parts.signature, verifier) {
             return Ok(VerifiedClaims { claims: self.claims });
         }
         Err(refusal::invalid(format!(
@@ -145,12 +164,12 @@ fn read_header(text: &[u8]) -> Result<Header, Rejection> {
         json::object(text).map_err(|error| refusal::invalid("its header").caused_by(error))?;
     let member = |name: &str| match header.get(name) {
         None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.as_str())),
+        Some(Value::String(text)) => Ok(Some(&**text)),
         Some(_) => Err(refusal::invalid(format!("`{name}` in its header is not a string"))),
     };
     // Keys come from the provider alone (RFC 8725 §3.10), and no extension is understood.
     for name in ["crit", "b64", "jwk", "jku", "x5u", "enc", "zip"] {
-        if header.contains_key(name) {
+        if header.has(name) {
             return Err(refusal::invalid(format!("its header has `{name}`, which is not allowed")));
         }
     }

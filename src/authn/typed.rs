@@ -1,12 +1,13 @@
 //! Claims by type (RFC 7519 §4.1): a claim of the wrong JSON type refuses the token, it is
 //! never taken for a missing one.
 
-use serde_json::{Map, Number, Value};
+use serde_json::Number;
 
 use crate::clock::UnixTime;
-use crate::identity::claim;
+use crate::identity;
 use crate::rejection::Rejection;
 
+use super::json::{Object, Value};
 use super::refusal;
 
 /// The greatest integer that every JSON implementation reads alike (RFC 8259 §6).
@@ -21,11 +22,12 @@ pub(super) enum Round {
     Up,
 }
 
+fn claim<'a, 'd>(claims: &'a Object<'d>, name: &str) -> Option<&'a Value<'d>> {
+    identity::claim(name, |name| claims.get(name), |value, name| value.as_object()?.get(name))
+}
+
 /// A claim that is a string, if it is there.
-pub(super) fn text<'a>(
-    claims: &'a Map<String, Value>,
-    name: &str,
-) -> Result<Option<&'a str>, Rejection> {
+pub(super) fn text<'a>(claims: &'a Object<'_>, name: &str) -> Result<Option<&'a str>, Rejection> {
     match claim(claims, name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
@@ -35,7 +37,7 @@ pub(super) fn text<'a>(
 
 /// A claim that is a `NumericDate` (RFC 7519 §2) from 0 to 2^53, if it is there.
 pub(super) fn time(
-    claims: &Map<String, Value>,
+    claims: &Object<'_>,
     name: &str,
     round: Round,
 ) -> Result<Option<UnixTime>, Rejection> {
@@ -72,7 +74,7 @@ fn whole(seconds: f64, round: Round) -> Option<u64> {
 
 /// A claim that is a string or an array of strings, if it is there; a string is one element.
 pub(super) fn texts<'a>(
-    claims: &'a Map<String, Value>,
+    claims: &'a Object<'_>,
     name: &str,
 ) -> Result<Option<Vec<&'a str>>, Rejection> {
     match claim(claims, name) {
@@ -91,12 +93,12 @@ pub(super) fn texts<'a>(
 /// A claim that is a string of words with spaces between (RFC 6749 §3.3), or an array of
 /// strings, if it is there.
 pub(super) fn words<'a>(
-    claims: &'a Map<String, Value>,
+    claims: &'a Object<'_>,
     name: &str,
 ) -> Result<Option<Vec<&'a str>>, Rejection> {
     let texts = texts(claims, name)?;
     // An element of an array is one word, whatever is in it.
-    if claim(claims, name).is_some_and(Value::is_array) {
+    if let Some(Value::Array(_)) = claim(claims, name) {
         return Ok(texts);
     }
     Ok(texts.map(|texts| {
@@ -107,13 +109,13 @@ pub(super) fn words<'a>(
 /// A claim that is a string, an array of strings, or an object whose members are objects and whose
 /// names count (ZITADEL's roles, each with the organisations that gave it), if it is there.
 pub(super) fn names<'a>(
-    claims: &'a Map<String, Value>,
+    claims: &'a Object<'_>,
     name: &str,
 ) -> Result<Option<Vec<&'a str>>, Rejection> {
     let Some(Value::Object(members)) = claim(claims, name) else { return texts(claims, name) };
     // What `{"admin": false}` would mean is anybody's guess.
-    match members.iter().find(|(_, value)| !value.is_object()) {
-        None => Ok(Some(members.keys().map(String::as_str).collect())),
+    match members.iter().find(|(_, value)| value.as_object().is_none()) {
+        None => Ok(Some(members.iter().map(|(name, _)| name).collect())),
         Some((member, _)) => Err(refusal::invalid(format!(
             "`{name}` is an object whose member {} is no object",
             refusal::shown(member)
@@ -121,7 +123,7 @@ pub(super) fn names<'a>(
     }
 }
 
-fn wrong_type(name: &str, value: &Value, wanted: &str) -> Rejection {
+fn wrong_type(name: &str, value: &Value<'_>, wanted: &str) -> Rejection {
     let found = match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -135,11 +137,14 @@ fn wrong_type(name: &str, value: &Value, wanted: &str) -> Rejection {
 
 #[cfg(test)]
 mod tests {
+    use super::super::json;
     use super::*;
     use serde_json::json;
 
-    fn one(value: Value) -> Map<String, Value> {
-        Map::from_iter([("c".to_owned(), value)])
+    /// Claims of which one is this.
+    fn one(value: &serde_json::Value) -> Object<'static> {
+        let text = json!({ "c": value }).to_string();
+        json::object(text.leak().as_bytes()).unwrap()
     }
 
     #[test]
@@ -154,7 +159,7 @@ mod tests {
             (json!(1e3), 1000, 1000),
             (json!(1_u64 << 53), 1 << 53, 1 << 53),
         ] {
-            let time = |round| time(&one(value.clone()), "c", round).unwrap().unwrap().0;
+            let time = |round| time(&one(&value), "c", round).unwrap().unwrap().0;
             assert_eq!((time(Round::Down), time(Round::Up)), (down, up), "{value}");
         }
         for value in [
@@ -168,24 +173,25 @@ mod tests {
             json!([17]),
             json!(true),
         ] {
-            assert!(time(&one(value.clone()), "c", Round::Down).is_err(), "{value}");
-            assert!(time(&one(value.clone()), "c", Round::Up).is_err(), "{value}");
+            assert!(time(&one(&value), "c", Round::Down).is_err(), "{value}");
+            assert!(time(&one(&value), "c", Round::Up).is_err(), "{value}");
         }
-        assert_eq!(time(&Map::new(), "c", Round::Up).unwrap(), None);
+        assert_eq!(time(&Object::default(), "c", Round::Up).unwrap(), None);
     }
 
     #[test]
     fn text_is_text_and_nothing_that_looks_like_it() {
-        assert_eq!(text(&one(json!("x")), "c").unwrap(), Some("x"));
-        assert_eq!(text(&Map::new(), "c").unwrap(), None);
+        assert_eq!(text(&one(&json!("x")), "c").unwrap(), Some("x"));
+        assert_eq!(text(&Object::default(), "c").unwrap(), None);
         for value in [json!(null), json!(1), json!(["x"]), json!({}), json!(false)] {
-            assert!(text(&one(value.clone()), "c").is_err(), "{value}");
+            assert!(text(&one(&value), "c").is_err(), "{value}");
         }
     }
 
     #[test]
     fn words_come_from_a_string_or_an_array() {
-        let words = |value| words(&one(value), "c").map(|words| words.map(|words| words.join("|")));
+        let words =
+            |value| words(&one(&value), "c").map(|words| words.map(|words| words.join("|")));
         assert_eq!(words(json!("a b  c")).unwrap().unwrap(), "a|b|c");
         assert_eq!(words(json!(["a", "b"])).unwrap().unwrap(), "a|b");
         assert_eq!(words(json!(["a b", "c"])).unwrap().unwrap(), "a b|c");
@@ -197,7 +203,8 @@ mod tests {
 
     #[test]
     fn names_are_also_those_of_an_objects_members() {
-        let names = |value| names(&one(value), "c").map(|names| names.map(|names| names.join("|")));
+        let names =
+            |value| names(&one(&value), "c").map(|names| names.map(|names| names.join("|")));
         assert_eq!(names(json!("a b")).unwrap().unwrap(), "a b");
         assert_eq!(names(json!(["a", "b"])).unwrap().unwrap(), "a|b");
         assert_eq!(names(json!({"a": {"1": "x"}, "b": {}})).unwrap().unwrap(), "a|b");
@@ -215,6 +222,6 @@ mod tests {
 
     #[test]
     fn one_string_is_one_element() {
-        assert_eq!(texts(&one(json!("a b")), "c").unwrap().unwrap(), ["a b"]);
+        assert_eq!(texts(&one(&json!("a b")), "c").unwrap().unwrap(), ["a b"]);
     }
 }

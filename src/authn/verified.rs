@@ -11,11 +11,12 @@
 //! Bounded in entries and bytes. A hit locks a shard for reading; only those who change the
 //! cache meet at a lock, and each of them does a small, bounded part of the cleaning.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
+use serde_json::Map;
 
 use crate::clock::{SharedClock, UnixTime};
 use crate::identity::Identity;
@@ -24,6 +25,7 @@ use crate::secret::{InboundToken, TokenDigest};
 
 use super::binding::Vouched;
 use super::claims;
+use super::json::Object;
 use super::provider::{Provider, ProviderId};
 
 /// What an entry costs beside its claims, in bytes: the key twice, the identity, a map's slack.
@@ -44,12 +46,15 @@ pub struct VerifiedTokens {
 /// What is in the cache, by expiry: whoever changes `entries` holds this.
 #[derive(Debug, Default)]
 struct Order {
-    by_expiry: BTreeSet<(UnixTime, Key)>,
+    /// Those that end in a second together, the first that came at the front; none is empty. A
+    /// token that is put in again has its place already, as its end is its own.
+    by_expiry: BTreeMap<UnixTime, VecDeque<Key>>,
+    tokens: usize,
     bytes: usize,
 }
 
 /// A token as one provider reads it: two providers may take other claims for roles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     provider: ProviderId,
     token: TokenDigest,
@@ -77,7 +82,7 @@ impl VerifiedTokens {
 
     /// How many tokens are remembered, the expired ones that were not swept yet among them.
     pub fn len(&self) -> usize {
-        self.lock().by_expiry.len()
+        self.lock().tokens
     }
 
     /// Whether none is.
@@ -118,15 +123,20 @@ impl VerifiedTokens {
         let key = Key { provider: provider.id(), token: token.digest() };
         let mut order = self.lock();
         self.sweep(&mut order, now);
-        self.remove(&mut order, &key);
+        let entry = Entry { vouched: vouched.clone(), generation, cost };
+        if let Some(mut place) = self.entries.get_mut(&key) {
+            *place = entry;
+            return;
+        }
         // Before it is put in: the newest is the one that will be asked for, however soon it ends.
-        while order.by_expiry.len() >= self.max_entries || order.bytes + cost > self.max_bytes {
-            let Some((_, soonest)) = order.by_expiry.pop_first() else { break };
+        while order.tokens >= self.max_entries || order.bytes + cost > self.max_bytes {
+            let Some(soonest) = order.pop_soonest() else { break };
             self.remove(&mut order, &soonest);
         }
         order.bytes += cost;
-        order.by_expiry.insert((expires_at, key));
-        self.entries.insert(key, Entry { vouched: vouched.clone(), generation, cost });
+        order.tokens += 1;
+        order.by_expiry.entry(expires_at).or_default().push_back(key);
+        self.entries.insert(key, entry);
     }
 
     /// What remembering `token` is charged, in bytes.
@@ -137,20 +147,19 @@ impl VerifiedTokens {
     /// Drops some of what has expired.
     fn sweep(&self, order: &mut Order, now: UnixTime) {
         for _ in 0..limits::MAX_EXPIRED_SWEPT {
-            match order.by_expiry.first().copied() {
-                Some(first) if first.0 <= now => {
-                    order.by_expiry.remove(&first);
-                    self.remove(order, &first.1);
-                }
-                Some(_) | None => return,
+            if order.by_expiry.first_key_value().is_none_or(|(end, _)| *end > now) {
+                return;
             }
+            let Some(soonest) = order.pop_soonest() else { return };
+            self.remove(order, &soonest);
         }
     }
 
+    /// Drops what has no place in the order any more.
     fn remove(&self, order: &mut Order, key: &Key) {
-        if let Some((key, entry)) = self.entries.remove(key) {
+        if let Some((_, entry)) = self.entries.remove(key) {
             order.bytes -= entry.cost;
-            order.by_expiry.remove(&(entry.vouched.unproved().expires_at, key));
+            order.tokens -= 1;
         }
     }
 
@@ -158,6 +167,18 @@ impl VerifiedTokens {
     // this first.
     fn lock(&self) -> MutexGuard<'_, Order> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Order {
+    /// Takes the first of those that end soonest out.
+    fn pop_soonest(&mut self) -> Option<Key> {
+        let mut soonest = self.by_expiry.first_entry()?;
+        let key = soonest.get_mut().pop_front();
+        if soonest.get().is_empty() {
+            soonest.remove();
+        }
+        key
     }
 }
 
@@ -172,8 +193,10 @@ impl VerifiedTokens {
 /// Whether this provider would be chosen for such a token, were it the first. When in doubt it
 /// would, and the token is verified anew.
 fn takes(provider: &Provider, identity: &Identity) -> bool {
-    let audience = || identity.claims.get("aud").map(|value| ("aud".to_owned(), value));
-    provider.issues(&identity.issuer)
-        && claims::meets_audience(&audience().into_iter().collect(), provider.settings())
-            .unwrap_or(true)
+    let meets = || {
+        let audience = identity.claims.get("aud").map(|value| ("aud".to_owned(), value));
+        let claims = Map::from_iter(audience);
+        claims::meets_audience(&Object::from(&claims), provider.settings()).unwrap_or(true)
+    };
+    provider.issues(&identity.issuer) && meets()
 }

@@ -255,7 +255,7 @@ struct Met {
 impl Met {
     /// The caller of a request with claims in place of a token.
     fn supposed(route: &Route, claims: &Map<String, Value>) -> Self {
-        let (whose, verdict) = match supposition::suppose(&route.requirement, claims.clone()) {
+        let (whose, verdict) = match supposition::suppose(&route.requirement, claims) {
             Ok(Some(identity)) => (Whose::Caller(Box::new(identity)), Ok(())),
             Ok(None) => (Whose::Nobody, Ok(())),
             Err(rejection) => (Whose::Nobody, Err(rejection)),
@@ -303,7 +303,7 @@ fn any_user(route: &Route) -> Whose {
         // A scope claim makes it a user's token; which scope is in it makes no difference here.
         let given = Map::from_iter([(scope_claim.clone(), "any".into())]);
         let claims = supposition::with_defaults(provider, given);
-        supposition::suppose(&route.requirement, claims).ok().flatten()
+        supposition::suppose(&route.requirement, &claims).ok().flatten()
     });
     user.map_or(Whose::Nobody, |identity| Whose::AnyUser(Box::new(identity)))
 }

@@ -8,14 +8,12 @@
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::advice::{self, Class, Row};
 use super::failure::Memory;
 use super::grant;
 use super::refusal::{Marks, Refusal};
-use crate::authn::json;
+use crate::authn::json::{self, Object, Value};
 use crate::limits;
 use crate::secret::SecretHeader;
 
@@ -31,27 +29,12 @@ pub(super) struct Grant {
 }
 
 /// The members of an answer that are looked at; a repeated one of any name makes it invalid.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Members {
-    access_token: Value,
-    token_type: Value,
-    issued_token_type: Value,
-    expires_in: Value,
-    refresh_in: Value,
-    error: Value,
-    suberror: Value,
-    error_codes: Value,
-    error_description: Value,
-    claims: Value,
-    trace_id: Value,
-    correlation_id: Value,
-    timestamp: Value,
-}
+#[derive(Default)]
+pub(super) struct Members<'b>(Object<'b>);
 
 /// Judges an answer by its status and body.
 pub(super) fn read(status: StatusCode, body: &[u8]) -> Result<Grant, Refusal> {
-    let members = parse(body);
+    let members = Members::read(body);
     match members {
         _ if status.is_redirection() => Err(no_token(
             status,
@@ -79,11 +62,11 @@ pub(super) struct Signs {
 
 /// The signs of the error in `body`; empty ones if it is none.
 pub(super) fn signs(body: &[u8]) -> Signs {
-    let members = parse(body).unwrap_or_default();
+    let members = Members::read(body).unwrap_or_default();
     Signs {
-        error: plain(&members.error, is_of_error).map(str::to_owned),
+        error: plain(members.get("error"), is_of_error).map(str::to_owned),
         numbers: members.numbers(),
-        description: members.error_description.as_str().map(str::to_owned),
+        description: members.get("error_description").as_str().map(str::to_owned),
     }
 }
 
@@ -92,17 +75,30 @@ fn is_of_error(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte == b'_'
 }
 
-impl Members {
+impl<'b> Members<'b> {
+    /// Takes a body; `None` if it is no JSON object that reads in one way only.
+    pub(super) fn read(body: &'b [u8]) -> Option<Self> {
+        json::object(body).ok().map(Self)
+    }
+
+    /// What it has under `name`: null where there is nothing.
+    pub(super) fn get(&self, name: &str) -> &Value<'b> {
+        self.0.get(name).unwrap_or(&Value::Null)
+    }
+
     /// Whether this is an error, whatever the status: an `error`, or `claims` in place of a token.
     fn is_error(&self) -> bool {
-        !self.error.is_null() || (self.access_token.is_null() && self.claims().is_some())
+        let has = |name| *self.get(name) != Value::Null;
+        has("error") || (!has("access_token") && self.claims().is_some())
     }
 
     /// `claims` as JSON text; `None` if there are none.
     fn claims(&self) -> Option<String> {
-        match &self.claims {
-            Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
-            Value::Object(members) if !members.is_empty() => Some(self.claims.to_string()),
+        match self.get("claims") {
+            Value::String(text) if !text.trim().is_empty() => Some(text.to_string()),
+            Value::Object(members) if members.iter().len() > 0 => {
+                Some(serde_json::Value::Object(members.to_map()).to_string())
+            }
             Value::Null
             | Value::Bool(_)
             | Value::Number(_)
@@ -114,17 +110,17 @@ impl Members {
 
     /// The `AADSTS` numbers: of `error_codes`, else the one that the description begins with.
     fn numbers(&self) -> Vec<u64> {
-        let of_value = |value: &Value| match value {
+        let of_value = |value: &Value<'_>| match value {
             Value::Number(number) => number.as_u64(),
             Value::String(text) => text.trim().parse().ok(),
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
         };
-        let codes = self.error_codes.as_array().map(Vec::as_slice).unwrap_or_default();
+        let codes = self.get("error_codes").as_array().unwrap_or_default();
         let codes: Vec<u64> = codes.iter().filter_map(of_value).take(8).collect();
         if !codes.is_empty() {
             return codes;
         }
-        let described = self.error_description.as_str().and_then(|text| {
+        let described = self.get("error_description").as_str().and_then(|text| {
             let digits = text.trim_start().strip_prefix("AADSTS")?;
             digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
         });
@@ -133,27 +129,22 @@ impl Members {
 }
 
 /// The members of `body`; `None` if it is not one JSON object that reads in one way only.
-fn parse(body: &[u8]) -> Option<Members> {
-    let members = json::object(body).ok()?;
-    serde_json::from_value(Value::Object(members)).ok()
-}
-
 const NO_HEADER: &str =
     "a token with bytes that can't stand in a header; only the provider can mend that";
 
-fn token(status: StatusCode, members: &Members) -> Result<Grant, Refusal> {
+fn token(status: StatusCode, members: &Members<'_>) -> Result<Grant, Refusal> {
     let refused = |advice| no_token(status, advice);
-    let header = bearer(&members.access_token, &members.token_type).map_err(refused)?;
+    let header = bearer(members.get("access_token"), members.get("token_type")).map_err(refused)?;
     // RFC 8693 §2.2.1 asks for it, and not every provider sends it; other grants have none.
-    let kind = members.issued_token_type.as_str();
-    if !members.issued_token_type.is_null()
+    let kind = members.get("issued_token_type").as_str();
+    if *members.get("issued_token_type") != Value::Null
         && ![Some(grant::ACCESS_TOKEN), Some(grant::JWT)].contains(&kind)
     {
         return Err(refused(
             "a token whose `issued_token_type` is no access token; correct `requested_token_type` in `extra_parameters`, or what provider `{provider}` issues to {client}",
         ));
     }
-    let life = match life(&members.expires_in) {
+    let life = match life(members.get("expires_in")) {
         Life::Unknown => None,
         Life::Seconds(seconds) => Some(Duration::from_secs(seconds)),
         Life::Over => {
@@ -162,7 +153,7 @@ fn token(status: StatusCode, members: &Members) -> Result<Grant, Refusal> {
             ));
         }
     };
-    let refresh_in = match self::life(&members.refresh_in) {
+    let refresh_in = match self::life(members.get("refresh_in")) {
         Life::Seconds(seconds) => Some(Duration::from_secs(seconds)),
         Life::Unknown | Life::Over => None,
     };
@@ -170,7 +161,7 @@ fn token(status: StatusCode, members: &Members) -> Result<Grant, Refusal> {
 }
 
 /// `access_token` as the value of `Authorization`, or why it is none.
-pub(super) fn bearer(token: &Value, kind: &Value) -> Result<SecretHeader, &'static str> {
+pub(super) fn bearer(token: &Value<'_>, kind: &Value<'_>) -> Result<SecretHeader, &'static str> {
     let token = match token {
         Value::String(token) if !token.is_empty() => token,
         Value::Null
@@ -190,11 +181,13 @@ pub(super) fn bearer(token: &Value, kind: &Value) -> Result<SecretHeader, &'stat
     if token.len() > limits::MAX_OUTBOUND_TOKEN_BYTES {
         return Err("a token of more than 32 KiB; ask for fewer groups or claims in it");
     }
-    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    // No early end, so that many bytes of a long token are compared at once.
+    if token.bytes().fold(0, |strange, byte| strange | u8::from(!byte.is_ascii_graphic())) != 0 {
         return Err(NO_HEADER);
     }
     // The error would hold nothing, but the token is gone with it all the same.
-    HeaderValue::try_from(format!("Bearer {token}")).map(SecretHeader::new).ok().ok_or(NO_HEADER)
+    let header = HeaderValue::try_from(["Bearer ", token].concat());
+    header.map(SecretHeader::new).ok().ok_or(NO_HEADER)
 }
 
 /// A length of time, or a point in time, as providers write them.
@@ -206,7 +199,7 @@ pub(super) enum Life {
 }
 
 /// Reads `expires_in` and the like: a number or its text, fractions cut off.
-pub(super) fn life(value: &Value) -> Life {
+pub(super) fn life(value: &Value<'_>) -> Life {
     let text = match value {
         Value::Number(number) => number.to_string(),
         Value::String(text) => text.trim().to_owned(),
@@ -238,10 +231,10 @@ fn no_token(status: StatusCode, advice: &'static str) -> Refusal {
     }
 }
 
-fn refusal(status: StatusCode, members: &Members) -> Refusal {
+fn refusal(status: StatusCode, members: &Members<'_>) -> Refusal {
     let numbers = members.numbers();
-    let error = plain(&members.error, is_of_error);
-    let suberror = plain(&members.suberror, is_of_error);
+    let error = plain(members.get("error"), is_of_error);
+    let suberror = plain(members.get("suberror"), is_of_error);
 
     let known = numbers.iter().find_map(|&n| advice::number(n).map(|row| (n, row)));
     let by_status = || format!("status {}", status.as_u16());
@@ -287,7 +280,7 @@ fn refusal(status: StatusCode, members: &Members) -> Refusal {
         return Refusal { class, sign, cause: None, advice, marks, claims: None, memory };
     }
     let (class, advice) = told
-        .or_else(|| advice::described(error?, members.error_description.as_str()?))
+        .or_else(|| advice::described(error?, members.get("error_description").as_str()?))
         .or_else(|| error.and_then(advice::error))
         .unwrap_or((
             Class::Gateway,
@@ -335,13 +328,13 @@ fn passing(status: StatusCode) -> Option<Row> {
 
 /// A short text of `value` in which only `allowed` bytes occur, so that no token or name can
 /// come into the log by way of an error.
-pub(super) fn plain(value: &Value, allowed: fn(u8) -> bool) -> Option<&str> {
+pub(super) fn plain<'v>(value: &'v Value<'_>, allowed: fn(u8) -> bool) -> Option<&'v str> {
     value.as_str().filter(|text| (1..=64).contains(&text.len()) && text.bytes().all(allowed))
 }
 
 fn marks<'a>(
     status: StatusCode,
-    members: &'a Members,
+    members: &'a Members<'_>,
     numbers: &'a [u64],
     error: Option<&'a str>,
     suberror: Option<&'a str>,
@@ -353,9 +346,9 @@ fn marks<'a>(
         error,
         suberror,
         numbers,
-        trace_id: plain(&members.trace_id, of_id),
-        correlation_id: plain(&members.correlation_id, of_id),
-        timestamp: plain(&members.timestamp, of_time),
+        trace_id: plain(members.get("trace_id"), of_id),
+        correlation_id: plain(members.get("correlation_id"), of_id),
+        timestamp: plain(members.get("timestamp"), of_time),
     }
 }
 

@@ -32,7 +32,7 @@ impl Claims {
         if text.len() > limits::MAX_CLAIMS_BYTES {
             return None;
         }
-        let members = json::object(text.as_bytes()).ok()?;
+        let members = json::object(text.as_bytes()).ok()?.to_map();
         Some(Self { text: text.to_owned(), members })
     }
 

@@ -4,15 +4,17 @@
 //! `cp1` tells Entra that its client handles claims challenges; tokens for resources that can
 //! revoke them live up to a day then, because a challenge ends them at once.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::challenge::Claims;
 
-/// What the gateway says of itself to Entra.
+/// What the gateway says of itself to Entra, where no upstream asked for anything.
+pub(super) const CAPABILITIES: &str = r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#;
+
+/// The same, to be put together with what an upstream asked for.
 pub(super) fn capabilities() -> Map<String, Value> {
-    let declared = json!({"access_token": {"xms_cc": {"values": ["cp1"]}}});
     // It is an object as it stands above.
-    declared.as_object().cloned().unwrap_or_default()
+    serde_json::from_str(CAPABILITIES).unwrap_or_default()
 }
 
 /// The text of the `claims` parameter; `None` if there is nothing to say.
@@ -51,6 +53,8 @@ fn merge(own: &mut Map<String, Value>, wanted: &Map<String, Value>) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn merged(wanted: &str) -> Value {

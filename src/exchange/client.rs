@@ -4,6 +4,7 @@
 //! means `answer.rs`; the network is the provider's `Fetcher`, which sets timeouts and sizes
 //! and follows no redirect.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,11 +104,15 @@ impl Call {
         if let Some(authorization) = &proof.authorization {
             headers.insert(AUTHORIZATION, authorization.expose().clone());
         }
-        let capabilities = match &client.provider.settings().kind {
-            Issuing::Entra { .. } => claims::capabilities(),
-            Issuing::Oidc { .. } => Map::new(),
+        let claims = match (&client.provider.settings().kind, claims) {
+            (Issuing::Entra { .. }, None) => Some(Cow::Borrowed(claims::CAPABILITIES)),
+            (Issuing::Entra { .. }, wanted) => {
+                claims::parameter(claims::capabilities(), wanted.as_ref()).map(Cow::Owned)
+            }
+            (Issuing::Oidc { .. }, wanted) => {
+                claims::parameter(Map::new(), wanted.as_ref()).map(Cow::Owned)
+            }
         };
-        let claims = claims::parameter(capabilities, claims.as_ref());
         let form = grant::form(terms, &proof, subject.as_ref(), claims.as_deref());
         let fetcher = client.provider.fetcher();
         Ok(fetcher.form(&terms.token_endpoint, form, headers).await?)

@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::Value;
 
 use super::advice::Class;
 use super::failure::ExchangeError;
-use crate::authn::json;
+use crate::authn::json::{self, Value};
 use crate::clock::UnixTime;
 use crate::limits;
 use crate::regular_file;
@@ -123,14 +122,15 @@ fn judge(text: &str, now: UnixTime) -> Result<&str, String> {
 /// The claims of `token`, which was judged.
 fn said(token: &str) -> Result<FederatedToken, String> {
     let claims = token.split('.').nth(1).unwrap_or_default();
-    let claims = URL_SAFE_NO_PAD.decode(claims).ok().and_then(|text| json::object(&text).ok());
+    let claims = URL_SAFE_NO_PAD.decode(claims).ok();
+    let claims = claims.as_deref().and_then(|text| json::object(text).ok());
     let claims = claims.ok_or("holds no JWT (its second part is no JSON object)")?;
     let text = |name: &str| {
         let value = claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         value.map(str::to_owned).ok_or_else(|| format!("holds a token without `{name}`"))
     };
     let audiences = match claims.get("aud") {
-        Some(Value::String(one)) => vec![one.clone()],
+        Some(Value::String(one)) => vec![one.to_string()],
         Some(Value::Array(several)) => {
             several.iter().filter_map(Value::as_str).map(str::to_owned).collect()
         }
@@ -141,7 +141,7 @@ fn said(token: &str) -> Result<FederatedToken, String> {
     if audiences.is_empty() {
         return Err("holds a token without `aud`".to_owned());
     }
-    let expires_at = claims.get("exp").and_then(Value::as_u64).map(UnixTime);
+    let expires_at = claims.get("exp").and_then(second);
     Ok(FederatedToken {
         issuer: text("iss")?,
         subject: text("sub")?,
@@ -152,8 +152,12 @@ fn said(token: &str) -> Result<FederatedToken, String> {
 
 /// `exp`, where it can be read.
 fn expires_at(claims: &str) -> Option<UnixTime> {
-    let claims = json::object(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
-    claims.get("exp")?.as_u64().map(UnixTime)
+    let text = URL_SAFE_NO_PAD.decode(claims).ok()?;
+    json::object(&text).ok()?.get("exp").and_then(second)
+}
+
+fn second(time: &Value<'_>) -> Option<UnixTime> {
+    time.as_number()?.as_u64().map(UnixTime)
 }
 
 #[cfg(test)]

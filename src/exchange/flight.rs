@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use foldhash::fast::RandomState;
 use tokio::sync::watch;
 
 use super::cache::Granted;
@@ -19,7 +20,8 @@ pub(super) type Outcome = Result<Granted, Arc<ExchangeError>>;
 /// The exchanges that are under way.
 #[derive(Default)]
 pub(super) struct Flights {
-    under_way: DashMap<Key, watch::Receiver<Option<Outcome>>>,
+    /// By a quick hash, keyed at random: of digests, nobody can make some that meet in it.
+    under_way: DashMap<Key, watch::Receiver<Option<Outcome>>, RandomState>,
 }
 
 /// The part that a request has in an exchange.

@@ -72,8 +72,12 @@ impl Exchanger {
     ) -> Outcome {
         let session = sought.shared.and_then(|waited| self.store.session_after(waited));
         let Some(session) = session else { return call.await };
-        let way = self.find_way(session, &sought).await;
-        self.go(way, sought, call).await
+        let by_way = async {
+            let way = self.find_way(session, &sought).await;
+            self.go(way, sought, call).await
+        };
+        // Most gateways have no store, and what is to be known on the way is large.
+        Box::pin(by_way).await
     }
 
     /// The token that is `sought`, on the `way` that the store led to.

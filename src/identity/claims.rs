@@ -3,7 +3,11 @@
 
 use std::ops::Range;
 
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::Value;
+
+/// Room for the text of most claims; what is too much is given back.
+const USUAL_BYTES: usize = 1536;
 
 /// The claims of one token. Each is JSON text, read when it is asked for: as a map of values they
 /// would take four times the room, in a hundred pieces.
@@ -44,19 +48,31 @@ impl Claims {
     }
 }
 
-impl From<Map<String, Value>> for Claims {
-    fn from(claims: Map<String, Value>) -> Self {
-        let mut text = String::new();
+impl<'c, V: Serialize> FromIterator<(&'c str, V)> for Claims {
+    /// Takes claims, each once, in the order of their names.
+    fn from_iter<I: IntoIterator<Item = (&'c str, V)>>(claims: I) -> Self {
+        let mut text = Vec::with_capacity(USUAL_BYTES);
         // A token is far shorter than that.
-        let end = |text: &String| u32::try_from(text.len()).unwrap_or(u32::MAX);
-        let put = |(name, value): (String, Value)| {
-            text.push_str(&name);
-            let name = end(&text);
-            text.push_str(&value.to_string());
-            Ends { name, value: end(&text) }
+        let end = |text: &Vec<u8>| u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let put = |(name, value): (&str, V)| {
+            text.extend_from_slice(name.as_bytes());
+            let name = text.len();
+            if serde_json::to_writer(&mut text, &value).is_err() {
+                // As of one that can't be read.
+                text.truncate(name);
+                text.extend_from_slice(b"null");
+            }
+            Ends { name: u32::try_from(name).unwrap_or(u32::MAX), value: end(&text) }
         };
         let ends = claims.into_iter().map(put).collect();
-        Self { text: text.into(), ends }
+        Self { text: String::from_utf8(text).unwrap_or_default().into(), ends }
+    }
+}
+
+#[cfg(test)]
+impl From<serde_json::Map<String, Value>> for Claims {
+    fn from(claims: serde_json::Map<String, Value>) -> Self {
+        claims.iter().map(|(name, value)| (name.as_str(), value)).collect()
     }
 }
 
@@ -69,7 +85,7 @@ fn read(value: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::authn::forge::Signer;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[allow(clippy::needless_pass_by_value, reason = "rows are written in place")]
 fn read(keys: Vec<Value>) -> Result<(KeySet, Vec<Dropped>), KeySetError> {

@@ -21,10 +21,11 @@ use super::binding;
 use super::claims::{self, Begin, Signer};
 use super::dialect;
 use super::issuing::Issuing;
+use super::json::{self, Object};
 use super::keys::Key;
 use super::provider::Provider;
 use super::refusal::{shown, shown_all};
-use super::token::Unverified;
+use super::token::{Parts, Unverified};
 use super::{Presented, Requirement, check_algorithm, check_form, choose};
 
 pub(crate) use self::check::{Check, Outcome};
@@ -38,16 +39,17 @@ pub(crate) use self::defaults::with_defaults;
 /// As of [`authenticate`](super::authenticate), but for what is wrong with a token before its claims.
 pub(crate) fn suppose(
     requirement: &Requirement,
-    claims: Map<String, Value>,
+    claims: &Map<String, Value>,
 ) -> Result<Option<Identity>, Rejection> {
     let Requirement::Token { providers, .. } = requirement else { return Ok(None) };
     // In base64url; header and signature would come to it.
     let bytes = Value::Object(claims.clone()).to_string().len();
     bearer::check_length(bytes.saturating_mul(4).div_ceil(3))?;
+    let claims = Object::from(claims);
     let provider = choose(providers, &claims)?;
     let (expires_at, tenant) = claims::check(&claims, Signer::Unknown, provider, provider.now())?;
     binding::refuse_bound(&claims)?;
-    claims::identity(claims, tenant, expires_at, provider.settings()).map(Some)
+    claims::identity(&claims, tenant, expires_at, provider.settings()).map(Some)
 }
 
 /// What is to be seen in a token, whatever the verdict on it is.
@@ -69,7 +71,14 @@ pub(crate) async fn examine(requirement: &Requirement, presented: Presented<'_>)
     let mut seen = Examined::default();
     let Requirement::Token { providers, .. } = requirement else { return seen };
     let Ok((_, token)) = bearer::token(presented.headers) else { return seen };
-    let unverified = Unverified::parse(&token);
+    let parts;
+    let unverified = match Parts::of(&token) {
+        Ok(taken_apart) => {
+            parts = taken_apart;
+            Unverified::read(&parts)
+        }
+        Err(rejection) => Err(rejection),
+    };
     let form = || "three parts in base64url, signed".to_owned();
     let unverified = match unverified {
         Ok(unverified) => {
@@ -83,7 +92,7 @@ pub(crate) async fn examine(requirement: &Requirement, presented: Presented<'_>)
         }
     };
     let claims = unverified.claims().clone();
-    seen.claims = Some(claims.clone());
+    seen.claims = Some(claims.to_map());
     let provider = match choose(providers, &claims) {
         Ok(provider) => provider,
         Err(rejection) => {
@@ -105,7 +114,7 @@ pub(crate) async fn examine(requirement: &Requirement, presented: Presented<'_>)
     let came = unverified.typ().map_or("none".to_owned(), |it| format!("`{it}`"));
     seen.checks.push(Check::of("typ", typ, came, check_form(&unverified, settings)));
     let key = seen.examine_signature(provider, unverified).await;
-    seen.examine_claims(provider, key.as_deref(), claims);
+    seen.examine_claims(provider, key.as_deref(), &claims);
     seen
 }
 
@@ -144,51 +153,45 @@ impl Examined {
         }
     }
 
-    fn examine_claims(
-        &mut self,
-        provider: &Provider,
-        key: Option<&Key>,
-        claims: Map<String, Value>,
-    ) {
+    fn examine_claims(&mut self, provider: &Provider, key: Option<&Key>, claims: &Object<'_>) {
         let (settings, now) = (provider.settings(), provider.now());
         let skew = settings.clock_skew;
         let audiences = shown_all(settings.audiences.iter().map(String::as_str));
-        let outcome = claims::check_audience(&claims, settings);
-        self.checks.push(Check::of("audience", audiences, found(&claims, "aud"), outcome));
+        let outcome = claims::check_audience(claims, settings);
+        self.checks.push(Check::of("audience", audiences, found(claims, "aud"), outcome));
 
-        let end = claims::end(&claims);
+        let end = claims::end(claims);
         let expires_at = end.as_ref().ok().copied();
-        let begin =
-            expires_at.map(|end| Begin::of(&claims, end).and_then(|it| it.check(skew, now)));
+        let begin = expires_at.map(|end| Begin::of(claims, end).and_then(|it| it.check(skew, now)));
         let outcome = end.and_then(|end| claims::check_end(end, skew, now));
         let after = format!("after {now} (now), less {} s", skew.as_secs());
-        self.checks.push(Check::of("exp", after, found(&claims, "exp"), outcome));
+        self.checks.push(Check::of("exp", after, found(claims, "exp"), outcome));
         if let Some(outcome) = begin {
             let wanted = format!("not after {now} (now), plus {} s", skew.as_secs());
-            let came = format!("nbf {}, iat {}", found(&claims, "nbf"), found(&claims, "iat"));
+            let came = format!("nbf {}, iat {}", found(claims, "nbf"), found(claims, "iat"));
             self.checks.push(Check::of("nbf", wanted, came, outcome));
         }
 
-        let outcome = claims::check_use(&claims).and_then(|()| dialect::check_mark(&claims));
+        let outcome = claims::check_use(claims).and_then(|()| dialect::check_mark(claims));
         let (kind, mut tenant) = (&settings.kind, None);
         let outcome = match kind {
-            Issuing::Entra { .. } => outcome.and_then(|()| dialect::check_caller(&claims)),
+            Issuing::Entra { .. } => outcome.and_then(|()| dialect::check_caller(claims)),
             Issuing::Oidc { .. } => outcome,
         };
         let came = if outcome.is_ok() { "one" } else { "something else" };
         self.checks.push(Check::of("access token", "an access token", came, outcome));
         if let Issuing::Entra { .. } = kind {
-            let fits = dialect::check_tenancy(&claims, provider);
+            let fits = dialect::check_tenancy(claims, provider);
             tenant = fits.as_ref().ok().map(|(_, tenant)| (*tenant).to_owned());
             let signed = match (&fits, key) {
                 (Ok((issuer, tenant)), Some(key)) => {
                     let wanted = key.issuer().map_or("any of the provider's".to_owned(), shown);
                     let outcome = dialect::check_key_issuer(key, issuer, tenant, kind);
-                    Some(Check::of("key's issuer", wanted, found(&claims, "iss"), outcome))
+                    Some(Check::of("key's issuer", wanted, found(claims, "iss"), outcome))
                 }
                 (Ok(_) | Err(_), _) => None,
             };
-            let came = format!("tid {}, ver {}", found(&claims, "tid"), found(&claims, "ver"));
+            let came = format!("tid {}, ver {}", found(claims, "tid"), found(claims, "ver"));
             self.checks.push(Check::of("tenant", "that of `iss`", came, fits.map(drop)));
             self.checks.extend(signed);
         }
@@ -210,10 +213,10 @@ fn wanted_issuers<'p>(providers: impl IntoIterator<Item = &'p Provider>) -> Stri
 }
 
 /// A claim as it stands in the token.
-fn found(claims: &Map<String, Value>, name: &str) -> String {
+fn found(claims: &Object<'_>, name: &str) -> String {
     match claims.get(name) {
         None => "none".to_owned(),
-        Some(Value::String(text)) => shown(text),
-        Some(other) => shown(&other.to_string()),
+        Some(json::Value::String(text)) => shown(text),
+        Some(other) => shown(&other.to_owned().to_string()),
     }
 }

@@ -18,7 +18,7 @@ pub(super) async fn assert_agrees(
     let presented = Presented { target: &target, headers, peer: &CLEAR, public_url: None };
     let seen = examine(requirement, presented).await;
     let failed: Vec<_> = seen.checks.iter().filter(|it| it.outcome != Outcome::Passed).collect();
-    let supposed = seen.claims.clone().map(|claims| suppose(requirement, claims));
+    let supposed = seen.claims.as_ref().map(|claims| suppose(requirement, claims));
     match verdict {
         Ok(authenticated) => {
             assert!(failed.is_empty() && seen.checks.len() >= 9, "{:#?}", seen.checks);
@@ -54,7 +54,7 @@ fn tested(world: &World, name: &str, given: Value) -> Result<Identity, Rejection
     let provider = providers(world).iter().find(|own| &**own.name() == name).unwrap();
     let Value::Object(given) = given else { panic!("{given}") };
     let claims = supposition::with_defaults(provider, given);
-    suppose(&world.requirement, claims).map(Option::unwrap)
+    suppose(&world.requirement, &claims).map(Option::unwrap)
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn every_claim_of_a_tests_token_can_be_another() {
 
 #[test]
 fn on_an_open_route_claims_make_nobody() {
-    assert!(suppose(&Requirement::Open, Map::new()).unwrap().is_none());
+    assert!(suppose(&Requirement::Open, &Map::new()).unwrap().is_none());
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::Request;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::forge::{Signer, encoded, inbound};
 use super::*;

@@ -213,7 +213,7 @@ fn the_reason_is_a_sentence_that_says_what_to_do() {
 #[test]
 fn claims_go_before_everything_else() {
     let claims = r#"{"access_token":{"polids":{"essential":true,"values":["9"]}}}"#;
-    let text = Value::String(claims.into()).to_string();
+    let text = serde_json::Value::from(claims).to_string();
     let bodies = [
         format!(r#"{{"error":"interaction_required","claims":{text}}}"#),
         format!(r#"{{"error":"invalid_grant","error_codes":[50076],"claims":{text}}}"#),
@@ -246,7 +246,7 @@ fn claims_that_cant_be_passed_on_still_ask_for_interaction() {
         format!(r#"{{"a":"{padding}"}}"#)
     };
     let passed_on = |claims: &str| {
-        let claims = Value::String(claims.into());
+        let claims = serde_json::Value::from(claims);
         let body = format!(r#"{{"error":"invalid_grant","claims":{claims}}}"#);
         let (shown, error) = judged(400, &body);
         assert!(shown.starts_with("401 claims_challenge | "), "{shown}");

@@ -95,7 +95,8 @@ impl Exchanger {
             land(pilots, &outcome);
             return (result, outcome);
         } else {
-            let (exchanger, call) = (Arc::clone(self), call());
+            // It is moved several times before it runs, and is large.
+            let (exchanger, call) = (Arc::clone(self), Box::pin(call()));
             self.take_off(self.ticket(&sought), sought, pilots, async move {
                 exchanger.through_store(sought, call).await
             });

@@ -7,11 +7,9 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use serde::Deserialize;
-use serde_json::Value;
 
-use super::super::answer::{Life, bearer, life, plain};
-use crate::authn::json;
+use super::super::answer::{Life, Members, bearer, life, plain};
+use crate::authn::json::Value;
 use crate::clock::UnixTime;
 use crate::secret::SecretHeader;
 
@@ -35,27 +33,14 @@ pub(super) enum Refusal {
     Status(Option<String>),
 }
 
-/// The members of an answer that are looked at.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Members {
-    access_token: Value,
-    token_type: Value,
-    expires_in: Value,
-    expires_on: Value,
-    error: Value,
-}
-
 /// Judges an answer by its status and body; `now` is what `expires_on` is compared with.
 pub(super) fn read(status: StatusCode, body: &[u8], now: UnixTime) -> Result<Token, Refusal> {
     if status.is_redirection() {
         return Err(Refusal::Redirect);
     }
-    let members = json::object(body).ok();
-    let members: Option<Members> =
-        members.and_then(|members| serde_json::from_value(Value::Object(members)).ok());
+    let members = Members::read(body);
     match members {
-        Some(members) if status == StatusCode::OK && members.error.is_null() => {
+        Some(members) if status == StatusCode::OK && *members.get("error") == Value::Null => {
             token(&members, now).map_err(Refusal::NoToken)
         }
         None if status == StatusCode::OK => {
@@ -63,25 +48,25 @@ pub(super) fn read(status: StatusCode, body: &[u8], now: UnixTime) -> Result<Tok
         }
         members => {
             let of_error = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
-            let error = members.as_ref().and_then(|members| plain(&members.error, of_error));
+            let error = members.as_ref().and_then(|members| plain(members.get("error"), of_error));
             Err(Refusal::Status(error.map(str::to_owned)))
         }
     }
 }
 
-fn token(members: &Members, now: UnixTime) -> Result<Token, &'static str> {
+fn token(members: &Members<'_>, now: UnixTime) -> Result<Token, &'static str> {
     const OVER: &str =
         "a token that has already expired; compare this machine's clock with the real time";
 
-    let header = bearer(&members.access_token, &members.token_type)?;
+    let header = bearer(members.get("access_token"), members.get("token_type"))?;
     // Both are told by hosts that keep tokens, and not all count `expires_in` from now; a
     // clock that is off spoils `expires_on`: the shorter one is safe.
-    let left = match life(&members.expires_in) {
+    let left = match life(members.get("expires_in")) {
         Life::Unknown => None,
         Life::Seconds(seconds) => Some(seconds),
         Life::Over => return Err(OVER),
     };
-    let until = match life(&members.expires_on) {
+    let until = match life(members.get("expires_on")) {
         Life::Unknown => None,
         Life::Seconds(second) if second > now.0 => Some(second - now.0),
         Life::Seconds(_) | Life::Over => return Err(OVER),
@@ -92,7 +77,7 @@ fn token(members: &Members, now: UnixTime) -> Result<Token, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -128,7 +128,6 @@ impl<'b> Members<'b> {
     }
 }
 
-/// The members of `body`; `None` if it is not one JSON object that reads in one way only.
 const NO_HEADER: &str =
     "a token with bytes that can't stand in a header; only the provider can mend that";
 

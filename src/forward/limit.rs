@@ -8,6 +8,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::pool::Pool;
@@ -175,12 +176,16 @@ pub(super) struct First<'l> {
 }
 
 impl First<'_> {
-    /// Has an idle connection closed, and waits until something was given back.
+    /// Waits until something is given back; has an idle connection closed for it, if nothing was yet.
     ///
     /// # Cancel safety
     ///
     /// What was given back meanwhile is found by the next of the line, who looks first.
     pub(super) async fn room(&self) {
+        // Since it was looked for: to close what came back would be to make it anew.
+        if self.line.freed.notified().now_or_never().is_some() {
+            return;
+        }
         let pools: Vec<_> = self.limit.pools().iter().filter_map(Weak::upgrade).collect();
         for pool in pools {
             if pool.close_one_idle() {
@@ -203,8 +208,6 @@ impl Drop for Slot {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt as _;
-
     use super::*;
 
     #[test]

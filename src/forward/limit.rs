@@ -8,7 +8,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use futures_util::FutureExt as _;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::pool::Pool;
@@ -102,7 +101,7 @@ impl Limit {
             if let Some(slot) = self.slot() {
                 return Ok(slot);
             }
-            first.room().await;
+            first.room(None).await;
         }
     }
 
@@ -176,19 +175,19 @@ pub(super) struct First<'l> {
 }
 
 impl First<'_> {
-    /// Waits until something is given back; has an idle connection closed for it, if nothing was yet.
+    /// Has an idle connection closed, and waits until something was given back.
+    ///
+    /// Of the pool that `takes` what it finds idle none is closed that one request has for itself: one
+    /// that came back since it was looked for is taken next, not made anew.
     ///
     /// # Cancel safety
     ///
     /// What was given back meanwhile is found by the next of the line, who looks first.
-    pub(super) async fn room(&self) {
-        // Since it was looked for: to close what came back would be to make it anew.
-        if self.line.freed.notified().now_or_never().is_some() {
-            return;
-        }
+    pub(super) async fn room(&self, takes: Option<&Arc<Pool>>) {
         let pools: Vec<_> = self.limit.pools().iter().filter_map(Weak::upgrade).collect();
         for pool in pools {
-            if pool.close_one_idle() {
+            let may_take = takes.is_some_and(|own| Arc::ptr_eq(own, &pool));
+            if !may_take && pool.close_one_exclusive() || pool.close_one_shared() {
                 break;
             }
         }
@@ -208,6 +207,8 @@ impl Drop for Slot {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[test]
@@ -251,7 +252,7 @@ mod tests {
         assert!(second.as_mut().now_or_never().is_none());
         assert!(third.as_mut().now_or_never().is_none());
         // The first is told, and leaves without a look: the next finds the room by itself.
-        let mut told = Box::pin(first.room());
+        let mut told = Box::pin(first.room(None));
         assert!(told.as_mut().now_or_never().is_none());
         drop(slot);
         drop(told);
@@ -272,7 +273,7 @@ mod tests {
         let request = limit.queue(Admission::New).unwrap();
         assert!(limit.queue(Admission::New).is_err(), "both lines count");
         let first = request.first().now_or_never().expect("its line is its own");
-        let mut told = Box::pin(first.room());
+        let mut told = Box::pin(first.room(None));
         assert!(told.as_mut().now_or_never().is_none());
         drop(slot);
         told.await;
@@ -287,7 +288,7 @@ mod tests {
         let first = place.first().await;
         assert!(limit.slot().is_none());
         drop(slot);
-        first.room().now_or_never().expect("told before it asked");
+        first.room(None).now_or_never().expect("told before it asked");
         assert!(limit.slot().is_some());
     }
 }

@@ -165,7 +165,7 @@ impl Pool {
             if let Some(room) = self.room_now(wanted) {
                 return Ok(room);
             }
-            first.room().await;
+            first.room((wanted == Wanted::Any).then_some(self)).await;
         }
     }
 
@@ -238,16 +238,21 @@ impl Pool {
         Some(of_http2(stream))
     }
 
-    /// Closes a connection that nobody uses, so that there is room for another; whether there
-    /// was one.
-    pub(super) fn close_one_idle(&self) -> bool {
+    /// Closes a connection that nobody uses, of those that one request has for itself, so that there
+    /// is room for another; whether there was one.
+    pub(super) fn close_one_exclusive(&self) -> bool {
         let oldest = |shelf: &&Shelf| lock(&shelf.kept).idle.front().map(|idle| idle.since);
         let with_idle = self.shelves().filter(|shelf| oldest(shelf).is_some());
         let closed = with_idle.min_by_key(oldest).and_then(|shelf| {
             let mut kept = lock(&shelf.kept);
             kept.idle.pop_front()
         });
-        closed.is_some() || self.shelves().any(|shelf| lock(&shelf.kept).http2.close_one_idle())
+        closed.is_some()
+    }
+
+    /// The same of those that requests share.
+    pub(super) fn close_one_shared(&self) -> bool {
+        self.shelves().any(|shelf| lock(&shelf.kept).http2.close_one_idle())
     }
 
     /// Takes back a connection that one request had for itself, for the next.

@@ -15,6 +15,10 @@
     reason = "a bench fails loudly, its output is its product, and it has no callers"
 )]
 
+/// The product's own file, for what it takes without the rest of [`Target::parse`].
+#[allow(dead_code, reason = "the bench calls one function of it")]
+#[path = "../src/route/canonical.rs"]
+mod canonical;
 #[path = "instructions/count.rs"]
 mod count;
 #[path = "instructions/record.rs"]
@@ -30,8 +34,9 @@ use clap::Parser;
 use http::HeaderMap;
 use obo_gateway::route::Target;
 
+use crate::canonical::canonicalise;
 use crate::record::Record;
-use crate::table::{ROUTES_OF_A_SERVICE, request, table, target};
+use crate::table::{ROUTES_OF_A_SERVICE, TARGETS, request, table, target};
 
 /// How often each case is run where it is counted: what is made at first use, and entering and
 /// leaving what is counted, is next to nothing then.
@@ -75,7 +80,7 @@ fn main() -> ExitCode {
     if !arguments.compare {
         if !arguments.list {
             for name in case_names() {
-                run(name, 10, 1);
+                run(&name, 10, 1);
             }
         }
         return ExitCode::SUCCESS;
@@ -103,35 +108,39 @@ fn compare(arguments: &Arguments) -> Result<ExitCode, String> {
     Ok(if verdict.is_regression() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-const TARGETS: [(&str, &str); 3] = [
-    ("target/clean", "/graph/v1.0/me/messages/AAMkAGI2/attachments?$select=id&$top=10"),
-    ("target/escapes", "/graph/v1.0/me/drive/root:/My%20Documents/%C3%A9t%C3%A9.txt"),
-    ("target/dots", "/graph/v1.0/../v1.0/./me//messages"),
-];
-
 /// Cases of look-up: the part of the path behind `/service-LAST`.
 const FINDS: [(&str, &str); 3] = [
-    ("find/named", "/items/4711/parts/12"),
-    ("find/rest", "/files/a/b/c/d/e/f.txt"),
-    ("find/escapes", "/files/My%20Documents/a.txt"),
+    ("named", "/items/4711/parts/12"),
+    ("rest", "/files/a/b/c/d/e/f.txt"),
+    ("escapes", "/files/My%20Documents/a.txt"),
 ];
 
-fn case_names() -> Vec<&'static str> {
-    TARGETS.iter().chain(&FINDS).map(|(name, _)| *name).collect()
+/// A case is named after its group and what is in it, as in `route.rs`.
+fn case_names() -> Vec<String> {
+    let names = |group, cases: [(&str, &str); 3]| cases.map(|(name, _)| format!("{group}/{name}"));
+    [names("path", TARGETS), names("target", TARGETS), names("find", FINDS)].concat()
 }
 
 /// Runs the case of that name, which is one of [`case_names`].
 fn run(name: &str, routes: usize, turns: usize) {
-    let of_that_name = |cases: &[(&str, &'static str)]| {
-        cases.iter().find_map(|(other, path)| (*other == name).then_some(*path))
+    let (group, name) = name.split_once('/').unwrap();
+    let in_group = |of, cases: [(&str, &'static str); 3]| {
+        let case = cases.into_iter().find(|(other, _)| *other == name);
+        case.filter(|_| group == of).map(|(_, path)| path)
     };
-    if let Some(path) = of_that_name(&TARGETS) {
-        let request = request(path);
+    if let Some(target) = in_group("path", TARGETS) {
+        let path = target.split('?').next().unwrap();
+        counted_by_callgrind(turns, &|_| {
+            black_box(canonicalise(black_box(path)).unwrap());
+        });
+    }
+    if let Some(target) = in_group("target", TARGETS) {
+        let request = request(target);
         counted_by_callgrind(turns, &|_| {
             black_box(Target::parse(black_box(&request)).unwrap());
         });
     }
-    if let Some(path) = of_that_name(&FINDS) {
+    if let Some(path) = in_group("find", FINDS) {
         let headers = HeaderMap::new();
         let table = table(routes);
         let services = routes / ROUTES_OF_A_SERVICE;

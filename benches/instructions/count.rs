@@ -14,7 +14,7 @@ pub(crate) type Counts = Vec<(String, usize)>;
 
 /// Runs each case with `--run` in a process of its own under callgrind, all at once; gives what one
 /// of its `turns` took.
-pub(crate) fn count(names: &[&str], turns: usize) -> Result<Counts, String> {
+pub(crate) fn count(names: &[String], turns: usize) -> Result<Counts, String> {
     let dir = tempfile::tempdir().map_err(|error| format!("no place for dumps: {error}"))?;
     let program = dir.path().join("counted");
     let this = std::env::current_exe().map_err(|error| format!("who am I? {error}"))?;
@@ -33,12 +33,12 @@ pub(crate) fn count(names: &[&str], turns: usize) -> Result<Counts, String> {
             .arg(format!("--callgrind-out-file={}", dump.display()))
             .arg(&program)
             .args(["--run", name]);
-        running.push((*name, dump, started(&mut valgrind, "valgrind")?));
+        running.push((name, dump, started(&mut valgrind, "valgrind")?));
     }
     let mut counts = Vec::new();
     for (name, dump, child) in running {
         ended_well("valgrind", child)?;
-        counts.push((name.to_owned(), total(&dump)?.div_ceil(turns)));
+        counts.push((name.clone(), total(&dump)?.div_ceil(turns)));
     }
     Ok(counts)
 }

@@ -5,6 +5,13 @@ use obo_gateway::route::{
     EncodedSlashes, HostPattern, PathPattern, RouteMatch, RouteTable, Target,
 };
 
+/// What is canonicalised, by the name of its case.
+pub(crate) const TARGETS: [(&str, &str); 3] = [
+    ("clean", "/graph/v1.0/me/messages/AAMkAGI2/attachments?$select=id&$top=10"),
+    ("escapes", "/graph/v1.0/me/drive/root:/My%20Documents/%C3%A9t%C3%A9.txt"),
+    ("dots", "/graph/v1.0/../v1.0/./me//messages"),
+];
+
 /// The shapes of [`table`]: one route for each.
 pub(crate) const ROUTES_OF_A_SERVICE: usize = SHAPES.len();
 

@@ -55,9 +55,9 @@ pub(super) fn single(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Reject
 ///
 /// # Errors
 ///
-/// 400 for `Bearer` or `DPoP` with anything but one `b64token` behind it; 401 `token_missing`
-/// without a header or with another scheme; 401 `token_invalid` for one longer than
-/// [`limits::MAX_TOKEN_BYTES`].
+/// 400 for `Bearer` or `DPoP` without spaces and text behind it; 401 `token_missing` without a
+/// header or with another scheme; 401 `token_invalid` for one longer than
+/// [`limits::MAX_TOKEN_BYTES`]. That it is one `b64token` is seen by [`check_alphabet`].
 pub(super) fn token(headers: &HeaderMap) -> Result<(Scheme, InboundToken), Rejection> {
     let Some(value) = single(headers)? else {
         return Err(refusal::missing("no Authorization header"));
@@ -72,15 +72,29 @@ pub(super) fn token(headers: &HeaderMap) -> Result<(Scheme, InboundToken), Rejec
     let token = rest.trim_ascii_start();
     // One space or more (RFC 6750 §2.1), and no tab, which trimming would also take.
     let gap = rest.get(..rest.len() - token.len()).unwrap_or_default();
-    if gap.is_empty() || gap.iter().any(|byte| *byte != b' ') || !is_b64token(token) {
-        return Err(refusal::malformed(
-            "what follows the scheme in the Authorization header is not one token (RFC 6750 §2.1)",
-        ));
+    if gap.is_empty() || gap.iter().any(|byte| *byte != b' ') {
+        return Err(not_one_token());
     }
     check_length(token.len())?;
     InboundToken::new(value.clone(), value.len() - token.len())
         .map(|token| (scheme, token))
-        .ok_or_else(|| refusal::malformed("the Authorization header is not text"))
+        .ok_or_else(not_one_token)
+}
+
+/// Whether `token` is one `b64token`. To be asked before anything is read in it, and not of one
+/// that was verified before: it is the same to the byte, and tokens are long.
+///
+/// # Errors
+///
+/// 400 if it is not: two tokens in one line, quotes, a parameter.
+pub(super) fn check_alphabet(token: &InboundToken) -> Result<(), Rejection> {
+    if is_b64token(token.expose().as_bytes()) { Ok(()) } else { Err(not_one_token()) }
+}
+
+fn not_one_token() -> Rejection {
+    refusal::malformed(
+        "what follows the scheme in the Authorization header is not one token (RFC 6750 §2.1)",
+    )
 }
 
 /// Refuses a token of more bytes than are read.
@@ -148,6 +162,12 @@ mod tests {
     use super::*;
     use crate::rejection::Code;
 
+    /// What [`token`] takes and [`check_alphabet`] lets pass.
+    fn well_formed(headers: &HeaderMap) -> Result<(Scheme, InboundToken), Rejection> {
+        let (scheme, token) = token(headers)?;
+        check_alphabet(&token).map(|()| (scheme, token))
+    }
+
     fn headers(values: &[&[u8]]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for value in values {
@@ -167,7 +187,7 @@ mod tests {
             ("bEaReR -._~+/", "-._~+/"),
             ("Bearer  a", "a"),
         ] {
-            let (scheme, taken) = token(&headers(&[value.as_bytes()])).unwrap();
+            let (scheme, taken) = well_formed(&headers(&[value.as_bytes()])).unwrap();
             assert_eq!(taken.expose(), wanted, "{value}");
             let sent = if value.starts_with(['d', 'D']) { Scheme::Dpop } else { Scheme::Bearer };
             assert_eq!(scheme, sent, "{value}");
@@ -217,7 +237,7 @@ mod tests {
             (&[b"", b""], Code::BadRequest),
         ];
         for (values, code) in rows {
-            let rejection = token(&headers(values)).unwrap_err();
+            let rejection = well_formed(&headers(values)).unwrap_err();
             assert_eq!(rejection.code(), *code, "{values:?}: {rejection}");
         }
     }
@@ -225,16 +245,16 @@ mod tests {
     #[test]
     fn the_longest_token_is_just_taken() {
         let longest = format!("Bearer {}", "a".repeat(limits::MAX_TOKEN_BYTES));
-        assert!(token(&headers(&[longest.as_bytes()])).is_ok());
+        assert!(well_formed(&headers(&[longest.as_bytes()])).is_ok());
         let longer = format!("{longest}a");
-        let rejection = token(&headers(&[longer.as_bytes()])).unwrap_err();
+        let rejection = well_formed(&headers(&[longer.as_bytes()])).unwrap_err();
         assert_eq!(rejection.code(), Code::TokenInvalid);
         assert!(!rejection.reason().contains("aaaa"));
     }
 
     #[test]
     fn a_token_in_place_of_the_scheme_is_not_repeated() {
-        let reason = |value: &[u8]| token(&headers(&[value])).unwrap_err().reason();
+        let reason = |value: &[u8]| well_formed(&headers(&[value])).unwrap_err().reason();
         assert!(reason(b"gnap a.b.c").contains("the scheme `GNAP`"));
         for value in [&b"eyJhbGciOiJSUzI1NiJ9.e30.c2ln"[..], b"BearereyJhbGci", b"hunter2 x"] {
             let reason = reason(value);
@@ -248,7 +268,7 @@ mod tests {
             let Ok(value) = HeaderValue::from_str(&value) else { return Ok(()) };
             let mut headers = HeaderMap::new();
             headers.append(AUTHORIZATION, value);
-            if let Ok((_, taken)) = token(&headers) {
+            if let Ok((_, taken)) = well_formed(&headers) {
                 proptest::prop_assert!(is_b64token(taken.expose().as_bytes()));
             }
         }

@@ -58,7 +58,8 @@ pub(crate) fn bearer(data: &[u8]) {
         let Ok(value) = HeaderValue::from_bytes(line) else { return };
         headers.append(AUTHORIZATION, value);
     }
-    match bearer::token(&headers) {
+    let taken = bearer::token(&headers);
+    match taken.and_then(|taken| bearer::check_alphabet(&taken.1).map(|()| taken)) {
         Ok((scheme, token)) => {
             let mut values = headers.get_all(AUTHORIZATION).iter();
             let value = values.next().unwrap();

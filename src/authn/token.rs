@@ -15,6 +15,7 @@ use crate::rejection::Rejection;
 use crate::secret::InboundToken;
 
 use super::algorithm::Algorithm;
+use super::bearer;
 use super::header_type::HeaderType;
 use super::json::{self, Object, Value};
 use super::keys::{Key, Verifier};
@@ -60,8 +61,10 @@ impl<'t> Parts<'t> {
     ///
     /// # Errors
     ///
-    /// `token_invalid` for one that has not three parts, the first two in base64url.
+    /// 400 for what is not one token, `token_invalid` for one that has not three parts, the first
+    /// two in base64url.
     pub(super) fn of(token: &'t InboundToken) -> Result<Self, Rejection> {
+        bearer::check_alphabet(token)?;
         let text = token.expose();
         let mut parts = text.split('.');
         let (Some(header), Some(payload), Some(signature), None) =

@@ -58,8 +58,8 @@ pub(crate) fn bearer(data: &[u8]) {
         let Ok(value) = HeaderValue::from_bytes(line) else { return };
         headers.append(AUTHORIZATION, value);
     }
-    let taken = bearer::token(&headers);
-    match taken.and_then(|taken| bearer::check_alphabet(&taken.1).map(|()| taken)) {
+    let sent = bearer::token(&headers);
+    match sent.and_then(|sent| bearer::check_alphabet(&sent.1).map(|()| sent)) {
         Ok((scheme, token)) => {
             let mut values = headers.get_all(AUTHORIZATION).iter();
             let value = values.next().unwrap();

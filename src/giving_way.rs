@@ -78,7 +78,7 @@ mod tests {
     fn a_turn_ends_when_it_was_long_enough_and_the_next_one_is_whole() {
         let turn = Turn::begin();
         let (clock, mut turn) = (Clock(Cell::new(turn.0)), turn);
-        let nearly = TURN - Duration::from_nanos(1);
+        let nearly = TURN.saturating_sub(Duration::from_nanos(1));
         // Others may take far longer than a turn: that is no part of the next one.
         for theirs in [Duration::ZERO, TURN * 50, Duration::ZERO] {
             assert!(!clock.ends(&mut turn, theirs));

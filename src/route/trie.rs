@@ -388,6 +388,50 @@ mod tests {
         }
     }
 
+    /// Up to [`FEW`] literals are looked through, more stand in a table: what was there moves with all
+    /// that is behind it.
+    #[test]
+    fn literals_are_found_however_many_there_are() {
+        let literals: Vec<_> = (0..3 * FEW).map(|number| format!("l{number}")).collect();
+        for count in 0..=literals.len() {
+            let literals = &literals[..count];
+            let mut root = Node::default();
+            // Twice: what is known gets no second node, also where one more would be too many.
+            for pass in [0, 1] {
+                for (number, literal) in literals.iter().enumerate() {
+                    let pattern = PathPattern::parse(&format!("/{literal}/x")).unwrap();
+                    root.insert(&pattern, Spelling::Exact, 2 * number + pass);
+                }
+            }
+            assert_eq!(matches!(root.literals, Literals::Many(_)), count > FEW, "{count}");
+            assert_eq!(root.literals.is_empty(), count == 0);
+            assert!(root.literals.get("other").is_none(), "{count}");
+
+            for (number, literal) in literals.iter().enumerate() {
+                let mut seen = Vec::new();
+                let path = format!("/{literal}/x");
+                let mut search = Search::new(&path, Spelling::Exact, Escapes::Encoded);
+                search.first(&root, &mut |entry| {
+                    seen.push(entry);
+                    false
+                });
+                assert_eq!(seen, [2 * number, 2 * number + 1], "{literal} of {count}");
+            }
+            let mut visited = Vec::new();
+            root.each_leaf(&mut |leaf| visited.extend(leaf.iter().copied()));
+            visited.sort_unstable();
+            assert_eq!(visited, (0..2 * count).collect::<Vec<_>>());
+
+            let mut taken: Vec<_> =
+                root.take_literals().map(|(literal, _)| literal.into_string()).collect();
+            taken.sort_unstable();
+            let mut due = literals.to_vec();
+            due.sort_unstable();
+            assert_eq!(taken, due);
+            assert!(root.literals.is_empty());
+        }
+    }
+
     #[test]
     fn segments_fit_whole() {
         for (pattern, path) in [

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use claims::Claims;
+pub use claims::{Claimed, Claims};
 
 use crate::clock::UnixTime;
 

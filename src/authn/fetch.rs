@@ -6,15 +6,31 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use url::Url;
 
 use crate::limits;
 use crate::trust::{Roots, TrustError};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A client for the calls to one provider.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     client: reqwest::Client,
+}
+
+/// Where calls go, taken apart once for whoever calls it again and again. The text itself if it is
+/// no URL: a call says what is wrong with it.
+#[derive(Clone, Debug)]
+pub struct Address(Result<Url, Box<str>>);
+
+impl Address {
+    /// Takes `url` apart.
+    pub fn of(url: &str) -> Self {
+        Self(Url::parse(url).map_err(|_error| url.into()))
+    }
 }
 
 /// An answer, read whole within the limits.
@@ -86,7 +102,7 @@ impl Fetcher {
     ///
     /// Dropping the future closes the call.
     pub async fn json(&self, url: &str) -> Result<Fetched, FetchError> {
-        self.send(self.client.get(url).header(http::header::ACCEPT, "application/json")).await
+        self.send(self.client.get(url).header(ACCEPT, JSON)).await
     }
 
     /// GET of a JSON document with `headers` of the caller's choice.
@@ -95,7 +111,7 @@ impl Fetcher {
     ///
     /// Dropping the future closes the call.
     pub async fn get(&self, url: &str, headers: HeaderMap) -> Result<Fetched, FetchError> {
-        let request = self.client.get(url).header(http::header::ACCEPT, "application/json");
+        let request = self.client.get(url).header(ACCEPT, JSON);
         self.send(request.headers(headers)).await
     }
 
@@ -106,18 +122,18 @@ impl Fetcher {
     /// Dropping the future closes the call; the provider may have acted on it all the same.
     pub async fn form(
         &self,
-        url: &str,
+        address: &Address,
         form: String,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
     ) -> Result<Fetched, FetchError> {
-        let request = self
-            .client
-            .post(url)
-            .header(http::header::ACCEPT, "application/json")
-            .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .headers(headers)
-            .body(form);
-        self.send(request).await
+        const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+        headers.insert(ACCEPT, JSON);
+        headers.insert(CONTENT_TYPE, FORM);
+        let request = match &address.0 {
+            Ok(url) => self.client.post(url.clone()),
+            Err(text) => self.client.post(&**text),
+        };
+        self.send(request.headers(headers).body(form)).await
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Fetched, FetchError> {

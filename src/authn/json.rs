@@ -13,6 +13,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, Number};
 
+use crate::identity::Claimed;
 use crate::limits;
 
 /// A value of a document. Its text is the document's own, where that has no escapes.
@@ -70,6 +71,12 @@ impl<'d> Value<'d> {
             Self::Array(elements) => elements.iter().map(Self::to_owned).collect(),
             Self::Object(members) => members.to_map().into(),
         }
+    }
+}
+
+impl Claimed for &Value<'_> {
+    fn text(&self) -> Option<&str> {
+        self.as_str()
     }
 }
 

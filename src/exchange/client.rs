@@ -67,10 +67,11 @@ impl Call {
     /// Dropping the future closes the call; the provider may have acted on it all the same.
     pub(super) async fn make(self, office: Office<'_>) -> Outcome {
         // Both tries have one id: to the provider's support they are one operation.
-        let headers = grant::headers(self.anchor.clone());
+        let id = grant::request_id();
+        let headers = || grant::headers_of(id.clone(), self.anchor.clone());
         let prepare =
             || self.client.credential.prepare(&self.terms, &self.upstream, office.clock.now());
-        let post = |groundwork| self.post(headers.clone(), groundwork, office.clock.now());
+        let post = |groundwork| self.post(headers(), groundwork, office.clock.now());
         let asking = Asking {
             terms: &self.terms,
             whose: self.subject.as_ref().map(InboundToken::digest),
@@ -115,7 +116,7 @@ impl Call {
         };
         let form = grant::form(terms, &proof, subject.as_ref(), claims.as_deref());
         let fetcher = client.provider.fetcher();
-        Ok(fetcher.form(&terms.token_endpoint, form, headers).await?)
+        Ok(fetcher.form(&terms.token_address, form, headers).await?)
     }
 }
 

@@ -22,7 +22,7 @@ use super::client::Office;
 use super::erasing::Erasures;
 use super::failure::ExchangeError;
 use super::flight::{Flights, Outcome};
-use super::forgotten::{Tagger, Tags};
+use super::forgotten::{NameDigest, Tagger, Tags};
 use super::lanes::{Lanes, ProviderLoad};
 use super::negative::Refusals;
 use super::shared::Sought;
@@ -122,6 +122,11 @@ impl Exchanger {
     /// What the token of `caller` for `upstream` is to be known by; nobody's without one.
     pub(super) fn tags(&self, upstream: &str, caller: Option<&Identity>) -> Tags {
         self.tagger.tags(upstream, caller)
+    }
+
+    /// The same where what stands for the upstream is known.
+    pub(super) fn tags_at(&self, upstream: &NameDigest, caller: Option<&Identity>) -> Tags {
+        self.tagger.tags_at(upstream, caller)
     }
 
     /// Changes how many tokens are kept at most; what is too many is dropped at once.

@@ -103,13 +103,8 @@ impl Whose {
     fn digest(&self) -> NameDigest {
         match self {
             // GUIDs, whose case is nothing.
-            Self::OfTenant { tenant, oid } => digest(
-                "user of a tenant v1",
-                &[&tenant.to_ascii_lowercase(), &oid.to_ascii_lowercase()],
-            ),
-            Self::OfProvider { provider, user } => {
-                digest("user of a provider v1", &[provider, user])
-            }
+            Self::OfTenant { tenant, oid } => of_tenant(tenant, oid),
+            Self::OfProvider { provider, user } => of_provider(provider, user),
         }
     }
 }
@@ -125,18 +120,19 @@ impl Forgetting {
 impl Tagger {
     /// The tags of a token for `upstream`, of the user that `caller` is; of nobody without one.
     pub(super) fn tags(&self, upstream: &str, caller: Option<&Identity>) -> Tags {
-        let whose = caller.and_then(|caller| {
-            let user = caller.user.clone()?;
+        self.tags_at(&digest_of_upstream(upstream), caller)
+    }
+
+    /// The same where what stands for the upstream is known.
+    pub(super) fn tags_at(&self, upstream: &NameDigest, caller: Option<&Identity>) -> Tags {
+        let user = caller.and_then(|caller| {
+            let user = caller.user.as_deref()?;
             Some(match &caller.tenant {
-                Some(tenant) => Whose::OfTenant { tenant: tenant.clone(), oid: user },
-                None => Whose::OfProvider { provider: caller.provider.to_string(), user },
+                Some(tenant) => of_tenant(tenant, user),
+                None => of_provider(&caller.provider, user),
             })
         });
-        let tag = |digest| self.tag(&digest);
-        Tags {
-            upstream: tag(digest_of_upstream(upstream)),
-            user: whose.map(|whose| tag(whose.digest())),
-        }
+        Tags { upstream: self.tag(upstream), user: user.map(|user| self.tag(&user)) }
     }
 
     /// Which tokens these digests are about.
@@ -289,8 +285,17 @@ impl Forgotten {
     }
 }
 
-fn digest_of_upstream(name: &str) -> NameDigest {
+pub(super) fn digest_of_upstream(name: &str) -> NameDigest {
     digest("upstream v1", &[name])
+}
+
+/// GUIDs, whose case is nothing.
+fn of_tenant(tenant: &str, oid: &str) -> NameDigest {
+    digest("user of a tenant v1", &[&tenant.to_ascii_lowercase(), &oid.to_ascii_lowercase()])
+}
+
+fn of_provider(provider: &str, user: &str) -> NameDigest {
+    digest("user of a provider v1", &[provider, user])
 }
 
 fn digest(purpose: &str, parts: &[&str]) -> NameDigest {

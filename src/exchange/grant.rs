@@ -7,6 +7,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use url::form_urlencoded::byte_serialize;
+use uuid::Uuid;
 
 use super::credential::Proof;
 use super::terms::Terms;
@@ -153,7 +154,8 @@ pub(super) fn form(
     claims: Option<&str>,
 ) -> String {
     let requested = &terms.requested;
-    let mut form = Form(String::with_capacity(subject.map_or(0, |it| it.expose().len()) + 512));
+    let subject = subject.map(InboundToken::expose);
+    let mut form = Form(String::with_capacity(subject.map_or(0, str::len) + 512));
     form.add("grant_type", terms.grant.grant_type());
     // Named in one place: `Authorization: Basic` says it too (RFC 6749 §2.3).
     if proof.authorization.is_none() {
@@ -164,10 +166,10 @@ pub(super) fn form(
     }
     match (terms.grant, subject) {
         (Grant::EntraOnBehalfOf | Grant::JwtBearer, Some(subject)) => {
-            form.add("assertion", subject.expose());
+            form.add("assertion", subject);
         }
         (Grant::TokenExchange, Some(subject)) => {
-            form.add("subject_token", subject.expose());
+            form.add("subject_token", subject);
             form.add("subject_token_type", ACCESS_TOKEN);
             let mut extra = requested.extra_parameters.iter();
             if !extra.any(|(name, _)| name == REQUESTED_TYPE) {
@@ -231,21 +233,32 @@ fn is_plain(byte: u8) -> bool {
     is_letter || is_digit || byte == b'-' || byte == b'.' || byte == b'_'
 }
 
+/// The headers of a token request, which has an id of its own; see [`headers_of`].
+pub(super) fn headers(anchor: Option<HeaderValue>) -> HeaderMap {
+    headers_of(request_id(), anchor)
+}
+
+/// Names one call in two logs; nothing depends on its not being guessed.
+pub(super) fn request_id() -> Option<HeaderValue> {
+    let mut random = [0; 16];
+    fastrand::fill(&mut random);
+    let mut text = Uuid::encode_buffer();
+    let id = uuid::Builder::from_random_bytes(random).into_uuid();
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).ok()
+}
+
 /// The headers of a token request: an id that Entra's logs show (`correlation_id` of
 /// its errors), who we are, that we heed `Retry-After`, and where the user's data is kept.
-pub(super) fn headers(anchor: Option<HeaderValue>) -> HeaderMap {
+pub(super) fn headers_of(id: Option<HeaderValue>, anchor: Option<HeaderValue>) -> HeaderMap {
     const REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
     const SKU: HeaderName = HeaderName::from_static("x-client-sku");
     const VERSION: HeaderName = HeaderName::from_static("x-client-ver");
     const CAPABILITY: HeaderName = HeaderName::from_static("x-ms-lib-capability");
     const ANCHOR: HeaderName = HeaderName::from_static("x-anchormailbox");
 
-    let mut headers = HeaderMap::with_capacity(5);
-    let mut random = [0; 16];
-    // Names one call in two logs; nothing depends on its not being guessed.
-    fastrand::fill(&mut random);
-    let id = uuid::Builder::from_random_bytes(random).into_uuid().to_string();
-    if let Ok(id) = HeaderValue::try_from(id) {
+    // With room for what the call itself adds.
+    let mut headers = HeaderMap::with_capacity(10);
+    if let Some(id) = id {
         headers.insert(REQUEST_ID, id);
     }
     headers.insert(SKU, HeaderValue::from_static("obo-gateway"));
@@ -262,7 +275,7 @@ pub(super) fn headers(anchor: Option<HeaderValue>) -> HeaderMap {
 pub(super) fn anchor(oid: Option<&str>, tenant: Option<&str>) -> Option<HeaderValue> {
     let guid = |text: &&str| is_guid(text);
     let (oid, tenant) = (oid.filter(guid)?, tenant.filter(guid)?);
-    HeaderValue::try_from(format!("Oid:{oid}@{tenant}")).ok()
+    HeaderValue::try_from(["Oid:", oid, "@", tenant].concat()).ok()
 }
 
 #[cfg(test)]

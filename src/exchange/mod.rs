@@ -292,7 +292,7 @@ async fn obtain(
     let began = Instant::now();
     let (key, expires_at) = (request.key(), request.subject_expires_at());
     let caller = request.subject.map(|caller| &**caller.identity());
-    let tags = exchanger.tags(metrics.name(), caller);
+    let tags = exchanger.tags_at(&request.terms.upstream, caller);
     let flight = asked.as_ref().map_or(key, |asked| asked.flight);
     let claims = asked.as_ref().map(|asked| asked.claims);
     let sought = Sought { key, flight, inbound_expires_at: expires_at, tags, shared: Some(waited) };

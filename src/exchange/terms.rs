@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{SHA256, digest};
 
+use super::forgotten::{NameDigest, digest_of_upstream};
 use super::grant::Grant;
+use crate::authn::fetch::Address;
 use crate::secret::TokenDigest;
 
 /// The terms of an exchange.
@@ -27,8 +29,12 @@ pub(super) struct Terms {
     pub(super) requested: Arc<Requested>,
     /// Where the exchange is sent.
     pub(super) token_endpoint: String,
+    /// The same, for the calls.
+    pub(super) token_address: Address,
     /// Where a user can interact; for challenges.
     pub(super) authorization_endpoint: Option<String>,
+    /// Stands for the upstream where its tokens are forgotten.
+    pub(super) upstream: NameDigest,
     exchange: [u8; 32],
     throttle: [u8; 32],
 }
@@ -128,7 +134,7 @@ impl Key {
     /// Names the exchange for the same token that asks for `claims` as well.
     pub(super) fn with_claims(&self, claims: &str) -> Self {
         let mut exchange = Digest::new("claims v1");
-        exchange.0.update(&self.exchange);
+        exchange.0.extend_from_slice(&self.exchange);
         exchange.add(claims);
         Self { exchange: exchange.finish(), inbound: self.inbound }
     }
@@ -168,7 +174,9 @@ impl Terms {
             client_id: parts.client_id.to_owned(),
             requested: Arc::clone(parts.requested),
             token_endpoint: parts.token_endpoint.to_owned(),
+            token_address: Address::of(parts.token_endpoint),
             authorization_endpoint: parts.authorization_endpoint.map(str::to_owned),
+            upstream: digest_of_upstream(parts.upstream),
             exchange: exchange.finish(),
             throttle: throttle.finish(),
         }
@@ -200,18 +208,20 @@ impl Terms {
 }
 
 /// SHA-256 over parts with their lengths in front, so that no two lists of parts read alike.
-pub(super) struct Digest(Context);
+///
+/// They are put together first: most are a few bytes, and each costs the hash more than its copy.
+pub(super) struct Digest(Vec<u8>);
 
 impl Digest {
     pub(super) fn new(purpose: &str) -> Self {
-        let mut digest = Self(Context::new(&SHA256));
+        let mut digest = Self(Vec::with_capacity(256));
         digest.add(purpose);
         digest
     }
 
     pub(super) fn add(&mut self, part: &str) {
-        self.0.update(&(part.len() as u64).to_be_bytes());
-        self.0.update(part.as_bytes());
+        self.0.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        self.0.extend_from_slice(part.as_bytes());
     }
 
     /// Nothing differs from an empty text.
@@ -221,7 +231,7 @@ impl Digest {
     }
 
     pub(super) fn add_all(&mut self, parts: &[&str]) {
-        self.0.update(&(parts.len() as u64).to_be_bytes());
+        self.0.extend_from_slice(&(parts.len() as u64).to_be_bytes());
         for part in parts {
             self.add(part);
         }
@@ -239,7 +249,7 @@ impl Digest {
 
     pub(super) fn finish(self) -> [u8; NAME_BYTES] {
         let mut bytes = [0; NAME_BYTES];
-        bytes.copy_from_slice(self.0.finish().as_ref());
+        bytes.copy_from_slice(digest(&SHA256, &self.0).as_ref());
         bytes
     }
 }

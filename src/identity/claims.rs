@@ -28,7 +28,16 @@ struct Ends {
 impl Claims {
     /// The claim of just this name.
     pub fn get(&self, name: &str) -> Option<Value> {
-        self.texts().find(|(own, _)| *own == name).map(|(_, value)| read(value))
+        let mut begin = 0;
+        for ends in &self.ends {
+            // Most names differ in their length.
+            let is_as_long = (ends.name - begin) as usize == name.len();
+            if is_as_long && self.part(begin..ends.name)? == name {
+                return self.part(ends.name..ends.value).map(read);
+            }
+            begin = ends.value;
+        }
+        None
     }
 
     /// All of them, in the order of their names.
@@ -38,17 +47,39 @@ impl Claims {
 
     /// Names, and values as JSON.
     fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
-        let part = |range: Range<u32>| self.text.get(range.start as usize..range.end as usize);
         let mut begin = 0;
         self.ends.iter().map_while(move |ends| {
-            let name = part(begin..ends.name)?;
+            let name = self.part(begin..ends.name)?;
             begin = ends.value;
-            Some((name, part(ends.name..ends.value)?))
+            Some((name, self.part(ends.name..ends.value)?))
         })
+    }
+
+    fn part(&self, range: Range<u32>) -> Option<&str> {
+        self.text.get(range.start as usize..range.end as usize)
     }
 }
 
-impl<'c, V: Serialize> FromIterator<(&'c str, V)> for Claims {
+/// What a token claims under one name.
+pub trait Claimed: Serialize {
+    /// The text of a string.
+    fn text(&self) -> Option<&str>;
+}
+
+impl Claimed for &Value {
+    fn text(&self) -> Option<&str> {
+        self.as_str()
+    }
+}
+
+/// Whether the text of a string stands in JSON as it is (RFC 8259 §7). No early end, so that many
+/// bytes are compared at once.
+fn is_plain(text: &str) -> bool {
+    let is_special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    text.bytes().fold(0, |special, byte| special | u8::from(is_special(byte))) == 0
+}
+
+impl<'c, V: Claimed> FromIterator<(&'c str, V)> for Claims {
     /// Takes claims, each once, in the order of their names.
     fn from_iter<I: IntoIterator<Item = (&'c str, V)>>(claims: I) -> Self {
         let mut text = Vec::with_capacity(USUAL_BYTES);
@@ -57,7 +88,11 @@ impl<'c, V: Serialize> FromIterator<(&'c str, V)> for Claims {
         let put = |(name, value): (&str, V)| {
             text.extend_from_slice(name.as_bytes());
             let name = text.len();
-            if serde_json::to_writer(&mut text, &value).is_err() {
+            if let Some(plain) = value.text().filter(|text| is_plain(text)) {
+                text.push(b'"');
+                text.extend_from_slice(plain.as_bytes());
+                text.push(b'"');
+            } else if serde_json::to_writer(&mut text, &value).is_err() {
                 // As of one that can't be read.
                 text.truncate(name);
                 text.extend_from_slice(b"null");
@@ -105,6 +140,17 @@ mod tests {
             assert_eq!(claims.get(absent), None, "{absent}");
         }
         assert_eq!(Claims::default().get(""), None);
+    }
+
+    #[test]
+    fn a_text_stands_there_as_json_would_write_it() {
+        for byte in 0..=0x7f_u8 {
+            let text = format!("a{}é", char::from(byte));
+            let value = json!(text);
+            let (json, quoted) = (value.to_string(), format!("\"{text}\""));
+            assert_eq!(is_plain(&text), json == quoted, "{byte}");
+            assert_eq!(*claims(json!({ "c": value })).text, format!("c{}", json!(text)));
+        }
     }
 
     fn value() -> impl Strategy<Value = Value> {

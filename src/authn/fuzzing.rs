@@ -73,9 +73,7 @@ pub(crate) fn bearer(data: &[u8]) {
             };
             assert!(before.trim_end_matches(' ').eq_ignore_ascii_case(wanted), "{before}");
             assert!(before.ends_with(' '));
-            let body = token.trim_end_matches('=');
-            let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~+/".contains(c);
-            assert!(!body.is_empty() && body.chars().all(allowed), "{token}");
+            assert!(is_b64token(token), "{token}");
         }
         Err(rejection) => {
             let known = [Code::BadRequest, Code::TokenMissing, Code::TokenInvalid];
@@ -95,8 +93,9 @@ pub(crate) fn token(data: &[u8]) {
         String::from_utf8_lossy(data).into_owned()
     };
     let Some(token) = inbound(&text) else { return };
+    let wanted = if is_b64token(&text) { Code::TokenInvalid } else { Code::BadRequest };
     let refused = |rejection: Rejection| {
-        assert_eq!(rejection.code(), Code::TokenInvalid);
+        assert_eq!(rejection.code(), wanted);
         says_nothing_of(&rejection, data);
     };
     let taken_apart = match Parts::of(&token) {
@@ -107,6 +106,7 @@ pub(crate) fn token(data: &[u8]) {
         Ok(parsed) => parsed,
         Err(rejection) => return refused(rejection),
     };
+    assert_eq!(wanted, Code::TokenInvalid, "what is not one token was read");
     let parts: Vec<&str> = text.split('.').collect();
     let [header, payload, signature] = parts[..] else { panic!("{} parts", parts.len()) };
     assert!(!signature.is_empty());
@@ -131,6 +131,13 @@ pub(crate) fn token(data: &[u8]) {
     );
     // Nobody out there has signed with this key.
     assert!(parsed.verify(&SIGNING.key).is_err(), "a token that nobody signed was verified");
+}
+
+/// Whether `text` is one token, by the grammar of RFC 6750 §2.1.
+fn is_b64token(text: &str) -> bool {
+    let body = text.trim_end_matches('=');
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~+/".contains(c);
+    !body.is_empty() && body.chars().all(allowed)
 }
 
 /// The claims of a token whose signature holds.

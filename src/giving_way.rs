@@ -1,4 +1,4 @@
-//! Long work on a thread that serves nobody, with no CPU to itself: what a reload does.
+//! Long work, such as a reload, on a thread that serves nobody but has no CPU to itself.
 //!
 //! A thread that a request wakes gets the CPU only when the one that runs there has had its turn, a
 //! millisecond and more, and a request wakes several threads one after the other. So such work ends

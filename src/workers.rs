@@ -1,6 +1,6 @@
 //! The threads that serve connections, each with a runtime of its own: a connection, and all that
-//! is begun for it, stays on one of them, so that a request waits for no other thread and wakes none.
-//! Which of them gets a connection is decided here; nothing is known of what is served.
+//! is begun for it, stays on one of them, so that a request whose token is cached waits for no other
+//! thread and wakes none. Which of them gets a connection is decided here; nothing is known of what is served.
 //!
 //! Without them all is served where it is accepted.
 

@@ -233,6 +233,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shown_is_kept_without_what_it_was_made_of() {
+        let secrets = Arc::new(());
+        let held = Arc::clone(&secrets);
+        let show = move || {
+            drop(held);
+            b"[1]".to_vec()
+        };
+        let written = Written::new(show, []);
+        assert_eq!(Arc::strong_count(&secrets), 2);
+        written.settle();
+        assert_eq!(Arc::strong_count(&secrets), 1);
+        assert_eq!(written.redacted(), serde_json::json!([1]));
+    }
+
+    #[test]
     fn a_reload_says_what_came_went_and_changed() {
         use Section::{Listeners, Providers, Routes, Settings};
         let before = written(&[

@@ -55,7 +55,8 @@ pub(super) fn single(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Reject
 ///
 /// # Errors
 ///
-/// 400 for `Bearer` or `DPoP` without spaces and text behind it; 401 `token_missing` without a
+/// 400 for `Bearer` or `DPoP` without spaces and text behind it, or with so much that it is not
+/// looked at again and is not one token; 401 `token_missing` without a
 /// header or with another scheme; 401 `token_invalid` for one longer than
 /// [`limits::MAX_TOKEN_BYTES`]. That it is one `b64token` is seen by [`check_alphabet`].
 pub(super) fn token(headers: &HeaderMap) -> Result<(Scheme, InboundToken), Rejection> {
@@ -75,7 +76,10 @@ pub(super) fn token(headers: &HeaderMap) -> Result<(Scheme, InboundToken), Rejec
     if gap.is_empty() || gap.iter().any(|byte| *byte != b' ') {
         return Err(not_one_token());
     }
-    check_length(token.len())?;
+    if let Err(too_long) = check_length(token.len()) {
+        // What is not one token is that, however long.
+        return Err(if is_b64token(token) { too_long } else { not_one_token() });
+    }
     InboundToken::new(value.clone(), value.len() - token.len())
         .map(|token| (scheme, token))
         .ok_or_else(not_one_token)
@@ -250,6 +254,9 @@ mod tests {
         let rejection = well_formed(&headers(&[longer.as_bytes()])).unwrap_err();
         assert_eq!(rejection.code(), Code::TokenInvalid);
         assert!(!rejection.reason().contains("aaaa"));
+        let two = format!("{longest} {longest}");
+        let rejection = well_formed(&headers(&[two.as_bytes()])).unwrap_err();
+        assert_eq!(rejection.code(), Code::BadRequest);
     }
 
     #[test]

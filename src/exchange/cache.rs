@@ -255,6 +255,7 @@ impl TokenCache {
     /// once in [`limits::REFUSED_TOKEN_FLOOR`].
     ///
     /// One step to all others: who finds the token gone, or may not ask, finds what `ask` has begun.
+    /// So `ask` runs under the lock of the order, and must not come back to this cache.
     pub(super) fn replace<T>(
         &self,
         key: &Key,

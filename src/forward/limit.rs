@@ -177,8 +177,8 @@ pub(super) struct First<'l> {
 impl First<'_> {
     /// Has an idle connection closed, and waits until something was given back.
     ///
-    /// Of the pool that `takes` what it finds idle none is closed that one request has for itself: one
-    /// that came back since it was looked for is taken next, not made anew.
+    /// `takes` is the pool whose idle connections the waiter may have itself. Its HTTP/1.1 ones are not
+    /// closed: one that came back since the waiter looked is taken next, not made anew.
     ///
     /// # Cancel safety
     ///

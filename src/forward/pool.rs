@@ -241,13 +241,15 @@ impl Pool {
     /// Closes a connection that nobody uses, of those that one request has for itself, so that there
     /// is room for another; whether there was one.
     pub(super) fn close_one_exclusive(&self) -> bool {
-        let oldest = |shelf: &&Shelf| lock(&shelf.kept).idle.front().map(|idle| idle.since);
-        let with_idle = self.shelves().filter(|shelf| oldest(shelf).is_some());
-        let closed = with_idle.min_by_key(oldest).and_then(|shelf| {
-            let mut kept = lock(&shelf.kept);
-            kept.idle.pop_front()
-        });
-        closed.is_some()
+        let oldest = |shelf: &Shelf| lock(&shelf.kept).idle.front().map(|idle| idle.since);
+        let mut by_age: Vec<_> =
+            self.shelves().filter_map(|shelf| Some((oldest(shelf)?, shelf))).collect();
+        by_age.sort_by_key(|(since, _)| *since);
+        // What was seen idle may be lent by now: then the next oldest.
+        by_age.into_iter().any(|(_, shelf)| {
+            let closed = lock(&shelf.kept).idle.pop_front();
+            closed.is_some()
+        })
     }
 
     /// The same of those that requests share.

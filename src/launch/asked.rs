@@ -53,14 +53,20 @@ impl Asked {
         (told, if is_running { Reloader::Runs } else { Reloader::IsNeeded })
     }
 
-    /// Has `reload` called with its causes for as long as somebody asks. One that panics, which the
-    /// log tells of, ends for those who share it only: others wait for the next.
-    pub(super) fn reload(&self, mut reload: impl FnMut(&str) -> Option<Arc<LastReload>>) {
+    /// Has `reload` called with its causes for as long as somebody asks, and `settle` each time those
+    /// who asked have been told: the next one may hang. One that panics, which the log tells of, ends
+    /// for those who share it only: others wait for the next.
+    pub(super) fn reload(
+        &self,
+        mut reload: impl FnMut(&str) -> Option<Arc<LastReload>>,
+        mut settle: impl FnMut(),
+    ) {
         while let Some(next) = self.next() {
             let causes = next.causes.join(" and ");
             if let Ok(Some(last)) = catch_unwind(AssertUnwindSafe(|| reload(&causes))) {
                 next.told.send_replace(Some(last));
             }
+            drop(catch_unwind(AssertUnwindSafe(&mut settle)));
         }
     }
 
@@ -79,6 +85,8 @@ impl Asked {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::last_reload::ReloadOutcome;
     use crate::written::Changes;
@@ -106,17 +114,26 @@ mod tests {
         assert_eq!(reloader, Reloader::IsNeeded);
         let mut second = Vec::new();
         let mut run = Vec::new();
-        asked.reload(|cause| {
-            run.push(cause.to_owned());
-            if second.is_empty() {
-                for cause in ["SIGHUP", "the admin API"].into_iter().cycle().take(1000) {
-                    let (told, reloader) = asked.ask(cause);
-                    assert_eq!(reloader, Reloader::Runs);
-                    second.push(told);
+        let settled = Cell::new(0);
+        asked.reload(
+            |cause| {
+                assert_eq!(settled.get(), run.len(), "the one before is settled");
+                run.push(cause.to_owned());
+                if second.is_empty() {
+                    for cause in ["SIGHUP", "the admin API"].into_iter().cycle().take(1000) {
+                        let (told, reloader) = asked.ask(cause);
+                        assert_eq!(reloader, Reloader::Runs);
+                        second.push(told);
+                    }
                 }
-            }
-            Some(done(cause))
-        });
+                Some(done(cause))
+            },
+            || {
+                assert!(first.borrow().is_some(), "who asked was told before");
+                settled.set(settled.get() + 1);
+            },
+        );
+        assert_eq!(settled.get(), 2);
         assert_eq!(run, ["SIGHUP", "SIGHUP and the admin API"]);
         assert_eq!(cause(&first).as_deref(), Some("SIGHUP"));
         assert!(second.iter().all(|told| cause(told).as_ref() == run.last()));
@@ -127,17 +144,20 @@ mod tests {
     async fn who_gets_none_is_told_and_a_panic_ends_one_only() {
         let asked = Asked::default();
         let (mut told, _needed) = asked.ask("SIGHUP");
-        asked.reload(|_| None);
+        asked.reload(|_| None, || ());
         assert!(told.wait_for(Option::is_some).await.is_err());
         let (mut told, _needed) = asked.ask("SIGHUP");
         let mut waits = None;
-        asked.reload(|cause| {
-            if waits.is_none() {
-                waits = Some(asked.ask("the admin API").0);
-                std::panic::resume_unwind(Box::new("quietly"));
-            }
-            Some(done(cause))
-        });
+        asked.reload(
+            |cause| {
+                if waits.is_none() {
+                    waits = Some(asked.ask("the admin API").0);
+                    std::panic::resume_unwind(Box::new("quietly"));
+                }
+                Some(done(cause))
+            },
+            || std::panic::resume_unwind(Box::new("quietly")),
+        );
         assert!(told.wait_for(Option::is_some).await.is_err());
         assert_eq!(waits.as_ref().and_then(cause).as_deref(), Some("the admin API"));
         assert_eq!(asked.ask("SIGHUP").1, Reloader::IsNeeded);

@@ -44,9 +44,10 @@ impl Running {
             let running = Arc::clone(self);
             // Files may hang: nobody who serves, and nobody who asks, is held up.
             self.runtime.spawn_blocking(move || {
-                running.asked.reload(|cause| running.read_again(cause));
-                // Those who asked have been told.
-                running.gateway.snapshot().written.settle();
+                // Those who asked have been told; the next reload may hang, and must not keep this
+                // one's file in memory.
+                let settle = || running.gateway.snapshot().written.settle();
+                running.asked.reload(|cause| running.read_again(cause), settle);
             });
         }
         async move { told.wait_for(Option::is_some).await.ok()?.clone() }
